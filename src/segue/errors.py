@@ -1,0 +1,23 @@
+"""Errors that speak to the person who can mend them."""
+
+from __future__ import annotations
+
+
+class SegueError(Exception):
+    """Bad input: a file, an option or a checkpoint that cannot be used.
+
+    The message is one line that names the file or the option and says what to do.  The command
+    line prints it and exits with 2; the service answers with a 4xx.
+    """
+
+
+class AudioError(SegueError):
+    """A prompt that cannot be read or used, or an output that cannot be written."""
+
+
+class CheckpointError(SegueError):
+    """A checkpoint that is missing, damaged, unsafe or of an unknown layout."""
+
+
+class RequestError(SegueError):
+    """Options out of range, or that contradict each other."""
