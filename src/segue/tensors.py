@@ -1,0 +1,118 @@
+"""Named tensors on disk that are read when they are taken, and only then.
+
+A checkpoint of gigabytes must not be in memory twice.  So nothing is read when a file is opened:
+shapes come from its header, each tensor is a memory map of its own, and whoever takes a tensor owns
+the only reference to it: once copied to where it is needed, its pages are unmapped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from .errors import CheckpointError
+
+DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "U32": np.dtype(np.uint32),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+"""Element types of safetensors files, by the names in their headers."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor that has not been read yet.
+
+    Attributes:
+        shape: its shape.
+        read: maps or computes it; the array may be read-only.
+        source: the file it lies in, for messages.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+    source: Path
+
+    def map(self, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+        """The tensor of `shape` that `change` makes of this one when it is read."""
+        return Tensor(shape, lambda: change(self.read()), self.source)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop` of this one."""
+        return self.map((stop - start, *self.shape[1:]), lambda whole: whole[start:stop])
+
+
+class Tensors(dict[str, Tensor]):
+    """Tensors by name."""
+
+    def take(self, name: str) -> np.ndarray:
+        """Read a tensor and forget it here, so that its memory goes with the array."""
+        return self.pop(name).read()
+
+    def under(self, prefix: str) -> Tensors:
+        """The tensors whose names start with `prefix`, without it."""
+        return Tensors({n[len(prefix) :]: t for n, t in self.items() if n.startswith(prefix)})
+
+
+def of_arrays(arrays: Mapping[str, np.ndarray], source: Path) -> Tensors:
+    """Tensors of arrays that are there already (memory maps of a torch file).
+
+    Each array is let go of when its tensor is read for the last time, that is when it is taken.
+    """
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return Tensor(array.shape, lambda: array, source)
+
+    return Tensors({name: tensor(array) for name, array in arrays.items()})
+
+
+def open_safetensors(path: Path) -> Tensors:
+    """The tensors of a safetensors file, each mapped by itself when it is read.
+
+    The library checks the header (sizes, overlaps, that the file is whole); the offsets are then
+    taken from it, because the library only hands out copies.  Format: eight bytes of header length,
+    little endian, a JSON header, the data (https://github.com/huggingface/safetensors).
+
+    Raises:
+        CheckpointError: the file is damaged, cut short, or holds a type segue does not read.
+    """
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}); download it again"
+        ) from None
+    header.pop("__metadata__", None)
+    return Tensors({n: _mapped(path, 8 + length, n, entry) for n, entry in header.items()})
+
+
+def _mapped(path: Path, start: int, name: str, entry: Mapping[str, Any]) -> Tensor:
+    if entry["dtype"] not in DTYPES:
+        raise CheckpointError(f"{path}: tensor {name!r} has the type {entry['dtype']}")
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+    offset = start + entry["data_offsets"][0]
+
+    def read() -> np.ndarray:
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", offset, shape)
+
+    return Tensor(shape, read, path)
