@@ -1,0 +1,1 @@
+"""What runs a checkpoint.  `base` says what an engine is, each folder is one."""

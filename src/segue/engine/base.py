@@ -1,0 +1,91 @@
+"""What an engine is to the rest of segue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..config import ModelConfig
+
+Conditioning = Any
+"""A text as an engine keeps it; only the engine that made it can use it."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from logits.
+
+    Attributes:
+        top_k: how many of the likeliest tokens take part, exactly; 0 or more than there are: all.
+        temperature: what logits are divided by; 0 takes the likeliest token.
+        guidance_coef: `uncond + (cond - uncond) * coef`; None runs one stream without guidance.
+    """
+
+    top_k: int = 250
+    temperature: float = 1.0
+    guidance_coef: float | None = None
+
+
+class Engine(Protocol):
+    """A loaded checkpoint that can encode, play on and decode.
+
+    Codes are integers `(K, F)`: codebooks (8 for stereo, left and right interleaved) by frames.
+    A sequence is codes in the delay pattern, `(K, S)`; see `segue.pattern`.
+
+    Attributes:
+        name: `"mlx"` or `"openvino"`.
+        device: what it runs on, for people.
+        dtype: what it computes the language model in.
+        config: the shape of the model.
+    """
+
+    name: str
+    device: str
+    dtype: str
+    config: ModelConfig
+
+    def encode(self, samples: np.ndarray) -> np.ndarray:
+        """Codes `(K, F)` int32 of float32 `samples` `(T, C)` at the codec's rate.
+
+        C is the model's channel count; F is T over the hop length, rounded up.
+        """
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Samples `(T, C)` float32 at the codec's rate of `codes` `(K, F)`; T is F hops."""
+
+    def condition(self, text: str) -> Conditioning:
+        """What the language model attends to for `text`, projected once for every layer.
+
+        Raises:
+            CheckpointError: the checkpoint's text encoder is missing or damaged.
+        """
+
+    def prefill(
+        self,
+        sequence: np.ndarray,
+        seeds: tuple[int, ...],
+        sampling: Sampling,
+        conditioning: Conditioning | None = None,
+        first_step: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """Hear what is known of `sequence`; the iterator then plays on, column by column.
+
+        Args:
+            sequence: `(1, K, S)` for a start that all takes share, or `(N, K, S)`; tokens, and
+                `pattern.UNKNOWN` where the model shall fill in.  The first column is known.
+            seeds: one for each of the N takes, 0 to 2³² - 1.
+            sampling: how tokens are drawn.
+            conditioning: from `condition`, or None for no text: no cross-attention then.
+            first_step: the number of the first column, so that noise, which depends on (seed,
+                step, codebook) alone, goes on where an earlier window ended.
+
+        Returns:
+            An iterator over the columns from the first with an unknown entry to the last, each
+            `(N, K)` int32.  It may be dropped at any time.
+        """
+
+    def logits(self, sequence: np.ndarray, conditioning: Conditioning | None = None) -> np.ndarray:
+        """Logits `(S, K, V)` float32 after each column of a wholly known `sequence` `(K, S)`."""

@@ -1,0 +1,125 @@
+"""The engine on MLX: Metal, CUDA and CPU with the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+
+import mlx.core as mx
+import numpy as np
+from tokenizers import Tokenizer
+
+from ...checkpoint import Checkpoint
+from ...progress import SILENT, Progress
+from ..base import Sampling
+from .decoding import Decoding, make_step
+from .lm import CrossKV
+from .sampling import Sampler, controls
+from .t5 import T5Encoder
+from .weights import lm_sources, load_codec, load_lm, load_t5, to_float
+
+DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
+
+
+class MLXEngine:
+    """A checkpoint on MLX's default device; fulfils `segue.engine.base.Engine`.
+
+    Args:
+        checkpoint: opened and checked; its tensors are taken from it.
+        cast_dtype: what the language model's weights are cast to; None leaves them as stored.  On
+            the CPU they are rounded to it, and computed with in float32 all the same: MLX's CPU
+            kernels are slow in any other type.
+        progress: shown while weights are read.
+    """
+
+    name = "mlx"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        cast_dtype: str | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.config = checkpoint.config
+        on_gpu = mx.default_device().type == mx.DeviceType.gpu
+        self.device = _device_name()
+        stored = checkpoint.lm["decoder.model.decoder.layer_norm.weight"].read().dtype.name
+        self.dtype = (cast_dtype or stored) if on_gpu else "float32"
+        convert = to_float(
+            DTYPES.get(self.dtype, mx.float32), DTYPES[cast_dtype] if cast_dtype else None
+        )
+        with progress.stage("load", len(lm_sources(self.config.lm))) as advance:
+            self._lm = load_lm(
+                self.config.lm,
+                self.config.text_dim,
+                checkpoint.lm,
+                convert,
+                self.config.quantization,
+                advance,
+            )
+            self._codec = load_codec(self.config.codec, checkpoint.codec)
+        self._checkpoint = checkpoint
+        self._progress = progress
+        # MLX compiles fused CPU kernels with the machine's C++ compiler, which may not be there.
+        self._step = lru_cache(8)(lambda sampler: make_step(self._lm, sampler, compiled=on_gpu))
+        self._conditioned = lru_cache(16)(self._condition)
+
+    def encode(self, samples: np.ndarray) -> np.ndarray:
+        """See `Engine.encode`."""
+        lm = self.config.lm
+        per_channel = lm.num_codebooks // lm.audio_channels
+        channels = mx.array(np.ascontiguousarray(samples.T, np.float32))[..., None]
+        codes = np.array(self._codec.encode(channels, per_channel))  # (C, K, F)
+        return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, -1)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """See `Engine.decode`."""
+        channels = self.config.lm.audio_channels
+        per_channel = codes.reshape(-1, channels, codes.shape[-1]).transpose(1, 0, 2)
+        return np.array(self._codec.decode(mx.array(per_channel)))[..., 0].T
+
+    def condition(self, text: str) -> CrossKV:
+        """See `Engine.condition`; the last texts are kept."""
+        return self._conditioned(text)
+
+    def _condition(self, text: str) -> CrossKV:
+        encoder, tokenizer = self._text_encoder
+        ids = mx.array([tokenizer.encode(text).ids])
+        cross = self._lm.project(encoder(ids).astype(self._lm.dtype))
+        mx.eval(cross)
+        return cross
+
+    @cached_property
+    def _text_encoder(self) -> tuple[T5Encoder, Tokenizer]:
+        part = self._checkpoint.text(self._progress)
+        with self._progress.stage("load the text encoder"):
+            return load_t5(part.config, part.tensors), Tokenizer.from_file(str(part.tokenizer))
+
+    def prefill(
+        self,
+        sequence: np.ndarray,
+        seeds: tuple[int, ...],
+        sampling: Sampling,
+        conditioning: CrossKV | None = None,
+        first_step: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """See `Engine.prefill`."""
+        sampler = Sampler.of(sampling)
+        numbers = controls(sampling, seeds)
+        return iter(
+            Decoding(
+                self._lm, self._step(sampler), sampler, numbers, sequence, conditioning, first_step
+            )
+        )
+
+    def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:
+        """See `Engine.logits`."""
+        cache = self._lm.empty_cache(1, sequence.shape[-1])
+        hidden, _ = self._lm(mx.array(sequence.T)[None], mx.array([0]), cache, conditioning)
+        return np.array(self._lm.logits(hidden)[0])
+
+
+def _device_name() -> str:
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return "CPU"
+    return str(mx.device_info().get("device_name", "GPU"))

@@ -1,0 +1,37 @@
+"""The key/value cache: one array per layer, in buckets.
+
+A decode step must have the same shapes as the one before it, or it cannot be compiled once and run
+often.  So the cache is as long as a bucket, positions that are not filled yet are masked, and it
+grows by a bucket when it is full.  Keys and values lie in one array: one update a layer and step.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+BUCKET = 256
+"""Positions by which the cache grows: 6 shapes for 30 s, at most 255 masked positions a step."""
+
+Cache = list[mx.array]
+"""For each layer, keys and values `(B, 2, H, L, D)`."""
+
+
+def capacity_for(length: int) -> int:
+    """The smallest whole number of buckets that holds `length` positions."""
+    return -(-length // BUCKET) * BUCKET
+
+
+def empty(layers: int, batch: int, heads: int, length: int, dim: int, dtype: mx.Dtype) -> Cache:
+    """A cache with room for `length` positions."""
+    shape = (batch, 2, heads, capacity_for(length), dim)
+    return [mx.zeros(shape, dtype) for _ in range(layers)]
+
+
+def grown(cache: Cache) -> Cache:
+    """The cache with room for one bucket more."""
+    return [mx.pad(kv, [(0, 0), (0, 0), (0, 0), (0, BUCKET), (0, 0)]) for kv in cache]
+
+
+def repeated(cache: Cache, times: int) -> Cache:
+    """The cache with each row of its batch `times` over, neighbours staying neighbours."""
+    return [mx.repeat(kv, times, axis=0) for kv in cache]

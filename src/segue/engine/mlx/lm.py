@@ -1,0 +1,172 @@
+"""The language model of MusicGen: a decoder-only transformer over codes.
+
+Little is left to a step: Q, K and V are one product, so are the heads of all codebooks;
+cross-attention's keys and values are projected once per request, and without text there is no
+cross-attention at all (its projections have no bias, so over zeros it adds nothing).
+"""
+
+from __future__ import annotations
+
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ...config import FRAMES_PER_WINDOW, LMConfig
+from . import cache as kv_cache
+from .cache import Cache
+
+CrossKV = list[tuple[mx.array, mx.array]]
+"""For each layer, keys and values `(B, H, L, D)` of the conditioning."""
+
+
+def position_table(length: int, dim: int) -> mx.array:
+    """Sinusoidal positions `(length, dim)`, cosines first.
+
+    The denominator is `dim / 2 - 1`, as in AudioCraft's `create_sin_embedding`.
+    """
+    half = dim // 2
+    frequency = mx.exp(mx.arange(half) * (-math.log(10_000) / (half - 1)))
+    phase = mx.arange(length)[:, None] * frequency[None, :]
+    return mx.concatenate([mx.cos(phase), mx.sin(phase)], axis=-1)
+
+
+class SelfAttention(nn.Module):
+    """Attention over what has been played so far."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.scale = config.head_dim**-0.5
+        self.qkv_proj = nn.Linear(config.dim, 3 * config.dim, bias=False)
+        self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
+
+    def __call__(
+        self, x: mx.array, kv: mx.array, position: mx.array, mask: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        B, S, dim = x.shape
+        qkv = self.qkv_proj(x).reshape(B, S, 3, self.heads, -1).transpose(0, 2, 3, 1, 4)
+        kv = mx.slice_update(kv, qkv[:, 1:], position, axes=(3,))
+        y = mx.fast.scaled_dot_product_attention(
+            qkv[:, 0], kv[:, 0], kv[:, 1], scale=self.scale, mask=mask
+        )
+        return self.out_proj(y.transpose(0, 2, 1, 3).reshape(B, S, dim)), kv
+
+
+class CrossAttention(nn.Module):
+    """Attention over the conditioning."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.scale = config.head_dim**-0.5
+        self.q_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.k_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.v_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
+
+    def keys_and_values(self, conditioning: mx.array) -> tuple[mx.array, mx.array]:
+        """Project `conditioning` `(B, L, dim)` to keys and values `(B, H, L, D)`."""
+        return self._split(self.k_proj(conditioning)), self._split(self.v_proj(conditioning))
+
+    def _split(self, x: mx.array) -> mx.array:
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
+
+    def __call__(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        q = self._split(self.q_proj(x))
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        return self.out_proj(y.transpose(0, 2, 1, 3).reshape(x.shape))
+
+
+class Layer(nn.Module):
+    """Pre-norm: self-attention, cross-attention where there is text, feed-forward."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.self_attn_layer_norm = nn.LayerNorm(config.dim)
+        self.self_attn = SelfAttention(config)
+        self.encoder_attn_layer_norm = nn.LayerNorm(config.dim)
+        self.encoder_attn = CrossAttention(config)
+        self.final_layer_norm = nn.LayerNorm(config.dim)
+        self.fc1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.fc2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
+
+    def __call__(
+        self,
+        x: mx.array,
+        kv: mx.array,
+        position: mx.array,
+        mask: mx.array,
+        cross: tuple[mx.array, mx.array] | None,
+    ) -> tuple[mx.array, mx.array]:
+        y, kv = self.self_attn(self.self_attn_layer_norm(x), kv, position, mask)
+        x = x + y
+        if cross is not None:
+            x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), *cross)
+        return x + self.fc2(nn.gelu(self.fc1(self.final_layer_norm(x)))), kv
+
+
+class LM(nn.Module):
+    """Codes in, logits over the next codes out.
+
+    Attributes:
+        embed_tokens: the K embeddings in one table, codebook k from row `k * (V + 1)`.
+        lm_heads: the K heads in one product.
+    """
+
+    def __init__(self, config: LMConfig, text_dim: int) -> None:
+        super().__init__()
+        K, V = config.num_codebooks, config.cardinality
+        self.embed_tokens = nn.Embedding(K * (V + 1), config.dim)
+        self.layers = [Layer(config) for _ in range(config.num_layers)]
+        self.layer_norm = nn.LayerNorm(config.dim)
+        self.lm_heads = nn.Linear(config.dim, K * V, bias=False)
+        self.enc_to_dec_proj = nn.Linear(text_dim, config.dim)
+        self._config = config
+        self._offsets = mx.arange(K) * (V + 1)
+        self._positions = position_table(kv_cache.capacity_for(FRAMES_PER_WINDOW + K), config.dim)
+
+    def __call__(
+        self, tokens: mx.array, position: mx.array, cache: Cache, cross: CrossKV | None = None
+    ) -> tuple[mx.array, Cache]:
+        """Run S columns that start at `position`.
+
+        Args:
+            tokens: `(B, S, K)`.
+            position: `(1,)` int32, how many columns are in the cache already.
+            cache: written at `position` and after; what lies beyond is masked.
+            cross: from `project`, or None for no text.
+
+        Returns:
+            The last hidden states `(B, S, dim)`, which `logits` takes, and the new cache.
+        """
+        S = tokens.shape[1]
+        at = position + mx.arange(S)
+        mask = mx.arange(cache[0].shape[3])[None, :] <= at[:, None]
+        x = self.embed_tokens(tokens + self._offsets).sum(axis=2)
+        x = x + self._positions[at].astype(x.dtype)
+        new: Cache = []
+        for n, layer in enumerate(self.layers):
+            x, kv = layer(x, cache[n], position, mask, cross[n] if cross else None)
+            new.append(kv)
+        return self.layer_norm(x), new
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """What the model computes in."""
+        return self.layer_norm.weight.dtype
+
+    def empty_cache(self, batch: int, length: int) -> Cache:
+        """A cache with room for `length` positions of `batch` rows."""
+        c = self._config
+        return kv_cache.empty(c.num_layers, batch, c.num_heads, length, c.head_dim, self.dtype)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Logits `(B, S, K, V)` float32 of hidden states `(B, S, dim)`."""
+        K, V = self._config.num_codebooks, self._config.cardinality
+        return self.lm_heads(hidden).reshape(*hidden.shape[:2], K, V).astype(mx.float32)
+
+    def project(self, encoded: mx.array) -> CrossKV:
+        """Every layer's keys and values of a text encoder's output `(B, L, text_dim)`."""
+        conditioning = self.enc_to_dec_proj(encoded)
+        return [layer.encoder_attn.keys_and_values(conditioning) for layer in self.layers]
