@@ -1,0 +1,93 @@
+"""A checkpoint, loaded, on the engine that suits the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import audio
+from .checkpoint import open_checkpoint
+from .config import ModelConfig
+from .continuation import Request, Result, continue_audio
+from .engine.base import Engine
+from .errors import RequestError
+from .hub import BUILT_IN
+from .progress import SILENT, Progress
+
+ENGINES = ("auto", "mlx")
+CAST_DTYPES = ("float16", "bfloat16", "float32")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded checkpoint.
+
+    Attributes:
+        name: what it was asked for by.
+        engine: what runs it.
+    """
+
+    name: str
+    engine: Engine
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the model."""
+        return self.engine.config
+
+    def continue_audio(
+        self,
+        samples: np.ndarray,
+        sample_rate: int,
+        *,
+        progress: Progress = SILENT,
+        **options: Any,
+    ) -> Result:
+        """Play on from `samples` `(T,)` or `(T, C)`, floats in -1 to 1.
+
+        Args:
+            samples: the audio that the prompt is sliced from.
+            sample_rate: of `samples`, in Hz; the result has the same.
+            progress: shown while it runs.
+            options: the other attributes of `Request`.
+
+        Raises:
+            AudioError: the samples cannot be used.
+            RequestError: an option is out of range.
+        """
+        request = Request(audio.from_array(samples, sample_rate), **options)
+        return continue_audio(self.engine, request, progress)
+
+
+def load(
+    name: str = BUILT_IN,
+    *,
+    base_model: str | None = None,
+    engine: str = "auto",
+    cast_dtype: str | None = None,
+    progress: Progress = SILENT,
+) -> Model:
+    """Load a checkpoint.
+
+    Args:
+        name: `"built-in"`, a folder, or a repository of the Hugging Face hub.
+        base_model: the model that a fine-tune without `config.json` was trained from.
+        engine: one of `ENGINES`.
+        cast_dtype: one of `CAST_DTYPES`, or None for the type that the weights are stored in.
+        progress: shown while it downloads and loads.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it cannot be used.
+        RequestError: no such engine or type.
+    """
+    if engine not in ENGINES:
+        raise RequestError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
+    if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
+        raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")
+    checkpoint = open_checkpoint(name, base_model, progress)
+    # Imported here: an engine costs its library's start-up, and may not be installed.
+    from .engine.mlx import MLXEngine
+
+    return Model(name, MLXEngine(checkpoint, cast_dtype, progress))
