@@ -1,0 +1,100 @@
+"""A checkpoint of random weights in the Hugging Face layout, small enough to make on the spot.
+
+It makes noise, not music; but everything of a real one is there, and runs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from ..config import ModelConfig
+from ..layouts import CODEC, TEXT, codec_shapes, lm_shapes, t5_shapes
+
+WORDS = ("<pad>", "</s>", "<unk>", "drums", "piano", "bass", "strings", "fast", "slow", "minor")
+
+CONFIG: dict[str, Any] = {
+    "model_type": "musicgen",
+    "text_encoder": {
+        "model_type": "t5",
+        "vocab_size": len(WORDS),
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 16,
+        "feed_forward_proj": "relu",
+    },
+    "audio_encoder": {
+        "model_type": "encodec",
+        "sampling_rate": 32_000,
+        "audio_channels": 1,
+        "num_filters": 4,
+        "upsampling_ratios": [8, 5, 4, 4],
+        "hidden_size": 16,
+        "codebook_size": 64,
+        "codebook_dim": 16,
+        "target_bandwidths": [1.2],
+        "use_causal_conv": False,
+        "use_conv_shortcut": False,
+        "norm_type": "weight_norm",
+        "pad_mode": "reflect",
+    },
+    "decoder": {
+        "model_type": "musicgen_decoder",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "ffn_dim": 128,
+        "num_codebooks": 4,
+        "vocab_size": 64,
+        "audio_channels": 1,
+        "activation_function": "gelu",
+    },
+}
+
+
+def write_checkpoint(folder: Path, seed: int = 0, stereo: bool = False) -> Path:
+    """Write a checkpoint into `folder`, which is made; return it."""
+    config = json.loads(json.dumps(CONFIG))
+    if stereo:
+        config["decoder"] |= {"num_codebooks": 8, "audio_channels": 2}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    save_file(_random_weights(ModelConfig.from_hf(config), seed), folder / "model.safetensors")
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write a `tokenizer.json` that knows `WORDS`."""
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "$A </s>", special_tokens=[("</s>", 1)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _random_weights(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
+    shapes = dict(lm_shapes(config.lm, config.text_dim))
+    shapes |= {CODEC + name: shape for name, shape in codec_shapes(config.codec).items()}
+    if config.text is not None:
+        shapes |= {TEXT + name: shape for name, shape in t5_shapes(config.text).items()}
+    random = np.random.default_rng(seed)
+    return {name: _random(name, shape, random) for name, shape in sorted(shapes.items())}
+
+
+def _random(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    if "norm" in name and name.endswith("weight"):
+        return np.ones(shape, np.float32)
+    fan_in = np.prod(shape[1:]) if len(shape) > 1 else 100
+    scale = 1.0 if "embed" in name else 1.5 / np.sqrt(fan_in)
+    return (scale * random.standard_normal(shape)).astype(np.float32)

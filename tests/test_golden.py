@@ -1,0 +1,21 @@
+"""segue is the same model as transformers': what that made of random checkpoints, pinned.
+
+The files come from `python -m tests.parity --golden`; `make parity` compares live, and more.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .parity.compare import compare
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", ["mono", "stereo"])
+def test_every_part_agrees_with_the_reference(name):
+    with np.load(GOLDEN / name / "outputs.npz") as reference:
+        rows = compare(GOLDEN / name, dict(reference))
+    assert len(rows) == 10
+    assert not [row for row in rows if not row.ok]
