@@ -1,7 +1,6 @@
 """What the reader of torch .bin files promises: tensors as they were saved, and nothing that runs.
 
-torch is not needed: ``checkpoint`` writes the zip archives that ``torch.save`` writes, and
-``pickled`` the pickles inside them, both down to the instructions a hostile file would use.
+torch is not needed: `torch_files` writes the archives that `torch.save` writes, and hostile ones.
 """
 
 import io
@@ -12,7 +11,6 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,21 @@ import pytest
 
 from segue import unpickle
 from segue.errors import CheckpointError
+
+from .torch_files import (
+    ORDERED_DICT,
+    REBUILD_PARAMETER,
+    REBUILD_TENSOR,
+    Call,
+    Global,
+    Persistent,
+    Raw,
+    archive,
+    checkpoint,
+    pickled,
+    storage,
+    tensor,
+)
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 STORAGES = {
@@ -37,99 +50,6 @@ STORAGES = {
     "BoolStorage": np.dtype("bool"),
 }
 WEIGHTS = np.arange(24, dtype=np.float32).reshape(4, 6)
-
-
-# How torch.save writes
-
-
-@dataclass(frozen=True)
-class Global:
-    module: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Call:
-    function: Any
-    arguments: Any
-
-
-@dataclass(frozen=True)
-class Persistent:
-    id: Any
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Instructions, as they stand."""
-
-    instructions: bytes
-
-
-REBUILD_TENSOR = Global("torch._utils", "_rebuild_tensor_v2")
-REBUILD_PARAMETER = Global("torch._utils", "_rebuild_parameter")
-ORDERED_DICT = Call(Global("collections", "OrderedDict"), ())
-
-
-def pickled(value: Any) -> bytes:
-    """The instructions of pickle protocol 2 that leave ``value`` on the stack."""
-    match value:
-        case None:
-            return b"N"
-        case bool():
-            return b"\x88" if value else b"\x89"
-        case int() if -(2**31) <= value < 2**31:
-            return b"J" + struct.pack("<i", value)
-        case int():
-            number = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            return b"\x8a" + bytes([len(number)]) + number
-        case float():
-            return b"G" + struct.pack(">d", value)
-        case str():
-            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
-        case tuple():
-            return b"(" + b"".join(map(pickled, value)) + b"t"
-        case list():
-            return b"](" + b"".join(map(pickled, value)) + b"e"
-        case dict():
-            items = b"".join(pickled(key) + pickled(item) for key, item in value.items())
-            return b"}(" + items + b"u"
-        case Global(module, name):
-            return f"c{module}\n{name}\n".encode()
-        case Call(function, arguments):
-            return pickled(function) + pickled(arguments) + b"R"
-        case Persistent(persistent_id):
-            return pickled(persistent_id) + b"Q"
-        case Raw(instructions):
-            return instructions
-    raise TypeError(value)
-
-
-def storage(numel: Any, kind: str = "FloatStorage", key: Any = "0") -> Persistent:
-    return Persistent(("storage", Global("torch", kind), key, "cpu", numel))
-
-
-def tensor(stored: Any, size: Any, stride: Any, offset: Any = 0) -> Call:
-    return Call(REBUILD_TENSOR, (stored, offset, size, stride, False, ORDERED_DICT))
-
-
-def archive(members: dict[str, bytes]) -> bytes:
-    """A zip file that lays each member at a multiple of 64 bytes, as torch does."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as writer:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(name)
-            padding = -(file.tell() + 30 + len(name) + 4) % 64
-            info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-            writer.writestr(info, data)
-            info.extra = b""  # torch leaves it out of the directory
-    return file.getvalue()
-
-
-def checkpoint(value: Any, *storages: np.ndarray, name: str = "archive", **extra: bytes) -> bytes:
-    members = {"data.pkl": b"\x80\x02" + pickled(value) + b"."} | {"byteorder": b"little"} | extra
-    members |= {f"data/{key}": array.tobytes() for key, array in enumerate(storages)}
-    return archive({f"{name}/{member}": data for member, data in members.items()})
 
 
 def weights() -> bytes:
@@ -622,7 +542,7 @@ def test_refuses_a_compressed_storage(refusal: Callable[[bytes], str]) -> None:
 
 
 def rewritten(data: bytes, **fields: Any) -> bytes:
-    """``data`` with other values in the directory entry of its last member."""
+    """`data` with other values in the directory entry of its last member."""
     entry = bytearray(data)
     at = entry.rindex(b"PK\x01\x02")
     places = {

@@ -10,26 +10,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import hub, layouts, unpickle
-from .config import CodecConfig, ModelConfig, T5Config
+from .config import CodecConfig, ModelConfig, T5Config, read_xp_cfg
 from .errors import CheckpointError
+from .hub import AUDIOCRAFT_CODEC, AUDIOCRAFT_LM, CONFIG, SAFETENSORS, TOKENIZER, TORCH
 from .progress import SILENT, Progress
 from .tensors import Tensors, of_arrays, open_safetensors
 
 CODEC_COMPANIONS = ("mlx-community/encodec-32khz-float32", "facebook/encodec_32khz")
 TEXT_COMPANION = "t5-base"
-
-CONFIG = "config.json"
-SAFETENSORS = "model.safetensors"
-TORCH = "pytorch_model.bin"
-AUDIOCRAFT_LM = "state_dict.bin"
-AUDIOCRAFT_CODEC = "compression_state_dict.bin"
 
 
 @dataclass
@@ -81,7 +76,7 @@ class Checkpoint:
             tensors = Tensors(
                 {n: t for n, t in _open_weights(folder).items() if _is_text_encoder(n)}
             )
-            part = TextPart(config, tensors, _existing(folder / "tokenizer.json"))
+            part = TextPart(config, tensors, _existing(folder / TOKENIZER))
         if part.config.dim != self.config.text_dim:
             raise CheckpointError(
                 f"{self.name}: the text encoder has {part.config.dim} dimensions, the checkpoint "
@@ -92,9 +87,9 @@ class Checkpoint:
 
     def _tokenizer(self) -> Path:
         for folder in self._text_sources:
-            if (folder / "tokenizer.json").exists():
+            if (folder / TOKENIZER).exists():
                 return folder / "tokenizer.json"
-        return _existing(self._text_sources[0] / "tokenizer.json")
+        return _existing(self._text_sources[0] / TOKENIZER)
 
 
 def open_checkpoint(
@@ -132,10 +127,7 @@ def open_checkpoint(
 
 
 def _open_hf(name: str, folder: Path) -> Checkpoint:
-    try:
-        config = ModelConfig.from_hf(_read_json(folder / CONFIG))
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
+    config = _read_config(folder)
     tensors = Tensors({n: t for n, t in _open_weights(folder).items() if not _ignored(n)})
     text = tensors.under(layouts.TEXT)
     # The embedding is tied, and different versions of the library kept different names of it.
@@ -158,13 +150,14 @@ def _open_audiocraft(
     state = {n: a for n, a in package["best_state"].items() if not _ignored(n)}
     lm = layouts.from_audiocraft(of_arrays(state, path))
     base = _base_folder(base_model, progress)
-    if (folder / CONFIG).exists():
-        config = ModelConfig.from_hf(_read_json(folder / CONFIG))
-    elif base is not None:
-        config = ModelConfig.from_hf(_read_json(_existing(base / CONFIG)))
+    shaped = next((f for f in (folder, base) if f is not None and (f / CONFIG).exists()), None)
+    text: T5Config | None = None
+    if shaped is not None:
+        known = _read_config(shaped)
+        lm_config, text, text_dim = known.lm, known.text, known.text_dim
     elif isinstance(package.get("xp.cfg"), str):
         try:
-            config = ModelConfig.from_xp_cfg(package["xp.cfg"])
+            lm_config, text_dim = read_xp_cfg(package["xp.cfg"])
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}; pass --base-model") from None
     else:
@@ -172,14 +165,13 @@ def _open_audiocraft(
             f"{path}: the file does not say how large the model is, and there is no {CONFIG}; "
             "pass --base-model with the model it was trained from"
         )
-    config, codec = _codec_of(folder, base, config, progress)
-    checkpoint = Checkpoint(name, folder, config, lm, codec)
-    for source in (folder, base):
-        if source is not None and config.text is not None and _has_hf_weights(source):
-            whole = _open_hf(name, source)
-            checkpoint._text_tensors = whole._text_tensors
-            checkpoint._text_sources = [source]
-            break
+    codec_config, codec = _codec_of(folder, base, progress)
+    checkpoint = Checkpoint(
+        name, folder, ModelConfig(lm_config, codec_config, text, text_dim), lm, codec
+    )
+    if base is not None and text is not None and _has_hf_weights(base):
+        checkpoint._text_tensors = _open_hf(name, base)._text_tensors
+        checkpoint._text_sources = [base]
     return checkpoint
 
 
@@ -190,9 +182,7 @@ def _base_folder(base_model: str | None, progress: Progress) -> Path | None:
     return hub.find_local(base_model) or hub.locate(base_model, hub.CONFIG_ONLY, progress)
 
 
-def _codec_of(
-    folder: Path, base: Path | None, config: ModelConfig, progress: Progress
-) -> tuple[ModelConfig, Tensors]:
+def _codec_of(folder: Path, base: Path | None, progress: Progress) -> tuple[CodecConfig, Tensors]:
     """The codec of an AudioCraft fine-tune: its own, its base model's, or the companion."""
     companions: tuple[str, ...] = CODEC_COMPANIONS
     path = folder / AUDIOCRAFT_CODEC
@@ -204,16 +194,14 @@ def _codec_of(
         else:
             package = _open_package(path)
             state = {n: a for n, a in package["best_state"].items() if not _ignored(n)}
-            if isinstance(package.get("xp.cfg"), str):
-                config = replace(config, codec=CodecConfig.from_xp_cfg(package["xp.cfg"]))
+            config = CodecConfig.from_xp_cfg(str(package.get("xp.cfg", "")))
             return config, layouts.from_codec(of_arrays(state, path))
     if base is not None and _has_hf_weights(base):
         whole = _open_hf(str(base), base)
-        return replace(config, codec=whole.config.codec), whole.codec
+        return whole.config.codec, whole.codec
     source = _first_available(companions, progress)
-    codec_config = CodecConfig.from_hf(_read_json(source / CONFIG))
     tensors = Tensors({n: t for n, t in _open_weights(source).items() if not _ignored(n)})
-    return replace(config, codec=codec_config), layouts.from_codec(tensors)
+    return CodecConfig.from_hf(_read_json(source / CONFIG)), layouts.from_codec(tensors)
 
 
 def _first_available(names: tuple[str, ...], progress: Progress) -> Path:
@@ -239,6 +227,8 @@ def _open_package(path: Path) -> dict[str, Any]:
 def _open_weights(folder: Path) -> Tensors:
     """The weights of a folder in the Hugging Face layout: one file, or an index and its shards."""
     for single in (SAFETENSORS, TORCH):
+        if (folder / single).exists():
+            return _open_file(folder / single)
         index = folder / f"{single}.index.json"
         if index.exists():
             weight_map = _read_json(index).get("weight_map", {})
@@ -249,8 +239,6 @@ def _open_weights(folder: Path) -> Tensors:
                 if name not in tensors:
                     raise CheckpointError(f"{folder / shard}: the tensor {name!r} is missing")
             return tensors
-        if (folder / single).exists():
-            return _open_file(folder / single)
     raise CheckpointError(
         f"{folder}: there is a {CONFIG} but no {SAFETENSORS} and no {TORCH}; "
         "the download was not finished"
@@ -286,6 +274,13 @@ def _existing(path: Path) -> Path:
     if not path.exists():
         raise CheckpointError(f"{path}: the file is missing; the download was not finished")
     return path
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    try:
+        return ModelConfig.from_hf(_read_json(folder / CONFIG))
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -395,25 +395,20 @@ class ModelConfig:
         except KeyError as missing:
             raise CheckpointError(f"config.json lacks {missing}") from None
 
-    @classmethod
-    def from_xp_cfg(cls, text: str) -> ModelConfig:
-        """Read the `xp.cfg` text of an AudioCraft `state_dict.bin`.
 
-        Raises:
-            CheckpointError: it is not YAML, or lacks the shape of the language model.
-        """
-        config = _yaml(text)
+def read_xp_cfg(text: str) -> tuple[LMConfig, int]:
+    """The language model's shape, and its text encoder's width, from a `state_dict.bin`'s `xp.cfg`.
+
+    Raises:
+        CheckpointError: it is no training configuration, or lacks the shape.
+    """
+    config = _yaml(text)
+    try:
         conditioner = (config.get("conditioners") or {}).get("description") or {}
         t5_name = (conditioner.get("t5") or {}).get("name", "t5-base")
-        try:
-            return cls(
-                lm=LMConfig.from_xp_cfg(config),
-                codec=CodecConfig(),
-                text=None,
-                text_dim=HIDDEN_DIMS_OF_T5.get(t5_name, 768),
-            )
-        except (KeyError, TypeError) as missing:
-            raise CheckpointError(f"xp.cfg does not say transformer_lm.{missing}") from None
+        return LMConfig.from_xp_cfg(config), HIDDEN_DIMS_OF_T5.get(t5_name, 768)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"xp.cfg does not tell the model's shape ({error!r})") from None
 
 
 def _yaml(text: str) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """The safe reader for torch .bin files: tensors only, never code.
 
-``torch.save`` writes a zip archive (``_save`` in torch/serialization.py, torch 1.6 and later):
+`torch.save` writes a zip archive (`_save` in torch/serialization.py, torch 1.6 and later):
 
-- ``NAME/data.pkl``, a pickle of the object, in which a persistent id stands for every storage;
-- ``NAME/data/KEY``, the bytes of one storage, uncompressed: they are used where they lie;
-- ``NAME/byteorder``, ``little`` or ``big``; older versions leave it out, and mean little.
+- `NAME/data.pkl`, a pickle of the object, in which a persistent id stands for every storage;
+- `NAME/data/KEY`, the bytes of one storage, uncompressed: they are used where they lie;
+- `NAME/byteorder`, `little` or `big`; older versions leave it out, and mean little.
 
 A pickle is a program, and Python's own unpickler gives a hostile one a lot to work with even when
-``find_class`` is narrow: BUILD sets attributes of anything that can be named, REDUCE calls
+`find_class` is narrow: BUILD sets attributes of anything that can be named, REDUCE calls
 anything that can be called, and one memo index can claim gigabytes.  So it never runs here.
-``pickletools`` splits the pickle into instructions, which runs nothing, and ``_Unpickler`` carries
+`pickletools` splits the pickle into instructions, which runs nothing, and `_Unpickler` carries
 out the few that containers, numbers, text and tensors need.  The names of functions and classes
 are compared with a short list and stand only for themselves: nothing is ever imported, and
 nothing that a file names is ever called.
@@ -85,14 +85,14 @@ _DAMAGE = (
 
 
 def load(path: Path) -> Any:
-    """The object in a file that ``torch.save`` wrote.
+    """The object in a file that `torch.save` wrote.
 
-    Dicts (``OrderedDict`` too), lists, tuples, text, numbers and ``None`` are Python's own.
+    Dicts (`OrderedDict` too), lists, tuples, text, numbers and `None` are Python's own.
     Tensors, parameters and storages are read-only numpy arrays, bfloat16 through
-    ``ml_dtypes.bfloat16``.  They are views of the file: nothing is copied, tensors on one storage
+    `ml_dtypes.bfloat16`.  They are views of the file: nothing is copied, tensors on one storage
     share its memory, and the file must stay as it is while they are in use.
 
-    Raises ``CheckpointError``, which names the file, for anything else that the file may hold
+    Raises `CheckpointError`, which names the file, for anything else that the file may hold
     and for a file that is damaged, cut short or in a format of torch before 1.6.
     """
     try:
@@ -241,7 +241,7 @@ class _Unpickler:
     def _run(self, pickle: bytes) -> Any:
         """What is on the stack at STOP.
 
-        The instructions are those that ``pickle.Pickler`` writes for tensors in protocols 2 to 5;
+        The instructions are those that `pickle.Pickler` writes for tensors in protocols 2 to 5;
         pickletools describes each.
         """
         stack: list[Any] = []
@@ -372,7 +372,7 @@ class _Unpickler:
 
 
 def _check_result(value: Any, budget: int) -> None:
-    """Raise unless ``value`` is a tree of plain things that costs no more to walk than to read.
+    """Raise unless `value` is a tree of plain things that costs no more to walk than to read.
 
     A pickle spends a byte or more on each thing in it.  Only one that puts the same container in
     many places, or in itself, comes to more things than that, or to endless ones.
@@ -413,7 +413,7 @@ def _int64(number: Any) -> int:
 
 
 def _expect(value: Any, kind: type) -> Any:
-    """``value``, which must be of exactly that type: a bool is not an int here."""
+    """`value`, which must be of exactly that type: a bool is not an int here."""
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
     return value

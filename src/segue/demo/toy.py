@@ -6,6 +6,7 @@ It makes noise, not music; but everything of a real one is there, and runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,13 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_checkpoint(folder: Path, seed: int = 0, stereo: bool = False) -> Path:
+def write_checkpoint(
+    folder: Path, seed: int = 0, stereo: bool = False, config: Mapping[str, Any] = CONFIG
+) -> Path:
     """Write a checkpoint into `folder`, which is made; return it."""
-    config = json.loads(json.dumps(CONFIG))
     if stereo:
-        config["decoder"] |= {"num_codebooks": 8, "audio_channels": 2}
+        channels = {"num_codebooks": 8, "audio_channels": 2}
+        config = {**config, "decoder": config["decoder"] | channels}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     save_file(_random_weights(ModelConfig.from_hf(config), seed), folder / "model.safetensors")

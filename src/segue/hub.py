@@ -1,0 +1,300 @@
+"""Where a checkpoint lies: built in, a folder, the Hugging Face cache or hub.
+
+What lies complete in the cache is used as it is, without asking the hub whether there is a newer
+one.  So starting is instant and works on stage, without a network; to update, delete and run again.
+
+The cache is the one that transformers, AudioCraft and all other users of huggingface_hub share:
+`models--OWNER--NAME/snapshots/COMMIT/FILE`, links to `blobs/HASH`
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache).  It is read here, and added to
+by `download`, which alone touches the network and which only this module calls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .catalogue import CATALOGUE
+from .errors import CheckpointError
+from .progress import SILENT, Progress
+
+BUILT_IN = "built-in"
+
+CONFIG = "config.json"
+SAFETENSORS = "model.safetensors"
+TORCH = "pytorch_model.bin"
+AUDIOCRAFT_LM = "state_dict.bin"
+AUDIOCRAFT_CODEC = "compression_state_dict.bin"
+TOKENIZER = "tokenizer.json"
+_BESIDE_WEIGHTS = (
+    CONFIG,
+    "generation_config.json",
+    "preprocessor_config.json",
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+)
+_MUSICGEN = ("musicgen", "musicgen_melody")  # `model_type` in config.json
+
+# As `huggingface_hub.utils.validate_repo_id`, which takes a tenth of a second to import.
+_REPOSITORY = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
+
+
+# --- Which files are needed ---------------------------------------------------------------------
+
+Read = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class FileChoice:
+    """Which files of a repository are needed.
+
+    Attributes:
+        select: from the names of all its files, and a way to read a small one of them, to the names
+            needed, in the order to fetch them; none if the repository does not fit.
+        looked_for: what a repository that fits holds, in words.
+    """
+
+    select: Callable[[Collection[str], Read], list[str]]
+    looked_for: str
+
+
+def _select_whole_model(names: Collection[str], read: Read) -> list[str]:
+    """One layout, though MusicGen's own repositories hold the same weights in two or three."""
+    return (
+        _select_hugging_face(SAFETENSORS, names, read)
+        or _select_audiocraft(names)
+        or _select_hugging_face(TORCH, names, read)
+    )
+
+
+def _select_hugging_face(weights: str, names: Collection[str], read: Read) -> list[str]:
+    index = f"{weights}.index.json"
+    if CONFIG not in names:
+        return []
+    if weights in names:
+        chosen = [weights]
+    elif index in names and (shards := _shards(read(index))):
+        chosen = [index, *shards]
+    else:
+        return []
+    beside = [name for name in _BESIDE_WEIGHTS if name in names]
+    if TOKENIZER not in beside and _model_type(read(CONFIG)) == "t5":
+        beside.append(TOKENIZER)  # AudioCraft, too, caches t5-base, but may do without this file
+    return beside + chosen  # the weights last: where they lie, the rest does too
+
+
+def _select_audiocraft(names: Collection[str]) -> list[str]:
+    if AUDIOCRAFT_LM not in names:
+        return []
+    return [*(name for name in (CONFIG, AUDIOCRAFT_CODEC) if name in names), AUDIOCRAFT_LM]
+
+
+def _shards(index: bytes) -> list[str]:
+    weight_map = _json(index).get("weight_map")
+    shards = {str(shard) for shard in weight_map.values()} if isinstance(weight_map, dict) else ()
+    return sorted(shards) if all(Path(shard).name == shard for shard in shards) else []
+
+
+def _model_type(config: bytes) -> str:
+    return str(_json(config).get("model_type"))
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+WHOLE_MODEL = FileChoice(
+    _select_whole_model, f"{SAFETENSORS} or {TORCH} with a {CONFIG}, or {AUDIOCRAFT_LM}"
+)
+CONFIG_ONLY = FileChoice(lambda names, read: [CONFIG] if CONFIG in names else [], CONFIG)
+
+
+# --- Where a checkpoint lies --------------------------------------------------------------------
+
+
+def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILENT) -> Path:
+    """The folder that holds the checkpoint `name`, downloaded first if it has to be.
+
+    Args:
+        name: `"built-in"`, a folder, or a repository of the hub such as `facebook/musicgen-small`.
+            A folder is taken as it is, and before a repository of the same name.
+        files: what is needed of a repository.
+        progress: shown while files are downloaded, in bytes over all of them.
+
+    Raises:
+        CheckpointError: one line, be it the name, the network, the hub or the disk.
+    """
+    if (here := find_local(name, files)) is not None:
+        return here
+    _check_repository_name(name)
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise CheckpointError(
+            f"HF_HUB_OFFLINE is set, and {_state(name, files)}; unset it, or name a folder"
+        )
+    # Late, because the libraries behind it take a while to import, and mostly nobody needs them.
+    from .download import UnreachableError, download
+
+    try:
+        return download(name, files, _repository(name), progress)
+    except UnreachableError as error:
+        raise CheckpointError(
+            f"{error}, and {_state(name, files)}; connect and try again, or name a folder"
+        ) from error
+
+
+def find_local(name: str, files: FileChoice = WHOLE_MODEL) -> Path | None:
+    """The folder that holds the checkpoint `name`, if all of it is here.  Asks nobody."""
+    if name == BUILT_IN:
+        return built_in_folder()
+    return _folder(name) or _complete(_snapshots(_repository(name)), files)
+
+
+def built_in_folder() -> Path | None:
+    """The folder of segue's own checkpoint, or None if this installation came without one."""
+    folder = Path(str(resources.files(__package__))) / "demo" / "checkpoint"
+    return folder if (folder / CONFIG).is_file() else None
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A MusicGen checkpoint that is here, or as much of one as is.
+
+    Attributes:
+        name: what `locate` knows it by.
+        path: where it lies.
+        size_bytes: what it takes on disk, an unfinished download included.
+        complete: whether it can be used without the network.
+        missing: the files that it lacks; what was looked for, where their names are not known.
+    """
+
+    name: str
+    path: Path
+    size_bytes: int
+    complete: bool
+    missing: tuple[str, ...]
+
+
+def local_models() -> list[LocalModel]:
+    """The built-in checkpoint, and every MusicGen checkpoint in the Hugging Face cache."""
+    models = []
+    if (folder := built_in_folder()) is not None:
+        models.append(LocalModel(BUILT_IN, folder, _bytes_in(folder), True, ()))
+    for repository in sorted(_cache().glob("models--*")):
+        name = repository.name.removeprefix("models--").replace("--", "/")
+        snapshots = _snapshots(repository)
+        known = any(name in family for family in CATALOGUE.values())
+        if known or any(map(_looks_like_musicgen, snapshots)):
+            path = _complete(snapshots, WHOLE_MODEL) or next(iter(snapshots), repository)
+            size = _bytes_in(path) + _bytes_in(repository / "blobs", "*.incomplete")
+            missing = _missing(path, WHOLE_MODEL)
+            models.append(LocalModel(name, path, size, not missing, missing))
+    return models
+
+
+# --- Names --------------------------------------------------------------------------------------
+
+
+def _folder(name: str) -> Path | None:
+    try:
+        folder = _expanded(name)
+        return folder if name and folder.is_dir() else None
+    except (OSError, ValueError):  # too long, or with a NUL in it
+        return None
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises for an unknown user
+
+
+def _check_repository_name(name: str) -> None:
+    if name == BUILT_IN:
+        raise CheckpointError(
+            "this installation came without its built-in checkpoint; "
+            "name a folder, or a repository such as 'facebook/musicgen-small'"
+        )
+    if name and os.path.lexists(_expanded(name)):
+        raise CheckpointError(f"{name!r} is not a folder; name the one that holds the checkpoint")
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise CheckpointError(f"there is no folder {name!r}")
+    if not _REPOSITORY.fullmatch(name) or "--" in name or ".." in name:
+        raise CheckpointError(
+            f"{name!r} cannot be a checkpoint; name {BUILT_IN!r}, a folder, "
+            "or a repository of the Hugging Face hub such as 'facebook/musicgen-small'"
+        )
+
+
+# --- The cache ----------------------------------------------------------------------------------
+
+
+def _cache() -> Path:
+    """Where huggingface_hub keeps it, by the environment of now: it looked when it was imported."""
+    env = os.environ.get
+    home = env("HF_HOME") or f"{env('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    cache = env("HF_HUB_CACHE") or env("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return _expanded(os.path.expandvars(cache))
+
+
+def _repository(name: str) -> Path:
+    return _cache() / f"models--{name.replace('/', '--')}"
+
+
+def _snapshots(repository: Path) -> list[Path]:
+    """The commits of it that are cached: first the one that was `main` last, then the newest."""
+    try:
+        folders = [path for path in (repository / "snapshots").iterdir() if path.is_dir()]
+        reference = repository / "refs" / "main"
+        main = reference.read_text().strip() if reference.is_file() else ""
+        return sorted(folders, key=lambda s: (s.name == main, s.stat().st_mtime), reverse=True)
+    except (OSError, ValueError):  # not there, or nothing that is ours to read
+        return []
+
+
+def _complete(snapshots: list[Path], files: FileChoice) -> Path | None:
+    return next((snapshot for snapshot in snapshots if not _missing(snapshot, files)), None)
+
+
+def _missing(snapshot: Path, files: FileChoice) -> tuple[str, ...]:
+    """The files that `snapshot` lacks, as far as those that are there tell."""
+
+    def read(name: str) -> bytes:
+        return (snapshot / name).read_bytes()
+
+    try:
+        names = {path.name for path in snapshot.iterdir() if path.is_file()}
+        needed = files.select(names, read)
+    except OSError:
+        needed = []
+    return tuple(n for n in needed if n not in names) if needed else (files.looked_for,)
+
+
+def _state(name: str, files: FileChoice) -> str:
+    """How much of the repository `name` is in the cache, for a message."""
+    if snapshots := _snapshots(_repository(name)):
+        lacking = ", ".join(_missing(snapshots[0], files))
+        return f"{name} is only partly in the cache (no {lacking})"
+    return f"{name} is not in the cache ({_cache()})"
+
+
+def _looks_like_musicgen(snapshot: Path) -> bool:
+    if any((snapshot / name).exists() for name in (AUDIOCRAFT_LM, AUDIOCRAFT_CODEC)):
+        return True
+    try:
+        return _model_type((snapshot / CONFIG).read_bytes()) in _MUSICGEN
+    except OSError:
+        return False
+
+
+def _bytes_in(folder: Path, pattern: str = "*") -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
