@@ -16,6 +16,9 @@ $(READY): requirements/dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+demo: $(READY)  ## Set up and continue the built-in prompt
+	$(BIN)/python -m segue.demo
+
 test: $(READY)  ## Set up and run the tests
 	$(BIN)/python -m pytest
 
@@ -23,6 +26,13 @@ lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+parity: $(READY)  ## Compare with transformers on torch, live (installs both, about 1 GB)
+	test -e $(VENV)/.parity || { \
+	  $(PYTHON) -m venv --clear $(VENV)/parity && \
+	  $(VENV)/parity/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/parity.txt -e . && \
+	  touch $(VENV)/.parity; }
+	$(VENV)/parity/bin/python -m tests.parity
 
 lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -5,11 +5,12 @@ Audio is an array `(T, C)` of floats in -1 to 1 beside its sample rate, as sound
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,38 @@ import soxr
 
 from .errors import AudioError
 
-MAX_SAMPLE_RATE = 768_000
-"""No converter is faster; a header that says so lies."""
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
+"""No converter is slower or faster; a header that says so lies."""
 
 # Integers of 32 bits and doubles do not survive float32; all else does, bit by bit.
 _WIDE_SUBTYPES = ("PCM_32", "DOUBLE")
+
+_LENGTH_UNKNOWN = 2**63 - 1
+"""What libsndfile says of a FLAC that came out of a pipe."""
+
+_FORMATS = {
+    ".wav": "WAV",
+    ".w64": "W64",
+    ".rf64": "RF64",
+    ".aif": "AIFF",
+    ".aiff": "AIFF",
+    ".au": "AU",
+    ".caf": "CAF",
+    ".flac": "FLAC",
+    ".ogg": "OGG",
+    ".oga": "OGG",
+    ".opus": "OGG",
+    ".mp3": "MP3",
+}
+"""What is written, by the ending of its name.  Of all that libsndfile writes: no raw samples, none
+that needs a second file or keeps to rates of its own."""
+
+# What is written as it was read.  A WAV can also hold MP3 and ADPCM, which nobody means by `.wav`.
+_KEPT_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "OPUS")
+
+_BLOCK = 65_536
+"""Samples that are written at a time: libsndfile's Vorbis encoder keeps a call's on the stack, and
+crashes with a minute of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +73,7 @@ class Audio:
                 f"samples must be (time, channels), and at least one channel; got the shape "
                 f"{self.samples.shape}"
             )
-        if not 0 < self.sample_rate <= MAX_SAMPLE_RATE:
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioError(f"{self.sample_rate} Hz is no sample rate")
 
     @property
@@ -86,30 +114,33 @@ def read(path: str | Path, seconds: float | None = None) -> Audio:
         what = "a folder, not a file" if path.is_dir() else "no such file"
         raise AudioError(f"{path}: {what}")
     try:
-        with soundfile.SoundFile(path) as file:
-            count = -1 if seconds is None else min(round(seconds * file.samplerate), file.frames)
+        # By descriptor: with a name, its ending would count for more than what is in the file.
+        with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+            if seconds is None and file.frames == _LENGTH_UNKNOWN:
+                raise AudioError("it does not say how long it is; save it anew")
+            wanted = file.frames if seconds is None else seconds * file.samplerate
             dtype = "float64" if file.subtype in _WIDE_SUBTYPES else "float32"
+            count = round(max(0, min(file.frames, wanted)))
             samples = file.read(count, dtype=dtype, always_2d=True)
             return Audio(samples, file.samplerate, file.subtype)
-    except (soundfile.LibsndfileError, MemoryError) as error:
-        raise AudioError(
-            f"{path}: cannot be read as audio ({error}); WAV, FLAC, OGG, MP3 and AIFF files work"
-        ) from None
+    except soundfile.LibsndfileError as error:
+        reason = f"{error.error_string.rstrip('.')}; WAV, FLAC, OGG, MP3 and AIFF files work"
+    except OSError as error:
+        reason = str(error.strerror)
+    except MemoryError:
+        reason = "it does not fit into memory"
+    except AudioError as error:
+        reason = str(error)
+    raise AudioError(f"{path}: cannot be read as audio: {reason}")
 
 
-def output_format(path: str | Path) -> str:
-    """The format that the ending of `path` stands for, as libsndfile calls it.
+def check_output(path: str | Path, audio: Audio) -> None:
+    """Find out now, before work is put into it, whether `write` could write something like `audio`.
 
     Raises:
-        AudioError: libsndfile writes nothing with that ending.
+        AudioError: the name ends in no known format, or the format cannot hold the audio.
     """
-    path = Path(path)
-    ending = {"AIF": "AIFF", "OGA": "OGG", "OPUS": "OGG"}.get(
-        path.suffix[1:].upper(), path.suffix[1:].upper()
-    )
-    if ending not in soundfile.available_formats():
-        raise AudioError(f"{path}: end the name in .wav, .flac, .ogg or .mp3")
-    return ending
+    _encode(Path(path), replace(audio, samples=audio.samples[:0]))
 
 
 def write(path: str | Path, audio: Audio) -> None:
@@ -122,20 +153,38 @@ def write(path: str | Path, audio: Audio) -> None:
         AudioError: the folder is missing, cannot be written, or the format cannot hold the audio.
     """
     path = Path(path)
-    format_ = output_format(path)
+    # Not by libsndfile itself, which does not always tell when a disk is full.
+    encoded = _encode(path, audio)
+    with beside(path) as temporary:
+        temporary.write_bytes(encoded.getbuffer())
+
+
+def _encode(path: Path, audio: Audio) -> io.BytesIO:
+    """The contents of the file `path`."""
+    format_ = _FORMATS.get(path.suffix.lower())
+    if format_ is None:
+        raise AudioError(f"{path}: end the name in .wav, .flac, .ogg or .mp3")
     subtypes = soundfile.available_subtypes(format_)
-    default = "PCM_24" if "PCM_24" in subtypes else soundfile.default_subtype(format_)
-    subtype = audio.subtype if audio.subtype in subtypes else default
+    subtype = "PCM_24" if "PCM_24" in subtypes else soundfile.default_subtype(format_)
+    if audio.subtype in subtypes and audio.subtype in _KEPT_SUBTYPES:
+        subtype = audio.subtype
     if path.suffix.lower() == ".opus":
         subtype = "OPUS"
+    encoded = io.BytesIO()
     try:
-        with beside(path) as temporary:
-            soundfile.write(temporary, audio.samples, audio.sample_rate, subtype, format=format_)
-    except (soundfile.LibsndfileError, ValueError) as error:
+        if subtype == "VORBIS" and (audio.sample_rate > 200_000 or audio.channels > 255):
+            raise ValueError("libsndfile does not refuse this, but crashes")
+        with soundfile.SoundFile(
+            encoded, "w", audio.sample_rate, audio.channels, subtype, format=format_
+        ) as file:
+            for start in range(0, len(audio.samples), _BLOCK):
+                file.write(audio.samples[start : start + _BLOCK])
+    except (soundfile.LibsndfileError, ValueError):
         raise AudioError(
-            f"{path}: {format_} cannot hold {audio.channels} channels at {audio.sample_rate} Hz "
-            f"({error}); write a .wav"
+            f"{path}: {format_} ({subtype}) cannot hold {audio.channels} channels at "
+            f"{audio.sample_rate} Hz; write a .wav"
         ) from None
+    return encoded
 
 
 @contextmanager

@@ -12,12 +12,15 @@ class Family:
     """Checkpoints of one shape.
 
     Attributes:
+        dim, num_layers: of the language model, from which follows how much there is to download.
         base: the repository of MusicGen's own checkpoint; a fine-tune without a `config.json`
             takes its shape from here.
         fine_tunes: repositories of checkpoints that were trained on from it.
         stereo: whether it plays two channels, as eight interleaved codebooks.
     """
 
+    dim: int
+    num_layers: int
     base: str
     fine_tunes: tuple[str, ...]
     stereo: bool = False
@@ -26,10 +29,24 @@ class Family:
         yield self.base
         yield from self.fine_tunes
 
+    def approximate_bytes(self, name: str) -> int:
+        """About what the checkpoint `name` takes on disk, for people who wonder whether to wait.
+
+        The base comes in float32 with T5 and the codec, a fine-tune alone and mostly in float16.
+        """
+        codebooks = 8 if self.stereo else 4
+        lm = 16 * self.dim**2 * self.num_layers + 2 * codebooks * 2048 * self.dim
+        return 4 * (lm + T5_AND_CODEC_WEIGHTS) if name == self.base else 2 * lm
+
+
+T5_AND_CODEC_WEIGHTS = 110_000_000 + 59_000_000
+
 
 CATALOGUE: Mapping[str, Family] = MappingProxyType(
     {
         "small": Family(
+            1024,
+            24,
             "facebook/musicgen-small",
             (
                 "thepatch/vanya_ai_dnb_0.1",
@@ -39,10 +56,14 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
             ),
         ),
         "medium": Family(
+            1536,
+            48,
             "facebook/musicgen-medium",
             ("thepatch/bleeps-medium", "thepatch/keygen-gary-medium-12"),
         ),
         "large": Family(
+            2048,
+            48,
             "facebook/musicgen-large",
             (
                 "thepatch/hoenn_lofi",
@@ -56,6 +77,8 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
             ),
         ),
         "stereo large": Family(
+            2048,
+            48,
             "facebook/musicgen-stereo-large",
             (
                 "thepatch/gary-grunge-large-stereo-v2-4",

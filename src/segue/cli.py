@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -30,20 +31,28 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         code: int = options.run(options)
     except SegueError as error:
         print(f"segue: {error}", file=sys.stderr)  # noqa: T201
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("segue: stopped; nothing was written", file=sys.stderr)  # noqa: T201
+        print("segue: stopped", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser.error`."""
+        raise RequestError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="segue", description="Continue music with a MusicGen model.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"segue {version('segue')}")
@@ -158,7 +167,6 @@ def run_continue(options: argparse.Namespace) -> int:
     """`segue continue`: read, load, play on, write."""
     started = time.perf_counter()
     progress = progress_for(not options.no_progress)
-    outputs = _outputs(options)
     head = None if options.prompt_from_end else options.prompt_seconds
     request = Request(
         audio=audio.read(options.prompt, head),
@@ -173,6 +181,7 @@ def run_continue(options: argparse.Namespace) -> int:
         seed=options.seed,
         variations=options.variations,
     )
+    outputs = _outputs(options, request)
     before = time.perf_counter()
     model = load(
         options.model,
@@ -193,26 +202,29 @@ def run_continue(options: argparse.Namespace) -> int:
     timings["total_s"] = time.perf_counter() - started
     report = _report(model, request, result, outputs, timings)
     if options.json:
-        print(json.dumps(report, indent=2))  # noqa: T201
+        Console().out(json.dumps(report, indent=2), highlight=False)
     else:
         _show(report)
     return 0
 
 
-def _outputs(options: argparse.Namespace) -> list[Path]:
+def _outputs(options: argparse.Namespace, request: Request) -> list[Path]:
     """Where the takes go; checked before anything is loaded, so that no wait is for nothing."""
     prompt: Path = options.prompt
     path: Path = getattr(options, "output", Path(f"{prompt.stem}-continued.wav"))
-    audio.output_format(path)
-    if not path.absolute().parent.is_dir():
+    audio.check_output(path, request.audio)
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise RequestError(f"{path}: there is no folder {path.parent}")
-    numbers = range(1, options.variations + 1)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RequestError(f"{path}: the folder {folder} cannot be written to")
+    numbers = range(1, request.variations + 1)
     several = [path.with_stem(f"{path.stem}-{n}") for n in numbers]
-    paths = [path] if options.variations == 1 else several
+    paths = [path] if request.variations == 1 else several
     for path in paths:
         if path.is_dir():
             raise RequestError(f"{path}: a folder; name a file")
-        if path.exists() and prompt.exists() and path.samefile(prompt):
+        if path.exists() and path.samefile(prompt):
             raise RequestError(f"{path}: the prompt itself; name another output")
     return paths
 
@@ -278,6 +290,7 @@ def _show(report: dict[str, Any]) -> None:
         f"{report['model']} on {report['engine']} ({report['device']}, {report['dtype']}): "
         f"{report['ms_per_step']:.1f} ms a step, {report['real_time_factor']:.1f} × real time",
         highlight=False,
+        markup=False,
     )
     for note in report["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
@@ -295,7 +308,10 @@ def run_models(options: argparse.Namespace) -> int:
     here = hub.local_models()
     names = {model.name for model in here}
     absent = [
-        (name, size) for size, family in CATALOGUE.items() for name in family if name not in names
+        (name, size, family.approximate_bytes(name))
+        for size, family in CATALOGUE.items()
+        for name in family
+        if name not in names
     ]
     if options.json:
         report = {
@@ -309,19 +325,23 @@ def run_models(options: argparse.Namespace) -> int:
                 }
                 for model in here
             ],
-            "to_be_had": [{"name": name, "size": size} for name, size in absent],
+            "to_be_had": [
+                {"name": name, "size": size, "approximate_bytes": count}
+                for name, size, count in absent
+            ],
         }
-        print(json.dumps(report, indent=2))  # noqa: T201
+        Console().out(json.dumps(report, indent=2), highlight=False)
         return 0
-    table = Table("model", "size", "", box=None, pad_edge=False)
+    table = Table("model", "", "on disk", "state", box=None, pad_edge=False)
+    table.columns[2].justify = "right"
     for model in here:
         state = "here" if model.complete else f"incomplete: no {', '.join(model.missing)}"
-        table.add_row(model.name, _megabytes(model.size_bytes), state)
-    for name, size in absent:
-        table.add_row(name, size, "can be downloaded")
+        table.add_row(model.name, "", _size(model.size_bytes), state)
+    for name, size, count in absent:
+        table.add_row(name, size, f"about {_size(count)}", "can be downloaded")
     Console().print(table)
     return 0
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

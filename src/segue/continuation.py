@@ -97,7 +97,10 @@ class Request:
                 f"seeds lie between 0 and {MAX_SEED}; {self.seed} with {self.variations} "
                 "variations does not",
             )
-        demand("\0" not in self.text, "the text holds a zero byte")
+        demand(
+            not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in self.text),
+            "the text holds characters that are none: a zero byte, or what is not UTF-8",
+        )
 
     @property
     def guided(self) -> bool:
@@ -239,7 +242,8 @@ class Continuation:
                 f"the audio is shorter than the {request.prompt_seconds:g} s asked for: "
                 f"the prompt is {there / rate:g} s"
             )
-        length = round(min(wanted, there) * audio.sample_rate / rate)
+        # At most: three frames at 11 025 Hz are 661.5 samples, and 661 count as three.
+        length = min(round(min(wanted, there) * audio.sample_rate / rate), len(audio.samples))
         start = 0 if request.prompt_from == "start" else len(audio.samples) - length
         return start, start + length
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .parity.compare import compare
+from ..parity.compare import compare
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 @pytest.mark.parametrize("name", ["mono", "stereo"])
