@@ -136,6 +136,7 @@ class LMConfig:
             num_codebooks=config.get("num_codebooks", 4),
             cardinality=config.get("vocab_size", 2048),
             audio_channels=config.get("audio_channels", 1),
+            delays=tuple(config.get("delays", ())),
         )
 
     @classmethod
@@ -419,3 +420,70 @@ def _yaml(text: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError("xp.cfg is not a training configuration")
     return config
+
+
+def to_hf(
+    config: ModelConfig, text: T5Config, quantization: QuantizationParams | None
+) -> dict[str, Any]:
+    """The `config.json` that `ModelConfig.from_hf` reads `config` from again."""
+    lm, codec = config.lm, config.codec
+    written: dict[str, Any] = {
+        "model_type": "musicgen",
+        "text_encoder": {
+            "model_type": "t5",
+            "vocab_size": text.vocab_size,
+            "d_model": text.dim,
+            "d_kv": text.head_dim,
+            "d_ff": text.ffn_dim,
+            "num_layers": text.num_layers,
+            "num_heads": text.num_heads,
+            "relative_attention_num_buckets": text.num_buckets,
+            "relative_attention_max_distance": text.max_distance,
+            "layer_norm_epsilon": text.norm_eps,
+            "feed_forward_proj": "gated-gelu" if text.gated else "relu",
+        },
+        "audio_encoder": {
+            "model_type": "encodec",
+            "sampling_rate": codec.sample_rate,
+            "audio_channels": codec.audio_channels,
+            "num_filters": codec.num_filters,
+            "upsampling_ratios": list(codec.ratios),
+            "num_residual_layers": codec.num_residual_layers,
+            "dilation_growth_rate": codec.dilation_growth,
+            "compress": codec.compress,
+            "kernel_size": codec.kernel_size,
+            "last_kernel_size": codec.last_kernel_size,
+            "residual_kernel_size": codec.residual_kernel_size,
+            "num_lstm_layers": codec.num_lstm_layers,
+            "hidden_size": codec.hidden_size,
+            "codebook_size": codec.codebook_size,
+            "codebook_dim": codec.codebook_dim,
+            "target_bandwidths": [
+                codec.num_codebooks * codec.frame_rate * math.log2(codec.codebook_size) / 1000
+            ],
+            "use_causal_conv": codec.causal,
+            "use_conv_shortcut": codec.conv_shortcut,
+            "pad_mode": codec.pad_mode,
+            "trim_right_ratio": codec.trim_right_ratio,
+            "norm_type": "weight_norm",
+        },
+        "decoder": {
+            "model_type": "musicgen_decoder",
+            "hidden_size": lm.dim,
+            "num_hidden_layers": lm.num_layers,
+            "num_attention_heads": lm.num_heads,
+            "ffn_dim": lm.ffn_dim,
+            "num_codebooks": lm.num_codebooks,
+            "vocab_size": lm.cardinality,
+            "audio_channels": lm.audio_channels,
+            "activation_function": "gelu",
+            "delays": list(lm.delays),
+        },
+    }
+    if quantization is not None:
+        written["quantization"] = {
+            "group_size": quantization.group_size,
+            "bits": quantization.bits,
+            "mode": quantization.mode,
+        }
+    return written

@@ -15,6 +15,7 @@ from .engine.base import Engine
 from .errors import RequestError
 from .hub import BUILT_IN
 from .progress import SILENT, Progress
+from .recipe import Recipe
 
 ENGINES = ("auto", "mlx")
 CAST_DTYPES = ("float16", "bfloat16", "float32")
@@ -67,6 +68,7 @@ def load(
     base_model: str | None = None,
     engine: str = "auto",
     cast_dtype: str | None = None,
+    recipe: Recipe | None = None,
     progress: Progress = SILENT,
 ) -> Model:
     """Load a checkpoint.
@@ -76,11 +78,12 @@ def load(
         base_model: the model that a fine-tune without `config.json` was trained from.
         engine: one of `ENGINES`.
         cast_dtype: one of `CAST_DTYPES`, or None for the type that the weights are stored in.
+        recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while it downloads and loads.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it cannot be used.
-        RequestError: no such engine or type.
+        RequestError: no such engine or type, or a recipe for what is quantized already.
     """
     if engine not in ENGINES:
         raise RequestError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
@@ -90,4 +93,4 @@ def load(
     # Imported here: an engine costs its library's start-up, and may not be installed.
     from .engine.mlx import MLXEngine
 
-    return Model(name, MLXEngine(checkpoint, cast_dtype, progress))
+    return Model(name, MLXEngine(checkpoint, cast_dtype, recipe, progress))

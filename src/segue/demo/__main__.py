@@ -22,8 +22,9 @@ def main() -> int:
     if hub.built_in_folder() is None:
         model = str(write_checkpoint(folder / "random-checkpoint"))
         print(  # noqa: T201
-            "No trained checkpoint is built in: one of random weights, made on the spot, stands in. "
-            "It shows that everything runs, and plays noise."
+            "No trained checkpoint is built in: one of random weights, made on the spot, stands\n"
+            "in.  It shows that everything runs, and plays noise.",
+            flush=True,
         )
     output = folder / "continued.wav"
     return cli.main(

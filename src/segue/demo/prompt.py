@@ -37,7 +37,8 @@ def _pluck(note: int, seconds: float) -> np.ndarray:
     partials = [
         np.sin(2 * np.pi * n * pitch * time) * np.exp(-3 * n * time) / n for n in range(1, 9)
     ]
-    return np.sum(partials, axis=0)
+    summed: np.ndarray = np.sum(partials, axis=0)
+    return summed
 
 
 def _add(samples: np.ndarray, start: float, sound: np.ndarray, gain: float, pan: float) -> None:

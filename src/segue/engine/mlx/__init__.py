@@ -11,12 +11,13 @@ from tokenizers import Tokenizer
 
 from ...checkpoint import Checkpoint
 from ...progress import SILENT, Progress
+from ...recipe import Recipe
 from ..base import Sampling
 from .decoding import Decoding, make_step
 from .lm import CrossKV
 from .sampling import Sampler, controls
 from .t5 import T5Encoder
-from .weights import lm_sources, load_codec, load_lm, load_t5, to_float
+from .weights import lm_sources, load_codec, load_lm, load_t5
 
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
@@ -29,7 +30,11 @@ class MLXEngine:
         cast_dtype: what the language model's weights are cast to; None leaves them as stored.  On
             the CPU they are rounded to it, and computed with in float32 all the same: MLX's CPU
             kernels are slow in any other type.
+        recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while weights are read.
+
+    Attributes:
+        load_report: what was quantized, and how long each part of loading took.
     """
 
     name = "mlx"
@@ -38,6 +43,7 @@ class MLXEngine:
         self,
         checkpoint: Checkpoint,
         cast_dtype: str | None = None,
+        recipe: Recipe | None = None,
         progress: Progress = SILENT,
     ) -> None:
         self.config = checkpoint.config
@@ -45,16 +51,13 @@ class MLXEngine:
         self.device = _device_name()
         stored = checkpoint.lm["decoder.model.decoder.layer_norm.weight"].read().dtype.name
         self.dtype = (cast_dtype or stored) if on_gpu else "float32"
-        convert = to_float(
-            DTYPES.get(self.dtype, mx.float32), DTYPES[cast_dtype] if cast_dtype else None
-        )
         with progress.stage("load", len(lm_sources(self.config.lm))) as advance:
-            self._lm = load_lm(
-                self.config.lm,
-                self.config.text_dim,
+            self._lm, self.load_report = load_lm(
+                self.config,
                 checkpoint.lm,
-                convert,
-                self.config.quantization,
+                DTYPES.get(self.dtype, mx.float32),
+                DTYPES[cast_dtype] if cast_dtype else None,
+                recipe,
                 advance,
             )
             self._codec = load_codec(self.config.codec, checkpoint.codec)

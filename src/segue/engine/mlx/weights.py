@@ -7,38 +7,31 @@ quantizing is what would have been quantized after stacking.
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
-from ...config import CodecConfig, LMConfig, QuantizationConfig, QuantizationParams, T5Config
-from ...errors import CheckpointError
+from ...config import (
+    CodecConfig,
+    LMConfig,
+    ModelConfig,
+    QuantizationConfig,
+    QuantizationParams,
+    T5Config,
+)
+from ...errors import CheckpointError, RequestError
 from ...layouts import LM as LM_PREFIX
 from ...layouts import PROJECTION
+from ...recipe import Recipe
 from ...tensors import Tensors
 from .codec import Codec
 from .lm import LM
 from .t5 import T5Encoder
-
-Named = Iterator[tuple[str, mx.array]]
-Convert = Callable[[np.ndarray], mx.array]
-
-
-def to_float(dtype: mx.Dtype, rounded_to: mx.Dtype | None = None) -> Convert:
-    """A conversion to `dtype`, by way of `rounded_to`; packed integers stay as they are."""
-
-    def convert(array: np.ndarray) -> mx.array:
-        values = mx.array(array)
-        if mx.issubdtype(values.dtype, mx.floating):
-            if rounded_to is not None:
-                values = values.astype(rounded_to)
-            values = values.astype(dtype)
-        mx.eval(values)
-        return values
-
-    return convert
 
 
 def lm_sources(config: LMConfig) -> dict[str, list[str]]:
@@ -63,40 +56,115 @@ def lm_sources(config: LMConfig) -> dict[str, list[str]]:
     return sources
 
 
+@dataclass
+class LoadReport:
+    """What loading a language model did.
+
+    Attributes:
+        quantized: modules of the checkpoint that are quantized in memory, by name.
+        left: modules in a recipe's scope that it could not quantize.
+        seconds: spent reading, casting and quantizing.
+    """
+
+    quantized: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Count the time of a block towards `what`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+
 def load_lm(
-    config: LMConfig,
-    text_dim: int,
+    config: ModelConfig,
     tensors: Tensors,
-    convert: Convert,
-    quantization: QuantizationConfig | None = None,
+    compute: mx.Dtype,
+    cast: mx.Dtype | None = None,
+    recipe: Recipe | None = None,
     advance: Callable[[int], None] = lambda done: None,
-) -> LM:
-    """The language model with the weights of `tensors`, which is empty afterwards."""
-    model = LM(config, text_dim)
-    sources = lm_sources(config)
-    if quantization is not None:
-        quantized = {
-            ours: _common_params(theirs, quantization)
-            for ours, theirs in sources.items()
-            if f"{theirs[0]}.scales" in tensors
+) -> tuple[LM, LoadReport]:
+    """The language model with the weights of `tensors`, which is empty afterwards.
+
+    Args:
+        config: its shape, and what of it is quantized on disk.
+        tensors: named as `layouts.lm_shapes` says.
+        compute: what the model computes in; packed integers stay as they are.
+        cast: what weights are rounded to first.
+        recipe: what is quantized in memory, after the cast and in its type.  The result is that of
+            a checkpoint saved with it, bit by bit.
+        advance: told how many modules are done.
+
+    Raises:
+        CheckpointError: modules that run as one are quantized differently.
+        RequestError: a recipe for a checkpoint that is quantized on disk.
+    """
+    if recipe is not None and config.quantization is not None:
+        raise RequestError("the checkpoint is quantized already; quantize the one it came from")
+    model, report = LM(config.lm, config.text_dim), LoadReport()
+    how: dict[str, QuantizationParams] = {}
+    loaded: list[tuple[str, mx.array]] = []
+    for n, (ours, theirs) in enumerate(lm_sources(config.lm).items()):
+        parts = {
+            kind: _stacked(tensors, [f"{name}.{kind}" for name in theirs], cast, report)
+            for kind in ("weight", "bias", "scales", "biases")
+            if f"{theirs[0]}.{kind}" in tensors
         }
+        if config.quantization is not None and "scales" in parts:
+            how[ours] = _common_params(theirs, config.quantization)
+            report.quantized += theirs
+        elif recipe is not None and recipe.covers(theirs[0]):
+            if recipe.fits(parts["weight"].shape[-1]):
+                with report.timed("quantize"):
+                    parts |= quantized(parts["weight"], recipe.params)
+                    mx.eval(parts)
+                how[ours] = recipe.params
+                report.quantized += theirs
+            else:
+                report.left += theirs
+        with report.timed("cast"):
+            parts = {kind: in_type(values, compute) for kind, values in parts.items()}
+            mx.eval(parts)
+        loaded += [(f"{ours}.{kind}", values) for kind, values in parts.items()]
+        advance(n + 1)
+    if how:
         nn.quantize(
-            model,
-            class_predicate=lambda path, _: vars(quantized[path]) if path in quantized else False,
+            model, class_predicate=lambda path, _: vars(how[path]) if path in how else False
         )
-    loaded = []
-    for ours, theirs in sources.items():
-        for kind in ("weight", "bias", "scales", "biases"):
-            names = [f"{source}.{kind}" for source in theirs]
-            if names[0] in tensors:
-                parts = [convert(tensors.take(name)) for name in names]
-                whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-                mx.eval(whole)
-                loaded.append((f"{ours}.{kind}", whole))
-                del parts
-        advance(len(loaded))
     model.load_weights(loaded)
-    return model
+    return model, report
+
+
+def quantized(weight: mx.array, params: QuantizationParams) -> dict[str, mx.array]:
+    """`weight`, `scales` and, in the affine mode, `biases` of a weight `(rows, columns)`."""
+    parts = mx.quantize(weight, params.group_size, params.bits, params.mode)
+    return dict(zip(("weight", "scales", "biases"), parts, strict=False))
+
+
+def in_type(values: mx.array, dtype: mx.Dtype | None) -> mx.array:
+    """Floats as `dtype`, if it says one; integers as they are."""
+    floats = mx.issubdtype(values.dtype, mx.floating)
+    return values.astype(dtype) if floats and dtype is not None else values
+
+
+def _stacked(
+    tensors: Tensors, names: list[str], cast: mx.Dtype | None, report: LoadReport
+) -> mx.array:
+    """The tensors of `names`, each read and let go, one below the other."""
+    parts = []
+    for name in names:
+        with report.timed("read"):
+            values = mx.array(tensors.take(name))
+        with report.timed("cast"):
+            values = in_type(values, cast)
+            mx.eval(values)
+        parts.append(values)
+    with report.timed("read"):
+        whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
+        mx.eval(whole)
+    return whole
 
 
 def _common_params(modules: list[str], quantization: QuantizationConfig) -> QuantizationParams:
@@ -111,14 +179,17 @@ def _common_params(modules: list[str], quantization: QuantizationConfig) -> Quan
 
 def load_codec(config: CodecConfig, tensors: Tensors) -> Codec:
     """The codec with the weights of `tensors`, in float32."""
-    convert = to_float(mx.float32)
     model = Codec(config)
+
+    def take(name: str) -> mx.array:
+        return mx.array(tensors.take(name)).astype(mx.float32)
+
     embeds = [f"quantizer.layers.{k}.codebook.embed" for k in range(config.num_codebooks)]
-    loaded = [("codebooks", mx.stack([convert(tensors.take(name)) for name in embeds]))]
+    loaded = [("codebooks", mx.stack([take(name) for name in embeds]))]
     # By name, so that the two biases of an LSTM come one after the other.
     biases: dict[str, mx.array] = {}
     for name in sorted(tensors):
-        value = convert(tensors.take(name))
+        value = take(name)
         base, _, part = name.rpartition(".")
         if base.endswith(".lstm"):
             kind, which, layer = part.split("_")
@@ -148,10 +219,11 @@ def _module_at(model: nn.Module, path: str) -> nn.Module:
 def load_t5(config: T5Config, tensors: Tensors) -> T5Encoder:
     """The text encoder with the weights of `tensors`, in float32."""
     model = T5Encoder(config)
-    convert = to_float(mx.float32)
-    model.load_weights(
-        [(name, convert(tensors.take(theirs))) for name, theirs in _t5_names(config)]
-    )
+    loaded = []
+    for ours, theirs in _t5_names(config):
+        loaded.append((ours, mx.array(tensors.take(theirs)).astype(mx.float32)))
+        mx.eval(loaded[-1][1])
+    model.load_weights(loaded)
     return model
 
 

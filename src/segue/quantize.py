@@ -1,0 +1,158 @@
+"""Quantize a checkpoint once and keep it, in segue's own layout.
+
+The folder holds all that a run needs: `config.json` with a `quantization` block as mlx-lm writes
+it, safetensors shards, the tokenizer.  Tensors keep their names; a quantized module has `weight`
+(packed), `scales` and, in the affine mode, `biases`.  Loading it neither unpickles nor quantizes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from . import layouts
+from .checkpoint import Checkpoint
+from .config import to_hf
+from .engine.mlx import DTYPES
+from .engine.mlx.weights import in_type, quantized
+from .errors import CheckpointError, RequestError
+from .hub import CONFIG, SAFETENSORS, TOKENIZER
+from .progress import SILENT, Progress
+from .recipe import Recipe
+
+SHARD_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What came of it.
+
+    Attributes:
+        folder: the new checkpoint.
+        bytes: of its weights.
+        quantized: the modules that are quantized.
+        left: modules in scope that could not be, because their rows are no whole groups.
+    """
+
+    folder: Path
+    bytes: int
+    quantized: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def save_quantized(
+    checkpoint: Checkpoint,
+    recipe: Recipe | None,
+    folder: Path,
+    cast_dtype: str | None = None,
+    progress: Progress = SILENT,
+) -> Saved:
+    """Write `checkpoint` to a new `folder`, whole or not at all; its tensors are taken from it.
+
+    Args:
+        checkpoint: opened, and not quantized yet.
+        recipe: what is quantized; None only casts.
+        folder: must not exist.
+        cast_dtype: what the language model's weights are cast to before.
+        progress: shown while it runs.
+
+    Raises:
+        CheckpointError: the folder exists or cannot be written, or the text encoder is not here.
+        RequestError: the checkpoint is quantized already.
+    """
+    if checkpoint.config.quantization is not None:
+        raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
+    if folder.exists():
+        raise CheckpointError(f"{folder}: exists already; name a new folder")
+    text = checkpoint.text(progress)
+    done: list[str] = []
+    left: list[str] = []
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from None
+    try:
+        total = len(checkpoint.lm)
+        with progress.stage("quantize", total, "tensors") as advance:
+            shards = _Shards(beside)
+            for n, name in enumerate(list(checkpoint.lm)):
+                values = in_type(mx.array(checkpoint.lm.take(name)), _dtype(cast_dtype))
+                module, _, kind = name.rpartition(".")
+                if recipe is None or kind != "weight" or not recipe.covers(module):
+                    shards.add(name, values)
+                elif recipe.fits(values.shape[-1]):
+                    done.append(module)
+                    for part, packed in quantized(values, recipe.params).items():
+                        shards.add(f"{module}.{part}", packed)
+                else:
+                    left.append(module)
+                    shards.add(name, values)
+                advance(n + 1)
+            for prefix, tensors in (
+                (layouts.CODEC, checkpoint.codec),
+                (layouts.TEXT, text.tensors),
+            ):
+                for name in list(tensors):
+                    shards.add(prefix + name, mx.array(np.asarray(tensors.take(name))))
+            size = shards.close()
+        config = to_hf(checkpoint.config, text.config, recipe.params if recipe and done else None)
+        (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        shutil.copy(text.tokenizer, beside / TOKENIZER)
+        beside.chmod(0o755)
+        beside.rename(folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Saved(folder, size, tuple(done), tuple(left))
+
+
+def _dtype(name: str | None) -> mx.Dtype | None:
+    return None if name is None else DTYPES[name]
+
+
+class _Shards:
+    """Tensors on their way into safetensors files of at most `SHARD_BYTES`, and their index."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[str, mx.array] = {}
+        self._files: list[list[str]] = []
+        self._bytes = 0
+
+    def add(self, name: str, values: mx.array) -> None:
+        """Take a tensor; what is full is written and let go."""
+        mx.eval(values)
+        if self._open and sum(a.nbytes for a in self._open.values()) + values.nbytes > SHARD_BYTES:
+            self._write()
+        self._open[name] = values
+
+    def _write(self) -> None:
+        path = self._folder / f"{len(self._files)}.safetensors"
+        mx.save_safetensors(str(path), self._open, {"format": "mlx"})
+        self._files.append(list(self._open))
+        self._bytes += sum(values.nbytes for values in self._open.values())
+        self._open = {}
+
+    def close(self) -> int:
+        """Name the files as the Hugging Face layout does; return the bytes of all tensors."""
+        self._write()
+        count = len(self._files)
+        if count == 1:
+            (self._folder / "0.safetensors").rename(self._folder / SAFETENSORS)
+            return self._bytes
+        weight_map: dict[str, str] = {}
+        for n, names in enumerate(self._files):
+            shard = f"model-{n + 1:05}-of-{count:05}.safetensors"
+            (self._folder / f"{n}.safetensors").rename(self._folder / shard)
+            weight_map |= dict.fromkeys(names, shard)
+        index = {"metadata": {"total_size": self._bytes}, "weight_map": weight_map}
+        (self._folder / f"{SAFETENSORS}.index.json").write_text(json.dumps(index, indent=2))
+        return self._bytes

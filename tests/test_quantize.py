@@ -1,0 +1,114 @@
+"""Quantized in memory or kept on disk: the same weights, the same codes."""
+
+import json
+import shutil
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import segue
+from segue import quantize
+from segue.checkpoint import open_checkpoint
+from segue.errors import CheckpointError, RequestError
+from segue.quantize import save_quantized
+from segue.recipe import Recipe
+
+RECIPES = [
+    Recipe("decoder-linears", 4, 64),
+    Recipe("decoder-linears+emb", 8, 32),
+    Recipe("all-linears", 2, 32),
+    Recipe("all-quantizable", 3, 32),
+    Recipe("decoder-linears", 4, 32, "mxfp4"),
+]
+
+
+def codes(model, text="drums"):
+    samples = np.random.default_rng(0).standard_normal((20_000, 1)).astype(np.float32)
+    result = model.continue_audio(samples, 32_000, text=text, seed=3, output_seconds=2)
+    return result.takes[0].codes
+
+
+def save(toy, recipe, folder, **options):
+    return save_quantized(open_checkpoint(str(toy)), recipe, folder, **options)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("cast_dtype", [None, "float16"])
+def test_a_saved_checkpoint_plays_the_same_codes(toy, tmp_path, recipe, cast_dtype):
+    save(toy, recipe, tmp_path / "q", cast_dtype=cast_dtype)
+    in_memory = segue.load(str(toy), recipe=recipe, cast_dtype=cast_dtype)
+    on_disk = segue.load(str(tmp_path / "q"))
+    for layer in ("self_attn.qkv_proj", "fc2"):
+        ours, theirs = in_memory.engine._lm.layers[1], on_disk.engine._lm.layers[1]
+        for part in layer.split("."):
+            ours, theirs = ours[part], theirs[part]
+        for kind in set(ours.parameters()):
+            assert mx.array_equal(ours[kind], theirs[kind]), f"{layer}.{kind}"
+    np.testing.assert_array_equal(codes(in_memory), codes(on_disk))
+
+
+def test_fused_products_hold_what_separate_ones_would(toy):
+    recipe = Recipe("decoder-linears", 4, 64)
+    engine = segue.load(str(toy), recipe=recipe).engine
+    stored = load_file(toy / "model.safetensors")
+    prefix = "decoder.model.decoder.layers.0.self_attn."
+    alone = [mx.quantize(mx.array(stored[f"{prefix}{x}_proj.weight"]), 64, 4) for x in "qkv"]
+    fused = engine._lm.layers[0].self_attn.qkv_proj
+    for n, kind in enumerate(("weight", "scales", "biases")):
+        assert mx.array_equal(fused[kind], mx.concatenate([parts[n] for parts in alone]))
+
+
+def test_what_is_quantized_and_what_is_left_is_named(toy, tmp_path):
+    saved = save(toy, Recipe("all-quantizable", 4, 64), tmp_path / "q")
+    assert saved.left == ("enc_to_dec_proj",)  # the toy's text encoder has 32 dimensions
+    assert len(saved.quantized) == 2 * 10 + 4 + 4
+    report = segue.load(str(toy), recipe=Recipe("all-quantizable", 4, 64)).engine.load_report
+    assert tuple(report.left) == saved.left
+    assert sorted(report.quantized) == sorted(saved.quantized)
+
+
+def test_everything_that_a_run_needs_is_inside(toy, tmp_path, monkeypatch):
+    copy = shutil.copytree(toy, tmp_path / "original")
+    save(copy, Recipe(bits=8), tmp_path / "q")
+    shutil.rmtree(copy)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    assert codes(segue.load(str(tmp_path / "q"))).shape == (4, 100)
+    block = json.loads((tmp_path / "q" / "config.json").read_text())["quantization"]
+    assert block == {"group_size": 64, "bits": 8, "mode": "affine"}
+
+
+def test_large_checkpoints_are_written_in_shards(toy, tmp_path, monkeypatch):
+    save(toy, Recipe(bits=8), tmp_path / "one")
+    monkeypatch.setattr(quantize, "SHARD_BYTES", 100_000)
+    save(toy, Recipe(bits=8), tmp_path / "many")
+    shards = list((tmp_path / "many").glob("model-*-of-*.safetensors"))
+    assert len(shards) > 3
+    one, many = (segue.load(str(tmp_path / name)) for name in ("one", "many"))
+    np.testing.assert_array_equal(codes(one), codes(many))
+
+
+def test_a_failure_leaves_nothing_behind(toy, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(quantize.mx, "save_safetensors", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save(toy, Recipe(), tmp_path / "q")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_never_touched(toy, tmp_path):
+    (tmp_path / "q").mkdir()
+    with pytest.raises(CheckpointError, match="exists already"):
+        save(toy, Recipe(), tmp_path / "q")
+
+
+def test_what_is_quantized_is_not_quantized_again(toy, tmp_path):
+    save(toy, Recipe(bits=8), tmp_path / "q")
+    with pytest.raises(RequestError, match="quantized already"):
+        save(tmp_path / "q", Recipe(), tmp_path / "again")
+    with pytest.raises(RequestError, match="quantized already"):
+        segue.load(str(tmp_path / "q"), recipe=Recipe())
