@@ -21,7 +21,8 @@ import pytest
 from segue import download
 from segue.catalogue import CATALOGUE, DEFAULT_DESCRIPTIONS
 from segue.errors import CheckpointError
-from segue.hub import BUILT_IN, CONFIG_ONLY, find_local, local_models, locate
+from segue.files import CONFIG_ONLY
+from segue.hub import BUILT_IN, find_local, local_models, locate
 from segue.progress import Advance, Progress
 
 from .fake_hub import FakeHub

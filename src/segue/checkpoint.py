@@ -19,7 +19,15 @@ import numpy as np
 from . import hub, layouts, unpickle
 from .config import CodecConfig, ModelConfig, T5Config, read_xp_cfg
 from .errors import CheckpointError
-from .hub import AUDIOCRAFT_CODEC, AUDIOCRAFT_LM, CONFIG, SAFETENSORS, TOKENIZER, TORCH
+from .files import (
+    AUDIOCRAFT_CODEC,
+    AUDIOCRAFT_LM,
+    CONFIG,
+    CONFIG_ONLY,
+    SAFETENSORS,
+    TOKENIZER,
+    TORCH,
+)
 from .progress import SILENT, Progress
 from .tensors import Tensors, of_arrays, open_safetensors
 
@@ -179,7 +187,7 @@ def _base_folder(base_model: str | None, progress: Progress) -> Path | None:
     """Where the base model lies: whole if it is here, else as much as its configuration."""
     if base_model is None:
         return None
-    return hub.find_local(base_model) or hub.locate(base_model, hub.CONFIG_ONLY, progress)
+    return hub.find_local(base_model) or hub.locate(base_model, CONFIG_ONLY, progress)
 
 
 def _codec_of(folder: Path, base: Path | None, progress: Progress) -> tuple[CodecConfig, Tensors]:

@@ -31,7 +31,7 @@ from huggingface_hub import get_session, get_token
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from .errors import CheckpointError
-from .hub import FileChoice
+from .files import FileChoice
 from .progress import Progress
 
 TIMEOUT_S = 10.0  # huggingface_hub's own: for a connection, and for silence within an answer

@@ -11,114 +11,30 @@ by `download`, which alone touches the network and which only this module calls.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from .catalogue import CATALOGUE
 from .errors import CheckpointError
+from .files import (
+    AUDIOCRAFT_CODEC,
+    AUDIOCRAFT_LM,
+    CONFIG,
+    WHOLE_MODEL,
+    FileChoice,
+    model_type,
+)
 from .progress import SILENT, Progress
 
 BUILT_IN = "built-in"
 
-CONFIG = "config.json"
-SAFETENSORS = "model.safetensors"
-TORCH = "pytorch_model.bin"
-AUDIOCRAFT_LM = "state_dict.bin"
-AUDIOCRAFT_CODEC = "compression_state_dict.bin"
-TOKENIZER = "tokenizer.json"
-_BESIDE_WEIGHTS = (
-    CONFIG,
-    "generation_config.json",
-    "preprocessor_config.json",
-    TOKENIZER,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "spiece.model",
-)
 _MUSICGEN = ("musicgen", "musicgen_melody")  # `model_type` in config.json
 
 # As `huggingface_hub.utils.validate_repo_id`, which takes a tenth of a second to import.
 _REPOSITORY = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
-
-
-# --- Which files are needed ---------------------------------------------------------------------
-
-Read = Callable[[str], bytes]
-
-
-@dataclass(frozen=True)
-class FileChoice:
-    """Which files of a repository are needed.
-
-    Attributes:
-        select: from the names of all its files, and a way to read a small one of them, to the names
-            needed, in the order to fetch them; none if the repository does not fit.
-        looked_for: what a repository that fits holds, in words.
-    """
-
-    select: Callable[[Collection[str], Read], list[str]]
-    looked_for: str
-
-
-def _select_whole_model(names: Collection[str], read: Read) -> list[str]:
-    """One layout, though MusicGen's own repositories hold the same weights in two or three."""
-    return (
-        _select_hugging_face(SAFETENSORS, names, read)
-        or _select_audiocraft(names)
-        or _select_hugging_face(TORCH, names, read)
-    )
-
-
-def _select_hugging_face(weights: str, names: Collection[str], read: Read) -> list[str]:
-    index = f"{weights}.index.json"
-    if CONFIG not in names:
-        return []
-    if weights in names:
-        chosen = [weights]
-    elif index in names and (shards := _shards(read(index))):
-        chosen = [index, *shards]
-    else:
-        return []
-    beside = [name for name in _BESIDE_WEIGHTS if name in names]
-    if TOKENIZER not in beside and _model_type(read(CONFIG)) == "t5":
-        beside.append(TOKENIZER)  # AudioCraft, too, caches t5-base, but may do without this file
-    return beside + chosen  # the weights last: where they lie, the rest does too
-
-
-def _select_audiocraft(names: Collection[str]) -> list[str]:
-    if AUDIOCRAFT_LM not in names:
-        return []
-    return [*(name for name in (CONFIG, AUDIOCRAFT_CODEC) if name in names), AUDIOCRAFT_LM]
-
-
-def _shards(index: bytes) -> list[str]:
-    weight_map = _json(index).get("weight_map")
-    shards = {str(shard) for shard in weight_map.values()} if isinstance(weight_map, dict) else ()
-    return sorted(shards) if all(Path(shard).name == shard for shard in shards) else []
-
-
-def _model_type(config: bytes) -> str:
-    return str(_json(config).get("model_type"))
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-WHOLE_MODEL = FileChoice(
-    _select_whole_model, f"{SAFETENSORS} or {TORCH} with a {CONFIG}, or {AUDIOCRAFT_LM}"
-)
-CONFIG_ONLY = FileChoice(lambda names, read: [CONFIG] if CONFIG in names else [], CONFIG)
 
 
 # --- Where a checkpoint lies --------------------------------------------------------------------
@@ -291,7 +207,7 @@ def _looks_like_musicgen(snapshot: Path) -> bool:
     if any((snapshot / name).exists() for name in (AUDIOCRAFT_LM, AUDIOCRAFT_CODEC)):
         return True
     try:
-        return _model_type((snapshot / CONFIG).read_bytes()) in _MUSICGEN
+        return model_type((snapshot / CONFIG).read_bytes()) in _MUSICGEN
     except OSError:
         return False
 

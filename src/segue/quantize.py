@@ -22,7 +22,7 @@ from .config import to_hf
 from .engine.mlx import DTYPES
 from .engine.mlx.weights import in_type, quantized
 from .errors import CheckpointError, RequestError
-from .hub import CONFIG, SAFETENSORS, TOKENIZER
+from .files import CONFIG, SAFETENSORS, TOKENIZER
 from .progress import SILENT, Progress
 from .recipe import Recipe
 
