@@ -8,8 +8,11 @@ from importlib import resources
 from pathlib import Path
 
 from .. import audio, cli, hub
+from .picture import draw
 from .prompt import band
 from .toy import write_checkpoint
+
+PROMPT_SECONDS = 6.0
 
 
 def main() -> int:
@@ -27,9 +30,13 @@ def main() -> int:
             flush=True,
         )
     output = folder / "continued.wav"
-    return cli.main(
-        ["continue", str(_prompt(folder)), "-o", str(output), "--model", model, "--seed", "1"]
+    code = cli.main(
+        [
+            *("continue", str(_prompt(folder)), "-o", str(output), "--model", model),
+            *("--prompt-seconds", str(PROMPT_SECONDS), "--seed", "1"),
+        ]
     )
+    return code or _picture(output)
 
 
 def _prompt(folder: Path) -> Path:
@@ -39,6 +46,18 @@ def _prompt(folder: Path) -> Path:
     path = folder / "prompt.wav"
     audio.write(path, band())
     return path
+
+
+def _picture(output: Path) -> int:
+    path = output.with_suffix(".png")
+    played = audio.read(output)
+    try:
+        draw(played, round(PROMPT_SECONDS * played.sample_rate), path)
+    except ImportError:
+        print('no picture: it needs matplotlib (pip install "segue[pictures]")')  # noqa: T201
+        return 0
+    print(f"{path}  waveform and spectrogram, the join marked")  # noqa: T201
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from ..layouts import CODEC, TEXT, codec_shapes, lm_shapes, t5_shapes
 
 WORDS = ("<pad>", "</s>", "<unk>", "drums", "piano", "bass", "strings", "fast", "slow", "minor")
 
+QUIET = 0.02
+"""Brings what random weights play down to about a tenth of full scale."""
+
 CONFIG: dict[str, Any] = {
     "model_type": "musicgen",
     "text_encoder": {
@@ -92,7 +95,11 @@ def _random_weights(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
     if config.text is not None:
         shapes |= {TEXT + name: shape for name, shape in t5_shapes(config.text).items()}
     random = np.random.default_rng(seed)
-    return {name: _random(name, shape, random) for name, shape in sorted(shapes.items())}
+    weights = {name: _random(name, shape, random) for name, shape in sorted(shapes.items())}
+    # Noise at full scale hurts.
+    last = max(int(n.split(".")[3]) for n in weights if n.startswith(f"{CODEC}decoder.layers."))
+    weights[f"{CODEC}decoder.layers.{last}.conv.weight"] *= QUIET
+    return weights
 
 
 def _random(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
