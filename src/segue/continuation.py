@@ -32,6 +32,9 @@ MAX_SEED = 2**32 - 1
 MAX_OUTPUT_SECONDS = 3600.0
 MAX_VARIATIONS = 64
 
+LOUDEST = 1e30
+"""Beyond it, float32 is full before the codec has added up a frame."""
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
@@ -105,7 +108,12 @@ class Request:
     @property
     def guided(self) -> bool:
         """Whether there is a second, unconditioned stream."""
-        return bool(self.text) or self.allow_empty_text_cfg
+        return self.described or self.allow_empty_text_cfg
+
+    @property
+    def described(self) -> bool:
+        """Whether there is text; blanks are none."""
+        return bool(self.text.strip())
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +215,10 @@ class Continuation:
                 "raise output-seconds or lower prompt-seconds"
             )
         prompt = to_channels(audio.samples[self._start : self._join], channels)
-        if not np.isfinite(audio.samples[: self._join]).all():
-            raise AudioError("the audio holds samples that are not numbers (NaN or infinity)")
+        if not (np.abs(audio.samples[: self._join]) < LOUDEST).all():
+            raise AudioError(
+                f"the audio holds samples that are no sound (NaN, infinity, or beyond {LOUDEST:g})"
+            )
         if not prompt.any():
             self._notes.append("the prompt is silent: the model plays on from silence")
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
@@ -265,7 +275,7 @@ class Continuation:
         it moves by 18 s, and the 12 s that stay are the prompt of what comes.
         """
         conditioning = None
-        if self._request.text:
+        if self._request.described:
             with self._clock("text_encode_s"), self._progress.stage("read the text"):
                 conditioning = self._engine.condition(self._request.text)
         done = self._codes.shape[2]

@@ -32,21 +32,22 @@ def splice(original: np.ndarray, played: np.ndarray, sample_rate: int) -> np.nda
     rest = played[join:].astype(original.dtype)
     fade = min(round(CROSSFADE_SECONDS * sample_rate), len(rest))
     context = original[-round(CONTEXT_SECONDS * sample_rate) :].astype(np.float64)
-    if fade > 0 and len(context) > 2 * ORDER:
-        predicted = np.stack([extrapolate(channel, fade) for channel in context.T], axis=1)
+    order = min(ORDER, (len(context) - 1) // 2)
+    if fade > 0 and order > 0:
+        predicted = np.stack([extrapolate(channel, fade, order) for channel in context.T], axis=1)
         weight = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, fade + 1) / (fade + 1))
         faded = predicted * (1 - weight[:, None]) + rest[:fade] * weight[:, None]
         rest[:fade] = faded
     return np.concatenate([original, rest])
 
 
-def extrapolate(signal: np.ndarray, count: int) -> np.ndarray:
-    """The next `count` samples of `signal` `(T,)` by linear prediction."""
-    coefficients = burg(signal, ORDER)[::-1]
-    extended = np.concatenate([signal[-ORDER:], np.zeros(count)])
-    for t in range(ORDER, ORDER + count):
-        extended[t] = coefficients @ extended[t - ORDER : t]
-    return extended[ORDER:]
+def extrapolate(signal: np.ndarray, count: int, order: int = ORDER) -> np.ndarray:
+    """The next `count` samples of `signal` `(T,)` by linear prediction from `order` before each."""
+    coefficients = burg(signal, order)[::-1]
+    extended = np.concatenate([signal[-order:], np.zeros(count)])
+    for t in range(order, order + count):
+        extended[t] = coefficients @ extended[t - order : t]
+    return extended[order:]
 
 
 def burg(signal: np.ndarray, order: int) -> np.ndarray:
