@@ -1,0 +1,124 @@
+"""Plays scores with a soundfont into shards of 120 clips of 30 s: `python -m training.render`.
+
+A shard is `NAME_000.npy`, int16 (clips, samples) at 32 kHz mono, and `NAME_000.json` with the tags
+of each clip. Everything follows from the split's name, the shard's number and the clip's number,
+so that the same command makes the same audio anywhere.
+"""
+
+import argparse
+import json
+import multiprocessing
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import tinysoundfont
+
+from training.effects import RATE, mix
+from training.scores import DRUM_CHANNEL, Score, compose
+
+CLIP_SECONDS = 30
+CLIPS = 120
+SPLITS = {"train": 1, "heldout": 2}
+SOUNDFONT = Path("/usr/share/sounds/sf3/MuseScore_General_Lite.sf3")
+
+
+class Player:
+    """A synthesizer with the soundfont loaded (seconds): one a process."""
+
+    def __init__(self, soundfont: Path):
+        self.synth = tinysoundfont.Synth(gain=-6, samplerate=RATE)
+        self.font = self.synth.sfload(str(soundfont))
+
+    def play(self, score: Score, seconds: float) -> np.ndarray:
+        """The score's first seconds, (samples,) float32 mono."""
+        synth = self.synth
+        synth.sounds_off()
+        for channel, instrument in enumerate(score.instruments):
+            synth.program_select(channel, self.font, 0, instrument.program)
+            synth.control_change(channel, 7, instrument.level)
+        if score.kit is not None:
+            synth.program_select(DRUM_CHANNEL, self.font, 128, score.kit, True)
+            synth.control_change(DRUM_CHANNEL, 7, 100)
+        events = []
+        for note in score.notes:
+            events.append((note.start, 1, note))
+            events.append((note.start + note.length, 0, note))
+        events.sort(key=lambda event: event[:2])
+        pieces, now = [], 0
+        for when, on, note in events:
+            sample = min(int(when * RATE), int(seconds * RATE))
+            if sample > now:
+                pieces.append(self._generate(sample - now))
+                now = sample
+            if on:
+                synth.noteon(note.channel, note.pitch, note.velocity)
+            else:
+                synth.noteoff(note.channel, note.pitch)
+        if now < int(seconds * RATE):
+            pieces.append(self._generate(int(seconds * RATE) - now))
+        synth.sounds_off()
+        return np.concatenate(pieces)[: int(seconds * RATE)]
+
+    def _generate(self, samples: int) -> np.ndarray:
+        stereo = np.frombuffer(bytes(self.synth.generate(samples)), dtype=np.float32)
+        return stereo.reshape(-1, 2).mean(axis=1)
+
+
+def clip(player: Player, split: str, shard: int, number: int) -> tuple[np.ndarray, dict]:
+    """One clip, int16 (samples,), and what is known of it.
+
+    It begins at a random moment of the piece's first bars: a prompt need not start on the beat.
+    """
+    rng = np.random.default_rng([SPLITS[split], shard, number])
+    skip = float(rng.uniform(0.0, 2.5))
+    score = compose(rng, CLIP_SECONDS + skip)
+    audio = player.play(score, CLIP_SECONDS + skip)[-CLIP_SECONDS * RATE :]
+    audio = mix(rng, audio)
+    facts = {"tags": score.tags, "bpm": score.bpm, **asdict(score.key), "genre": score.genre}
+    return np.round(audio * 32767).astype(np.int16), facts
+
+
+_player: Player | None = None
+
+
+def _start(soundfont: Path) -> None:
+    global _player
+    _player = Player(soundfont)
+
+
+def _work(job: tuple[str, int, int]) -> tuple[np.ndarray, dict]:
+    assert _player is not None
+    return clip(_player, *job)
+
+
+def main() -> None:
+    """Renders shards `first` to `first + shards - 1` that are not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--shards", type=int, default=1, help="hours of audio")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="clips a shard")
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--soundfont", type=Path, default=SOUNDFONT)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    begun = time.time()
+    with multiprocessing.Pool(args.workers, _start, (args.soundfont,)) as pool:
+        for shard in range(args.first, args.first + args.shards):
+            name = args.out / f"{args.split}_{shard:03d}"
+            if name.with_suffix(".npy").exists():
+                continue
+            jobs = [(args.split, shard, number) for number in range(args.clips)]
+            clips = pool.map(_work, jobs, chunksize=2)
+            name.with_suffix(".json").write_text(json.dumps([facts for _, facts in clips]))
+            part = name.with_suffix(".part.npy")
+            np.save(part, np.stack([audio for audio, _ in clips]))
+            part.rename(name.with_suffix(".npy"))
+            print(f"{name.name}: {time.time() - begun:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
