@@ -41,7 +41,7 @@ def main() -> int:
 
 def _prompt(folder: Path) -> Path:
     prompts = Path(str(resources.files(__package__))) / "prompts"
-    for path in sorted(prompts.glob("*.flac")):
+    for path in sorted(prompts.glob("*.ogg")):
         return path
     path = folder / "prompt.wav"
     audio.write(path, band())

@@ -98,7 +98,8 @@ def _random_weights(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
     weights = {name: _random(name, shape, random) for name, shape in sorted(shapes.items())}
     # Noise at full scale hurts.
     last = max(int(n.split(".")[3]) for n in weights if n.startswith(f"{CODEC}decoder.layers."))
-    weights[f"{CODEC}decoder.layers.{last}.conv.weight"] *= QUIET
+    for part in ("weight", "bias"):
+        weights[f"{CODEC}decoder.layers.{last}.conv.{part}"] *= QUIET
     return weights
 
 
