@@ -1,0 +1,53 @@
+// Elements without markup: what comes from a report is only ever text or an attribute's value.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * A new element. `on…` attributes take functions; true and false set and omit an attribute; what
+ * is null or false among the children is left out.
+ */
+export function h(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(name, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child != null && child !== false));
+  return element;
+}
+
+/** Seconds as `1:02.3`. */
+export function clock(seconds) {
+  const tenths = Math.round(Math.max(0, seconds) * 10);
+  const rest = (tenths % 600) / 10;
+  return `${Math.floor(tenths / 600)}:${rest.toFixed(1).padStart(4, "0")}`;
+}
+
+/** Whether a key pressed there means something to the element itself. */
+export function typing(target, key) {
+  if (target.closest("textarea, select, input:not([type=radio], [type=range], [type=checkbox])")) {
+    return true;
+  }
+  return key === " " && Boolean(target.closest("button, a, summary, input[type=checkbox]"));
+}
+
+/** Call `draw(width)` now and whenever the element's width changes. */
+export function onWidth(element, draw) {
+  let drawn = 0;
+  new ResizeObserver(() => {
+    const width = Math.floor(element.clientWidth);
+    if (width > 0 && width !== drawn) {
+      drawn = width;
+      draw(width);
+    }
+  }).observe(element);
+}
