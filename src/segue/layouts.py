@@ -134,6 +134,7 @@ def _fold_weight_norm(state: Tensors) -> Iterator[tuple[str, Tensor]]:
 def _normed(v: np.ndarray, g: Tensor) -> np.ndarray:
     v = v.astype(np.float32)
     norm = np.sqrt(np.square(v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
+    norm = np.maximum(norm, np.finfo(np.float32).tiny)  # a row of zeros stays one
     scaled: np.ndarray = g.read().astype(np.float32).reshape(norm.shape) * v / norm
     return scaled
 
