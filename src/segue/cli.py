@@ -1,4 +1,4 @@
-"""The command line: `segue continue`, `segue models`.
+"""The command line: `segue continue`, `models`, `quantize`, and the laboratory's commands.
 
 Each command is a function of parsed options, a thin shell over the library.
 """
@@ -6,11 +6,13 @@ Each command is a function of parsed options, a thin shell over the library.
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,9 +22,24 @@ from rich.table import Table
 
 from . import audio, hub
 from .catalogue import CATALOGUE
+from .checkpoint import open_checkpoint
 from .continuation import Request, Result, continue_audio
 from .errors import RequestError, SegueError
-from .model import CAST_DTYPES, ENGINES, Model, load
+from .lab import bench_command, matrix_command, quality_command
+from .model import Model, load
+from .options import (
+    HelpFormatter,
+    add_base_option,
+    add_cast_option,
+    add_model_options,
+    add_output_options,
+    add_recipe_options,
+    add_request_options,
+    add_threads_option,
+    check_folder,
+    recipe_of,
+    request_of,
+)
 from .terminal import progress_for
 
 BAD_INPUT = 2
@@ -31,6 +48,8 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8, nor a terminal
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(arguments)
         code: int = options.run(options)
@@ -63,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help="play on from a piece of audio",
         description="Play on from a piece of audio: its samples stay as they are, the model's "
         "follow.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     play.add_argument("prompt", metavar="PROMPT", type=Path, help="an audio file of any format")
@@ -76,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
     )
     add_model_options(play)
+    add_threads_option(play)
+    add_recipe_options(play)
     add_request_options(play)
     play.add_argument(
         "--variations", type=int, default=Request.variations, help="how many takes, in one batch"
@@ -96,98 +117,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument("--json", action="store_true", help="print JSON")
     models.set_defaults(run=run_models)
+
+    quantize = commands.add_parser(
+        "quantize",
+        help="quantize a checkpoint once and keep it",
+        description="Write a quantized checkpoint: a new folder with all that a run needs, which "
+        "loads in a fraction of the time and plays what --quantize would.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    quantize.add_argument(
+        "model", metavar="MODEL", help="'built-in', a folder, or a repository of the hub"
+    )
+    quantize.add_argument("output", metavar="OUT", type=Path, help="a folder that is not there yet")
+    add_base_option(quantize)
+    add_cast_option(quantize)
+    add_recipe_options(quantize, switch=False)
+    add_output_options(quantize)
+    quantize.set_defaults(run=run_quantize)
+
+    bench_command.add_parser(commands)
+    matrix_command.add_parser(commands)
+    quality_command.add_parser(commands)
     return parser
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what plays."""
-    parser.add_argument(
-        "--model",
-        default=hub.BUILT_IN,
-        help="'built-in', a folder, or a repository of the Hugging Face hub",
-    )
-    parser.add_argument(
-        "--base-model", help="what a fine-tune without config.json was trained from"
-    )
-    parser.add_argument(
-        "--cast-dtype", choices=CAST_DTYPES, help="cast the language model's weights"
-    )
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the model")
-
-
-def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is played."""
-    parser.add_argument(
-        "--prompt-seconds",
-        type=float,
-        default=Request.prompt_seconds,
-        help="how much of the audio the model hears",
-    )
-    parser.add_argument(
-        "--output-seconds",
-        type=float,
-        default=Request.output_seconds,
-        help="length of prompt and continuation together",
-    )
-    parser.add_argument(
-        "--prompt-from-end",
-        action="store_true",
-        help="hear the end of the audio, not its start; everything before it stays",
-    )
-    parser.add_argument("--text", default=Request.text, help="a description of the music")
-    parser.add_argument(
-        "--top-k", type=int, default=Request.top_k, help="draw from the k likeliest (0: all)"
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=Request.temperature, help="0 takes the likeliest"
-    )
-    parser.add_argument(
-        "--guidance-coef",
-        type=float,
-        default=Request.guidance_coef,
-        help="how much the text counts",
-    )
-    parser.add_argument(
-        "--allow-empty-text-cfg",
-        action="store_true",
-        help="run guidance without text, at twice the work",
-    )
-    parser.add_argument("--seed", type=int, help="0 to 4294967295 (default: a random one)")
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is told."""
-    parser.add_argument("--no-progress", action="store_true", help="show no bars")
-    parser.add_argument(
-        "--json", action="store_true", help="print timings, seed and shapes as JSON"
-    )
 
 
 def run_continue(options: argparse.Namespace) -> int:
     """`segue continue`: read, load, play on, write."""
     started = time.perf_counter()
     progress = progress_for(not options.no_progress)
-    head = None if options.prompt_from_end else options.prompt_seconds
-    request = Request(
-        audio=audio.read(options.prompt, head),
-        prompt_seconds=options.prompt_seconds,
-        output_seconds=options.output_seconds,
-        prompt_from="end" if options.prompt_from_end else "start",
-        text=options.text,
-        top_k=options.top_k,
-        temperature=options.temperature,
-        guidance_coef=options.guidance_coef,
-        allow_empty_text_cfg=options.allow_empty_text_cfg,
-        seed=options.seed,
-        variations=options.variations,
-    )
+    recipe = recipe_of(options)
+    request = request_of(options, options.prompt, options.variations)
     outputs = _outputs(options, request)
     before = time.perf_counter()
     model = load(
         options.model,
         base_model=options.base_model,
         engine=options.engine,
+        threads=options.threads,
         cast_dtype=options.cast_dtype,
+        recipe=recipe,
         progress=progress,
     )
     timings = {"model_load_s": time.perf_counter() - before}
@@ -213,17 +182,11 @@ def _outputs(options: argparse.Namespace, request: Request) -> list[Path]:
     prompt: Path = options.prompt
     path: Path = getattr(options, "output", Path(f"{prompt.stem}-continued.wav"))
     audio.check_output(path, request.audio)
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise RequestError(f"{path}: there is no folder {path.parent}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RequestError(f"{path}: the folder {folder} cannot be written to")
     numbers = range(1, request.variations + 1)
     several = [path.with_stem(f"{path.stem}-{n}") for n in numbers]
     paths = [path] if request.variations == 1 else several
     for path in paths:
-        if path.is_dir():
-            raise RequestError(f"{path}: a folder; name a file")
+        check_folder(path)
         if path.exists() and path.samefile(prompt):
             raise RequestError(f"{path}: the prompt itself; name another output")
     return paths
@@ -301,6 +264,45 @@ def _show(report: dict[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def run_quantize(options: argparse.Namespace) -> int:
+    """`segue quantize`: open, quantize, write."""
+    started = time.perf_counter()
+    progress = progress_for(not options.no_progress)
+    recipe = recipe_of(options)
+    if options.output.exists():
+        raise RequestError(f"{options.output}: exists already; name a new folder")
+    checkpoint = open_checkpoint(options.model, options.base_model, progress)
+    # Imported here, because it is MLX that quantizes, whatever plays later.
+    from .quantize import save_quantized
+
+    saved = save_quantized(checkpoint, recipe, options.output, options.cast_dtype, progress)
+    seconds = time.perf_counter() - started
+    if options.json:
+        report = {
+            "model": options.model,
+            "output": str(saved.folder),
+            "recipe": asdict(recipe) if recipe else None,
+            "cast_dtype": options.cast_dtype,
+            "bytes": saved.bytes,
+            "quantized_modules": list(saved.quantized),
+            "left_modules": list(saved.left),
+            "total_s": round(seconds, 4),
+            "version": version("segue"),
+        }
+        Console().out(json.dumps(report, indent=2), highlight=False)
+        return 0
+    lines = [
+        f"{saved.folder}: {_size(saved.bytes)}, {len(saved.quantized)} modules quantized, "
+        f"in {seconds:.1f} s",
+        f"play with it: segue continue PROMPT --model {shlex.quote(str(saved.folder))}",
+    ]
+    if saved.left:
+        lines.insert(1, f"left as they are, for their rows do not fit: {', '.join(saved.left)}")
+    for line in lines:
+        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+    return 0
 
 
 def run_models(options: argparse.Namespace) -> int:

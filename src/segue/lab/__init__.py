@@ -1,0 +1,1 @@
+"""The quantization laboratory: how fast a variant is, how good, and which one to use."""

@@ -1,0 +1,324 @@
+"""How fast a variant plays, where its time goes, and what it holds: `segue bench`.
+
+The first run and the steady state are kept apart: the first pays for what is compiled, allocated
+and looked up once.  Everything of a run is the product's own `continue_audio`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from .. import audio
+from ..audio import Audio
+from ..checkpoint import open_checkpoint
+from ..continuation import Request, Result, continue_audio
+from ..model import Model
+from ..progress import SILENT, Progress
+from .machine import machine, peak_memory_bytes, versions
+from .modules import modules_of
+from .relay import Stopwatch
+from .variant import Variant
+
+SCHEMA = 1
+RUNS = 3
+"""Runs after the first.  Three show a median and how far it can be trusted."""
+
+RUN_PARTS = (
+    "prompt_encode_s",
+    "text_encode_s",
+    "prefill_s",
+    "token_generate_s",
+    "decode_full_s",
+)
+
+Timings = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a bench found.  Seconds, bytes, and bytes per second.
+
+    Attributes:
+        created: when, ISO 8601 in UTC.
+        model, base_model, prompt: as they were asked for.
+        engine, device, dtype: what ran the language model, and in what it computed.
+        variant: as `Variant.to_json`.
+        timings_s: `model_load_s` (opening, reading, compiling), `cast_dtype_s` (0 where the engine
+            casts as it reads), `quantize_s`; of a run
+            `RUN_PARTS` in the median of the steady runs, or of the first if there are no others;
+            `decode_cont_for_save_s` (cutting the continuation out, or decoding it by itself);
+            `total_s`, all of that and what lies between.
+        speed: of the same runs; `real_time_factor` is seconds of new music per second of
+            generating, as `segue continue` has it, `real_time_factor_whole` per second of a run.
+        first_run: `timings_s` and `speed` of the first run.
+        steady: how many `runs` followed, and their `median`, `min` and `max`; None for none.
+        memory: `process_peak_bytes`; `engine_peak_bytes`, what the engine's library held at most
+            (MLX counts it, for others None); `weights_bytes` of the language model as the engine
+            holds it; `step_weights_bytes`, what of it every decode step reads.
+        bandwidth_bytes_per_s: what reading those weights at every step comes to.
+        modules: names of the `quantized` ones, and of those in scope that were `left`.
+        shapes: of the model, the codes and the audio.
+        sampling: what was played, and how tokens were drawn.
+        seed: what they were drawn with.
+        codes_sha256: of the codes as little-endian int32; alike means that all tokens are.
+        audio: the files that were written, `full` and `continuation`; None for none.
+        machine, versions: where, and with what.
+        notes: what one should know, one line each.
+    """
+
+    created: str
+    model: str
+    base_model: str | None
+    prompt: str
+    engine: str
+    device: str
+    dtype: str
+    variant: dict[str, Any]
+    timings_s: Timings
+    speed: Timings
+    first_run: dict[str, Timings]
+    steady: dict[str, Any] | None
+    memory: dict[str, int | None]
+    bandwidth_bytes_per_s: float
+    modules: dict[str, list[str]]
+    shapes: dict[str, Any]
+    sampling: dict[str, Any]
+    seed: int
+    codes_sha256: str
+    audio: dict[str, str] | None
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as it is written."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What came of a bench.
+
+    Attributes:
+        report: the figures.
+        full: the first run's audio, everything up to the join being the user's own.
+        continuation: what follows the join.
+    """
+
+    report: Report
+    full: Audio
+    continuation: Audio
+
+
+def measure(
+    variant: Variant,
+    model_name: str,
+    request: Request,
+    prompt: str,
+    *,
+    base_model: str | None = None,
+    engine: str = "auto",
+    runs: int = RUNS,
+    decode_continuation: bool = False,
+    progress: Progress = SILENT,
+) -> Measured:
+    """Load a variant, play a request once and then `runs` times more.
+
+    Args:
+        variant: how the checkpoint runs.
+        model_name: see `segue.load`.
+        request: what is played; it has a seed and one variation.
+        prompt: where its audio came from, for the report.
+        base_model: see `segue.load`.
+        engine: see `segue.load`.
+        runs: how often after the first time.
+        decode_continuation: decode the continuation's codes a second time, by themselves, rather
+            than cut it out of the whole.
+        progress: shown while it runs.
+
+    Raises:
+        SegueError: the checkpoint, the prompt or an option cannot be used.
+    """
+    watch = Stopwatch(progress)
+    before = time.perf_counter()
+    model = variant.load(model_name, base_model, engine, watch)
+    load_s = time.perf_counter() - before
+    cast_s, quantize_s = _cast_and_quantize(model, watch)
+
+    played: list[tuple[Timings, Timings]] = []
+    hashes = set()
+    first: Result | None = None
+    with progress.stage("bench", 1 + runs, "runs") as advance:
+        for n in range(1 + runs):
+            before = time.perf_counter()
+            result = continue_audio(model.engine, request, progress)
+            whole_s = time.perf_counter() - before
+            first = first or result
+            played.append(_timed(result, model, whole_s))
+            hashes.add(_hash(result))
+            advance(n + 1)
+    assert first is not None  # noqa: S101 - there is always a first run
+
+    before = time.perf_counter()
+    take = first.takes[0]
+    continuation = replace(take.audio, samples=take.audio.samples[first.join :])
+    if decode_continuation:
+        continuation = _decoded_alone(model, first)
+    cut_s = time.perf_counter() - before
+
+    steady = _steady(played[1:])
+    timings, speed = played[0] if steady is None else _pair(steady["median"])
+    modules = modules_of(open_checkpoint(model_name, base_model), variant.recipe, model.engine)
+    step_bytes = modules.step_bytes(bool(request.text))
+    report = Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=model_name,
+        base_model=base_model,
+        prompt=prompt,
+        engine=model.engine.name,
+        device=model.engine.device,
+        dtype=model.engine.dtype,
+        variant=variant.to_json(),
+        timings_s={
+            "model_load_s": load_s - cast_s - quantize_s,
+            "cast_dtype_s": cast_s,
+            "quantize_s": quantize_s,
+            **{part: timings[part] for part in RUN_PARTS},
+            "decode_cont_for_save_s": cut_s,
+            "total_s": load_s + timings["total_s"] + cut_s,
+        },
+        speed=speed,
+        first_run=_named(played[0]),
+        steady=steady,
+        memory={
+            "process_peak_bytes": peak_memory_bytes(),
+            "engine_peak_bytes": getattr(model.engine, "peak_memory_bytes", None),
+            "weights_bytes": modules.weights_bytes,
+            "step_weights_bytes": step_bytes,
+        },
+        bandwidth_bytes_per_s=step_bytes * speed["steps_per_s"],
+        modules={"quantized": modules.quantized, "left": modules.left},
+        shapes=_shapes(model, first),
+        sampling=_sampling(request, first),
+        seed=take.seed,
+        codes_sha256=_hash(first),
+        audio=None,
+        machine=machine(),
+        versions=versions(),
+        notes=[*first.notes, *_notes(model, len(hashes), runs)],
+    )
+    return Measured(report, take.audio, continuation)
+
+
+def _cast_and_quantize(model: Model, watch: Stopwatch) -> tuple[float, float]:
+    """Seconds of loading that went into casting and into quantizing."""
+    loading = getattr(model.engine, "load_report", None)
+    if loading is not None:
+        return loading.seconds["cast"], loading.seconds["quantize"]
+    return 0.0, watch.seconds.get("quantize", 0.0)  # it casts as it reads
+
+
+def _timed(result: Result, model: Model, whole_s: float) -> tuple[Timings, Timings]:
+    """Timings and speed of a run that took `whole_s`."""
+    new_s = result.new_frames / model.config.codec.frame_rate
+    timings = {part: result.timings.get(part, 0.0) for part in RUN_PARTS} | {"total_s": whole_s}
+    generate_s = max(1e-9, timings["token_generate_s"])
+    speed = {
+        "steps_per_s": result.steps / generate_s,
+        "ms_per_step": 1000 * generate_s / result.steps,
+        "real_time_factor": new_s / generate_s,
+        "real_time_factor_whole": new_s / whole_s,
+    }
+    return timings, speed
+
+
+def _named(run: tuple[Timings, Timings]) -> dict[str, Timings]:
+    return {"timings_s": run[0], "speed": run[1]}
+
+
+def _pair(run: Mapping[str, Timings]) -> tuple[Timings, Timings]:
+    return run["timings_s"], run["speed"]
+
+
+def _steady(runs: Sequence[tuple[Timings, Timings]]) -> dict[str, Any] | None:
+    """Median, least and most of every figure of some runs; None if there are none."""
+    if not runs:
+        return None
+
+    def over(statistic: Callable[[Sequence[float]], float]) -> dict[str, Timings]:
+        each = [_named(run) for run in runs]
+        return {
+            kind: {name: statistic([run[kind][name] for run in each]) for name in each[0][kind]}
+            for kind in each[0]
+        }
+
+    return {
+        "runs": len(runs),
+        "median": over(statistics.median),
+        "min": over(min),
+        "max": over(max),
+    }
+
+
+def _hash(result: Result) -> str:
+    return hashlib.sha256(result.takes[0].codes.astype("<i4").tobytes()).hexdigest()
+
+
+def _decoded_alone(model: Model, result: Result) -> Audio:
+    codec, take = model.config.codec, result.takes[0]
+    decoded = model.engine.decode(take.codes[:, result.prompt_frames :])
+    at_rate = audio.resample(decoded, codec.sample_rate, take.audio.sample_rate)
+    return replace(take.audio, samples=audio.to_channels(at_rate, take.audio.channels))
+
+
+def _shapes(model: Model, result: Result) -> dict[str, Any]:
+    lm, take = model.config.lm, result.takes[0]
+    return {
+        "layers": lm.num_layers,
+        "dim": lm.dim,
+        "heads": lm.num_heads,
+        "ffn_dim": lm.ffn_dim,
+        "cardinality": lm.cardinality,
+        "codes": list(take.codes.shape),
+        "prompt_frames": result.prompt_frames,
+        "new_frames": result.new_frames,
+        "steps": result.steps,
+        "streams": 2 if result.guided else 1,
+        "samples": list(take.audio.samples.shape),
+        "sample_rate": take.audio.sample_rate,
+        "join_sample": result.join,
+    }
+
+
+def _sampling(request: Request, result: Result) -> dict[str, Any]:
+    return {
+        "prompt_seconds": request.prompt_seconds,
+        "output_seconds": request.output_seconds,
+        "prompt_from": request.prompt_from,
+        "text": request.text,
+        "top_k": request.top_k,
+        "temperature": request.temperature,
+        "guidance_coef": request.guidance_coef,
+        "allow_empty_text_cfg": request.allow_empty_text_cfg,
+        "guided": result.guided,
+    }
+
+
+def _notes(model: Model, different: int, runs: int) -> list[str]:
+    notes = []
+    if model.engine.name == "mlx" and model.engine.device == "CPU":
+        notes.append(
+            "MLX on the CPU computes in float32, whatever the weights are, and its quantized "
+            "kernels are slow: which variant is faster here says nothing about a GPU"
+        )
+    if runs == 0:
+        notes.append("one run: the figures include what only a first run pays for")
+    if different > 1:
+        notes.append(f"the runs played {different} different results, though the seed is the same")
+    return notes

@@ -1,0 +1,113 @@
+"""`segue bench`."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import audio
+from ..errors import RequestError
+from ..options import (
+    HelpFormatter,
+    add_model_options,
+    add_output_options,
+    add_recipe_options,
+    add_request_options,
+    check_folder,
+    recipe_of,
+    request_of,
+)
+from ..terminal import progress_for
+from . import bench_table
+from .bench import RUNS, measure
+from .files import write_json
+from .relay import Relay
+from .variant import Variant
+
+
+def add_parser(commands: Any) -> None:
+    """Add `segue bench`."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure how fast a checkpoint plays, and where the time goes",
+        description="Load a checkpoint, as it is or quantized, play one continuation several times "
+        "with the same seed, and report timings, memory and bandwidth.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--prompt", type=Path, required=True, help="an audio file of any format")
+    add_model_options(parser)
+    add_recipe_options(parser)
+    add_request_options(parser)
+    add_run_option(parser)
+    parser.add_argument(
+        "--save-prefix",
+        metavar="P",
+        help="write P_full.wav (your own audio, then the continuation) and P_continuation.wav (the "
+        "continuation alone, cut from it)",
+    )
+    parser.add_argument(
+        "--decode-continuation",
+        action="store_true",
+        help="decode the continuation a second time, by itself, and write that",
+    )
+    parser.add_argument("--report-json", metavar="FILE", type=Path, help="write the report there")
+    add_output_options(parser)
+    parser.add_argument("--progress-lines", action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def add_run_option(parser: argparse.ArgumentParser) -> None:
+    """`--runs`."""
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=RUNS,
+        metavar="N",
+        help="how often to play after the first run, which warms up and is reported apart",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """`segue bench`: check, measure, write, print."""
+    recipe = recipe_of(options)
+    if options.runs < 0:
+        raise RequestError(f"runs must be 0 or more, not {options.runs}")
+    request = request_of(options, options.prompt)
+    if request.seed is None:
+        request = replace(request, seed=secrets.randbelow(2**31))
+    files: dict[str, Path] = {}
+    if options.save_prefix is not None:
+        names = ("full", "continuation")
+        files = {name: Path(f"{options.save_prefix}_{name}.wav") for name in names}
+    for path in files.values():
+        audio.check_output(path, request.audio)
+        check_folder(path)
+    if options.report_json is not None:
+        check_folder(options.report_json)
+    progress = Relay() if options.progress_lines else progress_for(not options.no_progress)
+    measured = measure(
+        Variant("bench", options.cast_dtype, recipe),
+        options.model,
+        request,
+        str(options.prompt),
+        base_model=options.base_model,
+        engine=options.engine,
+        runs=options.runs,
+        decode_continuation=options.decode_continuation,
+        progress=progress,
+    )
+    report = measured.report
+    if files:
+        audio.write(files["full"], measured.full)
+        audio.write(files["continuation"], measured.continuation)
+        report = replace(report, audio={name: str(path) for name, path in files.items()})
+    content = report.to_json()
+    if options.report_json is not None:
+        write_json(options.report_json, content)  # last: where it lies, the audio does too
+    if not options.progress_lines:
+        bench_table.show(content, as_json=options.json)
+    return 0

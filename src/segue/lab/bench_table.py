@@ -1,0 +1,94 @@
+"""A bench report for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_PARTS = {
+    "prompt_encode_s": "encode the prompt",
+    "text_encode_s": "read the text",
+    "prefill_s": "hear the prompt",
+    "token_generate_s": "generate",
+    "decode_full_s": "decode",
+    "total_s": "a run",
+}
+_LOADING = {
+    "model_load_s": "load the model",
+    "cast_dtype_s": "cast",
+    "quantize_s": "quantize",
+}
+
+
+def show(report: Mapping[str, Any], as_json: bool = False) -> None:
+    """Print what `segue.lab.bench.Report.to_json` gave."""
+    console = Console()
+    if as_json:
+        console.out(json.dumps(report, indent=2), highlight=False)
+        return
+    console.print(_timings(report))
+    for line in _lines(report):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _timings(report: Mapping[str, Any]) -> Table:
+    first, steady = report["first_run"]["timings_s"], report["steady"]
+    table = Table("seconds", "first run", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    if steady:
+        count = steady["runs"]
+        table.add_column(f"median of {count} more" if count > 1 else "second run", justify="right")
+        table.add_column("min to max", justify="right")
+    for part, name in _LOADING.items():
+        table.add_row(name, f"{report['timings_s'][part]:.3f}")
+    for part, name in _PARTS.items():
+        if part == "text_encode_s" and not report["sampling"]["text"]:
+            continue
+        row = [name, f"{first[part]:.3f}"]
+        if steady:
+            low, middle, high = (steady[k]["timings_s"][part] for k in ("min", "median", "max"))
+            row += [f"{middle:.3f}", f"{low:.3f} – {high:.3f}"]
+        table.add_row(*row)
+    return table
+
+
+def _lines(report: Mapping[str, Any]) -> list[str]:
+    speed, memory, shapes = report["speed"], report["memory"], report["shapes"]
+    modules, recipe = report["modules"], report["variant"]["recipe"]
+    lines = [
+        f"{report['model']} on {report['engine']} ({report['device']}, {report['dtype']}): "
+        f"{speed['ms_per_step']:.2f} ms a step, {speed['steps_per_s']:.1f} steps a second, "
+        f"{speed['real_time_factor']:.2f} × real time, "
+        f"{speed['real_time_factor_whole']:.2f} × from prompt to sound",
+        f"{shapes['new_frames']} frames after a prompt of {shapes['prompt_frames']}, "
+        f"seed {report['seed']}",
+    ]
+    held = [f"process {megabytes(memory['process_peak_bytes'])}"]
+    if memory["engine_peak_bytes"] is not None:
+        held.append(f"{report['engine']} {megabytes(memory['engine_peak_bytes'])}")
+    lines.append(f"peak memory: {', '.join(held)}")
+    lines.append(
+        f"weights: {megabytes(memory['weights_bytes'])}, of which a step reads "
+        f"{megabytes(memory['step_weights_bytes'])}: "
+        f"{report['bandwidth_bytes_per_s'] / 1e9:.2f} GB a second"
+    )
+    if recipe:
+        lines.append(
+            f"quantized: {len(modules['quantized'])} modules, {recipe['bits']} bits in groups of "
+            f"{recipe['group_size']}, {recipe['mode']}, {recipe['scope']}"
+        )
+    if modules["left"]:
+        lines.append(f"left, for their rows do not fit: {', '.join(modules['left'])}")
+    lines += [f"note: {note}" for note in report["notes"]]
+    if report["audio"]:
+        lines += report["audio"].values()
+    return lines
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

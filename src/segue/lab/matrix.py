@@ -1,0 +1,301 @@
+"""Variants side by side: `segue matrix`.
+
+Every row is a `segue bench` in a process of its own, so that peak memory and warm-up are its own,
+with one seed for all.  The folder always says how far the matrix is: `matrix.json` is written anew
+after each step, and a row counts as done when `rows/NAME.json` is there, which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..errors import RequestError, SegueError
+from ..progress import Progress
+from . import bench
+from .files import read_json, write_json
+from .machine import machine, versions
+from .pick import pick
+from .relay import replay
+from .variant import Variant
+
+SCHEMA = 1
+FILE = "matrix.json"
+SECONDS_TO_STOP = 5.0
+
+Matrix = dict[str, Any]
+
+
+class Folder:
+    """A matrix on disk.
+
+    Attributes:
+        path: where.
+        matrix: what `matrix.json` says.
+    """
+
+    def __init__(self, path: Path, matrix: Matrix) -> None:
+        self.path, self.matrix = path, matrix
+
+    @classmethod
+    def make(cls, path: Path, matrix: Matrix) -> Folder:
+        """Begin a matrix in a new or empty folder.
+
+        Raises:
+            RequestError: there is something in it, or it cannot be made.
+        """
+        try:
+            (path / "rows").mkdir(parents=True)
+        except OSError as error:
+            raise RequestError(f"{path}: cannot be made ({error.strerror})") from None
+        folder = cls(path, matrix)
+        folder.write()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Folder:
+        """Go on with a matrix, keeping the rows that are done.
+
+        Raises:
+            RequestError: there is none.
+        """
+        folder = cls(path, read_json(path / FILE, SCHEMA))
+        for row in folder.matrix["rows"]:
+            folder.look_at(row)
+        return folder
+
+    def write(self) -> None:
+        """Write `matrix.json`."""
+        write_json(self.path / FILE, self.matrix)
+
+    def bench_path(self, row: Matrix) -> Path:
+        """Where the bench report of a row lies."""
+        return self.path / "rows" / f"{row['name']}.json"
+
+    def quality_path(self, row: Matrix) -> Path:
+        """Where the quality report of a row lies."""
+        return self.path / "rows" / f"{row['name']}.quality.json"
+
+    def log_path(self, row: Matrix) -> Path:
+        """What the process of a row had to say, kept if it failed."""
+        return self.path / "rows" / f"{row['name']}.log"
+
+    def look_at(self, row: Matrix) -> None:
+        """Set what a row says to what is on disk; not done, or damaged, is missing."""
+        audio = {kind: f"{row['name']}_{kind}.wav" for kind in ("full", "continuation")}
+        try:
+            found = read_json(self.bench_path(row), bench.SCHEMA)
+            whole = all((self.path / name).is_file() for name in audio.values())
+        except RequestError:
+            whole = False
+        if not whole:
+            row |= {"status": "missing", "error": None, "bench": None, "quality": None}
+            row["audio"] = None
+            return
+        row |= {"status": "ok", "error": None, "bench": found, "audio": audio}
+        self.log_path(row).unlink(missing_ok=True)
+        row["quality"] = None
+        with suppress(OSError, ValueError):
+            row["quality"] = json.loads(self.quality_path(row).read_text(encoding="utf-8"))
+
+
+def new_matrix(
+    variants: Sequence[Variant],
+    model: str,
+    base_model: str | None,
+    prompt: str,
+    seed: int,
+    request: dict[str, Any],
+    max_kl: float,
+) -> Matrix:
+    """A matrix of which nothing is done; see `matrix.json` in docs/quantization.md."""
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "model": model,
+        "base_model": base_model,
+        "prompt": prompt,
+        "seed": seed,
+        "request": request,
+        "max_kl": max_kl,
+        "rows": [
+            {
+                "name": variant.name,
+                "variant": variant.to_json(),
+                "status": "missing",
+                "error": None,
+                "bench": None,
+                "quality": None,
+                "audio": None,
+            }
+            for variant in variants
+        ],
+        "pick": None,
+    }
+
+
+# --- Rows ---------------------------------------------------------------------------------------
+
+
+def run_rows(folder: Folder, progress: Progress, console: Console) -> None:
+    """Bench every row that is not done; one that fails says why and holds up no other."""
+    rows = folder.matrix["rows"]
+    left = [row for row in rows if row["status"] != "ok"]
+    seconds: list[float] = []
+    for n, row in enumerate(left):
+        console.print(
+            f"row {rows.index(row) + 1} of {len(rows)}: {row['name']}{_time_left(seconds, n, left)}"
+        )
+        before = time.perf_counter()
+        error = _bench(folder, row, progress)
+        seconds.append(time.perf_counter() - before)
+        folder.look_at(row)
+        if row["status"] != "ok":
+            row |= {"status": "failed", "error": error or "it wrote no report"}
+            console.print(f"  failed: {row['error']}")
+        folder.write()
+
+
+def _time_left(seconds: Sequence[float], done: int, left: Sequence[Matrix]) -> str:
+    if not seconds:
+        return ""
+    rest = sum(seconds) / len(seconds) * (len(left) - done)
+    shown = f"{rest:.0f} s" if rest < 90 else f"{rest / 60:.0f} min"
+    return f" (about {shown} left for the rows)"
+
+
+def _bench(folder: Folder, row: Matrix, progress: Progress) -> str | None:
+    """Run one row; the result is why it failed, None if it did not."""
+    command = [sys.executable, "-P", "-m", "segue", "bench", *_options(folder, row)]
+    with folder.log_path(row).open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        try:
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            with process.stdout:
+                replay(process.stdout, progress)
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+    if code == 0:
+        return None
+    if code < 0:
+        return f"its process was ended by {_signal(-code)}"
+    lines = folder.log_path(row).read_text(encoding="utf-8", errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1].removeprefix("segue: ") if said else f"its process ended with {code}"
+
+
+def _signal(number: int) -> str:
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+
+
+def _engine(matrix: Matrix) -> str:
+    """The engine of all rows: what the first one ran on, where nobody chose."""
+    chosen: str = matrix["request"]["engine"]
+    ran = [row["bench"]["engine"] for row in matrix["rows"] if row["bench"] is not None]
+    return ran[0] if chosen == "auto" and ran else chosen
+
+
+def _options(folder: Folder, row: Matrix) -> list[str]:
+    """The options of `segue bench` for a row."""
+    matrix, request = folder.matrix, folder.matrix["request"]
+    options = {
+        "prompt": matrix["prompt"],
+        "model": matrix["model"],
+        "base-model": matrix["base_model"],
+        "engine": _engine(matrix),
+        "seed": matrix["seed"],
+        "prompt-seconds": request["prompt_seconds"],
+        "output-seconds": request["output_seconds"],
+        "text": request["text"],
+        "top-k": request["top_k"],
+        "temperature": request["temperature"],
+        "guidance-coef": request["guidance_coef"],
+        "runs": request["runs"],
+        "save-prefix": folder.path / row["name"],
+        "report-json": folder.bench_path(row),
+    }
+    words = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    words.append(f"--prompt-from-{request['prompt_from']}")
+    if request["allow_empty_text_cfg"]:
+        words.append("--allow-empty-text-cfg")
+    variant = Variant.from_json(row["name"], row["variant"])
+    return [*words, *variant.options(), "--progress-lines"]
+
+
+# --- Quality, pick, report ----------------------------------------------------------------------
+
+
+def measure_quality(folder: Folder, progress: Progress, console: Console) -> None:
+    """Measure every row that plays and was not measured; what fails is said in its row."""
+    from .quality import measure  # late: most commands do without what it imports
+
+    matrix, request = folder.matrix, folder.matrix["request"]
+    rows = [row for row in matrix["rows"] if row["status"] == "ok"]
+    variants = [Variant.from_json(row["name"], row["variant"]) for row in rows]
+    plain = (v for v in variants if v.recipe is None and v.cast_dtype is None)
+    baseline = next(plain, Variant("baseline"))
+    for row, variant in zip(rows, variants, strict=True):
+        if row["quality"] is not None:
+            continue
+        console.print(f"quality of {row['name']}")
+        try:
+            row["quality"] = measure(
+                baseline,
+                variant,
+                matrix["model"],
+                matrix["base_model"],
+                [Path(prompt) for prompt in request["quality_prompts"]],
+                matrix["seed"],
+                None,
+                progress,
+                text=request["text"],
+            )
+        except SegueError as error:
+            row["error"] = f"quality: {error}"
+            console.print(f"  failed: {error}")
+        else:
+            write_json(folder.quality_path(row), row["quality"])
+        folder.write()
+
+
+def choose(folder: Folder) -> None:
+    """Name the pick."""
+    matrix = folder.matrix
+    matrix["pick"] = pick(matrix["rows"], matrix["max_kl"], matrix["model"], matrix["base_model"])
+    folder.write()
+
+
+def report(folder: Folder, progress: Progress) -> list[Path]:
+    """Write the reports for people; the result is their files."""
+    from .report import write  # late, as above
+
+    with progress.stage("write the report"):
+        return write(folder.path)

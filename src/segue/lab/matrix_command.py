@@ -1,0 +1,178 @@
+"""`segue matrix`."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..checkpoint import open_checkpoint
+from ..errors import RequestError
+from ..options import (
+    HelpFormatter,
+    add_model_options,
+    add_output_options,
+    add_request_options,
+    request_of,
+)
+from ..progress import Progress
+from ..terminal import progress_for
+from . import matrix_table
+from .bench_command import add_run_option
+from .matrix import FILE, Folder, choose, measure_quality, new_matrix, report, run_rows
+from .pick import MAX_KL
+from .rows import rows_of
+
+
+def add_parser(commands: Any) -> None:
+    """Add `segue matrix`."""
+    parser = commands.add_parser(
+        "matrix",
+        help="compare variants of a checkpoint: speed, memory, quality, sound; and pick one",
+        description="Bench variants of a checkpoint side by side, each in its own process and all "
+        "with one seed, measure what they cost in quality, and pick one.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "prompt", metavar="PROMPT", type=Path, nargs="?", help="an audio file of any format"
+    )
+    add_model_options(parser, cast=False)
+    add_request_options(parser)
+    add_run_option(parser)
+    parser.add_argument(
+        "--rows",
+        metavar="FILE",
+        type=Path,
+        help="a TOML file with a table [[row]] for each row: name, cast, bits, group, scope, mode "
+        "(default: baseline, float16, q8, q4, q4-emb)",
+    )
+    parser.add_argument(
+        "--row",
+        metavar="ROW",
+        action="append",
+        default=[],
+        help="a row: 'name=q4-f16, cast=float16, bits=4, group=64, scope=decoder-linears, "
+        "mode=affine'; may be repeated",
+    )
+    parser.add_argument(
+        "--max-kl",
+        type=float,
+        help="how far the picked row's next-token distribution may be from the baseline's: mean KL "
+        f"divergence in nats a token (default: {MAX_KL}, with which on average at most one token "
+        "in ten would be drawn differently)",
+    )
+    parser.add_argument("--no-quality", action="store_true", help="measure speed alone; no pick")
+    parser.add_argument(
+        "--quality-prompt",
+        metavar="PATH",
+        type=Path,
+        action="append",
+        default=[],
+        help="music to measure quality on, a file or a folder; may be repeated (default: segue's "
+        "own)",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="a new folder (default: reports/TIMESTAMP)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        type=Path,
+        help="go on with a matrix that was stopped; its rows that are done are kept",
+    )
+    add_output_options(parser)
+    parser.set_defaults(run=run, default_of=parser.get_default)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`segue matrix`: begin or go on, bench, measure, pick, report."""
+    if options.max_kl is not None and not options.max_kl >= 0:
+        raise RequestError(f"max-kl must be 0 or more, not {options.max_kl:g}")
+    console = Console(stderr=True, quiet=options.no_progress, highlight=False, markup=False)
+    progress = progress_for(not options.no_progress)
+    folder = _resumed(options) if options.resume else _begun(options, progress)
+    try:
+        run_rows(folder, progress, console)
+        if folder.matrix["request"]["quality"]:
+            measure_quality(folder, progress, console)
+        choose(folder)
+        matrix_table.show(folder.matrix, as_json=options.json)
+        written = report(folder, progress)
+    except BaseException:
+        Console(stderr=True).print(
+            f"segue: go on with: segue matrix --resume {folder.path}", markup=False, soft_wrap=True
+        )
+        raise
+    for path in [folder.path / FILE, *written]:
+        console.print(path, soft_wrap=True)
+    if all(row["status"] != "ok" for row in folder.matrix["rows"]):
+        raise RequestError(f"no row could be run; {folder.path / FILE} says why")
+    return 0
+
+
+def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
+    """A new matrix; everything that can be wrong is found before there is a folder."""
+    if options.prompt is None:
+        raise RequestError("name a prompt, an audio file; or --resume a folder")
+    variants = rows_of(options.rows, options.row)
+    if options.runs < 0:
+        raise RequestError(f"runs must be 0 or more, not {options.runs}")
+    for path in options.quality_prompt:
+        if not path.exists():
+            raise RequestError(f"--quality-prompt {path}: no such file or folder")
+    request = request_of(options, options.prompt)
+    path = options.out or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    if path.exists():
+        raise RequestError(f"{path}: exists already; name a new folder, or --resume {path}")
+    open_checkpoint(options.model, options.base_model, progress)
+    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    settings = {
+        "prompt_seconds": request.prompt_seconds,
+        "output_seconds": request.output_seconds,
+        "prompt_from": request.prompt_from,
+        "text": request.text,
+        "top_k": request.top_k,
+        "temperature": request.temperature,
+        "guidance_coef": request.guidance_coef,
+        "allow_empty_text_cfg": request.allow_empty_text_cfg,
+        "engine": options.engine,
+        "runs": options.runs,
+        "quality": not options.no_quality,
+        "quality_prompts": [str(path) for path in options.quality_prompt],
+    }
+    max_kl = MAX_KL if options.max_kl is None else options.max_kl
+    return Folder.make(
+        path,
+        new_matrix(
+            variants,
+            options.model,
+            options.base_model,
+            str(options.prompt),
+            seed,
+            settings,
+            max_kl,
+        ),
+    )
+
+
+def _resumed(options: argparse.Namespace) -> Folder:
+    """A matrix that was begun; all but its budget is settled."""
+    free = ("resume", "max_kl", "no_progress", "json", "run", "default_of")
+    typed = [name for name, value in vars(options).items() if value != options.default_of(name)]
+    for name in typed:
+        if name not in free:
+            option = "the prompt" if name == "prompt" else f"--{name.replace('_', '-')}"
+            raise RequestError(f"--resume goes on as it was begun; leave out {option}")
+    folder = Folder.open(options.resume)
+    if options.max_kl is not None:
+        folder.matrix["max_kl"] = options.max_kl
+    prompt = folder.matrix["prompt"]
+    if not Path(prompt).is_file():
+        raise RequestError(f"{prompt}: not here; go on from the folder where it was begun")
+    folder.write()
+    return folder

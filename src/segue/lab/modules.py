@@ -1,0 +1,87 @@
+"""The language model's modules: which are quantized, and how many bytes a step reads of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from ..checkpoint import Checkpoint
+from ..config import QuantizationParams
+from ..engine.base import Engine
+from ..layouts import LM, PROJECTION
+from ..recipe import Recipe
+
+_ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+
+# Of an embedding a step reads a row; keys and values of the text are projected once.
+_READ_ONCE = re.compile(
+    rf"{re.escape(PROJECTION)}|{re.escape(LM)}(embed_tokens\.|layers\.\d+\.encoder_attn\.[kv]_proj)"
+)
+_OF_TEXT = re.compile(rf"{re.escape(LM)}layers\.\d+\.encoder_attn")
+
+
+@dataclass
+class Modules:
+    """What a variant makes of the language model.
+
+    Attributes:
+        quantized: modules that are quantized, on disk or in memory.
+        left: modules in the recipe's scope whose rows do not fit.
+        bytes: what each module holds.
+    """
+
+    quantized: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    bytes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all weights of the language model."""
+        return sum(self.bytes.values())
+
+    def step_bytes(self, with_text: bool) -> int:
+        """Bytes of the weights that every decode step reads."""
+        return sum(
+            size
+            for module, size in self.bytes.items()
+            if not _READ_ONCE.match(module) and (with_text or not _OF_TEXT.match(module))
+        )
+
+
+def modules_of(checkpoint: Checkpoint, recipe: Recipe | None, engine: Engine) -> Modules:
+    """The modules of an opened checkpoint as `engine` holds them; only headers are read.
+
+    Args:
+        checkpoint: opened; nothing may have been taken from it.
+        recipe: what is quantized in memory.
+        engine: what runs it.
+    """
+    # What an engine cannot hold packed it says behind its type, and holds in that type.
+    dtype, *widened = engine.dtype.split()
+    item = _ITEM_BYTES[dtype]
+    found, on_disk = Modules(), checkpoint.config.quantization
+    for name, tensor in checkpoint.lm.items():
+        module, _, kind = name.rpartition(".")
+        if kind in ("scales", "biases"):
+            continue
+        rows, columns = math.prod(tensor.shape[:-1]), tensor.shape[-1]
+        params: QuantizationParams | None = None
+        if kind != "weight":
+            pass
+        elif on_disk is not None and f"{module}.scales" in checkpoint.lm:
+            params = on_disk.of(module)
+            columns = checkpoint.lm[f"{module}.scales"].shape[-1] * params.group_size
+        elif recipe is not None and recipe.covers(module):
+            if recipe.fits(columns):
+                params = recipe.params
+            else:
+                found.left.append(module)
+        if params is not None:
+            found.quantized.append(module)
+        size = rows * columns * item
+        if params is not None and not widened:
+            scale = 2 * item if params.mode == "affine" else 1
+            size = rows * (columns * params.bits // 8 + columns // params.group_size * scale)
+        found.bytes[module] = found.bytes.get(module, 0) + size
+    return found

@@ -1,0 +1,94 @@
+"""The rows of a matrix: the default ones, and those that people write."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+from ..options import recipe
+from ..recipe import PRESETS
+from .variant import Variant
+
+DEFAULT = (
+    Variant("baseline"),
+    Variant("float16", cast_dtype="float16"),
+    Variant("q8", recipe=PRESETS["q8_decoder_linears"]),
+    Variant("q4", recipe=PRESETS["q4_decoder_linears"]),
+    Variant("q4-emb", recipe=PRESETS["q4_decoder_linears_emb"]),
+)
+
+_TYPES: Mapping[str, type] = {
+    "name": str,
+    "cast": str,
+    "bits": int,
+    "group": int,
+    "scope": str,
+    "mode": str,
+}
+
+
+def rows_of(file: Path | None, typed: Sequence[str]) -> tuple[Variant, ...]:
+    """The rows of a TOML file, then those that were typed; the default ones if there are none.
+
+    Args:
+        file: holds a table `[[row]]` for each, with the keys of `_TYPES`, all of them optional.
+        typed: such as `"name=q4, bits=4, group=64"`.
+
+    Raises:
+        RequestError: the file cannot be read, a row makes no sense, or two have the same name.
+    """
+    rows = [] if file is None else _read(file)
+    rows += [_variant(_typed(text), f"--row {text!r}") for text in typed]
+    if file is None and not typed:
+        return DEFAULT
+    names = [row.name for row in rows]
+    # On most laptops, files whose names differ in case alone are one.
+    folded = [name.casefold() for name in names]
+    if twice := [name for name in names if folded.count(name.casefold()) > 1]:
+        raise RequestError(f"two rows have the name {twice[0]!r}; give each its own")
+    return tuple(rows)
+
+
+def _read(file: Path) -> list[Variant]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise RequestError(f"{file}: not TOML ({error})") from None
+    tables = content.get("row")
+    if not isinstance(tables, list) or not tables or set(content) != {"row"}:
+        raise RequestError(f"{file}: write a table [[row]] for each row, and nothing else")
+    return [_variant(table, f"{file}, row {n}") for n, table in enumerate(tables, 1)]
+
+
+def _typed(text: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for part in text.split(","):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or key in entry:
+            raise RequestError(f"--row {text!r}: write key=value, … with each key once")
+        entry[key] = int(value) if _TYPES.get(key) is int and value.isdecimal() else value
+    return entry
+
+
+def _variant(entry: Any, where: str) -> Variant:
+    if not isinstance(entry, dict):
+        raise RequestError(f"{where}: not a table")
+    for key, value in entry.items():
+        if key not in _TYPES:
+            raise RequestError(f"{where}: no key {key!r}; there are {', '.join(_TYPES)}")
+        if type(value) is not _TYPES[key]:
+            what = "a whole number" if _TYPES[key] is int else "text"
+            raise RequestError(f"{where}: {key} must be {what}, not {value!r}")
+    details = [entry.get(key) for key in ("scope", "bits", "group", "mode")]
+    cast = entry.get("cast")
+    try:
+        how = None if details == [None] * 4 else recipe(*details)
+        parts = [part for part in (cast, how and how.name) if part]
+        return Variant(entry.get("name", "-".join(parts) or "baseline"), cast, how)
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from None

@@ -1,0 +1,81 @@
+"""Variants: what a matrix compares, one row each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import RequestError
+from ..model import CAST_DTYPES, Model, load
+from ..progress import SILENT, Progress
+from ..recipe import Recipe
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a checkpoint.
+
+    Attributes:
+        name: a short one, which files are named after: letters, digits, `.`, `+` and `-`.
+        cast_dtype: what the language model's weights are cast to first; None leaves them as stored.
+        recipe: what is quantized in memory; None runs the checkpoint as it is.
+
+    Raises:
+        RequestError: a name that cannot name a file, or no such type.
+    """
+
+    name: str
+    cast_dtype: str | None = None
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise RequestError(
+                f"a row's name is made of letters, digits, '.', '+' and '-', unlike {self.name!r}"
+            )
+        if self.cast_dtype is not None and self.cast_dtype not in CAST_DTYPES:
+            raise RequestError(
+                f"no cast dtype {self.cast_dtype!r}; there are {', '.join(CAST_DTYPES)}"
+            )
+
+    def load(
+        self,
+        model: str,
+        base_model: str | None = None,
+        engine: str = "auto",
+        progress: Progress = SILENT,
+    ) -> Model:
+        """Load the checkpoint `model` this way; see `segue.load`."""
+        return load(
+            model,
+            base_model=base_model,
+            engine=engine,
+            cast_dtype=self.cast_dtype,
+            recipe=self.recipe,
+            progress=progress,
+        )
+
+    def options(self) -> list[str]:
+        """The options of `segue continue` and `segue bench` that mean it."""
+        options = [] if self.cast_dtype is None else ["--cast-dtype", self.cast_dtype]
+        if self.recipe is not None:
+            options += ["--quantize", "--quant-scope", self.recipe.scope]
+            options += ["--q-bits", str(self.recipe.bits)]
+            options += ["--q-group-size", str(self.recipe.group_size)]
+            options += ["--q-mode", self.recipe.mode]
+        return options
+
+    def to_json(self) -> dict[str, Any]:
+        """What reports say of it, beside its name."""
+        recipe = None if self.recipe is None else asdict(self.recipe)
+        return {"cast_dtype": self.cast_dtype, "recipe": recipe}
+
+    @classmethod
+    def from_json(cls, name: str, entry: Mapping[str, Any]) -> Variant:
+        """The variant that `to_json` described."""
+        recipe = entry["recipe"]
+        return cls(name, entry["cast_dtype"], None if recipe is None else Recipe(**recipe))

@@ -1,0 +1,449 @@
+"""Matrix: rows, what fails, what was stopped, the pick, and the doors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from segue.cli import main
+from segue.errors import RequestError
+from segue.lab import quality
+from segue.lab.pick import MAX_KL
+from segue.lab.rows import DEFAULT, rows_of
+from segue.lab.variant import Variant
+from segue.recipe import Recipe
+
+REPOSITORY = Path(__file__).parents[2]
+SEGUE = (sys.executable, "-m", "segue")
+FEW = ("--prompt-seconds", "0.2", "--output-seconds", "0.4", "--runs", "0", "--engine", "mlx")
+TWO = ("--row", "name=baseline", "--row", "name=q8, bits=8")
+ROW = {"name", "variant", "status", "error", "bench", "quality", "audio"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def matrix(toy, song):
+    """Runs `segue matrix` on the song; gives the folder and what `matrix.json` says."""
+
+    def matrix(*options, quality=False, code=0, model=toy):
+        words = [str(song), "--model", str(model), *FEW, "--out", "m"]
+        words += [] if quality else ["--no-quality"]
+        assert main(["matrix", *words, *options]) == code
+        return Path("m"), read("m")
+
+    return matrix
+
+
+def read(folder):
+    return json.loads((Path(folder) / "matrix.json").read_text())
+
+
+def modified(folder):
+    """When each bench report was written."""
+    reports = Path(folder, "rows").glob("*.json")
+    return {path.stem: path.stat().st_mtime_ns for path in reports}
+
+
+def by_name(content):
+    return {row["name"]: row for row in content["rows"]}
+
+
+def fake_measure(kls, calls=None):
+    def measure(baseline, variant, model, base, prompts, seed, folder, progress, *, text=""):
+        if calls is not None:
+            calls.append((baseline.name, variant.name, tuple(prompts), seed, text))
+        kl = kls[variant.name]
+        if isinstance(kl, Exception):
+            raise kl
+        return {"kl": {"overall": {"mean": kl}}}
+
+    return measure
+
+
+# --- A whole matrix -------------------------------------------------------------------------------
+
+
+def test_five_rows_with_one_seed_each_in_its_own_process(matrix, song, capsys):
+    folder, content = matrix()
+    assert set(content) == {
+        *("schema", "created", "machine", "versions", "model", "base_model", "prompt", "seed"),
+        *("request", "max_kl", "rows", "pick"),
+    }
+    assert content["schema"] == 1
+    assert content["max_kl"] == MAX_KL
+    assert content["pick"] is None
+    names = ["baseline", "float16", "q8", "q4", "q4-emb"]
+    assert [row["name"] for row in content["rows"]] == names
+    for row in content["rows"]:
+        assert set(row) == ROW
+        assert (row["status"], row["error"], row["quality"]) == ("ok", None, None)
+        assert row["bench"] == json.loads((folder / "rows" / f"{row['name']}.json").read_text())
+        assert row["bench"]["variant"] == row["variant"]
+        assert row["bench"]["seed"] == content["seed"]
+        assert row["audio"] == {
+            "full": f"{row['name']}_full.wav",
+            "continuation": f"{row['name']}_continuation.wav",
+        }
+        for name in row["audio"].values():
+            assert soundfile.info(folder / name).samplerate == 44_100
+    quantized = [len(row["bench"]["modules"]["quantized"]) for row in content["rows"]]
+    assert quantized == [0, 0, 24, 24, 28]
+    assert not list(folder.rglob("*.log"))
+    out, err = capsys.readouterr()
+    assert all(name in out for name in names)
+    assert "no pick: quality was not measured" in out
+    assert "row 1 of 5: baseline\n" in err
+    assert "row 5 of 5: q4-emb (about" in err
+
+
+def test_an_empty_row_is_the_baseline_and_plays_the_same_again(matrix, capsys):
+    _, content = matrix("--seed", "3", "--row", "name=a", "--row", "name=b", "--json")
+    first, again = content["rows"]
+    assert first["bench"]["codes_sha256"] == again["bench"]["codes_sha256"]
+    assert json.loads(capsys.readouterr().out) == content
+
+
+def test_every_option_of_a_request_reaches_the_rows(matrix):
+    _, content = matrix(
+        *("--text", "-drums, 'fast'", "--top-k", "9", "--temperature", "0.5", "--seed", "7"),
+        *("--guidance-coef", "-2", "--prompt-from-end", "--row", "name=only"),
+    )
+    sampling = content["rows"][0]["bench"]["sampling"]
+    assert sampling["text"] == "-drums, 'fast'"
+    assert (sampling["top_k"], sampling["temperature"]) == (9, 0.5)
+    assert (sampling["guidance_coef"], sampling["prompt_from"]) == (-2, "end")
+    assert sampling["guided"]
+    assert content["seed"] == content["rows"][0]["bench"]["seed"] == 7
+
+
+def test_reports_lie_in_a_folder_of_their_own_by_default(toy, song):
+    words = [str(song), "--model", str(toy), *FEW, "--no-quality", "--row", "name=a"]
+    assert main(["matrix", *words, "--no-progress"]) == 0
+    (folder,) = Path("reports").iterdir()
+    assert read(folder)["rows"][0]["status"] == "ok"
+
+
+# --- What fails, and what was stopped -------------------------------------------------------------
+
+
+def test_a_row_that_fails_says_why_and_holds_up_no_other(toy, matrix, capsys):
+    assert main(["quantize", str(toy), "stored-q8", "--q-bits", "8"]) == 0
+    rows = ("--row", "name=again, bits=4", "--row", "name=as-it-is")
+    folder, content = matrix(*rows, model="stored-q8")
+    again, fine = content["rows"]
+    assert again["status"] == "failed"
+    assert "quantized already" in again["error"]
+    assert (again["bench"], again["audio"]) == (None, None)
+    assert fine["status"] == "ok"
+    assert len(fine["bench"]["modules"]["quantized"]) == 24
+    assert (folder / "rows" / "again.log").exists()
+    assert "again: " in capsys.readouterr().out
+
+
+def test_a_matrix_of_nothing_but_failures_is_an_error(toy, matrix, capsys):
+    assert main(["quantize", str(toy), "stored-q8", "--q-bits", "8"]) == 0
+    matrix("--row", "name=again, bits=4", model="stored-q8", code=2)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("segue: no row could be run")
+
+
+def test_what_was_killed_goes_on_where_it_was(toy, song):
+    three = [*TWO, "--row", "name=q4, bits=4"]
+    words = [str(song), "--model", str(toy), *FEW, *three, "--no-quality", "--out", "m"]
+    running = subprocess.Popen([*SEGUE, "matrix", *words], stderr=subprocess.DEVNULL)
+    wait_for(Path("m/rows/baseline.json"))
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    before = modified("m")
+    assert {"baseline"} <= set(before) < {"baseline", "q8", "q4"}
+    assert main(["matrix", "--resume", "m"]) == 0
+    content = read("m")
+    assert [row["status"] for row in content["rows"]] == ["ok"] * 3
+    assert modified("m")["baseline"] == before["baseline"]
+    assert len({row["bench"]["seed"] for row in content["rows"]}) == 1
+    assert not list(Path("m").rglob("*.log"))
+
+
+def test_ctrl_c_says_how_to_go_on(toy, song):
+    words = [str(song), "--model", str(toy), *FEW, "--no-quality", "--out", "m"]
+    running = subprocess.Popen(
+        [*SEGUE, "matrix", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(Path("m/rows/baseline.json"))
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err.splitlines()[-2:] == ["segue: go on with: segue matrix --resume m", "segue: stopped"]
+    assert read("m")["rows"][0]["status"] in ("ok", "missing")
+    assert len(read("m")["rows"]) == 5
+
+
+def test_a_row_whose_files_are_damaged_is_run_again(matrix):
+    folder, content = matrix(*TWO)
+    (folder / "rows" / "q8.json").write_text("{")
+    before = modified(folder)
+    assert main(["matrix", "--resume", str(folder)]) == 0
+    after = modified(folder)
+    assert {name for name in after if after[name] != before[name]} == {"q8"}
+    (folder / "baseline_full.wav").unlink()
+    assert main(["matrix", "--resume", str(folder)]) == 0
+    assert modified(folder)["q8"] == after["q8"]
+    again = read(folder)
+    for old, new in zip(content["rows"], again["rows"], strict=True):
+        assert new["status"] == "ok"
+        assert new["bench"]["codes_sha256"] == old["bench"]["codes_sha256"]
+
+
+def test_all_rows_run_on_the_engine_of_the_first(toy, song):
+    words = [str(song), "--model", str(toy), *FEW[:-2], *TWO, "--no-quality", "--out", "m"]
+    assert main(["matrix", *words, "--engine", "mlx"]) == 0
+    content = read("m")
+    content["request"]["engine"] = "auto"
+    Path("m/matrix.json").write_text(json.dumps(content))
+    Path("m/rows/q8.json").unlink()
+    assert main(["matrix", "--resume", "m"]) == 0
+    assert [row["bench"]["engine"] for row in read("m")["rows"]] == ["mlx", "mlx"]
+
+
+def wait_for(path):
+    give_up = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+# --- Quality and the pick -------------------------------------------------------------------------
+
+
+def test_quality_is_measured_beside_the_baseline_and_one_is_picked(matrix, monkeypatch, capsys):
+    calls = []
+    kls = {"q8": 0.001, "baseline": 0.0}
+    monkeypatch.setattr(quality, "measure", fake_measure(kls, calls))
+    rows = ("--row", "name=q8, bits=8", "--row", "name=baseline")
+    folder, content = matrix(*rows, "--seed", "4", "--text", "piano", quality=True)
+    assert calls == [("baseline", "q8", (), 4, "piano"), ("baseline", "baseline", (), 4, "piano")]
+    for name, row in by_name(content).items():
+        assert row["quality"]["kl"]["overall"]["mean"] == kls[name]
+        assert row["quality"] == json.loads((folder / "rows" / f"{name}.quality.json").read_text())
+    pick = content["pick"]
+    assert set(pick) == {"name", "why", "environment", "command"}
+    out = capsys.readouterr().out
+    for line in (f"pick: {pick['name']}", *pick["environment"], pick["command"]):
+        assert line in out
+    calls.clear()
+    assert main(["matrix", "--resume", "m", "--max-kl", "0"]) == 0
+    assert calls == []
+    assert read("m")["pick"]["name"] == "baseline"
+    assert read("m")["max_kl"] == 0
+
+
+def test_a_matrix_without_a_plain_row_is_measured_beside_one_all_the_same(matrix, monkeypatch):
+    calls = []
+    monkeypatch.setattr(quality, "measure", fake_measure({"q8": 0.5}, calls))
+    _, content = matrix("--row", "name=q8, bits=8", "--quality-prompt", "song.wav", quality=True)
+    assert [call[:3] for call in calls] == [("baseline", "q8", (Path("song.wav"),))]
+    assert content["pick"] is None
+
+
+def test_quality_that_cannot_be_measured_is_said_in_its_row(matrix, monkeypatch):
+    kls = {"baseline": 0.0, "q8": RequestError("no numbers")}
+    monkeypatch.setattr(quality, "measure", fake_measure(kls))
+    _, content = matrix(*TWO, quality=True)
+    q8 = by_name(content)["q8"]
+    assert (q8["status"], q8["error"], q8["quality"]) == ("ok", "quality: no numbers", None)
+    assert content["pick"]["name"] == "baseline"
+
+
+# --- Rows -----------------------------------------------------------------------------------------
+
+
+def test_the_default_rows_are_the_seeds():
+    assert rows_of(None, []) == (
+        Variant("baseline"),
+        Variant("float16", "float16"),
+        Variant("q8", None, Recipe("decoder-linears", 8, 64, "affine")),
+        Variant("q4", None, Recipe("decoder-linears", 4, 64, "affine")),
+        Variant("q4-emb", None, Recipe("decoder-linears+emb", 4, 64, "affine")),
+    )
+
+
+def test_rows_come_from_a_file_and_are_typed(tmp_path):
+    file = tmp_path / "rows.toml"
+    file.write_text(
+        '[[row]]\nname = "plain"\n\n[[row]]\ncast = "float16"\nbits = 8\ngroup = 32\n'
+        'scope = "all-linears"\nmode = "affine"\n\n[[row]]\nmode = "nvfp4"\n'
+    )
+    assert rows_of(file, ["name=q3, bits=3", "cast=bfloat16"]) == (
+        Variant("plain"),
+        Variant("float16-q8-g32-all-linears", "float16", Recipe("all-linears", 8, 32)),
+        Variant("q4-g16-nvfp4-decoder-linears", None, Recipe("decoder-linears", 4, 16, "nvfp4")),
+        Variant("q3", None, Recipe("decoder-linears", 3, 64)),
+        Variant("bfloat16", "bfloat16"),
+    )
+
+
+@pytest.mark.parametrize("row", DEFAULT, ids=lambda row: row.name)
+def test_a_variant_survives_its_json(row):
+    assert Variant.from_json(row.name, json.loads(json.dumps(row.to_json()))) == row
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("bits", "key=value"),
+        ("bits=4, bits=8", "each key once"),
+        ("bits=four", "bits must be a whole number"),
+        ("bits=9", "affine cannot have 9 bits"),
+        ("size=3", "no key 'size'; there are name, cast, bits"),
+        ("name=../up", "letters, digits"),
+        ("name=q8 deluxe", "letters, digits"),
+        ("cast=int8", "no cast dtype 'int8'"),
+        ("scope=everything", "no scope 'everything'"),
+        ("mode=int4", "no mode 'int4'"),
+    ],
+)
+def test_a_row_that_makes_no_sense_says_why(typed, words):
+    with pytest.raises(RequestError) as caught:
+        rows_of(None, [typed])
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("--row ")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("rows = 3", "[[row]]"),
+        ("[row]\nbits = 4", "[[row]]"),
+        ("row = [1]", "not a table"),
+        ("[[row]]\nbits = 4\n[[row]]\nbits = true", "row 2: bits must be a whole number"),
+        ("[[row]]\nname = 4", "name must be text"),
+        ("[[row", "not TOML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_that_makes_no_sense_says_why(tmp_path, content, words):
+    file = tmp_path / "rows.toml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(RequestError) as caught:
+        rows_of(file, [])
+    assert words in str(caught.value)
+    assert "rows.toml" in str(caught.value)
+
+
+def test_names_that_some_file_systems_take_for_one_are_refused():
+    with pytest.raises(RequestError, match="two rows have the name 'q8'"):
+        rows_of(None, ["name=q8", "name=Q8"])
+
+
+# --- Bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "name a prompt"),
+        ("missing.wav", "missing.wav: no such file"),
+        ("song.wav --model nowhere/at/all", "there is no folder"),
+        ("song.wav --max-kl -1", "max-kl must be 0 or more"),
+        ("song.wav --max-kl nan", "max-kl must be 0 or more"),
+        ("song.wav --runs -1", "runs must be 0 or more"),
+        ("song.wav --row bits=7", "affine cannot have 7 bits"),
+        ("song.wav --rows none.toml", "none.toml: cannot be read"),
+        ("song.wav --out there", "there: exists already"),
+        ("song.wav --quality-prompt none", "none: no such file or folder"),
+        ("song.wav --top-k -1", "top-k"),
+        ("--resume none", "matrix.json: cannot be read"),
+        ("--resume there", "there/matrix.json: not JSON"),
+        ("song.wav --resume there", "leave out the prompt"),
+        ("--resume there --seed 4", "leave out --seed"),
+        ("--resume there --no-quality", "leave out --no-quality"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(toy, song, tmp_path, capsys, line, words):
+    Path("there").mkdir()
+    Path("there/matrix.json").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    model = [] if "--model" in line or "--resume" in line else ["--model", str(toy)]
+    assert main(["matrix", *line.split(), *model]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("segue: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_matrix_of_another_version_is_not_gone_on_with(capsys):
+    Path("m").mkdir()
+    Path("m/matrix.json").write_text('{"schema": 99}')
+    assert main(["matrix", "--resume", "m"]) == 2
+    assert "not written by this version" in capsys.readouterr().err
+
+
+# --- The door -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def door(tmp_path):
+    """The experiments' folder as a clone has it, so that its reports lie where tests may write."""
+    there = tmp_path / "clone" / "experiments" / "mlx_quantization"
+    there.mkdir(parents=True)
+    source = REPOSITORY / "experiments" / "mlx_quantization" / "run_matrix.sh"
+    (there / source.name).write_bytes(source.read_bytes())
+    (there / source.name).chmod(source.stat().st_mode)
+
+    def run(*words, **environment):
+        done = subprocess.run(
+            ["./experiments/mlx_quantization/run_matrix.sh", *map(str, words)],
+            cwd=tmp_path / "clone",
+            env=os.environ
+            | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            | environment,
+            capture_output=True,
+            text=True,
+        )
+        folders = sorted((there / "reports").glob("*"))
+        return done, folders
+
+    return run
+
+
+def test_the_experiments_matrix_runs_as_written(door, toy, song, monkeypatch):
+    few = {"PROMPT_SECONDS": "0.2", "OUTPUT_SECONDS": "0.4", "RUNS": "0", "NO_QUALITY": "1"}
+    settings = {
+        "TEXT": "drums, fast",
+        "TOP_K": "20",
+        "TEMPERATURE": "0.9",
+        "GUIDANCE_COEF": "2.5",
+        "ALLOW_EMPTY_TEXT_CFG": "1",
+    }
+    done, (folder,) = door(song, toy, toy, 12345, **few, **settings)
+    assert done.returncode == 0, done.stderr
+    content = read(folder)
+    assert [row["status"] for row in content["rows"]] == ["ok"] * 5
+    assert (content["seed"], content["base_model"]) == (12345, str(toy))
+    request = content["request"]
+    assert (request["text"], request["top_k"], request["temperature"]) == ("drums, fast", 20, 0.9)
+    assert (request["guidance_coef"], request["allow_empty_text_cfg"]) == (2.5, True)
+    assert len(list(folder.glob("*_full.wav"))) == 5
+
+
+def test_the_door_says_how_it_is_used(door):
+    done, folders = door("only-a-prompt.wav")
+    assert done.returncode == 2
+    assert "usage: run_matrix.sh PROMPT MODEL [BASE] [SEED]" in done.stderr
+    assert folders == []
+    done, _ = door("missing.wav", "built-in", "", "1")
+    assert (done.returncode, done.stderr) == (2, "segue: missing.wav: no such file\n")

@@ -1,0 +1,86 @@
+"""`segue quantize`: what it writes, what it says, and that what it wrote loads fast."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segue.cli import main
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "load_quantized.py"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_a_folder_is_written_that_plays(toy, capsys):
+    options = ["--quant-scope", "all-linears", "--q-bits", "8", "--q-group-size", "32"]
+    assert main(["quantize", str(toy), "q", *options, "--cast-dtype", "float16"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("q: 1 MB, 25 modules quantized, in ")
+    assert "play with it: segue continue PROMPT --model q\n" in out
+    block = json.loads(Path("q/config.json").read_text())["quantization"]
+    assert block == {"group_size": 32, "bits": 8, "mode": "affine"}
+
+
+def test_modules_that_do_not_fit_are_named(toy, capsys):
+    assert main(["quantize", str(toy), "q", "--quant-scope", "all-linears"]) == 0
+    assert "left as they are, for their rows do not fit: enc_to_dec_proj" in capsys.readouterr().out
+
+
+def test_json_says_it_all(toy, capsys):
+    assert main(["quantize", str(toy), "q", "--q-mode", "mxfp8", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["recipe"] == {
+        "scope": "decoder-linears",
+        "bits": 8,
+        "group_size": 32,
+        "mode": "mxfp8",
+    }
+    assert report["output"] == "q"
+    assert len(report["quantized_modules"]) == 24
+    assert report["left_modules"] == []
+    assert 0 < report["bytes"] <= Path("q/model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{toy} there", "there: exists already"),
+        ("nowhere/at/all q", "there is no folder"),
+        ("{toy} q --q-bits 7", "affine cannot have 7 bits"),
+        ("{toy} q --q-mode nvfp4 --q-bits 8", "4 bits in groups of 16"),
+        ("{toy} there/song.wav/q", "cannot be written"),
+        ("{toy}", "required: OUT"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(toy, tmp_path, capsys, line, words):
+    Path("there").mkdir()
+    Path("there/song.wav").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["quantize", *line.format(toy=toy).split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("segue: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_was_saved_loads_in_less_time_and_little_more_memory_than_it_takes():
+    """A machine that is busy is forgiving here; `benchmarks/load_quantized.py` measures it."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARK, "--megabytes", "150", "--bits", "4", "--runs", "2", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["saved_peak_over_size"] < 1.2
+    assert found["ratio"] < 0.5
