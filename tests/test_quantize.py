@@ -38,8 +38,8 @@ def save(toy, recipe, folder, **options):
 @pytest.mark.parametrize("cast_dtype", [None, "float16"])
 def test_a_saved_checkpoint_plays_the_same_codes(toy, tmp_path, recipe, cast_dtype):
     save(toy, recipe, tmp_path / "q", cast_dtype=cast_dtype)
-    in_memory = segue.load(str(toy), recipe=recipe, cast_dtype=cast_dtype)
-    on_disk = segue.load(str(tmp_path / "q"))
+    in_memory = segue.load(str(toy), engine="mlx", recipe=recipe, cast_dtype=cast_dtype)
+    on_disk = segue.load(str(tmp_path / "q"), engine="mlx")
     for layer in ("self_attn.qkv_proj", "fc2"):
         ours, theirs = in_memory.engine._lm.layers[1], on_disk.engine._lm.layers[1]
         for part in layer.split("."):
@@ -51,7 +51,7 @@ def test_a_saved_checkpoint_plays_the_same_codes(toy, tmp_path, recipe, cast_dty
 
 def test_fused_products_hold_what_separate_ones_would(toy):
     recipe = Recipe("decoder-linears", 4, 64)
-    engine = segue.load(str(toy), recipe=recipe).engine
+    engine = segue.load(str(toy), engine="mlx", recipe=recipe).engine
     stored = load_file(toy / "model.safetensors")
     prefix = "decoder.model.decoder.layers.0.self_attn."
     alone = [mx.quantize(mx.array(stored[f"{prefix}{x}_proj.weight"]), 64, 4) for x in "qkv"]
@@ -64,7 +64,8 @@ def test_what_is_quantized_and_what_is_left_is_named(toy, tmp_path):
     saved = save(toy, Recipe("all-quantizable", 4, 64), tmp_path / "q")
     assert saved.left == ("enc_to_dec_proj",)  # the toy's text encoder has 32 dimensions
     assert len(saved.quantized) == 2 * 10 + 4 + 4
-    report = segue.load(str(toy), recipe=Recipe("all-quantizable", 4, 64)).engine.load_report
+    recipe = Recipe("all-quantizable", 4, 64)
+    report = segue.load(str(toy), engine="mlx", recipe=recipe).engine.load_report
     assert tuple(report.left) == saved.left
     assert sorted(report.quantized) == sorted(saved.quantized)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from .hub import BUILT_IN
 from .progress import SILENT, Progress
 from .recipe import Recipe
 
-ENGINES = ("auto", "mlx")
+ENGINES = ("auto", "mlx", "openvino")
 CAST_DTYPES = ("float16", "bfloat16", "float32")
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ def load(
     engine: str = "auto",
     cast_dtype: str | None = None,
     recipe: Recipe | None = None,
+    threads: int | None = None,
     progress: Progress = SILENT,
 ) -> Model:
     """Load a checkpoint.
@@ -76,21 +79,56 @@ def load(
     Args:
         name: `"built-in"`, a folder, or a repository of the Hugging Face hub.
         base_model: the model that a fine-tune without `config.json` was trained from.
-        engine: one of `ENGINES`.
+        engine: one of `ENGINES`; `"auto"` is MLX where it has a GPU, else OpenVINO where that is
+            installed.  The model's `engine` says which it was.
         cast_dtype: one of `CAST_DTYPES`, or None for the type that the weights are stored in.
         recipe: what is quantized in memory; None runs the checkpoint as it is.
+        threads: how many OpenVINO uses; None for as many as there are cores.
         progress: shown while it downloads and loads.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it cannot be used.
-        RequestError: no such engine or type, or a recipe for what is quantized already.
+        RequestError: no such engine, type or number of threads, or a recipe for what is
+            quantized already.
     """
     if engine not in ENGINES:
         raise RequestError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
         raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")
+    engine = _chosen(engine)
+    if threads is not None:
+        if engine != "openvino":
+            raise RequestError("threads are OpenVINO's to count; choose the engine 'openvino'")
+        if not 1 <= threads <= MAX_THREADS:
+            raise RequestError(f"threads must lie between 1 and {MAX_THREADS}, not {threads}")
     checkpoint = open_checkpoint(name, base_model, progress)
     # Imported here: an engine costs its library's start-up, and may not be installed.
-    from .engine.mlx import MLXEngine
+    if engine == "mlx":
+        from .engine.mlx import MLXEngine
 
-    return Model(name, MLXEngine(checkpoint, cast_dtype, recipe, progress))
+        return Model(name, MLXEngine(checkpoint, cast_dtype, recipe, progress))
+    from .engine.openvino import OpenVINOEngine
+
+    if recipe is not None:
+        from .quantize import in_memory
+
+        checkpoint = in_memory(checkpoint, recipe, cast_dtype, progress)
+    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, progress, threads))
+
+
+def _chosen(engine: str) -> str:
+    """The engine that `engine` means on this machine."""
+    installed = find_spec("openvino") is not None
+    if engine == "openvino" and not installed:
+        raise RequestError("the engine 'openvino' is not installed; pip install openvino")
+    if engine != "auto":
+        return engine
+    return "openvino" if installed and not _mlx_has_gpu() else "mlx"
+
+
+def _mlx_has_gpu() -> bool:
+    if find_spec("mlx") is None:
+        return False
+    from mlx import core as mx
+
+    return bool(mx.default_device().type == mx.DeviceType.gpu)

@@ -10,21 +10,23 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ml_dtypes
 import mlx.core as mx
 import numpy as np
 
 from . import layouts
 from .checkpoint import Checkpoint
-from .config import to_hf
+from .config import QuantizationConfig, to_hf
 from .engine.mlx import DTYPES
 from .engine.mlx.weights import in_type, quantized
 from .errors import CheckpointError, RequestError
 from .files import CONFIG, SAFETENSORS, TOKENIZER
 from .progress import SILENT, Progress
 from .recipe import Recipe
+from .tensors import Tensors, of_arrays
 
 SHARD_BYTES = 1 << 30
 
@@ -112,6 +114,45 @@ def save_quantized(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Saved(folder, size, tuple(done), tuple(left))
+
+
+def in_memory(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    cast_dtype: str | None = None,
+    progress: Progress = SILENT,
+) -> Checkpoint:
+    """The checkpoint that `save_quantized` would write, in memory; tensors are taken.
+
+    Raises:
+        RequestError: the checkpoint is quantized already.
+    """
+    if checkpoint.config.quantization is not None:
+        raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
+    tensors = Tensors()
+    with progress.stage("quantize", len(checkpoint.lm), "tensors") as advance:
+        for n, name in enumerate(list(checkpoint.lm)):
+            tensor = checkpoint.lm.pop(name)
+            module, _, kind = name.rpartition(".")
+            if kind == "weight" and recipe.covers(module) and recipe.fits(tensor.shape[-1]):
+                values = in_type(mx.array(tensor.read()), _dtype(cast_dtype))
+                parts = quantized(values, recipe.params)
+                tensors |= of_arrays(
+                    {f"{module}.{part}": _array(packed) for part, packed in parts.items()},
+                    tensor.source,
+                )
+            else:
+                tensors[name] = tensor
+            advance(n + 1)
+    config = replace(checkpoint.config, quantization=QuantizationConfig(recipe.params, {}))
+    return replace(checkpoint, config=config, lm=tensors)
+
+
+def _array(values: mx.array) -> np.ndarray:
+    """The values in numpy, which has no bfloat16 of its own."""
+    if values.dtype == mx.bfloat16:
+        return np.array(values.view(mx.uint16)).view(ml_dtypes.bfloat16)
+    return np.array(values)
 
 
 def _dtype(name: str | None) -> mx.Dtype | None:

@@ -13,9 +13,10 @@ from ..parity.compare import compare
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
+@pytest.mark.parametrize("engine", ["mlx", "openvino"])
 @pytest.mark.parametrize("name", ["mono", "stereo"])
-def test_every_part_agrees_with_the_reference(name):
+def test_every_part_agrees_with_the_reference(name, engine):
     with np.load(GOLDEN / name / "outputs.npz") as reference:
-        rows = compare(GOLDEN / name, dict(reference))
+        rows = compare(GOLDEN / name, dict(reference), engine)
     assert len(rows) == 10
     assert not [row for row in rows if not row.ok]

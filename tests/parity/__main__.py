@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,9 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 from segue.checkpoint import open_checkpoint
-from segue.engine.mlx import MLXEngine
 
 from . import reference
-from .compare import GREEDY, TEXT, Row, compare, play
+from .compare import ENGINES, GREEDY, TEXT, Row, compare, play
 from .reference import Shape
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -64,15 +64,18 @@ def one(shape: Shape, folder: Path) -> list[Row]:
     reference.save(model, hf)
     reference.save_audiocraft(hf, audiocraft)
     found = reference.outputs(model, _ids(hf), shape.seed)
-    rows = compare(hf, found)
-    engine = MLXEngine(open_checkpoint(str(audiocraft), base_model=str(hf)))
-    rows.append(
-        Row(
-            "AudioCraft layout, codes that differ",
-            float((play(engine, found, None, GREEDY) != found["greedy_no_text"]).sum()),
-            0,
+    rows = []
+    for name, engine_of in ENGINES.items():
+        compared = compare(hf, found, name)
+        engine = engine_of(open_checkpoint(str(audiocraft), base_model=str(hf)))
+        compared.append(
+            Row(
+                "AudioCraft layout, codes that differ",
+                float((play(engine, found, None, GREEDY) != found["greedy_no_text"]).sum()),
+                0,
+            )
         )
-    )
+        rows += [replace(row, what=f"{name}: {row.what}") for row in compared]
     return rows
 
 

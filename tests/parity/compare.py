@@ -10,11 +10,13 @@ import mlx.core as mx
 import numpy as np
 
 from segue.checkpoint import open_checkpoint
-from segue.engine.base import Sampling
+from segue.engine.base import Engine, Sampling
 from segue.engine.mlx import MLXEngine
+from segue.engine.openvino import OpenVINOEngine
 from segue.pattern import UNKNOWN, delay, first_unknown, undelay
 
 TEXT = "drums piano fast slow"
+ENGINES = {"mlx": MLXEngine, "openvino": OpenVINOEngine}
 GREEDY = Sampling(top_k=1)
 GREEDY_GUIDED = Sampling(top_k=1, guidance_coef=3.0)
 
@@ -34,14 +36,18 @@ class Row:
         return self.found >= self.bound if self.at_least else self.found <= self.bound
 
 
-def compare(folder: Path, reference: Mapping[str, np.ndarray]) -> list[Row]:
-    """The whole model in `folder` beside the reference's outputs."""
-    engine = MLXEngine(open_checkpoint(str(folder)))
+def compare(folder: Path, reference: Mapping[str, np.ndarray], engine: str = "mlx") -> list[Row]:
+    """The whole model in `folder` on an engine beside the reference's outputs."""
+    return rows_of(ENGINES[engine](open_checkpoint(str(folder))), reference)
+
+
+def rows_of(engine: Engine, reference: Mapping[str, np.ndarray]) -> list[Row]:
+    """An engine beside the reference's outputs."""
     conditioning = engine.condition(TEXT)
     sequence = reference["sequence"].astype(np.int32)
     encoder, tokenizer = engine._text_encoder
     ids = tokenizer.encode(TEXT).ids
-    hidden = np.array(encoder(mx.array([ids])))[0]
+    hidden = text_hidden(engine, encoder, ids)
     codes = engine.encode(reference["samples"])
     decoded = engine.decode(reference["codes"])
     return [
@@ -84,8 +90,15 @@ def compare(folder: Path, reference: Mapping[str, np.ndarray]) -> list[Row]:
     ]
 
 
+def text_hidden(engine: Engine, encoder, ids: list[int]) -> np.ndarray:
+    """The text encoder's output `(L, dim)`."""
+    if engine.name == "openvino":
+        return encoder(np.array(ids))[0]
+    return np.array(encoder(mx.array([ids])))[0]
+
+
 def play(
-    engine: MLXEngine, reference: Mapping[str, np.ndarray], conditioning, sampling: Sampling
+    engine: Engine, reference: Mapping[str, np.ndarray], conditioning, sampling: Sampling
 ) -> np.ndarray:
     """Codes `(K, F)` of the reference's prompt continued to its length, greedily."""
     prompt = reference["prompt"]
@@ -99,9 +112,13 @@ def play(
     return undelay(sequence, lm.delays)
 
 
-def stepwise_logits(engine: MLXEngine, sequence: np.ndarray, conditioning) -> np.ndarray:
+def stepwise_logits(engine: Engine, sequence: np.ndarray, conditioning) -> np.ndarray:
     """Logits `(S, K, V)` of a known sequence, one position at a time."""
     lm = engine._lm
+    if engine.name == "openvino":
+        run, row = lm.run(conditioning), np.zeros(1, np.int32)
+        steps = [run(lm.embed(c[None, None], n), row) for n, c in enumerate(sequence.T)]
+        return np.concatenate(steps).reshape(sequence.shape[1], len(sequence), -1)
     cache = lm.empty_cache(1, sequence.shape[1])
     found = []
     for n, column in enumerate(sequence.T):

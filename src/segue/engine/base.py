@@ -28,6 +28,11 @@ class Sampling:
     temperature: float = 1.0
     guidance_coef: float | None = None
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken: by top-k, or colder than float32 can divide by."""
+        return self.top_k == 1 or self.temperature < 1e-6
+
 
 class Engine(Protocol):
     """A loaded checkpoint that can encode, play on and decode.

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
+
+# MLX multiplies float32 in TF32 on CUDA, with ten bits of mantissa: enough to flip one code in a
+# hundred of the codec's.  What is float32 here is meant; what may be rough is float16 or quantized.
+# MLX reads this when it is imported.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 import mlx.core as mx
 import numpy as np
@@ -66,6 +72,11 @@ class MLXEngine:
         # MLX compiles fused CPU kernels with the machine's C++ compiler, which may not be there.
         self._step = lru_cache(8)(lambda sampler: make_step(self._lm, sampler, compiled=on_gpu))
         self._conditioned = lru_cache(16)(self._condition)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that MLX has held at a time, in this process."""
+        return mx.get_peak_memory()
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """See `Engine.encode`."""

@@ -39,7 +39,7 @@ class Sampler:
     @classmethod
     def of(cls, sampling: Sampling) -> Sampler:
         """The sampler for a request."""
-        top_k = 1 if sampling.temperature == 0 else sampling.top_k
+        top_k = 1 if sampling.greedy else sampling.top_k
         return cls(top_k, sampling.guidance_coef is not None)
 
     def __call__(self, logits: mx.array, step: mx.array, controls: Controls) -> mx.array:

@@ -5,31 +5,11 @@ Its activations overflow float16, and it runs once per text.
 
 from __future__ import annotations
 
-import math
-
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 from ...config import T5Config
-
-
-def relative_buckets(length: int, num_buckets: int, max_distance: int) -> np.ndarray:
-    """The bucket `(length, length)` of each query and key: half for each direction.
-
-    In each direction the first half of the buckets are distances one by one, the rest grow
-    logarithmically up to `max_distance`.
-    """
-    distance = np.arange(length)[None, :] - np.arange(length)[:, None]
-    half = num_buckets // 2
-    exact = half // 2
-    size = np.abs(distance)
-    # In float32, as the reference computes it: a bucket's edge must fall on the same side.
-    ratio = np.log(np.maximum(size, 1).astype(np.float32) / exact) / np.float32(
-        math.log(max_distance / exact)
-    )
-    far = np.minimum(exact + (ratio * (half - exact)).astype(np.int64), half - 1)
-    return np.where(distance > 0, half, 0) + np.where(size < exact, size, far)
+from ..buckets import relative_buckets
 
 
 class SelfAttention(nn.Module):

@@ -1,0 +1,100 @@
+"""The engine on OpenVINO: music on the processor alone, with weights that stay quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ...checkpoint import Checkpoint
+from ...progress import SILENT, Progress
+from ..base import Sampling
+from .codec import Codec
+from .decoding import Decoding
+from .lm import LM, CrossKV
+from .runtime import device_name, give_back
+from .t5 import T5Encoder
+from .weights import Weights
+
+
+class OpenVINOEngine:
+    """A checkpoint on OpenVINO's CPU device; fulfils `segue.engine.base.Engine`.
+
+    Args:
+        checkpoint: opened and checked; its tensors stay mapped, and are read when a graph is built.
+        cast_dtype: what the language model's weights are rounded to; they are computed with in
+            float32 all the same.
+        progress: shown while graphs are built and compiled.
+        threads: how many to use; None for as many as there are cores.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        cast_dtype: str | None = None,
+        progress: Progress = SILENT,
+        threads: int | None = None,
+    ) -> None:
+        self.config = checkpoint.config
+        counted = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+        self.device = device_name() + counted
+        weights = Weights(checkpoint.lm, self.config.quantization, cast_dtype)
+        self._codec = Codec(self.config.codec, checkpoint.codec, threads)
+        self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
+        with progress.stage("load"):
+            self._lm = LM(self.config.lm, weights, threads)
+            _ = self._lm.plain
+        give_back()
+        widened = ", ".join(sorted(weights.widened))
+        self.dtype = f"float32 ({widened} weights widened to it)" if widened else "float32"
+        self._conditioned = lru_cache(16)(self._condition)
+
+    def encode(self, samples: np.ndarray) -> np.ndarray:
+        """See `Engine.encode`."""
+        lm = self.config.lm
+        channels = np.ascontiguousarray(samples.T, np.float32)
+        codes = self._codec.encode(channels, lm.num_codebooks // lm.audio_channels)  # (C, K, F)
+        return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, -1)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """See `Engine.decode`."""
+        channels = self.config.lm.audio_channels
+        per_channel = codes.reshape(-1, channels, codes.shape[-1]).transpose(1, 0, 2)
+        return self._codec.decode(per_channel).T
+
+    def condition(self, text: str) -> CrossKV:
+        """See `Engine.condition`; the last texts are kept."""
+        return self._conditioned(text)
+
+    def _condition(self, text: str) -> CrossKV:
+        encoder, tokenizer = self._text_encoder
+        return self._lm.project(encoder(np.array(tokenizer.encode(text).ids)))
+
+    @cached_property
+    def _text_encoder(self) -> tuple[T5Encoder, Tokenizer]:
+        part = self._checkpoint.text(self._progress)
+        with self._progress.stage("load the text encoder"):
+            encoder = T5Encoder(part.config, part.tensors, self._threads)
+            return encoder, Tokenizer.from_file(str(part.tokenizer))
+
+    def prefill(
+        self,
+        sequence: np.ndarray,
+        seeds: tuple[int, ...],
+        sampling: Sampling,
+        conditioning: CrossKV | None = None,
+        first_step: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """See `Engine.prefill`."""
+        return iter(Decoding(self._lm, sequence, seeds, sampling, conditioning, first_step))
+
+    def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:
+        """See `Engine.logits`."""
+        K, S = sequence.shape
+        run = self._lm.run(conditioning)
+        logits = run(self._lm.embed(sequence.T[None], 0), np.zeros(1, np.int32), last=S)
+        return logits.reshape(S, K, -1)

@@ -1,0 +1,336 @@
+"""EnCodec (https://arxiv.org/abs/2210.13438) as graphs, always in float32.
+
+Convolutions see a few frames around each sample, so they run over pieces of the music: the memory
+they need does not grow with its length.  The LSTMs between them run over all of it.  Numbers of
+layers are those of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ...config import CodecConfig
+from ...tensors import Tensors
+from . import graph
+from .graph import Output
+from .runtime import compiled, give_back, ops, ov, run
+
+FRAMES_PER_PIECE = 50
+"""Frames of a piece: what its layers hand on fits into a processor's cache."""
+
+HALVES = {"analysis": "encoder", "encoded": "encoder", "decoded": "decoder", "synthesis": "decoder"}
+"""The half of the codec that each of its graphs belongs to."""
+
+MAX_MODELS = 8
+"""Graphs of a half that are kept: two serve every length but odd and very short ones."""
+
+GATES = (1, 0, 2, 3)
+"""OpenVINO's forget, input, cell, output among torch's input, forget, cell, output."""
+
+
+class Codec:
+    """Waveform to codes and back.
+
+    Args:
+        config: its shape.
+        tensors: its weights.
+        threads: how many to use; None for as many as there are cores.
+    """
+
+    def __init__(self, config: CodecConfig, tensors: Tensors, threads: int | None) -> None:
+        self._config, self._layers = config, Layers(config, tensors)
+        self._codebooks = [
+            tensors[f"quantizer.layers.{k}.codebook.embed"].read().astype(np.float32)
+            for k in range(config.num_codebooks)
+        ]
+        self._threads = threads
+        self._models: dict[tuple[str, int, int | None], Any] = {}
+
+    def encode(self, samples: np.ndarray, num_codebooks: int) -> np.ndarray:
+        """Codes `(B, K, F)` int32 of samples `(B, T)`, with the first `num_codebooks`."""
+        hop, length = self._config.hop_length, samples.shape[1]
+        if length == 0:
+            return np.zeros((len(samples), num_codebooks, 0), np.int32)
+        found = []
+        for piece in pieces(-(-length // hop), self._config):
+            part = samples[:, None, piece.first * hop : piece.last * hop]
+            # Only whole frames that are longer than every kernel go through one and the same graph.
+            plain = part.shape[2] % hop == 0 and piece.last - piece.first > widest(self._config)
+            model = self._model("analysis", len(samples), None if plain else part.shape[2])
+            found.append(piece.cut(run(model, part)[0], 1))
+        encoded = self._whole("encoded", np.concatenate(found, axis=2))
+        residual = encoded.transpose(0, 2, 1)  # (B, F, D)
+        codes = []
+        for codebook in self._codebooks[:num_codebooks]:
+            # |x - e|² without |x|², which is the same for all entries.
+            distance = np.square(codebook).sum(axis=-1) - 2 * (residual @ codebook.T)
+            codes.append(distance.argmin(axis=-1).astype(np.int32))
+            residual = residual - codebook[codes[-1]]
+        give_back()
+        return np.stack(codes, axis=1)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Samples `(B, T)` of codes `(B, K, F)`."""
+        if codes.shape[2] == 0:
+            return np.zeros((len(codes), 0), np.float32)
+        embedded = sum(self._codebooks[k][codes[:, k]] for k in range(codes.shape[1]))
+        decoded = self._whole("decoded", np.asarray(embedded).transpose(0, 2, 1))
+        found = []
+        for piece in pieces(codes.shape[2], self._config):
+            part = decoded[:, :, piece.first : piece.last]
+            plain = part.shape[2] > widest(self._config)
+            model = self._model("synthesis", len(codes), None if plain else part.shape[2])
+            found.append(piece.cut(run(model, part)[0], self._config.hop_length))
+        give_back()
+        return np.concatenate(found, axis=2)[:, 0]
+
+    def _whole(self, part: str, x: np.ndarray) -> np.ndarray:
+        plain = x.shape[2] > widest(self._config)
+        return run(self._model(part, len(x), None if plain else x.shape[2]), x)[0]
+
+    def _model(self, part: str, batch: int, length: int | None) -> Any:
+        """A part of the codec, compiled.
+
+        Only one half of the codec is kept at a time: each takes as much memory as the language
+        model at 4 bits, and a request changes from one to the other once.
+        """
+        key = (part, batch, length)
+        model = self._models.get(key)
+        if model is None:
+            half, full = HALVES[part], len(self._models) >= MAX_MODELS
+            for other in [other for other in self._models if full or HALVES[other[0]] != half]:
+                self._models.pop(other, None)
+            give_back()
+            model = compiled(getattr(self._layers, part)(batch, length), self._threads)
+            self._models[key] = model
+        return model
+
+
+class Piece:
+    """Frames `start` to `stop` of some music, computed from frames `first` to `last`."""
+
+    def __init__(self, start: int, stop: int, first: int, last: int) -> None:
+        self.start, self.stop, self.first, self.last = start, stop, first, last
+
+    def cut(self, x: np.ndarray, per_frame: int) -> np.ndarray:
+        """What belongs to the piece of `x` `(B, C, T)`, without what surrounds it."""
+        return x[..., (self.start - self.first) * per_frame : (self.stop - self.first) * per_frame]
+
+
+def pieces(frames: int, config: CodecConfig) -> Iterator[Piece]:
+    """Cut `frames` into pieces with enough around each that cutting changes nothing."""
+    around = context(config)
+    # The rest of the division goes to the last piece if it is too short for a piece of its own.
+    cuts = [*range(0, max(1, frames - widest(config)), FRAMES_PER_PIECE), frames]
+    for start, stop in pairwise(cuts):
+        yield Piece(start, stop, max(0, start - around), min(frames, stop + around))
+
+
+def widest(config: CodecConfig) -> int:
+    """Steps that the widest kernel spans."""
+    dilation: int = config.dilation_growth ** (config.num_residual_layers - 1)
+    residual = (config.residual_kernel_size - 1) * dilation + 1
+    return max(config.kernel_size, config.last_kernel_size, residual)
+
+
+def context(config: CodecConfig) -> int:
+    """Frames on each side that the convolutions around the LSTMs see, or more."""
+    residuals = sum(
+        (config.residual_kernel_size - 1) * config.dilation_growth**n
+        for n in range(config.num_residual_layers)
+    )
+    steps = config.kernel_size + config.last_kernel_size
+    seen, rate = 0.0, config.hop_length
+    seen += steps / rate
+    for ratio in reversed(config.ratios):
+        seen += residuals / rate
+        rate //= int(ratio)
+        seen += 2 / rate  # a kernel of two strides
+    return math.ceil(seen)
+
+
+class Layers:
+    """The graphs of the codec.
+
+    Each is built for a batch and for a length: of any length that is a whole number of frames and
+    wider than any kernel (None), or of just one.
+    """
+
+    def __init__(self, config: CodecConfig, tensors: Tensors) -> None:
+        self._config, self._tensors = config, tensors
+
+    def analysis(self, batch: int, length: int | None) -> ov.Model:
+        """Samples `(B, 1, T)` to what the encoder's LSTM takes, `(B, C, F)`."""
+        c = self._config
+        inputs, x = self._start(batch, c.audio_channels, length)
+        x = self._conv(x, "encoder.layers.0")
+        n = 1
+        for ratio in reversed(c.ratios):
+            for i in range(c.num_residual_layers):
+                x = self._residual(x, f"encoder.layers.{n}", c.dilation_growth**i)
+                n += 1
+            x = self._conv(_elu(x), f"encoder.layers.{n + 1}", ratio)
+            n += 2
+        return graph.model([x.values], inputs)
+
+    def encoded(self, batch: int, length: int | None) -> ov.Model:
+        """From there to the encoder's output `(B, D, F)`."""
+        c = self._config
+        n = 1 + len(c.ratios) * (c.num_residual_layers + 2)
+        inputs, x = self._start(batch, c.num_filters * 2 ** len(c.ratios), length)
+        x = self._lstm(x, f"encoder.layers.{n}", batch)
+        return graph.model([self._conv(_elu(x), f"encoder.layers.{n + 2}").values], inputs)
+
+    def decoded(self, batch: int, length: int | None) -> ov.Model:
+        """The sum of a frame's codebook entries `(B, D, F)` to the LSTM's output `(B, C, F)`."""
+        inputs, x = self._start(batch, self._config.codebook_dim, length)
+        x = self._conv(x, "decoder.layers.0")
+        return graph.model([self._lstm(x, "decoder.layers.1", batch).values], inputs)
+
+    def synthesis(self, batch: int, length: int | None) -> ov.Model:
+        """From there to samples `(B, 1, T)`."""
+        c = self._config
+        inputs, x = self._start(batch, c.num_filters * 2 ** len(c.ratios), length)
+        n = 2
+        for ratio in c.ratios:
+            x = self._transposed(_elu(x), f"decoder.layers.{n + 1}", ratio)
+            n += 2
+            for i in range(c.num_residual_layers):
+                x = self._residual(x, f"decoder.layers.{n}", c.dilation_growth**i)
+                n += 1
+        return graph.model([self._conv(_elu(x), f"decoder.layers.{n + 1}").values], inputs)
+
+    def _start(self, batch: int, channels: int, length: int | None) -> tuple[list[Output], Signal]:
+        x = graph.parameter("x", (batch, channels, -1 if length is None else length))
+        return [x], Signal(x, length)
+
+    def _read(self, name: str) -> np.ndarray:
+        return self._tensors[name].read().astype(np.float32)
+
+    def _weights(self, name: str) -> tuple[np.ndarray, Output]:
+        """A convolution's weight as torch has it, and its bias `(1, out, 1)`."""
+        bias = self._read(f"{name}.conv.bias")
+        return self._read(f"{name}.conv.weight"), graph.constant(bias[None, :, None])
+
+    def _conv(self, x: Signal, name: str, stride: int = 1, dilation: int = 1) -> Signal:
+        """A convolution that keeps `ceil(T / stride)` steps, padded as the configuration says."""
+        weight, bias = self._weights(name)
+        total = (weight.shape[2] - 1) * dilation + 1 - stride
+        # The last step may lack samples; without them its frame would be lost.
+        short = 0 if x.length is None else -x.length % stride
+        right = short if self._config.causal else total // 2 + short
+        left = total if self._config.causal else total - total // 2
+        padded = self._padded(x, left, right)
+        y = ops.convolution(padded, graph.constant(weight), [stride], [0], [0], [dilation])
+        return Signal(ops.add(y, bias), None if x.length is None else -(-x.length // stride))
+
+    def _padded(self, x: Signal, left: int, right: int) -> Output:
+        """Pad time; a reflection longer than the signal reflects zeros behind it, as EnCodec."""
+        if left == right == 0:
+            return x.values
+
+        def pad(values: Output, before: int, after: int, mode: str) -> Output:
+            return ops.pad(
+                values,
+                graph.integers(0, 0, before),
+                graph.integers(0, 0, after),
+                mode,
+                graph.constant(np.float32(0)),
+            )
+
+        if self._config.pad_mode != "reflect":
+            return pad(x.values, left, right, "constant")
+        behind = 0 if x.length is None else max(0, max(left, right) - x.length + 1)
+        if behind == 0:
+            return pad(x.values, left, right, "reflect")
+        assert x.length is not None  # noqa: S101  # or nothing lay behind it
+        values = pad(pad(x.values, 0, behind, "constant"), left, right, "reflect")
+        stop = left + x.length + right
+        axis = graph.integers(2)
+        return ops.slice(values, graph.integers(0), graph.integers(stop), graph.integers(1), axis)
+
+    def _transposed(self, x: Signal, name: str, stride: int) -> Signal:
+        """A transposed convolution that makes exactly `stride` steps of each.
+
+        OpenVINO's own has no fast kernel.  Each of the `stride` steps is a plain convolution over
+        the steps before it, so they are channels of one, laid out one after the other.
+        """
+        weight, bias = self._weights(name)
+        into, out, kernel = weight.shape
+        total = kernel - stride
+        ratio = self._config.trim_right_ratio
+        right = math.ceil(total * ratio) if self._config.causal else total // 2
+        taps = -(-kernel // stride)
+        whole = np.zeros((into, out, taps * stride), np.float32)
+        whole[:, :, :kernel] = weight
+        steps = whole.reshape(into, out, taps, stride)[:, :, ::-1]  # the latest input comes last
+        channels = steps.transpose(3, 1, 0, 2).reshape(stride * out, into, taps)
+        y = ops.convolution(x.values, graph.constant(channels), [1], [taps - 1], [taps - 1], [1])
+        y = ops.depth_to_space(y, "blocks_first", stride)  # (B, out, T * stride)
+        surplus = taps * stride - kernel  # of the last tap, which is no step at all
+        y = ops.slice(
+            y,
+            graph.integers(total - right),
+            graph.integers(-(right + surplus) or 2**31),
+            graph.integers(1),
+            graph.integers(2),
+        )
+        return Signal(ops.add(y, bias), None if x.length is None else x.length * stride)
+
+    def _residual(self, x: Signal, name: str, dilation: int) -> Signal:
+        """ELU, dilated convolution, ELU, 1×1 convolution, around a skip."""
+        y = self._conv(_elu(x), f"{name}.block.1", dilation=dilation)
+        y = self._conv(_elu(y), f"{name}.block.3")
+        skip = self._conv(x, f"{name}.shortcut") if self._config.conv_shortcut else x
+        return Signal(ops.add(y.values, skip.values), x.length)
+
+    def _lstm(self, x: Signal, name: str, batch: int) -> Signal:
+        """Layers of an LSTM around a skip."""
+        steps = turned(x.values)
+        y = steps
+        for n in range(self._config.num_lstm_layers):
+            part = partial(self._gates, f"{name}.lstm", n)
+            dim = part("weight_hh").shape[1]
+            zeros = graph.constant(np.zeros((batch, 1, dim), np.float32))
+            length = ops.gather(ops.shape_of(y), graph.integers(1), graph.integer(0))
+            sequence = ops.lstm_sequence(
+                y,
+                zeros,
+                zeros,
+                ops.broadcast(length, graph.integers(batch)),
+                graph.constant(part("weight_ih")[None]),
+                graph.constant(part("weight_hh")[None]),
+                graph.constant((part("bias_ih") + part("bias_hh"))[None]),
+                dim,
+                "forward",
+            )
+            y = ops.squeeze(sequence.output(0), graph.integers(1))
+        return Signal(turned(ops.add(steps, y)), x.length)
+
+    def _gates(self, name: str, layer: int, part: str) -> np.ndarray:
+        """A weight or a bias of an LSTM with its gates in OpenVINO's order."""
+        whole = self._read(f"{name}.{part}_l{layer}")
+        gates = whole.reshape(4, -1, *whole.shape[1:])
+        return gates[list(GATES)].reshape(whole.shape)
+
+
+class Signal:
+    """Values `(B, C, T)` in a graph, and T where it is known."""
+
+    def __init__(self, values: Output, length: int | None) -> None:
+        self.values, self.length = values, length
+
+
+def turned(x: Output) -> Output:
+    """`(B, C, T)` to `(B, T, C)`, and back."""
+    return ops.transpose(x, graph.integers(0, 2, 1))
+
+
+def _elu(x: Signal) -> Signal:
+    return Signal(ops.elu(x.values, 1.0), x.length)

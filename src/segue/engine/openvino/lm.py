@@ -1,0 +1,232 @@
+"""The language model of MusicGen as a graph: a decoder-only transformer over codes.
+
+Little is left to a step: embeddings and positions are looked up by the host, Q, K and V are one
+product, so are the heads of all codebooks, and OpenVINO fuses each layer's cache and attention into
+one node.  Cross-attention's keys and values are projected once per request, and without text there
+is no cross-attention at all (its projections have no bias, so over zeros it adds nothing).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...config import LMConfig
+from ...layouts import LM as PREFIX
+from ...layouts import PROJECTION
+from . import graph
+from .graph import Output
+from .runtime import compiled, ops, ov, run, states
+from .weights import Table, Weights
+
+CrossKV = list[tuple[np.ndarray, np.ndarray]]
+"""For each layer, keys and values `(1, H, L, D)` of the conditioning."""
+
+
+def positions(start: int, count: int, dim: int) -> np.ndarray:
+    """Sinusoidal positions `(count, dim)` from `start` on, cosines first.
+
+    The denominator is `dim / 2 - 1`, as in AudioCraft's `create_sin_embedding`.
+    """
+    half = dim // 2
+    steps = np.arange(half, dtype=np.float32)
+    frequency = np.exp(steps * np.float32(-math.log(10_000) / (half - 1)))
+    phase = np.arange(start, start + count, dtype=np.float32)[:, None] * frequency[None, :]
+    return np.concatenate([np.cos(phase), np.sin(phase)], axis=-1)
+
+
+class LM:
+    """Codes in, logits over the next codes out.
+
+    Args:
+        config: its shape.
+        weights: its weights.
+        threads: how many to use; None for as many as there are cores.
+    """
+
+    def __init__(self, config: LMConfig, weights: Weights, threads: int | None) -> None:
+        self._config, self._weights, self._threads = config, weights, threads
+        K = range(config.num_codebooks)
+        self._table = Table(weights, [f"{PREFIX}embed_tokens.{k}" for k in K])
+        self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
+        # Plain weights keep all of their precision on the way through the cache.
+        self._cache = "f32" if weights.quantization is None else "f16"
+
+    def embed(self, tokens: np.ndarray, position: int) -> np.ndarray:
+        """Hidden states `(B, S, dim)` of `tokens` `(B, S, K)` that start at `position`."""
+        embedded: np.ndarray = self._table.rows(tokens + self._offsets).sum(axis=2)
+        embedded += positions(position, tokens.shape[1], self._config.dim)
+        return embedded
+
+    def run(self, cross: CrossKV | None) -> Run:
+        """A run from an empty cache, with or without text."""
+        return Run(self.plain if cross is None else self.with_text, cross)
+
+    @cached_property
+    def plain(self) -> Any:
+        """The model without cross-attention, compiled."""
+        return self._compiled(text=False)
+
+    @cached_property
+    def with_text(self) -> Any:
+        """The model with cross-attention, compiled."""
+        return self._compiled(text=True)
+
+    def _compiled(self, text: bool) -> Any:
+        model = _decoder(self._config, self._weights, text)
+        return compiled(model, self._threads, KV_CACHE_PRECISION=self._cache)
+
+    @cached_property
+    def _projection(self) -> Any:
+        return compiled(_cross_projection(self._config, self._weights), self._threads)
+
+    def project(self, encoded: np.ndarray) -> CrossKV:
+        """Every layer's keys and values of a text encoder's output `(1, L, text_dim)`."""
+        rows = run(self._projection, encoded)
+        return list(zip(rows[::2], rows[1::2], strict=True))
+
+
+class Run:
+    """A cache that is being filled.
+
+    Args:
+        model: compiled; what `_decoder` made.
+        cross: keys and values of a text for each row of the batch, or None.
+    """
+
+    def __init__(self, model: Any, cross: CrossKV | None) -> None:
+        self._request = model.create_infer_request()
+        self._length = 0
+        self._held: dict[int, Any] = {}
+        self._no_mask = np.zeros(0, np.float32)
+        self.attend_to(cross)
+
+    def attend_to(self, cross: CrossKV | None) -> None:
+        """Take other keys and values of the text from now on, as the batch grows."""
+        for n, array in enumerate(array for pair in cross or [] for array in pair):
+            self._put(4 + n, array)
+
+    def __call__(self, hidden: np.ndarray, rows: np.ndarray, last: int = 1) -> np.ndarray:
+        """Logits `(B, last, K * V)` float32 after the `last` of some columns.
+
+        Args:
+            hidden: `(B, S, dim)`, from `LM.embed`.
+            rows: `(B,)` int32, the row of the cache that each row of the batch goes on with.
+            last: after how many columns logits are wanted.
+        """
+        S = hidden.shape[1]
+        self._put(0, hidden)
+        self._put(1, rows)
+        self._put(2, self._mask(S))
+        self._put(3, np.arange(S - last, S, dtype=np.int32))
+        self._request.infer()
+        self._length += S
+        return np.array(self._request.get_output_tensor(0).data)
+
+    def _mask(self, S: int) -> np.ndarray:
+        """What each of S columns must not attend to: `(1, 1, S, length)`, 0 or minus infinity."""
+        length = self._length + S
+        if S > 1:
+            later = np.arange(length)[None, :] > np.arange(self._length, length)[:, None]
+            return np.where(later, np.float32(-np.inf), np.float32(0))[None, None]
+        if self._no_mask.size < length:
+            self._no_mask = np.zeros(2 * length, np.float32)
+        return self._no_mask[:length].reshape(1, 1, 1, length)
+
+    def _put(self, n: int, array: np.ndarray) -> None:
+        # OpenVINO reads the array where it lies, so it is held for as long as it is an input.
+        self._held[n] = np.ascontiguousarray(array)
+        self._request.set_input_tensor(n, ov.Tensor(self._held[n], shared_memory=True))
+
+
+def _decoder(config: LMConfig, weights: Weights, text: bool) -> ov.Model:
+    """The graph of a step, or of many columns at once.
+
+    Inputs: hidden states `(B, S, dim)`, the cache's row for each row of the batch `(B,)`, the mask
+    `(1, 1, S, length)`, the columns to give logits for `(n,)`, and keys and values of the text for
+    each layer.  Output: logits `(B, n, K * V)`.
+    """
+    dim, heads = config.dim, config.num_heads
+    hidden = graph.parameter("hidden", (-1, -1, dim))
+    rows = graph.parameter("rows", (-1,), ov.Type.i32)
+    mask = graph.parameter("mask", (1, 1, -1, -1))
+    wanted = graph.parameter("wanted", (-1,), ov.Type.i32)
+    inputs, sinks = [hidden, rows, mask, wanted], []
+    batch = ops.gather(ops.shape_of(hidden), graph.integers(0), graph.integer(0))
+    nothing = ops.broadcast(
+        graph.constant(np.float32(0)),
+        ops.concat([batch, graph.integers(heads, 0, config.head_dim)], 0),
+    )
+
+    def cached(name: str, new: Output) -> Output:
+        """What the cache holds, and `new` behind it: ReadValue, Gather, Concat, Assign."""
+        shape = ov.PartialShape([-1, heads, -1, config.head_dim])
+        past = states.read_value(nothing, name, ov.Type.f32, shape)
+        whole = ops.concat([ops.gather(past, rows, graph.integer(0)), new], 2)
+        sinks.append(states.assign(whole, name))
+        return whole
+
+    def linear(x: Output, *modules: str) -> Output:
+        return ops.matmul(x, weights.matrix(list(modules)), False, True)
+
+    def norm(x: Output, module: str) -> Output:
+        weight, bias = (weights.floats(f"{module}.{part}") for part in ("weight", "bias"))
+        return graph.layer_norm(x, weight, bias)
+
+    x = hidden
+    for n in range(config.num_layers):
+        layer = f"{PREFIX}layers.{n}."
+        attention = f"{layer}self_attn."
+        qkv = linear(
+            norm(x, f"{layer}self_attn_layer_norm"), *(f"{attention}{p}_proj" for p in "qkv")
+        )
+        apart = ops.reshape(qkv, graph.integers(0, 0, 3 * heads, config.head_dim), True)
+        parts = ops.variadic_split(apart, graph.integer(2), graph.integers(heads, heads, heads))
+        q, k, v = (graph.swapped(part) for part in parts.outputs())
+        y = ops.scaled_dot_product_attention(
+            q, cached(f"{layer}k", k), cached(f"{layer}v", v), mask
+        )
+        x = ops.add(x, linear(graph.join_heads(y, dim), f"{attention}out_proj"))
+        if text:
+            attention = f"{layer}encoder_attn."
+            keys, values = (
+                graph.parameter(f"{layer}cross_{part}", (-1, heads, -1, config.head_dim))
+                for part in "kv"
+            )
+            inputs += [keys, values]
+            q = linear(norm(x, f"{layer}encoder_attn_layer_norm"), f"{attention}q_proj")
+            y = ops.scaled_dot_product_attention(
+                graph.split_heads(q, heads, config.head_dim), keys, values
+            )
+            x = ops.add(x, linear(graph.join_heads(y, dim), f"{attention}out_proj"))
+        y = ops.gelu(linear(norm(x, f"{layer}final_layer_norm"), f"{layer}fc1"), "erf")
+        x = ops.add(x, linear(y, f"{layer}fc2"))
+    last = norm(ops.gather(x, wanted, graph.integer(1)), f"{PREFIX}layer_norm")
+    heads_of_all = [f"decoder.lm_heads.{k}" for k in range(config.num_codebooks)]
+    return graph.model([linear(last, *heads_of_all)], inputs, sinks)
+
+
+def _cross_projection(config: LMConfig, weights: Weights) -> ov.Model:
+    """The graph from a text encoder's output to every layer's keys and values."""
+    module = PROJECTION.removesuffix(".")
+    encoded = graph.parameter("encoded", (-1, -1, -1))
+    x = ops.matmul(encoded, weights.matrix([module]), False, True)
+    x = ops.add(x, graph.constant(weights.floats(f"{module}.bias")))
+    outputs = [
+        graph.split_heads(
+            ops.matmul(
+                x,
+                weights.matrix([f"{PREFIX}layers.{n}.encoder_attn.{part}_proj"]),
+                False,
+                True,
+            ),
+            config.num_heads,
+            config.head_dim,
+        )
+        for n in range(config.num_layers)
+        for part in "kv"
+    ]
+    return graph.model(outputs, [encoded])

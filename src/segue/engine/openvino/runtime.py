@@ -1,0 +1,132 @@
+"""OpenVINO itself: how it is imported, told about the machine, and where it keeps compiled models.
+
+Every other module of this engine gets the library from here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# `import openvino` imports its model converter, if it can, and that reports each start to a
+# statistics server.  segue converts nothing, and only `segue.hub` goes to the network.
+_CONVERTER = "openvino.tools.ovc"
+_blocked = sys.modules.setdefault(_CONVERTER, None) is None  # type: ignore[arg-type]
+import openvino as ov  # noqa: E402
+from openvino import opset6 as states  # noqa: E402
+from openvino import opset13 as ops  # noqa: E402
+
+if _blocked:
+    del sys.modules[_CONVERTER]
+
+__all__ = [
+    "cache_folder",
+    "compiled",
+    "device_name",
+    "give_back",
+    "ops",
+    "ov",
+    "run",
+    "states",
+    "sweep",
+]
+
+MAX_CACHE_BYTES = 4 << 30
+"""What compiled models may take on disk; those that nobody used for longest go first."""
+
+PROPERTIES: dict[str, Any] = {
+    "PERFORMANCE_HINT": "LATENCY",
+    # Exactly what the checkpoint says, also where the machine has narrower types that are faster.
+    "INFERENCE_PRECISION_HINT": "f32",
+    "EXECUTION_MODE_HINT": "ACCURACY",
+    # By default OpenVINO rounds activations to 8 bits before it multiplies compressed weights.
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+}
+
+
+@cache
+def _core() -> Any:
+    return ov.Core()
+
+
+def device_name() -> str:
+    """The processor's name."""
+    return str(_core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
+
+
+def compiled(model: ov.Model, threads: int | None = None, **properties: Any) -> Any:
+    """Compile `model` for the CPU, or read it from the cache of compiled models.
+
+    OpenVINO finds a model there by a hash of its graph, its weights, the properties, the library's
+    version and the machine.
+
+    Args:
+        model: the graph; it may be let go of afterwards.
+        threads: how many to use; None for as many as there are cores.
+        properties: beside `PROPERTIES`.
+    """
+    properties = PROPERTIES | properties
+    if threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    size = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
+    folder = cache_folder()
+    if folder is None or 2 * size > MAX_CACHE_BYTES:
+        return _core().compile_model(model, "CPU", properties)
+    found = _core().compile_model(model, "CPU", properties | {"CACHE_DIR": str(folder)})
+    sweep(folder)
+    return found
+
+
+def run(model: Any, *inputs: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a compiled model, by a request of its own: others may run it meanwhile."""
+    request = model.create_infer_request()
+    request.infer([np.ascontiguousarray(values) for values in inputs])
+    return [np.array(request.get_output_tensor(n).data) for n in range(len(model.outputs))]
+
+
+def give_back() -> None:
+    """Give the system what building graphs and running them once left free in the C heap.
+
+    It is a sixth of all that a small model takes, and glibc would keep it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def cache_folder() -> Path | None:
+    """Where compiled models lie (`$XDG_CACHE_HOME/segue/openvino`), or None if none can."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        folder = Path(root).expanduser() / "segue" / "openvino"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def sweep(folder: Path, limit: int = MAX_CACHE_BYTES) -> None:
+    """Remove the compiled models that were read longest ago until the rest fit into `limit`."""
+    kept = 0
+    for path, size, _ in sorted(_models(folder), key=lambda model: -model[2]):
+        kept += size
+        if kept > limit:
+            path.unlink(missing_ok=True)
+
+
+def _models(folder: Path) -> list[tuple[Path, int, float]]:
+    """Path, bytes and last use of every compiled model; another process may remove one."""
+    found = []
+    for path in folder.glob("*.blob"):
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        found.append((path, state.st_size, max(state.st_atime, state.st_mtime)))
+    return found

@@ -1,0 +1,101 @@
+"""Tensors of a checkpoint into constants of graphs, and into tables that the host reads.
+
+Nothing is kept here but the checkpoint's memory maps: a graph that is built again reads them again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import ml_dtypes
+import numpy as np
+
+from ...config import QuantizationConfig
+from ...errors import CheckpointError
+from ...tensors import Tensors
+from .graph import Output, constant
+from .quantized import Packed, stacked
+
+DTYPES: dict[str, type] = {
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float32": np.float32,
+}
+
+
+@dataclass
+class Weights:
+    """Weights of the language model, by the names of the checkpoint.
+
+    Attributes:
+        tensors: all of them.
+        quantization: what is quantized, if anything.
+        cast_dtype: what floats are rounded to before they are computed with in float32.
+        widened: the quantizations met so far that OpenVINO cannot hold compressed, and which are
+            computed in float32, exactly.
+    """
+
+    tensors: Tensors
+    quantization: QuantizationConfig | None = None
+    cast_dtype: str | None = None
+    widened: set[str] = field(default_factory=set)
+
+    def floats(self, name: str) -> np.ndarray:
+        """One tensor in float32."""
+        values = self.tensors[name].read()
+        if self.cast_dtype is not None:
+            values = values.astype(DTYPES[self.cast_dtype])
+        return values.astype(np.float32)
+
+    def matrix(self, modules: list[str]) -> Output:
+        """The weights of some modules, below each other, as a constant `(rows, columns)`."""
+        packed = self.packed(modules)
+        if packed is None:
+            parts = [self.floats(f"{module}.weight") for module in modules]
+            return constant(np.concatenate(parts) if len(parts) > 1 else parts[0])
+        if packed.fits:
+            return packed.constant()
+        params = packed.params
+        self.widened.add(params.mode if params.mode != "affine" else f"{params.bits}-bit")
+        return constant(packed.dense())
+
+    def packed(self, modules: list[str]) -> Packed | None:
+        """The weights of some modules as they are packed, or None if they are plain."""
+        quantized = [f"{module}.scales" in self.tensors for module in modules]
+        if self.quantization is None or not any(quantized):
+            return None
+        params = self.quantization.of(modules[0])
+        for module, there in zip(modules, quantized, strict=True):
+            if not (there and quantized[0]) or self.quantization.of(module) != params:
+                raise CheckpointError(
+                    f"{modules[0]} and {module} are quantized differently; segue runs them as one"
+                )
+        return stacked(
+            [
+                Packed(
+                    params,
+                    self.tensors[f"{module}.weight"].read(),
+                    self._scales(f"{module}.scales"),
+                    self.floats(f"{module}.biases") if params.mode == "affine" else None,
+                )
+                for module in modules
+            ]
+        )
+
+    def _scales(self, name: str) -> np.ndarray:
+        values = self.tensors[name].read()
+        return values if values.dtype == np.uint8 else self.floats(name)
+
+
+class Table:
+    """The embeddings of all codebooks in one table, of which the host reads some rows a step."""
+
+    def __init__(self, weights: Weights, modules: list[str]) -> None:
+        self._packed = weights.packed(modules)
+        if self._packed is None:
+            parts = [weights.floats(f"{module}.weight") for module in modules]
+            self._plain = np.concatenate(parts)
+
+    def rows(self, at: np.ndarray) -> np.ndarray:
+        """Rows `(*at.shape, columns)` float32."""
+        return self._plain[at] if self._packed is None else self._packed.rows(at)
