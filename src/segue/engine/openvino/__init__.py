@@ -58,13 +58,13 @@ class OpenVINOEngine:
         lm = self.config.lm
         channels = np.ascontiguousarray(samples.T, np.float32)
         codes = self._codec.encode(channels, lm.num_codebooks // lm.audio_channels)  # (C, K, F)
-        return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, -1)
+        return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, codes.shape[2])
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Engine.decode`."""
         channels = self.config.lm.audio_channels
-        per_channel = codes.reshape(-1, channels, codes.shape[-1]).transpose(1, 0, 2)
-        return self._codec.decode(per_channel).T
+        per_channel = codes.reshape(len(codes) // channels, channels, codes.shape[-1])
+        return self._codec.decode(per_channel.transpose(1, 0, 2)).T
 
     def condition(self, text: str) -> CrossKV:
         """See `Engine.condition`; the last texts are kept."""

@@ -52,8 +52,6 @@ class LM:
         K = range(config.num_codebooks)
         self._table = Table(weights, [f"{PREFIX}embed_tokens.{k}" for k in K])
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
-        # Plain weights keep all of their precision on the way through the cache.
-        self._cache = "f32" if weights.quantization is None else "f16"
 
     def embed(self, tokens: np.ndarray, position: int) -> np.ndarray:
         """Hidden states `(B, S, dim)` of `tokens` `(B, S, K)` that start at `position`."""
@@ -77,7 +75,7 @@ class LM:
 
     def _compiled(self, text: bool) -> Any:
         model = _decoder(self._config, self._weights, text)
-        return compiled(model, self._threads, KV_CACHE_PRECISION=self._cache)
+        return compiled(model, self._threads)
 
     @cached_property
     def _projection(self) -> Any:

@@ -44,7 +44,8 @@ PROPERTIES: dict[str, Any] = {
     "PERFORMANCE_HINT": "LATENCY",
     # Exactly what the checkpoint says, also where the machine has narrower types that are faster.
     "INFERENCE_PRECISION_HINT": "f32",
-    "EXECUTION_MODE_HINT": "ACCURACY",
+    # A cache in float16 moves logits of MusicGen small by 0.002, in 8 bits by 0.06.
+    "KV_CACHE_PRECISION": "f32",
     # By default OpenVINO rounds activations to 8 bits before it multiplies compressed weights.
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
 }
@@ -60,7 +61,7 @@ def device_name() -> str:
     return str(_core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
-def compiled(model: ov.Model, threads: int | None = None, **properties: Any) -> Any:
+def compiled(model: ov.Model, threads: int | None = None) -> Any:
     """Compile `model` for the CPU, or read it from the cache of compiled models.
 
     OpenVINO finds a model there by a hash of its graph, its weights, the properties, the library's
@@ -69,9 +70,8 @@ def compiled(model: ov.Model, threads: int | None = None, **properties: Any) -> 
     Args:
         model: the graph; it may be let go of afterwards.
         threads: how many to use; None for as many as there are cores.
-        properties: beside `PROPERTIES`.
     """
-    properties = PROPERTIES | properties
+    properties = dict(PROPERTIES)
     if threads is not None:
         properties["INFERENCE_NUM_THREADS"] = threads
     size = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")

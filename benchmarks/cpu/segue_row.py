@@ -1,0 +1,92 @@
+"""One checkpoint on the OpenVINO engine, as `benchmarks.cpu` runs it in a process of its own.
+
+Arguments: folder, threads, runs, seconds.  Prints JSON.  With 0 runs it only
+starts and plays one step, which fills the cache of compiled models.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+START = time.perf_counter()
+
+
+def main(folder: str, threads: str, runs: str, seconds: str) -> None:
+    """Measure and print."""
+    from segue.checkpoint import open_checkpoint
+    from segue.engine.base import Sampling
+    from segue.engine.openvino import OpenVINOEngine
+    from segue.pattern import UNKNOWN, delay
+
+    engine = OpenVINOEngine(open_checkpoint(folder), threads=int(threads))
+    start_s = time.perf_counter() - START
+    random = np.random.default_rng(0)
+    samples = (0.1 * random.standard_normal((6 * 32_000, 1))).astype(np.float32)
+    codes = engine.encode(samples)
+    whole = np.full((4, round(50 * float(seconds))), UNKNOWN, np.int32)
+    whole[:, :300] = codes
+    lm = engine.config.lm
+    sequence = delay(whole, lm.delays, lm.special_token)[None]
+    played = random.integers(0, lm.cardinality, whole.shape)
+    if runs == "0":
+        next(engine.prefill(sequence, (0,), Sampling()))
+        engine.decode(played)
+        print(json.dumps({"start_s": start_s}))
+        return
+
+    def median(run: Callable[[], object]) -> float:
+        """Seconds of the middle one of some runs after a first."""
+        found = []
+        for _ in range(1 + int(runs)):
+            before = time.perf_counter()
+            run()
+            found.append(time.perf_counter() - before)
+        return statistics.median(found[1:])
+
+    encode_s = median(lambda: engine.encode(samples))
+    prefill_s = median(lambda: engine.prefill(sequence, (0,), Sampling()))
+    columns = engine.prefill(sequence, (0,), Sampling())
+    next(columns)
+    before = time.perf_counter()
+    steps = sum(1 for _ in columns)
+    step_s = (time.perf_counter() - before) / steps
+    decode_s = median(lambda: engine.decode(played))
+    print(
+        json.dumps(
+            {
+                "start_s": start_s,
+                "encode 6 s, s": encode_s,
+                "prefill 6 s, s": prefill_s,
+                "ms a step": 1000 * step_s,
+                "decode 30 s, s": decode_s * 1500 / whole.shape[1],
+                "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+                "bytes a step": bytes_of_a_step(Path(folder), engine.config, whole.shape[1]),
+            }
+        )
+    )
+
+
+def bytes_of_a_step(folder: Path, config, frames: int) -> float:
+    """What a step must read: the weights it multiplies, and the middle of the cache's lengths."""
+    from segue.tensors import open_safetensors
+
+    weights = 0
+    for name, tensor in open_safetensors(folder / "model.safetensors").items():
+        attends_text = "encoder_attn" in name or "embed_tokens" in name
+        if name.startswith("decoder.") and not attends_text:
+            weights += tensor.read().nbytes
+    lm = config.lm
+    entry = 2 * lm.num_layers * lm.dim * 4
+    return weights + entry * (300 + frames) / 2
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
