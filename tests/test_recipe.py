@@ -22,7 +22,7 @@ def test_every_possible_combination_is_one_that_mlx_has():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"bits": 7}, "2 bits in groups of 32 or 64 or 128; 3 bits"),
+        ({"bits": 7}, "2 or 3 or 4 or 5 or 6 or 8 bits in groups of 32 or 64 or 128"),
         ({"group_size": 16}, "groups of 32"),
         (
             {"mode": "mxfp4"},

@@ -60,10 +60,9 @@ class Recipe:
             raise RequestError(f"no mode {self.mode!r}; there are {', '.join(POSSIBLE)}")
         sizes = POSSIBLE[self.mode]
         if self.group_size not in sizes.get(self.bits, ()):
-            ways = "; ".join(
-                f"{bits} bits in groups of {' or '.join(map(str, groups))}"
-                for bits, groups in sizes.items()
-            )
+            bits = " or ".join(map(str, sizes))
+            groups = " or ".join(map(str, next(iter(sizes.values()))))  # the same for all bits
+            ways = f"{bits} bits in groups of {groups}"
             raise RequestError(
                 f"{self.mode} cannot have {self.bits} bits in groups of {self.group_size}; "
                 f"it has {ways}"
