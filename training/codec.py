@@ -8,25 +8,28 @@ Three phases, each going on from the state that the one before left:
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training import dataset, state
-from training.captured import captured
+from training.captured import captured, eager
 from training.clock import Clock, cosine
 from training.codec_model import Codec, CodecShape
 from training.discriminator import Discriminators, discriminator_loss, generator_losses
+from training.hearing import Hearing, unheard
 from training.losses import SpectralLoss, si_sdr
 
 WEIGHTS = {
     "mel": 1.0,
     "linear": 0.5,
-    "wave": 0.1,
+    "wave": 0.03,
     "commitment": 0.05,
-    "scale": 0.01,
+    "scale": 0.05,
+    "hearing": 0.3,
     "judged": 0.03,
     "match": 0.1,
 }
@@ -43,10 +46,15 @@ class Trainer:
         )
         self.bypass = args.bypass
         self.codec = Codec(CodecShape(filters=args.filters)).to(device)
+        self.hearing = Hearing().to(device)
+        # What the first codebook alone, and the first two together, say of what is heard.
+        size = self.codec.shape.dim
+        self.listeners = nn.ModuleList(nn.Linear(size, Hearing.size) for _ in range(2)).to(device)
+        self.weights = {**WEIGHTS, **json.loads(args.weights)}
         self.spectral = SpectralLoss().to(device)
         self.crops = dataset.Crops(data, args.samples, args.batch)
         self.rate = torch.tensor(args.lr, device=device)
-        self.optimizer = self._adam(self.codec.parameters())
+        self.optimizer = self._adam([*self.codec.parameters(), *self.listeners.parameters()])
         self.discriminators = Discriminators().to(device)
         self.discriminators.to(memory_format=torch.channels_last)
         self.judge_optimizer = self._adam(self.discriminators.parameters())
@@ -68,13 +76,13 @@ class Trainer:
     def _distance(self, output: Tensor, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
         mel, linear = self.spectral(output, audio)
         wave = ((output - audio).abs().sum(1) / (audio.abs().sum(1) + 1.0)).mean()
-        loss = WEIGHTS["mel"] * mel + WEIGHTS["linear"] * linear + WEIGHTS["wave"] * wave
+        weights = self.weights
+        loss = weights["mel"] * mel + weights["linear"] * linear + weights["wave"] * wave
         return loss, [mel, linear, wave]
 
-    @staticmethod
-    def _scale(latents: Tensor) -> Tensor:
+    def _scale(self, latents: Tensor) -> Tensor:
         """Holds the latents near unit variance; nothing else does, and activations would grow."""
-        return WEIGHTS["scale"] * latents.var().clamp_min(1e-6).log().square()
+        return self.weights["scale"] * latents.var().clamp_min(1e-6).log().square()
 
     def _update(self) -> Tensor:
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0, foreach=True)
@@ -92,20 +100,30 @@ class Trainer:
         return torch.stack([*figures, self._update()]).detach()
 
     def codes(self) -> Tensor:
-        """One step with codebooks; figures: mel, linear, wave, commitment, gradient norm."""
+        """One step with codebooks.
+
+        Figures: mel, linear, wave, commitment, what the first codebook and the first two leave
+        unheard, the latents' variance, gradient norm.
+        """
         audio = self.crops()
         latents = self._latents(audio)
-        held = self._scale(latents)
-        latents, commitment, _ = self.codec.quantizer(latents, learn=True, bypass=self.bypass)
-        loss, figures = self._distance(self._sound(latents), audio)
-        (loss + held + WEIGHTS["commitment"] * commitment).backward()
-        return torch.stack([*figures, commitment, self._update()]).detach()
+        found = self.codec.quantizer(latents, learn=True, bypass=self.bypass)
+        loss, figures = self._distance(self._sound(found.latents), audio)
+        heard = self.hearing(audio)
+        missed = [
+            unheard(listener(partial), heard)
+            for listener, partial in zip(self.listeners, found.partial, strict=False)
+        ]
+        loss = loss + self._scale(latents) + self.weights["commitment"] * found.commitment
+        (loss + self.weights["hearing"] * (missed[0] + 0.5 * missed[1])).backward()
+        figures += [found.commitment, *missed, latents.var()]
+        return torch.stack([*figures, self._update()]).detach()
 
     def polish(self) -> Tensor:
         """One step of discriminators and decoder; figures: mel, linear, wave, three losses."""
         audio = self.crops()
         with torch.no_grad():
-            latents = self.codec.quantizer(self._latents(audio), learn=False)[0]
+            latents = self.codec.quantizer(self._latents(audio), learn=False).latents
         output = self._sound(latents)
         loss, figures = self._distance(output, audio)
 
@@ -127,7 +145,7 @@ class Trainer:
                 heard = self.discriminators(real)
             like, match = generator_losses(heard, self.discriminators(fake))
         self.discriminators.requires_grad_(True)
-        (loss + WEIGHTS["judged"] * like + WEIGHTS["match"] * match).backward()
+        (loss + self.weights["judged"] * like + self.weights["match"] * match).backward()
         self._update()
         return torch.stack([*figures, judged, like, match]).detach()
 
@@ -145,11 +163,11 @@ class Trainer:
         mel, ratio, used = [], [], []
         for part in clips.split(8):
             audio = part.float() / 32768
-            latents, _, codes = self.codec.quantizer(self._latents(audio), learn=False)
-            output = self._sound(latents)
+            found = self.codec.quantizer(self._latents(audio), learn=False)
+            output = self._sound(found.latents)
             mel.append(meter(output, audio)[0])
             ratio.append(si_sdr(output, audio))
-            used.append(codes)
+            used.append(found.codes)
         codes = torch.cat([c.permute(1, 0, 2).flatten(1) for c in used], 1)
         shares = [len(book.unique()) / self.codec.shape.entries for book in codes]
         return {
@@ -170,7 +188,7 @@ def train(trainer: Trainer, args: argparse.Namespace, facts: dict, clips: Tensor
     chosen: Callable[[], Tensor] = getattr(trainer, phase)
     trainer.rate.fill_(1e-5)  # the optimizers' averages fill up during warm-up
     optimizers = [trainer.optimizer, trainer.judge_optimizer]
-    step = captured(chosen, optimizers)
+    step = (eager if args.eager else captured)(chosen, optimizers)
     clock, steps, saved = Clock(args.seconds), 0, 0.0
     while clock.done < 1:
         ramp = min(1.0, (steps + 1) / args.ramp)
@@ -215,7 +233,9 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=20, help="steps between looks at the clock")
     parser.add_argument("--fill-batches", type=int, default=40)
     parser.add_argument("--save-every", type=float, default=90.0)
+    parser.add_argument("--weights", default="{}", help="JSON over the weights of the losses")
     parser.add_argument("--bypass", type=float, default=0.25, help="rows without codebooks")
+    parser.add_argument("--eager", action="store_true", help="launch every operation by itself")
     parser.add_argument("--profile", action="store_true", help="print where a step's time goes")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True

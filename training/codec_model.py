@@ -6,6 +6,7 @@ and that weight norm is left out (export writes each weight as norm and directio
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -196,6 +197,19 @@ class Codebook(nn.Module):
         self.embed.copy_(self.total / self.usage.clamp_min(1e-4)[:, None])
 
 
+class Quantized(NamedTuple):
+    """What the quantizer made of latents (B, dim, 1, T).
+
+    `latents` (B, dim, 1, T) is what the decoder hears, `codes` (B, K, T) what is stored;
+    `partial[k]` (B, T, dim) is the sum of the codebooks up to k.
+    """
+
+    latents: Tensor
+    commitment: Tensor
+    codes: Tensor
+    partial: list[Tensor]
+
+
 class Quantizer(nn.Module):
     """Codebooks one after the other, each on what the ones before left over."""
 
@@ -205,18 +219,15 @@ class Quantizer(nn.Module):
             Codebook(shape.entries, shape.dim) for _ in range(shape.codebooks)
         )
 
-    def forward(
-        self, latents: Tensor, learn: bool, bypass: float = 0.0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents (B, dim, 1, T) float32 to quantized ones, commitment loss, codes (B, K, T).
+    def forward(self, latents: Tensor, learn: bool, bypass: float = 0.0) -> "Quantized":
+        """Quantizes latents (B, dim, 1, T) float32; gradients pass straight through.
 
-        Gradients pass straight through. The commitment is relative to the latents' variance, so
-        that it says nothing about their scale. A share `bypass` of the rows stays as it is, which
-        keeps the latents rich.
+        The commitment is relative to the latents' variance, so that it says nothing about their
+        scale. A share `bypass` of the rows stays as it is, which keeps the latents rich.
         """
         B, dim, _, T = latents.shape
         x = latents.squeeze(2).permute(0, 2, 1).reshape(-1, dim)
-        left, codes = x.detach(), []
+        left, codes, partial = x.detach(), [], []
         quantized = torch.zeros_like(left)
         for codebook in self.codebooks:
             index = codebook.nearest(left)
@@ -225,13 +236,14 @@ class Quantizer(nn.Module):
             entry = codebook.embed[index]
             quantized, left = quantized + entry, left - entry
             codes.append(index.view(B, T))
+            partial.append((x + (quantized - x).detach()).view(B, T, dim))
         variance = x.detach().var(0).mean() + 1e-6
         commitment = (x - quantized).square().mean() / variance
         change = (quantized - x).detach().view(B, T, dim)
         if bypass:
             change = change * (torch.rand(B, 1, 1, device=x.device) >= bypass)
         back = (x.view(B, T, dim) + change).permute(0, 2, 1).unsqueeze(2)
-        return back, commitment, torch.stack(codes, 1)
+        return Quantized(back, commitment, torch.stack(codes, 1), partial)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, K, T) to latents (B, dim, 1, T)."""
@@ -268,7 +280,7 @@ class Codec(nn.Module):
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
         """Audio (B, T · hop) to codes (B, K, T)."""
-        return self.quantizer(self.latents(audio).float(), learn=False)[2]
+        return self.quantizer(self.latents(audio).float(), learn=False).codes
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

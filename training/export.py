@@ -20,23 +20,6 @@ SHARD_BYTES = 15_000_000
 SPECIAL = 2048
 
 
-def rescaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same codec with codebooks that float16 can hold.
-
-    Training leaves the latents' scale free, and it grew past that. What the encoder's last
-    convolution and the codebooks lose, the decoder's first convolution gains.
-    """
-    largest = max(float(v.abs().max()) for k, v in tensors.items() if k.endswith(".embed"))
-    scale = min(1.0, 8192 / largest)
-    last = max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layers."))
-    found = dict(tensors)
-    for name in tensors:
-        if name.startswith(f"encoder.layers.{last}.conv.") or name.endswith(".embed"):
-            found[name] = tensors[name] * scale
-    found["decoder.layers.0.conv.weight"] = tensors["decoder.layers.0.conv.weight"] / scale
-    return found
-
-
 def codec_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """EnCodec's names; each convolution's weight as weight norm has it: norm and direction."""
     found = {}
@@ -84,7 +67,7 @@ def config(codec: CodecShape, lm: LMShape) -> dict:
         "architectures": ["MusicgenForConditionalGeneration"],
         "model_type": "musicgen",
         "is_encoder_decoder": True,
-        # Stored in float16, run in float32: the codec's activations leave float16's range.
+        # Stored in float16 for its size; what loads it computes in float32 unless told otherwise.
         "dtype": "float32",
         "torch_dtype": "float32",
         "text_encoder": {
@@ -207,7 +190,7 @@ def main() -> None:
     lm_shape = LMShape(len(text.vocabulary()), layers=lm_facts["layers"])
     for old in args.out.glob("model-*.safetensors"):
         old.unlink()
-    write_shards({**codec_tensors(rescaled(codec)), **lm_tensors(lm)}, args.out)
+    write_shards({**codec_tensors(codec), **lm_tensors(lm)}, args.out)
     write_json(args.out / "config.json", config(codec_shape, lm_shape))
     write_json(args.out / "generation_config.json", generation_config())
     (args.out / "tokenizer.json").write_text(text.tokenizer_json() + "\n")

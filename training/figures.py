@@ -5,6 +5,7 @@ Needs the held-out shard and the states; makes tokens and continuations where th
 
 import argparse
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,9 @@ def codec_rows(args: argparse.Namespace, clips: np.ndarray) -> list[Row]:
             mel, ratio = np.array(figures[name]).T
             text = f"mel distance {mel.mean():.3f}, SI-SDR {np.median(ratio):.1f} dB (median)"
             rows.append((label, text))
-    shares = json.loads((args.state / "codec.json").read_text())["heldout"]["used"]
+    codes = np.load(args.data / "tokens_heldout.npy")[:, 0]
+    entries = codec.shape.entries
+    shares = [len(np.unique(codes[:, book])) / entries for book in range(codes.shape[1])]
     rows.append(("codebook entries in use", " / ".join(f"{share:.1%}" for share in shares)))
     return rows
 
@@ -58,6 +61,19 @@ def model_rows(args: argparse.Namespace) -> list[Row]:
     return [(label, " / ".join(f"{v:.2f}" for v in values)) for label, values in kinds]
 
 
+def compared(prompt: np.ndarray, rest: np.ndarray, tonic: int, mode: str) -> tuple[float, ...]:
+    """What goes on from a prompt (samples,) in the rest (samples,): one line of the figures."""
+    silence = max(1.0, listen.longest_silence(prompt))
+    return (
+        listen.same_tempo(listen.tempo(prompt), listen.tempo(rest)),
+        listen.pulse_kept(prompt, rest),
+        np.corrcoef(listen.chroma(prompt), listen.chroma(rest))[0, 1],
+        listen.key_fit(rest, tonic, mode),
+        listen.loudness(rest) - listen.loudness(prompt),
+        listen.longest_silence(rest) <= silence,
+    )
+
+
 def continuation_rows(
     args: argparse.Namespace, codes: np.ndarray, clips: np.ndarray, facts: list[dict]
 ) -> list[Row]:
@@ -66,24 +82,17 @@ def continuation_rows(
     The same is asked of the piece's own way on, which is what a perfect continuation would give.
     """
     codec = load_codec(args.state, torch.device("cpu"))
-    found: dict[str, list[tuple[float, ...]]] = {"continued": [], "the piece itself": []}
-    for number in range(min(len(codes), args.prompts)):
+    count = min(len(codes), args.prompts)
+    names, jobs = ("continued", "the piece itself"), []
+    for number in range(count):
         clip = clips[number, : codes.shape[2] * 640].astype(np.float32) / 32768
         fact, prompt = facts[number], clip[:JOIN]
         played = codec.decode(torch.from_numpy(codes[number : number + 1].astype(np.int64)))
-        silence = max(1.0, listen.longest_silence(prompt))
-        for name, whole in (("continued", played[0].numpy()), ("the piece itself", clip)):
-            rest = whole[JOIN:]
-            found[name].append(
-                (
-                    listen.same_tempo(listen.tempo(prompt), listen.tempo(rest)),
-                    listen.pulse_kept(prompt, rest),
-                    np.corrcoef(listen.chroma(prompt), listen.chroma(rest))[0, 1],
-                    listen.key_fit(rest, fact["tonic"], fact["mode"]),
-                    listen.loudness(rest) - listen.loudness(prompt),
-                    listen.longest_silence(rest) <= silence,
-                )
-            )
+        for whole in (played[0].numpy(), clip):
+            jobs.append((prompt, whole[JOIN:], fact["tonic"], fact["mode"]))
+    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+        lines = pool.starmap(compared, jobs, chunksize=1)
+    found = {name: lines[place :: len(names)] for place, name in enumerate(names)}
     seconds = codes.shape[2] / 50 - JOIN / RATE
     asked = f"{len(found['continued'])}, {JOIN / RATE:g} s, played on for {seconds:g} s"
     rows = [("prompts", asked)]
@@ -187,6 +196,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--card", type=Path)
     parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--codec-clips", type=int, default=40)
     args = parser.parse_args()
     places = ("--data", str(args.data), "--state", str(args.state))

@@ -40,8 +40,12 @@ def pulse_kept(before: np.ndarray, after: np.ndarray, within: float = 0.04) -> f
 
 
 def chroma(audio: np.ndarray) -> np.ndarray:
-    """Mean energy of the twelve pitch classes, (12,)."""
-    return librosa.feature.chroma_stft(y=audio, sr=RATE, n_fft=8192, hop_length=2048).mean(axis=1)
+    """Mean energy of the twelve pitch classes, (12,), of what sounds on (drums left out)."""
+    tones = librosa.effects.harmonic(audio)
+    found = librosa.feature.chroma_cqt(
+        y=tones, sr=RATE, hop_length=2048, norm=None, bins_per_octave=36
+    )
+    return found.mean(axis=1)
 
 
 def key_fit(audio: np.ndarray, tonic: int, mode: str) -> float:

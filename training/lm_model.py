@@ -224,7 +224,8 @@ class LanguageModel(nn.Module):
         )
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
-                scale = 0.5 if name.startswith("text.embed") else 0.02
+                # Positions have an amplitude of 1: the embeddings must not drown in them.
+                scale = 0.5 if "embed_tokens" in name else 0.02
                 if name.endswith(("out_proj.weight", "fc2.weight")):
                     scale /= math.sqrt(3 * shape.layers)
                 nn.init.normal_(parameter, std=scale)

@@ -28,10 +28,17 @@ def mel_filters(window: int, bands: int, rate: int = RATE) -> Tensor:
     return filters / filters.sum(0)
 
 
-def magnitudes(audio: Tensor, window: Tensor) -> Tensor:
-    """STFT magnitudes (B, bins, frames) with hops of a quarter window; a sine of 1 gives ~1."""
+def magnitudes(
+    audio: Tensor, window: Tensor, hop: int | None = None, center: bool = True
+) -> Tensor:
+    """STFT magnitudes (B, bins, frames); a sine of 1 gives ~1.
+
+    The hop is a quarter window where none is given; with `center`, the ends are reflected.
+    """
     size = len(window)
-    spectrum = torch.stft(audio, size, size // 4, window=window, return_complex=True)
+    spectrum = torch.stft(
+        audio, size, hop or size // 4, window=window, center=center, return_complex=True
+    )
     power = spectrum.real.square() + spectrum.imag.square()
     return (power + 1e-12).sqrt() * (2 / window.sum())
 

@@ -38,7 +38,8 @@ def encode(codec: Codec, clips: Tensor, shifts: list[int], batch: int) -> Tensor
             moved = moved[:, : moved.shape[1] // hop * hop]
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 latents = codec.latents(moved)
-            rows.append(codec.quantizer(latents.float(), learn=False)[2].to(torch.int16).cpu())
+            codes = codec.quantizer(latents.float(), learn=False).codes
+            rows.append(codes.to(torch.int16).cpu())
         found.append(torch.stack(rows, 1))
     return torch.cat(found)
 
