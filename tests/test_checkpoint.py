@@ -456,6 +456,7 @@ name, base = sys.argv[1], (sys.argv[2] if len(sys.argv) > 2 else None)
 mx.eval(mx.zeros(1))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 engine = MLXEngine(open_checkpoint(name, base))
+engine.read_weights()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 

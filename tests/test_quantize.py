@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import segue
-from segue import quantize
+from segue import quantize, tensors
 from segue.checkpoint import open_checkpoint
+from segue.engine.mlx import MLXEngine
 from segue.errors import CheckpointError, RequestError
+from segue.lab.modules import modules_of
 from segue.quantize import save_quantized
 from segue.recipe import Recipe
 
@@ -60,14 +63,85 @@ def test_fused_products_hold_what_separate_ones_would(toy):
         assert mx.array_equal(fused[kind], mx.concatenate([parts[n] for parts in alone]))
 
 
-def test_what_is_quantized_and_what_is_left_is_named(toy, tmp_path):
+@pytest.mark.parametrize("engine", ["mlx", "openvino"])
+def test_what_is_quantized_and_what_is_left_is_named(toy, tmp_path, engine):
+    pytest.importorskip(engine)
     saved = save(toy, Recipe("all-quantizable", 4, 64), tmp_path / "q")
     assert saved.left == ("enc_to_dec_proj",)  # the toy's text encoder has 32 dimensions
     assert len(saved.quantized) == 2 * 10 + 4 + 4
     recipe = Recipe("all-quantizable", 4, 64)
-    report = segue.load(str(toy), engine="mlx", recipe=recipe).engine.load_report
+    report = segue.load(str(toy), engine=engine, recipe=recipe).engine.load_report
     assert tuple(report.left) == saved.left
     assert sorted(report.quantized) == sorted(saved.quantized)
+    on_disk = segue.load(str(tmp_path / "q"), engine=engine).engine.load_report
+    assert sorted(on_disk.quantized) == sorted(saved.quantized)
+
+
+def test_what_runs_as_one_lies_as_one(toy, tmp_path):
+    save(toy, Recipe("decoder-linears", 4, 64), tmp_path / "q")
+    kept, original = (load_file(path / "model.safetensors") for path in (tmp_path / "q", toy))
+    prefix = "decoder.model.decoder.layers.0.self_attn."
+    assert f"{prefix}q_proj.weight" not in kept
+    alone = [mx.quantize(mx.array(original[f"{prefix}{x}_proj.weight"]), 64, 4)[0] for x in "qkv"]
+    assert mx.array_equal(mx.array(kept[f"{prefix}qkv_proj.weight"]), mx.concatenate(alone))
+    embeddings = [original[f"decoder.model.decoder.embed_tokens.{k}.weight"] for k in range(4)]
+    stacked = kept["decoder.model.decoder.embed_tokens.weight"]
+    np.testing.assert_array_equal(stacked, np.concatenate(embeddings))
+
+
+def test_what_was_saved_is_not_read_before_it_is_used(toy, tmp_path, monkeypatch):
+    save(toy, Recipe("all-quantizable", 4, 32), tmp_path / "q")
+    checkpoint = open_checkpoint(str(tmp_path / "q"))
+    of_the_codec, mapped = len(checkpoint.codec), []
+    original = tensors.mmap.mmap
+    monkeypatch.setattr(
+        tensors.mmap, "mmap", lambda *a, **k: (mapped.append(k), original(*a, **k))[1]
+    )
+    engine = MLXEngine(checkpoint)
+    assert len(mapped) == of_the_codec + 1  # and one norm, whose type is looked at
+    before = mx.get_active_memory()
+    engine.read_weights()
+    held = modules_of(open_checkpoint(str(tmp_path / "q")), None, engine).weights_bytes
+    assert mx.get_active_memory() - before >= held
+
+
+def test_a_model_plays_in_another_thread_than_it_was_loaded_in(toy, tmp_path):
+    save(toy, Recipe(bits=8), tmp_path / "q")
+    saved = segue.load(str(tmp_path / "q"), engine="mlx")
+
+    def play():
+        try:
+            return codes(saved)
+        finally:
+            mx.clear_streams()  # or MLX ends the process when the thread ends
+
+    with ThreadPoolExecutor(1) as threads:
+        played = threads.submit(play).result()
+    np.testing.assert_array_equal(played, codes(saved))
+
+
+def test_a_stack_that_does_not_divide_is_refused(toy, tmp_path):
+    save(toy, Recipe(bits=8), tmp_path / "q")
+    path = tmp_path / "q" / "model.safetensors"
+    kept = load_file(path)
+    kept["decoder.lm_heads.scales"] = kept["decoder.lm_heads.scales"][:-1]
+    save_file(kept, path)
+    with pytest.raises(CheckpointError, match=r"decoder\.lm_heads"):
+        open_checkpoint(str(tmp_path / "q"))
+
+
+def test_a_checkpoint_that_keeps_them_apart_is_read_too(toy, tmp_path):
+    """As mlx-lm would write it, under the names of the Hugging Face layout."""
+    recipe = Recipe("decoder-linears", 4, 64)
+    save(toy, recipe, tmp_path / "q")
+    path = tmp_path / "q" / "model.safetensors"
+    played = codes(segue.load(str(tmp_path / "q"), engine="mlx"))
+    kept = load_file(path)
+    lm = open_checkpoint(str(tmp_path / "q"))
+    apart = {name: np.array(tensor.read()) for name, tensor in lm.lm.items()}
+    whole = {name: array for name, array in kept.items() if name.startswith(("audio_", "text_"))}
+    save_file(whole | apart, path)
+    np.testing.assert_array_equal(codes(segue.load(str(tmp_path / "q"), engine="mlx")), played)
 
 
 def test_everything_that_a_run_needs_is_inside(toy, tmp_path, monkeypatch):

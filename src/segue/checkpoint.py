@@ -144,6 +144,7 @@ def _open_hf(name: str, folder: Path) -> Checkpoint:
     codec = layouts.from_codec(tensors.under(layouts.CODEC))
     prefixes = (layouts.TEXT, layouts.CODEC)
     lm = Tensors({n: t for n, t in tensors.items() if not n.startswith(prefixes)})
+    lm = layouts.from_stacks(lm, config.lm)
     if config.text_dim == config.lm.dim and f"{layouts.PROJECTION}weight" not in lm:
         # transformers leaves the projection out where the widths agree already.
         lm |= layouts.identity_projection(config.lm.dim, folder)

@@ -87,6 +87,39 @@ def identity_projection(dim: int, source: Path) -> Tensors:
     )
 
 
+# --- segue's own -------------------------------------------------------------------------------
+
+
+def stacks(lm: LMConfig) -> dict[str, list[str]]:
+    """What runs as one product or table, by the name that segue's own layout has for it.
+
+    Its modules lie there one below the other, as an engine wants them.
+    """
+    found = {
+        f"{LM}embed_tokens": [f"{LM}embed_tokens.{k}" for k in range(lm.num_codebooks)],
+        "decoder.lm_heads": [f"decoder.lm_heads.{k}" for k in range(lm.num_codebooks)],
+    }
+    for n in range(lm.num_layers):
+        attention = f"{LM}layers.{n}.self_attn."
+        found[f"{attention}qkv_proj"] = [f"{attention}{x}_proj" for x in "qkv"]
+    return found
+
+
+def from_stacks(state: Tensors, lm: LMConfig) -> Tensors:
+    """The tensors of `state`, with the modules of `stacks` each by itself."""
+    apart = Tensors(state)
+    for stack, modules in stacks(lm).items():
+        for kind in ("weight", "scales", "biases"):
+            tensor = state.get(f"{stack}.{kind}")
+            # What does not divide is left for `check` to complain of.
+            if tensor is not None and tensor.shape and tensor.shape[0] % len(modules) == 0:
+                del apart[f"{stack}.{kind}"]
+                rows = tensor.shape[0] // len(modules)
+                for n, module in enumerate(modules):
+                    apart[f"{module}.{kind}"] = tensor.rows(n * rows, (n + 1) * rows)
+    return apart
+
+
 # --- EnCodec -----------------------------------------------------------------------------------
 
 _CODEC_NAMES = [

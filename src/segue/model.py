@@ -12,7 +12,7 @@ from . import audio
 from .checkpoint import open_checkpoint
 from .config import ModelConfig
 from .continuation import Request, Result, continue_audio
-from .engine.base import Engine
+from .engine.base import Engine, LoadReport
 from .errors import RequestError
 from .hub import BUILT_IN
 from .progress import SILENT, Progress
@@ -91,11 +91,9 @@ def load(
         RequestError: no such engine, type or number of threads, or a recipe for what is
             quantized already.
     """
-    if engine not in ENGINES:
-        raise RequestError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
+    engine = engine_for(engine)
     if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
         raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")
-    engine = _chosen(engine)
     if threads is not None:
         if engine != "openvino":
             raise RequestError("threads are OpenVINO's to count; choose the engine 'openvino'")
@@ -109,15 +107,23 @@ def load(
         return Model(name, MLXEngine(checkpoint, cast_dtype, recipe, progress))
     from .engine.openvino import OpenVINOEngine
 
+    report = None
     if recipe is not None:
         from .quantize import in_memory
 
-        checkpoint = in_memory(checkpoint, recipe, cast_dtype, progress)
-    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, progress, threads))
+        report = LoadReport()
+        checkpoint = in_memory(checkpoint, recipe, cast_dtype, progress, report)
+    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, progress, threads, report))
 
 
-def _chosen(engine: str) -> str:
-    """The engine that `engine` means on this machine."""
+def engine_for(engine: str) -> str:
+    """The engine that one of `ENGINES` means on this machine.
+
+    Raises:
+        RequestError: no such engine, or it is not installed.
+    """
+    if engine not in ENGINES:
+        raise RequestError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     installed = find_spec("openvino") is not None
     if engine == "openvino" and not installed:
         raise RequestError("the engine 'openvino' is not installed; pip install openvino")

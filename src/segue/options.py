@@ -32,6 +32,11 @@ def add_model_options(parser: argparse.ArgumentParser, cast: bool = True) -> Non
     add_base_option(parser)
     if cast:
         add_cast_option(parser)
+    add_engine_option(parser)
+
+
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """`--engine`."""
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the model")
 
 

@@ -1,8 +1,9 @@
 """Quantize a checkpoint once and keep it, in segue's own layout.
 
 The folder holds all that a run needs: `config.json` with a `quantization` block as mlx-lm writes
-it, safetensors shards, the tokenizer.  Tensors keep their names; a quantized module has `weight`
-(packed), `scales` and, in the affine mode, `biases`.  Loading it neither unpickles nor quantizes.
+it, safetensors shards, the tokenizer.  Tensors keep their names, but for those that run as one,
+which lie stacked (`layouts.stacks`); a quantized module has `weight` (packed), `scales` and, in the
+affine mode, `biases`.  Loading it neither unpickles nor quantizes, nor copies anything.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from . import layouts
 from .checkpoint import Checkpoint
 from .config import QuantizationConfig, to_hf
+from .engine.base import LoadReport
 from .engine.mlx import DTYPES
 from .engine.mlx.weights import in_type, quantized
 from .errors import CheckpointError, RequestError
@@ -81,20 +83,20 @@ def save_quantized(
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from None
     try:
-        total = len(checkpoint.lm)
-        with progress.stage("quantize", total, "tensors") as advance:
+        kept = _kept(checkpoint)
+        with progress.stage("quantize", len(kept), "tensors") as advance:
             shards = _Shards(beside)
-            for n, name in enumerate(list(checkpoint.lm)):
-                values = in_type(mx.array(checkpoint.lm.take(name)), _dtype(cast_dtype))
-                module, _, kind = name.rpartition(".")
-                if recipe is None or kind != "weight" or not recipe.covers(module):
+            for n, (name, parts) in enumerate(kept.items()):
+                values = _stacked(checkpoint.lm, parts, _dtype(cast_dtype))
+                modules = [part.removesuffix(".weight") for part in parts]
+                if recipe is None or modules == parts or not recipe.covers(modules[0]):
                     shards.add(name, values)
                 elif recipe.fits(values.shape[-1]):
-                    done.append(module)
+                    done += modules
                     for part, packed in quantized(values, recipe.params).items():
-                        shards.add(f"{module}.{part}", packed)
+                        shards.add(f"{name.removesuffix('.weight')}.{part}", packed)
                 else:
-                    left.append(module)
+                    left += modules
                     shards.add(name, values)
                 advance(n + 1)
             for prefix, tensors in (
@@ -116,33 +118,69 @@ def save_quantized(
     return Saved(folder, size, tuple(done), tuple(left))
 
 
+def _kept(checkpoint: Checkpoint) -> dict[str, list[str]]:
+    """The names of a saved language model's tensors, and for each what is stacked in it."""
+    lm = checkpoint.lm
+    found = {
+        f"{stack}.weight": [f"{module}.weight" for module in modules]
+        for stack, modules in layouts.stacks(checkpoint.config.lm).items()
+    }
+    stacked = {name for names in found.values() for name in names}
+    return found | {name: [name] for name in lm if name not in stacked}
+
+
+def _stacked(tensors: Tensors, names: list[str], dtype: mx.Dtype | None) -> mx.array:
+    parts = []
+    for name in names:
+        parts.append(in_type(mx.array(tensors.take(name)), dtype))
+        mx.eval(parts[-1])
+    return parts[0] if len(parts) == 1 else mx.concatenate(parts)
+
+
 def in_memory(
     checkpoint: Checkpoint,
     recipe: Recipe,
     cast_dtype: str | None = None,
     progress: Progress = SILENT,
+    report: LoadReport | None = None,
 ) -> Checkpoint:
     """The checkpoint that `save_quantized` would write, in memory; tensors are taken.
+
+    Args:
+        checkpoint: opened, and not quantized yet.
+        recipe: what is quantized.
+        cast_dtype: what is cast to before; what is not quantized is not cast either.
+        progress: shown while it runs.
+        report: told what was done.
 
     Raises:
         RequestError: the checkpoint is quantized already.
     """
     if checkpoint.config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
-    tensors = Tensors()
+    tensors, report = Tensors(), report or LoadReport()
     with progress.stage("quantize", len(checkpoint.lm), "tensors") as advance:
         for n, name in enumerate(list(checkpoint.lm)):
             tensor = checkpoint.lm.pop(name)
             module, _, kind = name.rpartition(".")
-            if kind == "weight" and recipe.covers(module) and recipe.fits(tensor.shape[-1]):
-                values = in_type(mx.array(tensor.read()), _dtype(cast_dtype))
-                parts = quantized(values, recipe.params)
-                tensors |= of_arrays(
-                    {f"{module}.{part}": _array(packed) for part, packed in parts.items()},
-                    tensor.source,
-                )
+            covered = kind == "weight" and recipe.covers(module)
+            if covered and recipe.fits(tensor.shape[-1]):
+                with report.timed("read"):
+                    values = mx.array(tensor.read())
+                with report.timed("cast"):
+                    values = in_type(values, _dtype(cast_dtype))
+                    mx.eval(values)
+                with report.timed("quantize"):
+                    arrays = {
+                        f"{module}.{part}": _array(packed)
+                        for part, packed in quantized(values, recipe.params).items()
+                    }
+                tensors |= of_arrays(arrays, tensor.source)
+                report.quantized.append(module)
             else:
                 tensors[name] = tensor
+                if covered:
+                    report.left.append(module)
             advance(n + 1)
     config = replace(checkpoint.config, quantization=QuantizationConfig(recipe.params, {}))
     return replace(checkpoint, config=config, lm=tensors)

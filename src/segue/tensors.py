@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,16 @@ class Tensor:
     Attributes:
         shape: its shape.
         read: maps or computes it; the array may be read-only.
-        source: the file it lies in, for messages.
+        source: the file it lies in.
+        entry: its name there, if that is a safetensors file and holds it just as it is.
+        part_of: the tensor whose rows it is, and the first of them.
     """
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
     source: Path
+    entry: str | None = None
+    part_of: tuple[Tensor, int] | None = None
 
     def map(self, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
         """The tensor of `shape` that `change` makes of this one when it is read."""
@@ -54,7 +58,21 @@ class Tensor:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows `start` to `stop` of this one."""
-        return self.map((stop - start, *self.shape[1:]), lambda whole: whole[start:stop])
+        rows = self.map((stop - start, *self.shape[1:]), lambda whole: whole[start:stop])
+        return replace(rows, part_of=(self, start))
+
+
+def joined(parts: Sequence[Tensor]) -> list[Tensor]:
+    """One tensor if `parts`, one below the other, are all of it; else `parts`."""
+    whole = parts[0].part_of and parts[0].part_of[0]
+    row = 0
+    for part in parts:
+        if whole is None or part.part_of is None or part.part_of[0] is not whole:
+            return list(parts)
+        if part.part_of[1] != row:
+            return list(parts)
+        row += part.shape[0]
+    return [whole] if whole is not None and row == whole.shape[0] else list(parts)
 
 
 class Tensors(dict[str, Tensor]):
@@ -123,4 +141,4 @@ def _mapped(path: Path, start: int, name: str, entry: Mapping[str, Any]) -> Tens
             )
         return np.ndarray(shape, dtype, pages, before)
 
-    return Tensor(shape, read, path)
+    return Tensor(shape, read, path, entry=name)

@@ -30,8 +30,8 @@ def arrays(count=1000, seed=0):
     }
 
 
-def origin(folder, variant=BASELINE, text=""):
-    return origin_of(open_checkpoint(str(folder)), variant, text)
+def origin(folder, variant=BASELINE, text="", engine="mlx"):
+    return origin_of(open_checkpoint(str(folder)), variant, engine, text)
 
 
 def test_what_is_kept_is_found_bit_by_bit(cache):
@@ -110,6 +110,7 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path, monkeypatch):
 
 
 def test_a_key_is_of_all_that_counts(toy):
+    pytest.importorskip("openvino")
     heard = np.zeros((640, 1), np.float32)
     keys = {
         key_of(origin(toy), "window", heard),
@@ -120,8 +121,9 @@ def test_a_key_is_of_all_that_counts(toy):
         key_of(origin(toy, Variant("b", "float16")), "window", heard),
         key_of(origin(toy, Variant("b", None, Recipe())), "window", heard),
         key_of(origin(toy, text="drums"), "window", heard),
+        key_of(origin(toy, engine="openvino"), "window", heard),
     }
-    assert len(keys) == 8
+    assert len(keys) == 9
     renamed = origin(toy, Variant("another-name"))
     assert key_of(renamed, "window", heard) in keys
 

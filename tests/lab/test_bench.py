@@ -1,6 +1,7 @@
 """Bench: what it reports, that it is the same again, and what it writes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from segue.checkpoint import open_checkpoint
 from segue.cli import main
 from segue.lab.bench import SCHEMA
 from segue.lab.modules import modules_of
-from segue.lab.relay import Relay, Stopwatch, replay
+from segue.lab.relay import Relay, replay
 from segue.progress import Progress
 from segue.quantize import save_quantized
 from segue.recipe import Recipe
@@ -90,12 +91,15 @@ def test_the_report_has_the_parts_that_its_readers_know(bench):
 
 def test_every_engine_reports_the_same_things(bench):
     pytest.importorskip("openvino")
-    mlx, other = (bench("--quantize", engine=engine) for engine in ("mlx", "openvino"))
+    options = ("--quantize", "--cast-dtype", "float16")
+    mlx, other = (bench(*options, engine=engine) for engine in ("mlx", "openvino"))
     assert other["engine"] == "openvino"
     assert set(mlx) == set(other)
     for part in ("modules", "shapes", "sampling", "variant"):
         assert mlx[part] == other[part]
-    assert other["timings_s"]["quantize_s"] > 0
+    for part in ("model_load_s", "cast_dtype_s", "quantize_s"):
+        assert mlx["timings_s"][part] > 0
+        assert other["timings_s"][part] > 0
     assert other["memory"]["engine_peak_bytes"] is None
 
 
@@ -137,6 +141,21 @@ def test_a_text_is_counted_apart_and_brings_a_second_stream(bench):
 def test_the_cpu_is_not_taken_for_a_gpu(bench):
     assert any("says nothing about a GPU" in note for note in bench()["notes"])
     assert "says nothing about a GPU" in bench.printed
+
+
+def test_a_busy_machine_is_named(bench, monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 99.0, 99.0))
+    assert not any("busy" in note for note in bench()["notes"])
+    monkeypatch.setattr(os, "getloadavg", lambda: (999.0, 0.1, 0.1))
+    assert any("kept the machine busy" in note for note in bench()["notes"])
+
+
+def test_a_cast_that_changes_nothing_is_named(bench):
+    assert (
+        "the checkpoint is stored in float32: the cast changes nothing"
+        in (bench("--cast-dtype", "float32")["notes"])
+    )
+    assert not any("cast" in note for note in bench("--cast-dtype", "float16")["notes"])
 
 
 def test_people_get_a_table_and_programs_json(bench):
@@ -318,16 +337,6 @@ def test_stages_that_never_ended_are_closed():
     seen = Seen()
     replay(['{"stage": "load", "total": 3, "unit": ""}'], seen)
     assert seen.news[-1] == ("end", "load")
-
-
-def test_a_stopwatch_adds_up_stages_of_a_name():
-    seen = Seen()
-    watch = Stopwatch(seen)
-    for _ in range(2):
-        with watch.stage("load") as advance:
-            advance(1)
-    assert list(watch.seconds) == ["load"]
-    assert seen.news.count(("begin", "load", None, "")) == 2
 
 
 # --- The door -------------------------------------------------------------------------------------

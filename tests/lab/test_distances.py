@@ -5,7 +5,7 @@ import pytest
 
 from segue.demo.prompt import SAMPLE_RATE, band
 from segue.lab import distances
-from segue.lab.quality import MEASURES, sound_measures
+from segue.lab.free_running import MEASURES, sound_measures
 
 RATE = 32_000
 

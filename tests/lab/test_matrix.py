@@ -61,9 +61,9 @@ def by_name(content):
 
 
 def fake_measure(kls, calls=None):
-    def measure(baseline, variant, model, base, prompts, seed, folder, progress, *, text=""):
+    def measure(baseline, variant, model, base, prompts, seed, folder, progress, *, engine, text):
         if calls is not None:
-            calls.append((baseline.name, variant.name, tuple(prompts), seed, text))
+            calls.append((baseline.name, variant.name, tuple(prompts), seed, engine, text))
         kl = kls[variant.name]
         if isinstance(kl, Exception):
             raise kl
@@ -232,7 +232,9 @@ def test_quality_is_measured_beside_the_baseline_and_one_is_picked(matrix, monke
     monkeypatch.setattr(quality, "measure", fake_measure(kls, calls))
     rows = ("--row", "name=q8, bits=8", "--row", "name=baseline")
     folder, content = matrix(*rows, "--seed", "4", "--text", "piano", quality=True)
-    assert calls == [("baseline", "q8", (), 4, "piano"), ("baseline", "baseline", (), 4, "piano")]
+    assert {row["bench"]["engine"] for row in content["rows"]} == {"mlx"}
+    how = ((), 4, "mlx", "piano")
+    assert calls == [("baseline", "q8", *how), ("baseline", "baseline", *how)]
     for name, row in by_name(content).items():
         assert row["quality"]["kl"]["overall"]["mean"] == kls[name]
         assert row["quality"] == json.loads((folder / "rows" / f"{name}.quality.json").read_text())

@@ -57,6 +57,13 @@ def test_of_rows_that_are_as_fast_the_better_one_is_picked():
     assert picked(BASELINE, Q8_ROW, row("q4", 5.8, 0.01, Q4))["name"] == "q4"
 
 
+def test_a_checkpoint_as_it_is_may_be_the_fastest():
+    slower = row("slower", 12.0, 0.0001, Recipe(bits=8))
+    why = picked(BASELINE, slower, Q4_ROW)["why"]
+    assert why.startswith("Nothing that stays within 0.02 nats a token is faster than the check")
+    assert "it is, which generates in 10.00 s. Faster, but beyond the budget: q4" in why
+
+
 def test_it_says_why():
     why = picked(BASELINE, Q8_ROW, Q4_ROW)["why"]
     assert "q8 generates in 6.00 s, 1.67 × as fast as baseline" in why

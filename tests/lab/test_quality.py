@@ -1,6 +1,7 @@
 """Quality: nothing between a model and itself, more the fewer the bits, the same every time."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,13 +9,16 @@ import pytest
 from segue import audio, cli, hub
 from segue.demo.prompt import band
 from segue.errors import RequestError, SegueError
-from segue.lab import quality as quality_module
-from segue.lab.quality import MEASURES, context_of, counted_logits, measure
+from segue.lab import plan
+from segue.lab.free_running import MEASURES
+from segue.lab.quality import measure
+from segue.lab.teacher_forced import context_of, counted_logits
 from segue.lab.variant import Variant
 from segue.pattern import delay
 from segue.recipe import Recipe
 
 BASELINE = Variant("baseline")
+ENGINES = ["mlx"] + ["openvino"] * (find_spec("openvino") is not None)
 SHORT = {"takes": 2, "continuation_seconds": 0.5}
 
 
@@ -60,8 +64,10 @@ def loads(monkeypatch):
     return names
 
 
-def test_a_model_against_itself_is_exactly_alike(measured):
-    found = measured(BASELINE)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_against_itself_is_exactly_alike(measured, engine):
+    found = measured(BASELINE, engine=engine)
+    assert found["engine"] == engine
     for name in ("overall", "codebook_0", "codebook_3"):
         assert found["kl"][name] == {"mean": 0, "ci95": [0, 0], "median": 0, "p99": 0, "max": 0}
         assert found["top1_agreement"][name] == {"mean": 1, "ci95": [1, 1]}
@@ -74,8 +80,9 @@ def test_a_model_against_itself_is_exactly_alike(measured):
     assert found["audio"]["between_seeds"]["spectral_distance_db"] > 0
 
 
-def test_fewer_bits_are_farther_away(measured):
-    found = [measured(bits(count)) for count in (8, 4, 2)]
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fewer_bits_are_farther_away(measured, engine):
+    found = [measured(bits(count), engine=engine) for count in (8, 4, 2)]
     for name in ("overall", "codebook_0", "codebook_3"):
         kl = [quality["kl"][name]["mean"] for quality in found]
         assert 0 < 10 * kl[0] < 100 * kl[1] < 1000 * kl[2]
@@ -98,18 +105,31 @@ def test_fewer_bits_cost_the_built_in_checkpoint_more(measured, tmp_path):
     assert agreement[0] >= agreement[1]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_kept_baseline_changes_not_a_digit_and_is_not_loaded(
-    measured, loads, tmp_path, monkeypatch
+    measured, loads, tmp_path, monkeypatch, engine
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cold = measured(bits(4))
+
+    def again():
+        return json.dumps(measured(bits(4), engine=engine))
+
+    cold = again()
     assert loads == ["baseline", "q4"]
-    assert json.dumps(measured(bits(4))) == json.dumps(cold)
+    assert again() == cold
     assert loads == ["baseline", "q4", "q4"]
     for path in (tmp_path / "segue" / "quality").iterdir():
         path.write_bytes(path.read_bytes()[:-100])
-    assert json.dumps(measured(bits(4))) == json.dumps(cold)
+    assert again() == cold
     assert loads[3:] == ["baseline", "q4"]
+
+
+def test_each_engine_has_a_baseline_of_its_own_and_they_nearly_agree(measured, loads):
+    one, two = (measured(bits(4), engine=engine, takes=1) for engine in ENGINES)
+    assert loads.count("q4") == 2
+    for table, column in (("kl", "mean"), ("top1_agreement", "mean"), ("perplexity", "ratio")):
+        ours, theirs = (found[table]["overall"][column] for found in (one, two))
+        assert ours == pytest.approx(theirs, rel=0.05)
 
 
 def test_one_model_is_in_memory_at_a_time(measured, monkeypatch, tmp_path):
@@ -127,7 +147,7 @@ def test_one_model_is_in_memory_at_a_time(measured, monkeypatch, tmp_path):
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(Variant, "load", counting)
-    measured(bits(8), takes=1)
+    measured(bits(8), takes=1, engine="mlx")
     assert there == [0, 0]
 
 
@@ -195,7 +215,7 @@ def test_long_music_is_heard_in_windows(measured, tmp_path):
 
 
 def test_of_many_prompts_some_are_played_on_from(measured, tmp_path, monkeypatch):
-    monkeypatch.setattr(quality_module, "MAX_FREE_PROMPTS", 2)
+    monkeypatch.setattr(plan, "MAX_FREE_PROMPTS", 2)
     for n in range(4):
         audio.write(tmp_path / f"{n}.wav", band(1.5 + n / 4))
     found = measured(bits(8), prompts=(tmp_path,), takes=1)
@@ -217,8 +237,8 @@ def test_the_result_is_json_with_all_that_was_promised(measured):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["schema"] == 1
     assert set(found) == {
-        *("schema", "model", "baseline", "variant", "seed", "text", "prompts", "tokens"),
-        *("kl", "top1_agreement", "perplexity", "free_running", "audio"),
+        *("schema", "model", "engine", "baseline", "variant", "seed", "text", "prompts"),
+        *("tokens", "kl", "top1_agreement", "perplexity", "free_running", "audio"),
     }
     rows = {"overall", "codebook_0", "codebook_1", "codebook_2", "codebook_3"}
     for table, columns in {
@@ -242,6 +262,7 @@ def test_options_are_checked_before_anything_is_loaded(measured, loads, tmp_path
         ({"folder": tmp_path / "file" / "x"}, "cannot be made"),
         ({"prompts": [tmp_path / "file"]}, "cannot be read as audio"),
         ({"model": tmp_path / "none"}, "no folder"),
+        ({"engine": "piano"}, "no engine 'piano'"),
         ({"text": "\0"}, "zero byte"),
     ):
         with pytest.raises(SegueError, match=words):
@@ -268,7 +289,7 @@ def test_a_variant_that_overflows_says_so(measured, monkeypatch):
 
 
 def command(toy, music, *options):
-    short = ("--takes", "2", "--continuation-seconds", "0.5", "--seed", "7")
+    short = ("--engine", "mlx", "--takes", "2", "--continuation-seconds", "0.5", "--seed", "7")
     return cli.main(["quality", str(toy), "--audio", str(music), *short, *map(str, options)])
 
 
@@ -281,7 +302,7 @@ def test_the_command_prints_a_table_or_json(toy, music, measured, capsys, tmp_pa
     assert command(toy, music, *recipe, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["variant"].pop("name") == "q4-g32-decoder-linears"
-    expected = measured(bits(4))
+    expected = measured(bits(4), engine="mlx")
     del expected["variant"]["name"]
     assert found == expected
     assert json.loads((tmp_path / "r.json").read_text())["schema"] == 1

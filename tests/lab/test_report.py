@@ -66,6 +66,8 @@ def test_markdown_has_the_pick_the_table_and_where_it_comes_from(folder):
     assert "G4L_MLX_Q_BITS=8" in text
     assert "| 3 | q8-g64-decoder-linears |" in text
     assert "failed: the process was killed: out of memory" in text
+    assert "- ran on: mlx (TEST DATA), in float16; mlx (TEST DATA), in float32\n" in text
+    assert "- quality measured on: 1 of segue's own prompts, 50 s of music, 9600 tokens\n" in text
     for fact in ("seed: 12345", "segue: 0.1.0", "processor: none", "model: example/test-data"):
         assert f"- {fact}" in text
 
@@ -84,7 +86,7 @@ def test_markdown_is_not_broken_by_names():
     text = report.markdown(found)
     assert "<img" not in text.replace(found["pick"]["command"], "")
     row = next(line for line in text.splitlines() if line.startswith("| 1 |"))
-    assert len(re.findall(r"(?<!\\)\|", row)) == 14
+    assert len(re.findall(r"(?<!\\)\|", row)) == 15
     # The fence is longer than the one inside.
     assert text.count("````") == 2
 
@@ -140,6 +142,29 @@ def test_what_never_diverged_is_known_to_be_at_least_so():
     rows = matrix_folder.matrix()["rows"]
     column = next(c for c in findings.columns(rows) if c.title == "plays alike")
     assert [column.text(row) for row in rows[:2]] == ["≥ 250", "181"]
+
+
+def test_loading_and_running_are_told_apart():
+    row = matrix_folder.matrix()["rows"][3]
+    text = {column.title: column.text(row) for column in findings.columns([row])}
+    assert (text["load"], text["run"]) == ("2.60", "2.43")
+    row["bench"]["steady"] = None
+    row["bench"]["first_run"] = {"timings_s": {"total_s": 3.0}}
+    assert findings.run_seconds(row) == 3.0
+
+
+def test_divergence_says_how_sure_it_is():
+    rows = matrix_folder.matrix()["rows"]
+    column = next(c for c in findings.columns(rows) if c.title == "KL")
+    assert [column.text(row) for row in rows[:4]] == [
+        "0",
+        "2.1·10⁻⁶ ± 6.6·10⁻⁷",
+        "0.00110 ± 0.00035",
+        "0.0312 ± 0.0098",
+    ]
+    assert column.best(rows) == [1]
+    rows[3]["quality"]["kl"]["overall"]["ci95"] = None
+    assert column.text(rows[3]) == "0.0312"
 
 
 def test_rows_of_different_engines_are_told_not_to_compare():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +37,28 @@ class Sampling:
         return self.top_k == 1 or self.temperature < 1e-6
 
 
+@dataclass
+class LoadReport:
+    """What loading a language model did.
+
+    Attributes:
+        quantized: modules of the checkpoint that are quantized, in memory or on disk, by name.
+        left: modules in a recipe's scope that it could not quantize.
+        seconds: spent on `read`, `cast` and `quantize`, as far as these were steps of their own.
+    """
+
+    quantized: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Count the time of a block towards `what`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+
 class Engine(Protocol):
     """A loaded checkpoint that can encode, play on and decode.
 
@@ -45,12 +70,17 @@ class Engine(Protocol):
         device: what it runs on, for people.
         dtype: what it computes the language model in.
         config: the shape of the model.
+        load_report: what was quantized, and how long the parts of loading took.
     """
 
     name: str
     device: str
     dtype: str
     config: ModelConfig
+    load_report: LoadReport
+
+    def read_weights(self) -> None:
+        """Read now what of the language model would be read when it is first used."""
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """Codes `(K, F)` int32 of float32 `samples` `(T, C)` at the codec's rate.

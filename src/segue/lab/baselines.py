@@ -24,6 +24,7 @@ import numpy as np
 from ..checkpoint import Checkpoint
 from ..errors import RequestError
 from ..progress import SILENT, Progress
+from .machine import machine
 from .variant import Variant
 
 Arrays = Mapping[str, np.ndarray]
@@ -64,6 +65,17 @@ class BaselineCache:
             os.utime(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+        return arrays
+
+    def entry(self, key: str, names: Collection[str]) -> dict[str, np.ndarray]:
+        """The arrays of an entry that was there a while ago.
+
+        Raises:
+            RequestError: it is not there any more.
+        """
+        arrays = self.read(key, names)
+        if arrays is None:
+            raise RequestError(f"{self.folder}: was emptied in the meantime; run it again")
         return arrays
 
     def write(self, key: str, arrays: Arrays) -> None:
@@ -126,16 +138,24 @@ def key_of(origin: Mapping[str, Any], kind: str, samples: np.ndarray, *details: 
 
 
 def origin_of(
-    checkpoint: Checkpoint, variant: Variant, text: str, progress: Progress = SILENT
+    checkpoint: Checkpoint,
+    variant: Variant,
+    engine: str,
+    text: str,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """All that decides what `variant` of `checkpoint` says, but for the audio it hears.
+
+    Args:
+        checkpoint: opened.
+        variant: how it runs.
+        engine: what runs it, `"mlx"` or `"openvino"`.
+        text: what is described.
+        progress: shown while the text encoder is looked for.
 
     Raises:
         CheckpointError: there is text, and no text encoder.
     """
-    # Late, because it is the engine's library that takes a while to import.
-    from ..engine.mlx import _device_name
-
     tensors = [*checkpoint.lm.values(), *checkpoint.codec.values()]
     if text:
         tensors += checkpoint.text(progress).tensors.values()
@@ -149,10 +169,20 @@ def origin_of(
         "libraries": sorted(
             f"{found.name} {found.version}"
             for found in distributions()
-            if found.name.split("-")[0] in ("mlx", "numpy", "soxr", "tokenizers")
+            if found.name.split("-")[0] in ("mlx", "openvino", "numpy", "soxr", "tokenizers")
         ),
-        "machine": [platform.node(), platform.machine(), _device_name()],
+        "engine": engine,
+        "machine": [platform.node(), machine(), _device(engine)],
     }
+
+
+def _device(engine: str) -> str:
+    # Late, because an engine's library takes a while to import, and may not be there.
+    if engine == "openvino":
+        from ..engine.openvino.runtime import device_name
+    else:
+        from ..engine.mlx import device_name
+    return device_name()
 
 
 def _fingerprint(path: Path) -> list[Any]:
@@ -178,5 +208,5 @@ def _code() -> str:
 def _sources(package: Path) -> Iterable[Path]:
     yield from sorted(package.glob("*.py"))
     yield from sorted((package / "engine").rglob("*.py"))
-    for name in ("distances", "quality"):
+    for name in ("distances", "free_running", "plan", "teacher_forced"):
         yield package / "lab" / f"{name}.py"

@@ -16,13 +16,12 @@ from typing import Any
 
 from .. import audio
 from ..audio import Audio
-from ..checkpoint import open_checkpoint
+from ..checkpoint import Checkpoint, open_checkpoint
 from ..continuation import Request, Result, continue_audio
 from ..model import Model
 from ..progress import SILENT, Progress
-from .machine import machine, peak_memory_bytes, versions
+from .machine import is_busy, machine, peak_memory_bytes, versions
 from .modules import modules_of
-from .relay import Stopwatch
 from .variant import Variant
 
 SCHEMA = 1
@@ -49,8 +48,8 @@ class Report:
         model, base_model, prompt: as they were asked for.
         engine, device, dtype: what ran the language model, and in what it computed.
         variant: as `Variant.to_json`.
-        timings_s: `model_load_s` (opening, reading, compiling), `cast_dtype_s` (0 where the engine
-            casts as it reads), `quantize_s`; of a run
+        timings_s: `model_load_s` (opening, reading, compiling), `cast_dtype_s`, `quantize_s`; of a
+            run
             `RUN_PARTS` in the median of the steady runs, or of the first if there are no others;
             `decode_cont_for_save_s` (cutting the continuation out, or decoding it by itself);
             `total_s`, all of that and what lies between.
@@ -145,11 +144,12 @@ def measure(
     Raises:
         SegueError: the checkpoint, the prompt or an option cannot be used.
     """
-    watch = Stopwatch(progress)
     before = time.perf_counter()
-    model = variant.load(model_name, base_model, engine, watch)
+    model = variant.load(model_name, base_model, engine, progress)
+    model.engine.read_weights()
     load_s = time.perf_counter() - before
-    cast_s, quantize_s = _cast_and_quantize(model, watch)
+    spent = model.engine.load_report.seconds
+    cast_s, quantize_s = spent.get("cast", 0.0), spent.get("quantize", 0.0)
 
     played: list[tuple[Timings, Timings]] = []
     hashes = set()
@@ -174,7 +174,8 @@ def measure(
 
     steady = _steady(played[1:])
     timings, speed = played[0] if steady is None else _pair(steady["median"])
-    modules = modules_of(open_checkpoint(model_name, base_model), variant.recipe, model.engine)
+    checkpoint = open_checkpoint(model_name, base_model)
+    modules = modules_of(checkpoint, variant.recipe, model.engine)
     step_bytes = modules.step_bytes(bool(request.text))
     report = Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -205,23 +206,15 @@ def measure(
         bandwidth_bytes_per_s=step_bytes * speed["steps_per_s"],
         modules={"quantized": modules.quantized, "left": modules.left},
         shapes=_shapes(model, first),
-        sampling=_sampling(request, first),
+        sampling=sampling(request) | {"guided": first.guided},
         seed=take.seed,
         codes_sha256=_hash(first),
         audio=None,
         machine=machine(),
         versions=versions(),
-        notes=[*first.notes, *_notes(model, len(hashes), runs)],
+        notes=[*first.notes, *_notes(model, len(hashes), runs), *_needless(checkpoint, variant)],
     )
     return Measured(report, take.audio, continuation)
-
-
-def _cast_and_quantize(model: Model, watch: Stopwatch) -> tuple[float, float]:
-    """Seconds of loading that went into casting and into quantizing."""
-    loading = getattr(model.engine, "load_report", None)
-    if loading is not None:
-        return loading.seconds["cast"], loading.seconds["quantize"]
-    return 0.0, watch.seconds.get("quantize", 0.0)  # it casts as it reads
 
 
 def _timed(result: Result, model: Model, whole_s: float) -> tuple[Timings, Timings]:
@@ -296,7 +289,8 @@ def _shapes(model: Model, result: Result) -> dict[str, Any]:
     }
 
 
-def _sampling(request: Request, result: Result) -> dict[str, Any]:
+def sampling(request: Request) -> dict[str, Any]:
+    """What is played, and how tokens are drawn."""
     return {
         "prompt_seconds": request.prompt_seconds,
         "output_seconds": request.output_seconds,
@@ -306,7 +300,6 @@ def _sampling(request: Request, result: Result) -> dict[str, Any]:
         "temperature": request.temperature,
         "guidance_coef": request.guidance_coef,
         "allow_empty_text_cfg": request.allow_empty_text_cfg,
-        "guided": result.guided,
     }
 
 
@@ -317,8 +310,24 @@ def _notes(model: Model, different: int, runs: int) -> list[str]:
             "MLX on the CPU computes in float32, whatever the weights are, and its quantized "
             "kernels are slow: which variant is faster here says nothing about a GPU"
         )
+    if is_busy():
+        notes.append(
+            "other work kept the machine busy: times are longer than they would be, and do not "
+            "compare well"
+        )
     if runs == 0:
         notes.append("one run: the figures include what only a first run pays for")
     if different > 1:
         notes.append(f"the runs played {different} different results, though the seed is the same")
     return notes
+
+
+def _needless(checkpoint: Checkpoint, variant: Variant) -> list[str]:
+    """That a cast changes nothing, where all weights are of that type already."""
+    weights = (
+        t for name, t in checkpoint.lm.items() if name.endswith(("fc1.weight", "fc2.weight"))
+    )
+    cast = variant.cast_dtype
+    if cast is None or any(tensor.read().dtype.name != cast for tensor in weights):
+        return []
+    return [f"the checkpoint is stored in {cast}: the cast changes nothing"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import audio
+from ..continuation import Request
 from ..errors import RequestError
 from ..options import (
     HelpFormatter,
@@ -71,14 +72,23 @@ def add_run_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    """`segue bench`: check, measure, write, print."""
-    recipe = recipe_of(options)
+def repeatable_request(options: argparse.Namespace) -> Request:
+    """What is played `--runs` times again, always with the same seed.
+
+    Raises:
+        AudioError: the prompt cannot be read.
+        RequestError: an option is out of range.
+    """
     if options.runs < 0:
         raise RequestError(f"runs must be 0 or more, not {options.runs}")
     request = request_of(options, options.prompt)
-    if request.seed is None:
-        request = replace(request, seed=secrets.randbelow(2**31))
+    return replace(request, seed=secrets.randbelow(2**31)) if request.seed is None else request
+
+
+def run(options: argparse.Namespace) -> int:
+    """`segue bench`: check, measure, write, print."""
+    recipe = recipe_of(options)
+    request = repeatable_request(options)
     files: dict[str, Path] = {}
     if options.save_prefix is not None:
         names = ("full", "continuation")

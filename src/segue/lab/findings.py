@@ -6,7 +6,7 @@ A report must be readable whatever became of a row: what is missing, or no numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,13 @@ from typing import Any
 from .files import read_json
 
 SCHEMA = 1
+COLUMNS_EXPLAINED = (
+    "The best of each column is marked. Step and speed are of generating alone, run is from "
+    "prompt to sound, each the median of the runs after the first; load is reading, casting and "
+    "quantizing. KL, top code and perplexity compare a variant's next-token distribution with "
+    "the baseline's on the same music; ± is half of the 95 % interval. Plays alike is the median "
+    "until the first difference, with the same noise."
+)
 DASH = "–"
 _EXPONENTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -63,9 +70,28 @@ def kl(row: Any) -> float | None:
     return number(row, "quality", "kl", "overall", "mean")
 
 
+def _kl_spread(row: Any) -> float | None:
+    ends = interval(row, "quality", "kl", "overall", "ci95")
+    return None if ends is None else (ends[1] - ends[0]) / 2
+
+
 def ms_per_step(row: Any) -> float | None:
     """Milliseconds of a decode step."""
     return _first(row, ("speed", "ms_per_step"), ("ms_per_step",))
+
+
+def load_seconds(row: Any) -> float | None:
+    """Seconds until a model could play: loaded, cast and quantized."""
+    parts = ("model_load_s", "cast_dtype_s", "quantize_s")
+    found = [number(row, "bench", "timings_s", part) for part in parts]
+    return None if found[0] is None else sum(seconds or 0.0 for seconds in found)
+
+
+def run_seconds(row: Any) -> float | None:
+    """Seconds from a prompt to its continuation, by a model that is loaded."""
+    steady = number(row, "bench", "steady", "median", "timings_s", "total_s")
+    first = number(row, "bench", "first_run", "timings_s", "total_s")
+    return first if steady is None else steady
 
 
 def real_time_factor(row: Any) -> float | None:
@@ -121,6 +147,7 @@ class Column:
         better: `min` or `max`, or None where neither is.
         digits: how a value is written; None is `significant`.
         bound: whether a row's value is only known to be at least what it is.
+        spread: how far off it may be: half of the 95 % interval.
         quality: whether it compares with the baseline, which is then not the best of anything.
     """
 
@@ -131,13 +158,22 @@ class Column:
     digits: Callable[[float], str] | None = None
     quality: bool = False
     bound: Callable[[Any], bool] = lambda _: False
+    spread: Callable[[Any], float | None] = lambda _: None
 
-    def text(self, row: Any) -> str:
+    def text(self, row: Any, with_spread: bool = True) -> str:
         """The cell of a row."""
-        value = self.value(row)
+        value, spread = self.value(row), self.spread(row) if with_spread else None
         if value is None:
             return DASH
-        return ("≥ " if self.bound(row) else "") + (self.digits or significant)(value)
+        text = ("≥ " if self.bound(row) else "") + (self.digits or significant)(value)
+        return f"{text} ± {self._rounded_as(value, spread)}" if value and spread else text
+
+    def _rounded_as(self, value: float, spread: float) -> str:
+        """A spread with the decimals of its value."""
+        written = (self.digits or significant)(value)
+        if "·" in written:
+            return significant(spread)
+        return f"{spread:.{len(written.partition('.')[2])}f}"
 
     def best(self, rows: list[Any]) -> list[int]:
         """Which rows have the best value, as it is written; none if there is nothing to compare."""
@@ -152,7 +188,7 @@ class Column:
         return alike if len(alike) < len(values) else []
 
 
-def columns(rows: list[Any]) -> list[Column]:
+def columns(rows: Sequence[Any]) -> list[Column]:
     """The columns that at least one of the rows has something in."""
     size, byte = _byte_unit(rows)
 
@@ -162,11 +198,12 @@ def columns(rows: list[Any]) -> list[Column]:
     every = [
         Column("step", "ms", ms_per_step, min),
         Column("speed", "× real time", real_time_factor, max),
-        Column("whole run", "s", lambda row: number(row, "bench", "timings_s", "total_s"), min),
+        Column("load", "s", load_seconds, min),
+        Column("run", "s", run_seconds, min),
         Column("weights", size, scaled(weight_bytes), min),
         Column("peak, engine", size, scaled(engine_peak_bytes), min),
         Column("peak, process", size, scaled(process_peak_bytes), min),
-        Column("KL", "nats", kl, min, quality=True),
+        Column("KL", "nats", kl, min, quality=True, spread=_kl_spread),
         Column("same top code", "%", _percent_agreeing, max, quality=True),
         Column("perplexity", "× baseline", _perplexity_ratio, min, "{:.3f}".format, quality=True),
         Column(
@@ -182,7 +219,7 @@ def columns(rows: list[Any]) -> list[Column]:
     return [c for c in every if any(c.value(row) is not None for row in rows)]
 
 
-def _byte_unit(rows: list[Any]) -> tuple[str, float]:
+def _byte_unit(rows: Sequence[Any]) -> tuple[str, float]:
     counts = [count(row) or 0 for row in rows for count in (weight_bytes, process_peak_bytes)]
     return ("GB", 1e9) if max(counts, default=0) >= 10e9 else ("MB", 1e6)
 
@@ -248,7 +285,7 @@ def trouble(row: Any) -> str | None:
     return f"failed: {row.get('error') or 'no reason was given'}"
 
 
-def notes(rows: list[Any]) -> list[str]:
+def notes(rows: Sequence[Any]) -> list[str]:
     """What the measurements want known, each thing once."""
     found = [str(note) for row in rows for note in dig(row, "bench", "notes") or []]
     engines = sorted({str(engine) for row in rows if (engine := dig(row, "bench", "engine"))})
@@ -277,12 +314,37 @@ def facts(matrix: dict[str, Any]) -> list[tuple[str, str]]:
         ("prompt", matrix.get("prompt")),
         ("seed", matrix.get("seed")),
     ]
-    pairs += _flat(matrix.get("request"), "request")
+    request = dig(matrix, "request")
+    if isinstance(request, Mapping):
+        pairs += _flat({name: request[name] for name in request if name != "engine"}, "request")
+    pairs += [("ran on", _ran_on(matrix)), ("quality measured on", _measured_on(matrix))]
     pairs += [("created", moment(matrix.get("created")))]
     pairs += _flat(matrix.get("machine"), "machine")
     pairs += _flat(matrix.get("versions"), "versions")
     pairs += [("KL budget, nats", matrix.get("max_kl"))]
     return [(name, str(value)) for name, value in pairs if value not in (None, "", [], {})]
+
+
+def _ran_on(matrix: dict[str, Any]) -> str:
+    """The engines of the rows, and in what they computed."""
+    benches = [bench for row in matrix["rows"] if (bench := dig(row, "bench"))]
+    names = {
+        f"{engine} ({bench.get('device')}), in {bench.get('dtype')}"
+        for bench in benches
+        if isinstance(bench, Mapping) and (engine := bench.get("engine"))
+    }
+    return "; ".join(sorted(names))
+
+
+def _measured_on(matrix: dict[str, Any]) -> str:
+    """The music that KL and its like come from, as the first measured row has it."""
+    quality = next((found for row in matrix["rows"] if (found := dig(row, "quality"))), None)
+    prompts, counted = dig(quality, "prompts"), number(quality, "tokens", "counted")
+    if not isinstance(prompts, list) or not prompts or counted is None:
+        return ""
+    seconds = sum(number(prompt, "seconds") or 0.0 for prompt in prompts)
+    own = "segue's own prompts" if dig(prompts[0], "built_in") else "prompts"
+    return f"{len(prompts)} of {own}, {seconds:.0f} s of music, {counted:.0f} tokens"
 
 
 def _flat(found: Any, name: str) -> list[tuple[str, Any]]:

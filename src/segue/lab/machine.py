@@ -33,6 +33,12 @@ def _processor() -> str:
     return platform.processor()
 
 
+def is_busy() -> bool:
+    """Whether more ran in the last minute than what is measured can account for."""
+    cores: int = machine()["cores"]
+    return os.getloadavg()[0] > cores + 1
+
+
 def versions() -> dict[str, str]:
     """Of Python, and of the packages that timings and codes depend on, as far as they are here."""
     found = {"python": platform.python_version()}

@@ -217,7 +217,7 @@ def _signal(number: int) -> str:
 
 
 def _engine(matrix: Matrix) -> str:
-    """The engine of all rows: what the first one ran on, where nobody chose."""
+    """What runs all rows and measures them: the first one's engine, where nobody chose."""
     chosen: str = matrix["request"]["engine"]
     ran = [row["bench"]["engine"] for row in matrix["rows"] if row["bench"] is not None]
     return ran[0] if chosen == "auto" and ran else chosen
@@ -276,6 +276,7 @@ def measure_quality(folder: Folder, progress: Progress, console: Console) -> Non
                 matrix["seed"],
                 None,
                 progress,
+                engine=_engine(matrix),
                 text=request["text"],
             )
         except SegueError as error:

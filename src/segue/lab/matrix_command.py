@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from ..options import (
     add_model_options,
     add_output_options,
     add_request_options,
-    request_of,
 )
 from ..progress import Progress
 from ..terminal import progress_for
 from . import matrix_table
-from .bench_command import add_run_option
+from .bench import sampling
+from .bench_command import add_run_option, repeatable_request
 from .matrix import FILE, Folder, choose, measure_quality, new_matrix, report, run_rows
 from .pick import MAX_KL
 from .rows import rows_of
@@ -120,26 +119,16 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
     if options.prompt is None:
         raise RequestError("name a prompt, an audio file; or --resume a folder")
     variants = rows_of(options.rows, options.row)
-    if options.runs < 0:
-        raise RequestError(f"runs must be 0 or more, not {options.runs}")
     for path in options.quality_prompt:
         if not path.exists():
             raise RequestError(f"--quality-prompt {path}: no such file or folder")
-    request = request_of(options, options.prompt)
+    request = repeatable_request(options)
     path = options.out or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
     if path.exists():
         raise RequestError(f"{path}: exists already; name a new folder, or --resume {path}")
     open_checkpoint(options.model, options.base_model, progress)
-    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-    settings = {
-        "prompt_seconds": request.prompt_seconds,
-        "output_seconds": request.output_seconds,
-        "prompt_from": request.prompt_from,
-        "text": request.text,
-        "top_k": request.top_k,
-        "temperature": request.temperature,
-        "guidance_coef": request.guidance_coef,
-        "allow_empty_text_cfg": request.allow_empty_text_cfg,
+    assert request.seed is not None  # noqa: S101 - that is what makes it repeatable
+    settings = sampling(request) | {
         "engine": options.engine,
         "runs": options.runs,
         "quality": not options.no_quality,
@@ -153,7 +142,7 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
             options.model,
             options.base_model,
             str(options.prompt),
-            seed,
+            request.seed,
             settings,
             max_kl,
         ),

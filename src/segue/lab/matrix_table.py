@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .bench_table import megabytes
+from .findings import columns, notes
 
 
 def show(matrix: Mapping[str, Any], as_json: bool = False) -> None:
@@ -18,37 +18,28 @@ def show(matrix: Mapping[str, Any], as_json: bool = False) -> None:
     if as_json:
         console.out(json.dumps(matrix, indent=2), highlight=False)
         return
-    console.print(_table(matrix["rows"]))
-    for row in matrix["rows"]:
-        if row["error"]:
+    rows = matrix["rows"]
+    console.print(_table(rows))
+    for row in rows:
+        if row["status"] != "ok" and row["error"]:
             console.print(f"{row['name']}: {row['error']}", soft_wrap=True)
-    notes = {note: None for row in matrix["rows"] if row["bench"] for note in row["bench"]["notes"]}
-    for line in [*(f"note: {note}" for note in notes), *_pick(matrix)]:
+    for line in [*(f"note: {note}" for note in notes(rows)), *_pick(matrix)]:
         console.print(line, soft_wrap=True)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("row", box=None, pad_edge=False)
-    for column in ("ms/step", "min – max", "generate", "× real time", "peak", "weights", "KL"):
-        table.add_column(column, justify="right")
+    """The columns of the report that 80 characters hold."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("row", no_wrap=True)
+    shown = [column for column in columns(rows) if column.title != "perplexity"]
+    for column in shown:
+        head = "\n".join([*column.title.split(), *column.unit.split()])
+        table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
-        bench = row["bench"]
-        if bench is None:
-            table.add_row(row["name"], row["status"])
-            continue
-        steady, memory = bench["steady"], bench["memory"]
-        low, high = ((steady or {}).get(k, bench["first_run"]) for k in ("min", "max"))
-        quality = row["quality"]
-        table.add_row(
-            row["name"],
-            f"{bench['speed']['ms_per_step']:.2f}",
-            f"{low['speed']['ms_per_step']:.2f} – {high['speed']['ms_per_step']:.2f}",
-            f"{bench['timings_s']['token_generate_s']:.2f} s",
-            f"{bench['speed']['real_time_factor']:.2f}",
-            megabytes(memory["process_peak_bytes"]),
-            megabytes(memory["weights_bytes"]),
-            "" if quality is None else f"{quality['kl']['overall']['mean']:.2g}",
-        )
+        cells = [row["status"]]
+        if row["status"] == "ok":
+            cells = [column.text(row, with_spread=False) for column in shown]
+        table.add_row(row["name"], *cells)
     return table
 
 

@@ -243,9 +243,7 @@ def _table(rows: list[Any], picked: Any) -> str:
         '<section aria-labelledby="table">\n<h2 id="table">All variants</h2>\n'
         f'<table class="matrix">\n<thead><tr><th scope="col">variant</th>{heads}</tr></thead>\n'
         "<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>\n"
-        '<p class="note">The best of each column is marked. KL, top code and perplexity compare a '
-        "variant's next-token distribution with the baseline's on the same music; "
-        "“plays alike” is the median until the first difference.</p>\n</section>"
+        f'<p class="note">{escape(findings.COLUMNS_EXPLAINED, quote=False)}</p>\n</section>'
     )
 
 

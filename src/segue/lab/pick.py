@@ -79,15 +79,14 @@ def _number(value: float | None) -> float:
 def _why(
     best: Row, measured: Sequence[Row], tied: Sequence[Row], max_kl: float, variant: Variant
 ) -> list[str]:
-    seconds, kl = _number(_speed(best)), _number(_kl(best))
-    plain = next((row for row in measured if _is_plain(row) and row is not best), None)
-    beside = ""
-    if plain is not None:
-        beside = f", {_number(_speed(plain)) / seconds:.2f} × as fast as {plain['name']},"
-    why = [
-        f"{variant.name} generates in {seconds:.2f} s{beside} and costs {kl:.2g} nats a token of "
-        f"the {max_kl:g} allowed."
-    ]
+    seconds = _number(_speed(best))
+    if _is_plain(best):
+        why = [
+            f"Nothing that stays within {max_kl:g} nats a token is faster than the checkpoint as "
+            f"it is, which generates in {seconds:.2f} s."
+        ]
+    else:
+        why = [_gain(best, measured, max_kl)]
     if others := [row["name"] for row in tied if row is not best]:
         why.append(f"As fast, but not as good: {', '.join(others)}.")
     lossy = [
@@ -107,6 +106,19 @@ def _why(
     elif variant.cast_dtype is not None:
         why.append(f"The service's environment has no words for the cast to {variant.cast_dtype}.")
     return why
+
+
+def _gain(best: Row, measured: Sequence[Row], max_kl: float) -> str:
+    """What a variant brings, and what it costs."""
+    seconds, kl = _number(_speed(best)), _number(_kl(best))
+    plain = next((row for row in measured if _is_plain(row)), None)
+    beside = ""
+    if plain is not None:
+        beside = f", {_number(_speed(plain)) / seconds:.2f} × as fast as {plain['name']},"
+    return (
+        f"{best['name']} generates in {seconds:.2f} s{beside} and costs {kl:.2g} nats a token of "
+        f"the {max_kl:g} allowed."
+    )
 
 
 def _is_plain(row: Row) -> bool:

@@ -17,6 +17,7 @@ from ..options import (
     HelpFormatter,
     add_base_option,
     add_cast_option,
+    add_engine_option,
     add_recipe_options,
     check_folder,
     recipe_of,
@@ -51,6 +52,7 @@ def add_parser(commands: Any) -> None:
         help="'built-in', a folder, or a repository of the Hugging Face hub",
     )
     add_base_option(parser)
+    add_engine_option(parser)
     parser.add_argument("--variant", metavar="PRESET", help=f"one of {', '.join(PRESETS)}")
     add_cast_option(parser)
     add_recipe_options(parser)
@@ -98,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
         options.seed,
         options.save_folder,
         Relay() if options.progress_lines else progress_for(not options.no_progress),
+        engine=options.engine,
         text=options.text,
         takes=options.takes,
         continuation_seconds=options.continuation_seconds,
@@ -161,7 +164,8 @@ def _lines(quality: Mapping[str, Any]) -> list[str]:
     low, high = perplexity["ci95"]
     takes = len(free["takes"])
     lines = [
-        f"{quality['variant']['name']} beside {quality['baseline']['name']} of {quality['model']}: "
+        f"{quality['variant']['name']} beside {quality['baseline']['name']} of {quality['model']} "
+        f"on {quality['engine']}: "
         f"{tokens['counted']} tokens of {sum(p['seconds'] for p in prompts):.0f} s of music in "
         f"{len(prompts)} {'prompt' if len(prompts) == 1 else 'prompts'}",
         f"perplexity {perplexity['baseline']:.2f}, then {perplexity['variant']:.2f}: "

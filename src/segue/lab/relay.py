@@ -38,22 +38,6 @@ class Relay(Progress):
             _tell(end=name)
 
 
-class Stopwatch(Progress):
-    """Passes stages on, and counts their `seconds` by name."""
-
-    def __init__(self, shown: Progress) -> None:
-        self._shown = shown
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
-        """See `Progress.stage`."""
-        start = time.perf_counter()
-        with self._shown.stage(name, total, unit) as advance:
-            yield advance
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
 def _tell(**news: object) -> None:
     sys.stdout.write(json.dumps(news) + "\n")
     sys.stdout.flush()

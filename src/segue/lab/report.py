@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..audio import beside
-from .findings import columns, facts, how, name_of, no_pick, notes, read, trouble
+from .findings import COLUMNS_EXPLAINED, columns, facts, how, name_of, no_pick, notes, read, trouble
 from .page import page
 
 
@@ -43,7 +43,7 @@ def markdown(matrix: dict[str, Any]) -> str:
     ]
     if failed:
         parts.append("\n".join(failed))
-    parts.append("Row 1 is the baseline; best values are **bold**.")
+    parts.append(f"Row 1 is the baseline. {COLUMNS_EXPLAINED}")
     parts += [f"Note: {_plain(note)}." for note in notes(rows)]
     parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in facts(matrix)))
     return "\n\n".join(parts) + "\n"

@@ -10,7 +10,7 @@ import numpy as np
 from .distances import mel_filters
 
 WIDTH, HEIGHT = 720, 128
-FLOOR_DB = -80.0
+FLOOR_DB = -65.0
 """Below the loudest place of all takes; what is quieter is background."""
 
 _WINDOW = 4096

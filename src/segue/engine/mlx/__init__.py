@@ -38,9 +38,6 @@ class MLXEngine:
             kernels are slow in any other type.
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while weights are read.
-
-    Attributes:
-        load_report: what was quantized, and how long each part of loading took.
     """
 
     name = "mlx"
@@ -54,7 +51,7 @@ class MLXEngine:
     ) -> None:
         self.config = checkpoint.config
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
-        self.device = _device_name()
+        self.device = device_name()
         stored = checkpoint.lm["decoder.model.decoder.layer_norm.weight"].read().dtype.name
         self.dtype = (cast_dtype or stored) if on_gpu else "float32"
         with progress.stage("load", len(lm_sources(self.config.lm))) as advance:
@@ -72,6 +69,10 @@ class MLXEngine:
         # MLX compiles fused CPU kernels with the machine's C++ compiler, which may not be there.
         self._step = lru_cache(8)(lambda sampler: make_step(self._lm, sampler, compiled=on_gpu))
         self._conditioned = lru_cache(16)(self._condition)
+
+    def read_weights(self) -> None:
+        """See `Engine.read_weights`."""
+        mx.eval(self._lm.parameters())
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -133,7 +134,8 @@ class MLXEngine:
         return np.array(self._lm.logits(hidden)[0])
 
 
-def _device_name() -> str:
+def device_name() -> str:
+    """What MLX computes on: the CPU, or a GPU's name."""
     if mx.default_device().type == mx.DeviceType.cpu:
         return "CPU"
     return str(mx.device_info().get("device_name", "GPU"))

@@ -1,17 +1,16 @@
 """Tensors of a checkpoint into the modules of this engine.
 
-One tensor at a time is read, converted and let go, so that a checkpoint is never in memory twice.
-Quantized tensors go the same way: their rows are quantized independently, so what is stacked after
-quantizing is what would have been quantized after stacking.
+What lies in a safetensors file just as the model wants it, MLX reads by itself, while others go on.
+Of the rest, one tensor at a time is read, converted and let go, so that a checkpoint is never in
+memory twice.  Quantized tensors go the same ways: their rows are quantized independently, so what
+is stacked after quantizing is what would have been quantized after stacking.
 """
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -26,9 +25,10 @@ from ...config import (
 )
 from ...errors import CheckpointError, RequestError
 from ...layouts import LM as LM_PREFIX
-from ...layouts import PROJECTION
+from ...layouts import PROJECTION, stacks
 from ...recipe import Recipe
-from ...tensors import Tensors
+from ...tensors import Tensor, Tensors, joined
+from ..base import LoadReport
 from .codec import Codec
 from .lm import LM
 from .t5 import T5Encoder
@@ -36,16 +36,16 @@ from .t5 import T5Encoder
 
 def lm_sources(config: LMConfig) -> dict[str, list[str]]:
     """For each module of `LM` that has a weight, the modules of the checkpoint stacked in it."""
-    K = range(config.num_codebooks)
+    stacked = stacks(config)
     sources = {
-        "embed_tokens": [f"{LM_PREFIX}embed_tokens.{k}" for k in K],
-        "lm_heads": [f"decoder.lm_heads.{k}" for k in K],
+        "embed_tokens": stacked[f"{LM_PREFIX}embed_tokens"],
+        "lm_heads": stacked["decoder.lm_heads"],
         "layer_norm": [f"{LM_PREFIX}layer_norm"],
         "enc_to_dec_proj": [PROJECTION.removesuffix(".")],
     }
     for n in range(config.num_layers):
         ours, theirs = f"layers.{n}.", f"{LM_PREFIX}layers.{n}."
-        sources[f"{ours}self_attn.qkv_proj"] = [f"{theirs}self_attn.{x}_proj" for x in "qkv"]
+        sources[f"{ours}self_attn.qkv_proj"] = stacked[f"{theirs}self_attn.qkv_proj"]
         sources[f"{ours}self_attn.out_proj"] = [f"{theirs}self_attn.out_proj"]
         for same in (
             *(f"encoder_attn.{x}_proj" for x in ("q", "k", "v", "out")),
@@ -54,28 +54,6 @@ def lm_sources(config: LMConfig) -> dict[str, list[str]]:
         ):
             sources[ours + same] = [theirs + same]
     return sources
-
-
-@dataclass
-class LoadReport:
-    """What loading a language model did.
-
-    Attributes:
-        quantized: modules of the checkpoint that are quantized in memory, by name.
-        left: modules in a recipe's scope that it could not quantize.
-        seconds: spent reading, casting and quantizing.
-    """
-
-    quantized: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Count the time of a block towards `what`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[what] += time.perf_counter() - start
 
 
 def load_lm(
@@ -87,6 +65,8 @@ def load_lm(
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[LM, LoadReport]:
     """The language model with the weights of `tensors`, which is empty afterwards.
+
+    What needs no change is mapped, so to speak: MLX reads it when it is first used.
 
     Args:
         config: its shape, and what of it is quantized on disk.
@@ -103,15 +83,18 @@ def load_lm(
     """
     if recipe is not None and config.quantization is not None:
         raise RequestError("the checkpoint is quantized already; quantize the one it came from")
-    model, report = LM(config.lm, config.text_dim), LoadReport()
+    with mx.stream(_any_thread()):
+        model, report = LM(config.lm, config.text_dim), LoadReport()
     how: dict[str, QuantizationParams] = {}
     loaded: list[tuple[str, mx.array]] = []
+    stored = _Stored(compute)
     for n, (ours, theirs) in enumerate(lm_sources(config.lm).items()):
-        parts = {
-            kind: _stacked(tensors, [f"{name}.{kind}" for name in theirs], cast, report)
-            for kind in ("weight", "bias", "scales", "biases")
-            if f"{theirs[0]}.{kind}" in tensors
-        }
+        parts: dict[str, mx.array] = {}
+        for kind in ("weight", "bias", "scales", "biases"):
+            if f"{theirs[0]}.{kind}" in tensors:
+                found = joined([tensors.pop(f"{name}.{kind}") for name in theirs])
+                as_is = stored.array(found) if cast is None and recipe is None else None
+                parts[kind] = _stacked(found, cast, report) if as_is is None else as_is
         if config.quantization is not None and "scales" in parts:
             how[ours] = _common_params(theirs, config.quantization)
             report.quantized += theirs
@@ -125,8 +108,10 @@ def load_lm(
             else:
                 report.left += theirs
         with report.timed("cast"):
-            parts = {kind: in_type(values, compute) for kind, values in parts.items()}
-            mx.eval(parts)
+            for kind, values in parts.items():
+                parts[kind] = in_type(values, compute)
+                if parts[kind] is not values:
+                    mx.eval(parts[kind])
         loaded += [(f"{ours}.{kind}", values) for kind, values in parts.items()]
         advance(n + 1)
     if how:
@@ -145,18 +130,54 @@ def quantized(weight: mx.array, params: QuantizationParams) -> dict[str, mx.arra
 
 def in_type(values: mx.array, dtype: mx.Dtype | None) -> mx.array:
     """Floats as `dtype`, if it says one; integers as they are."""
-    floats = mx.issubdtype(values.dtype, mx.floating)
-    return values.astype(dtype) if floats and dtype is not None else values
+    if dtype is None or values.dtype == dtype or not mx.issubdtype(values.dtype, mx.floating):
+        return values
+    return values.astype(dtype)
 
 
-def _stacked(
-    tensors: Tensors, names: list[str], cast: mx.Dtype | None, report: LoadReport
-) -> mx.array:
-    """The tensors of `names`, each read and let go, one below the other."""
+@cache
+def _any_thread() -> mx.Stream:
+    """The stream of what is not computed before it is first used, by whatever thread that is."""
+    return mx.new_thread_unsafe_stream(mx.cpu)
+
+
+class _Stored:
+    """Arrays just as they lie in safetensors files, which are not read before they are needed.
+
+    Args:
+        compute: the type that floats must have.
+    """
+
+    def __init__(self, compute: mx.Dtype) -> None:
+        self._compute = compute
+        self._files: dict[Path, dict[str, mx.array]] = {}
+
+    def array(self, parts: list[Tensor]) -> mx.array | None:
+        """The tensors one below the other, or None if they do not lie so, or in another type."""
+        if len(parts) > 1 or parts[0].entry is None:
+            return None
+        found = self._entries(parts[0].source).get(parts[0].entry)
+        if found is None or in_type(found, self._compute) is not found:
+            return None
+        return found
+
+    def _entries(self, path: Path) -> dict[str, mx.array]:
+        if path not in self._files:
+            try:
+                found = mx.load(str(path), "safetensors", stream=_any_thread())
+            except RuntimeError:  # a path that is not UTF-8, or types that MLX does not have
+                found = {}
+            assert isinstance(found, dict)  # noqa: S101 - that of several arrays is
+            self._files[path] = found
+        return self._files[path]
+
+
+def _stacked(tensors: list[Tensor], cast: mx.Dtype | None, report: LoadReport) -> mx.array:
+    """Tensors one below the other, each read and let go."""
     parts = []
-    for name in names:
+    while tensors:
         with report.timed("read"):
-            values = mx.array(tensors.take(name))
+            values = mx.array(tensors.pop(0).read())
         with report.timed("cast"):
             values = in_type(values, cast)
             mx.eval(values)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from ...checkpoint import Checkpoint
 from ...progress import SILENT, Progress
-from ..base import Sampling
+from ..base import LoadReport, Sampling
 from .codec import Codec
 from .decoding import Decoding
 from .lm import LM, CrossKV
@@ -28,6 +28,7 @@ class OpenVINOEngine:
             float32 all the same.
         progress: shown while graphs are built and compiled.
         threads: how many to use; None for as many as there are cores.
+        load_report: what was quantized in memory before, if anything.
     """
 
     name = "openvino"
@@ -38,11 +39,15 @@ class OpenVINOEngine:
         cast_dtype: str | None = None,
         progress: Progress = SILENT,
         threads: int | None = None,
+        load_report: LoadReport | None = None,
     ) -> None:
         self.config = checkpoint.config
         counted = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         self.device = device_name() + counted
-        weights = Weights(checkpoint.lm, self.config.quantization, cast_dtype)
+        self.load_report = load_report or LoadReport(quantized=_quantized(checkpoint))
+        weights = Weights(
+            checkpoint.lm, self.config.quantization, cast_dtype, report=self.load_report
+        )
         self._codec = Codec(self.config.codec, checkpoint.codec, threads)
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
         with progress.stage("load"):
@@ -52,6 +57,9 @@ class OpenVINOEngine:
         widened = ", ".join(sorted(weights.widened))
         self.dtype = f"float32 ({widened} weights widened to it)" if widened else "float32"
         self._conditioned = lru_cache(16)(self._condition)
+
+    def read_weights(self) -> None:
+        """See `Engine.read_weights`: whatever is compiled has been read."""
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """See `Engine.encode`."""
@@ -98,3 +106,9 @@ class OpenVINOEngine:
         run = self._lm.run(conditioning)
         logits = run(self._lm.embed(sequence.T[None], 0), np.zeros(1, np.int32), last=S)
         return logits.reshape(S, K, -1)
+
+
+def _quantized(checkpoint: Checkpoint) -> list[str]:
+    """The modules that are quantized on disk."""
+    suffix = ".scales"
+    return [name.removesuffix(suffix) for name in checkpoint.lm if name.endswith(suffix)]

@@ -13,6 +13,7 @@ import numpy as np
 from ...config import QuantizationConfig
 from ...errors import CheckpointError
 from ...tensors import Tensors
+from ..base import LoadReport
 from .graph import Output, constant
 from .quantized import Packed, stacked
 
@@ -33,19 +34,22 @@ class Weights:
         cast_dtype: what floats are rounded to before they are computed with in float32.
         widened: the quantizations met so far that OpenVINO cannot hold compressed, and which are
             computed in float32, exactly.
+        report: told how long casting takes.
     """
 
     tensors: Tensors
     quantization: QuantizationConfig | None = None
     cast_dtype: str | None = None
     widened: set[str] = field(default_factory=set)
+    report: LoadReport = field(default_factory=LoadReport)
 
     def floats(self, name: str) -> np.ndarray:
         """One tensor in float32."""
         values = self.tensors[name].read()
         if self.cast_dtype is not None:
-            values = values.astype(DTYPES[self.cast_dtype])
-        return values.astype(np.float32)
+            with self.report.timed("cast"):
+                values = values.astype(DTYPES[self.cast_dtype]).astype(np.float32)
+        return values.astype(np.float32, copy=False)
 
     def matrix(self, modules: list[str]) -> Output:
         """The weights of some modules, below each other, as a constant `(rows, columns)`."""
