@@ -1,4 +1,4 @@
-"""The command line: `segue continue`, `models`, `quantize`, and the laboratory's commands.
+"""The command line: `segue continue`, `models`, `quantize`, the laboratory's commands, `serve`.
 
 Each command is a function of parsed options, a thin shell over the library.
 """
@@ -40,6 +40,8 @@ from .options import (
     recipe_of,
     request_of,
 )
+from .recipe import Recipe
+from .service import command as serve_command
 from .terminal import progress_for
 
 BAD_INPUT = 2
@@ -139,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     bench_command.add_parser(commands)
     matrix_command.add_parser(commands)
     quality_command.add_parser(commands)
+    serve_command.add_parser(commands)
     return parser
 
 
@@ -169,7 +172,7 @@ def run_continue(options: argparse.Namespace) -> int:
             advance(n + 1)
     timings["write_s"] = time.perf_counter() - before
     timings["total_s"] = time.perf_counter() - started
-    report = _report(model, request, result, outputs, timings)
+    report = _report(model, request, result, outputs, timings) | _variant(model, options, recipe)
     if options.json:
         Console().out(json.dumps(report, indent=2), highlight=False)
     else:
@@ -224,6 +227,18 @@ def _report(
         "timings_s": {name: round(s, 4) for name, s in timings.items()},
         "notes": list(result.notes),
         "version": version("segue"),
+    }
+
+
+def _variant(model: Model, options: argparse.Namespace, recipe: Recipe | None) -> dict[str, Any]:
+    """What of `--json` says how the checkpoint ran: cast, and quantized in memory or on disk."""
+    on_disk = model.config.quantization
+    how = recipe.params if recipe else on_disk.default if on_disk else None
+    modules = model.engine.load_report.quantized
+    return {
+        "cast_dtype": options.cast_dtype,
+        "recipe": asdict(recipe) if recipe else None,
+        "quantization": asdict(how) | {"modules": len(modules)} if how else None,
     }
 
 

@@ -1,0 +1,81 @@
+"""A continuation heard before it is done: decoded window by window while steps go on.
+
+What is heard is not to the sample what the whole is decoded to, because the codec looks further
+than a window; it differs by less than anybody hears.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+
+from .audio import to_channels
+from .engine.base import Engine
+
+CONTEXT_FRAMES = 50
+"""Frames before a window that are decoded with it: the codec's LSTM remembers about as far."""
+
+LOOKAHEAD_FRAMES = 8
+"""Frames behind a window that its last samples depend on."""
+
+FIRST_FRAMES, FRAMES = 50, 100
+"""Frames of a window: at first a second, so that something is heard soon; then two."""
+
+
+class Preview:
+    """Turns the codes of a growing continuation into sound.
+
+    Args:
+        engine: what decodes.
+        prompt_frames: how many frames the prompt has; sound starts behind it.
+        sample_rate: of the sound, in Hz.
+        channels: of the sound.
+    """
+
+    def __init__(self, engine: Engine, prompt_frames: int, sample_rate: int, channels: int) -> None:
+        self._engine, self._channels, self._rate = engine, channels, sample_rate
+        self._first = self._heard = prompt_frames
+        self._tails: np.ndarray | None = None
+        self._resamplers: list[soxr.ResampleStream] = []
+
+    def more(self, codes: np.ndarray) -> np.ndarray | None:
+        """What can be heard since the last time.
+
+        Args:
+            codes: `(N, K, F)` of the prompt and of all that has been played.
+
+        Returns:
+            `(N, T, C)` float32 samples, or None while there is less than a window.
+        """
+        ready = codes.shape[2] - LOOKAHEAD_FRAMES
+        wanted = FIRST_FRAMES if self._heard - self._first < FRAMES else FRAMES
+        if ready - self._heard < wanted:
+            return None
+        hop = self._engine.config.codec.hop_length
+        first = max(0, self._heard - CONTEXT_FRAMES)
+        decoded = np.stack([self._engine.decode(take[:, first:]) for take in codes])
+        new = decoded[:, (self._heard - first) * hop : (ready - first) * hop].copy()
+        if self._tails is not None:
+            # One frame of what the last window made of this: a step between the two would click.
+            weight = np.linspace(0, 1, hop, dtype=np.float32)[:, None]
+            new[:, :hop] = self._tails * (1 - weight) + new[:, :hop] * weight
+        start = (ready - first) * hop
+        self._tails = decoded[:, start : start + hop].copy()
+        self._heard = ready
+        return self._resampled(np.stack([to_channels(take, self._channels) for take in new]))
+
+    def _resampled(self, takes: np.ndarray) -> np.ndarray:
+        codec_rate = self._engine.config.codec.sample_rate
+        if codec_rate == self._rate:
+            return takes
+        if not self._resamplers:
+            self._resamplers = [
+                soxr.ResampleStream(codec_rate, self._rate, self._channels, dtype="float32")
+                for _ in takes
+            ]
+        return np.stack(
+            [
+                resampler.resample_chunk(np.ascontiguousarray(take, np.float32))
+                for resampler, take in zip(self._resamplers, takes, strict=True)
+            ]
+        )

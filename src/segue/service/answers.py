@@ -1,0 +1,188 @@
+"""The answers, as OpenAPI documents them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=(), extra="allow")
+
+
+class Refused(_Answer):
+    """Why a request cannot be done: one line that a musician understands."""
+
+    success: bool = False
+    error: str
+
+
+class Started(_Answer):
+    """A session has begun."""
+
+    success: bool = True
+    session_id: str
+    message: str
+
+
+class JobStarted(Started):
+    """A job has begun; it is a session of the plugin's, too."""
+
+    job_id: str
+
+
+class QueueStatus(_Answer):
+    """What the plugin shows while it waits.
+
+    While a model is downloaded there are `phase`, `repo_id`, `download_percent`,
+    `downloaded_bytes`, `total_bytes`, `speed_bps`, `stage_name`, `stage_index` and `stage_total`.
+    """
+
+    status: str | None = None
+    message: str | None = None
+    position: int | None = None
+    total_queued: int | None = None
+    estimated_time: str | None = None
+    estimated_seconds: int | None = None
+    source: str | None = None
+
+
+class Poll(_Answer):
+    """How far a session is."""
+
+    success: bool
+    status: str
+    progress: int
+    generation_in_progress: bool
+    transform_in_progress: bool = False
+    generation_seed: str | None = None
+    queue_status: QueueStatus
+    audio_data: str | None = None
+    error: str | None = None
+
+
+class ModelList(_Answer):
+    """The models, by size."""
+
+    success: bool = True
+    models: dict[str, list[dict[str, Any]]]
+    updated_at: str
+
+
+class DownloadState(_Answer):
+    """Whether a model is here."""
+
+    downloaded: bool
+    missing: list[str]
+
+
+class DownloadStates(_Answer):
+    """Which models are here."""
+
+    success: bool = True
+    models: dict[str, DownloadState]
+    updated_at: str
+
+
+class PredownloadStarted(Started):
+    """A download has begun."""
+
+    model_name: str
+
+
+class Predownload(_Answer):
+    """How far a download is."""
+
+    success: bool
+    session_id: str
+    model_name: str
+    status: str
+    progress: int
+    queue_status: QueueStatus
+    error: str | None = None
+
+
+class Take(_Answer):
+    """A continuation that is done."""
+
+    number: int
+    seed: int
+    seconds: float
+    url: str
+
+
+class JobState(_Answer):
+    """A job."""
+
+    success: bool
+    job_id: str
+    status: str
+    progress: int
+    queue_status: QueueStatus
+    seed: int
+    model_name: str
+    quantization: str
+    engine: str | None = None
+    join_seconds: float | None = None
+    takes: list[Take]
+    error: str | None = None
+    notes: list[str] = []
+    timings_s: dict[str, float] | None = None
+
+
+class Said(_Answer):
+    """It is done."""
+
+    success: bool = True
+    message: str
+
+
+class Health(_Answer):
+    """Whether music can be made."""
+
+    status: str
+    service: str
+    version: str
+    message: str
+    worker: str
+    waiting: int
+    playing: bool
+
+
+def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: the 4xx it may answer, all of one shape."""
+    always = (400, 401, 403)  # the guard's
+    return {code: {"model": Refused} for code in sorted({*always, *codes})}
+
+
+def leads_to(name: str, *operations: tuple[str, str]) -> dict[str, Any]:
+    """OpenAPI's links: where the id that an answer holds can be used.
+
+    Args:
+        name: of the field that holds the id.
+        operations: the ids of operations, each with the parameter that takes it.
+    """
+    links = {
+        f"{operation}-{parameter}": {
+            "operationId": operation,
+            "parameters": {parameter: f"$response.body#/{name}"},
+        }
+        for operation, parameter in operations
+    }
+    return {"links": links}
+
+
+JOB_LINKS = leads_to(
+    "job_id",
+    *((name, "job_id") for name in ("job_state", "stream", "cancel_job", "retry_job", "take")),
+)
+SESSION_LINKS = leads_to(
+    "session_id",
+    ("poll_status", "session_id"),
+    *((name, "job_id") for name in ("job_state", "stream", "cancel_job")),
+)
+DOWNLOAD_LINKS = leads_to(
+    "session_id",
+    *((name, "session_id") for name in ("predownload_status", "cancel_predownload")),
+)

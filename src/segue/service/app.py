@@ -1,0 +1,56 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from . import native_api, operations, pages, plugin_api
+from .errors import add_handlers
+from .guard import Guard
+from .service import Service
+from .settings import Settings
+from .store import Store
+
+_DESCRIPTION = (
+    "Plays on from a piece of music. A request that cannot be done is answered with a 4xx and "
+    "{success: false, error}, where error is one line for people."
+)
+
+
+def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
+    """The application behind its guard, and the service that it lets speak.
+
+    Args:
+        settings: of the service.
+        store: opened; it is closed when the application ends.
+    """
+    service = Service(settings, store)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="segue",
+        version=version("segue"),
+        description=_DESCRIPTION,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.service = service
+    add_handlers(app)
+    for room in (plugin_api, native_api, operations, pages):
+        app.include_router(room.router)
+    return Guard(app, settings, service.metrics), service

@@ -1,0 +1,201 @@
+"""`segue serve`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+from .. import hub
+from ..errors import RequestError
+from ..model import ENGINES, MAX_THREADS
+from ..options import HelpFormatter, add_threads_option
+from .logs import FORMATS
+from .settings import GIB, Limits, Settings, state_folder
+
+_SECONDS_TO_FINISH = 2
+"""What an answer that is being sent may take after the service was told to stop."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add `segue serve`."""
+    parser = commands.add_parser(
+        "serve",
+        help="the plugin's backend, and a page, on this computer",
+        description="Serve the plugin, and a page at http://localhost:8000, until it is stopped. "
+        "What waits or plays then goes on with the next start.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--host",
+        default=Settings.host,
+        help="the address to listen on; any but this computer's own wants --token",
+    )
+    parser.add_argument("--port", type=int, default=Settings.port, help="the port to listen on")
+    parser.add_argument(
+        "--token",
+        help="what every request must bring, as 'Authorization: Bearer TOKEN' "
+        "(default: $SEGUE_TOKEN; from there it does not show in the list of processes)",
+    )
+    parser.add_argument(
+        "--default-model", default=hub.BUILT_IN, help="what plays when a request names no model"
+    )
+    parser.add_argument(
+        "--models",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="a checkpoint, or a folder of checkpoints, to be offered too; may be repeated",
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the models")
+    add_threads_option(parser)
+    parser.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        type=Path,
+        help="where jobs and results are kept (default: $SEGUE_STATE, or where this platform has "
+        "such things)",
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="HOURS",
+        type=float,
+        default=Settings.keep_seconds / 3600,
+        help="how long finished music is kept",
+    )
+    parser.add_argument(
+        "--max-queue", metavar="N", type=int, default=Limits.waiting, help="jobs that may wait"
+    )
+    parser.add_argument(
+        "--max-disk",
+        metavar="GB",
+        type=float,
+        default=Settings.max_disk_bytes / GIB,
+        help="what inputs and results may take; the oldest go first",
+    )
+    parser.add_argument(
+        "--log-format", choices=FORMATS, default="text", help="how log lines are written"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log every request")
+    parser.set_defaults(run=run)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """What the options come to.
+
+    Raises:
+        RequestError: one is out of range, or they contradict each other.
+    """
+    from .quantization import from_environment
+
+    def demand(holds: bool, line: str) -> None:
+        if not holds:
+            raise RequestError(line)
+
+    demand(0 <= options.port <= 65535, f"--port must lie between 0 and 65535, not {options.port}")
+    demand(0 < options.keep < 10_000, f"--keep must be more than 0 hours, not {options.keep:g}")
+    demand(options.max_queue >= 1, f"--max-queue must be 1 or more, not {options.max_queue}")
+    demand(options.max_disk > 0, f"--max-disk must be more than 0 GB, not {options.max_disk:g}")
+    if options.threads is not None:
+        demand(
+            1 <= options.threads <= MAX_THREADS,
+            f"threads must lie between 1 and {MAX_THREADS}, not {options.threads}",
+        )
+        demand(options.engine != "mlx", "threads are OpenVINO's to count; leave --engine mlx out")
+    for folder in options.models:
+        demand(folder.is_dir(), f"--models {folder}: there is no such folder")
+    token = options.token or os.environ.get("SEGUE_TOKEN") or None
+    settings = Settings(
+        state=(options.state_dir or state_folder()).absolute(),
+        host=options.host,
+        port=options.port,
+        token=token,
+        engine=options.engine,
+        threads=options.threads,
+        default_model=options.default_model,
+        models=tuple(folder.absolute() for folder in options.models),
+        quantization=from_environment(os.environ),
+        keep_seconds=options.keep * 3600,
+        max_disk_bytes=round(options.max_disk * GIB),
+        limits=Limits(waiting=options.max_queue),
+    )
+    demand(
+        settings.on_loopback or token is not None,
+        f"--host {options.host} lets other computers in; protect it with --token, or set "
+        "SEGUE_TOKEN",
+    )
+    return settings
+
+
+def run(options: argparse.Namespace) -> int:
+    """`segue serve`: listen until it is told to stop."""
+    settings = settings_of(options)
+    # Late: nothing else needs them, and they take a while to import.
+    import uvicorn
+
+    from .app import make_app
+    from .logs import set_up
+    from .offer import Offer
+    from .store import Store
+
+    Offer(settings.models).find(settings.default_model)
+    set_up(options.log_format, options.verbose)
+    with _listening(settings) as listener:
+        store = Store(settings.state)
+        app, service = make_app(settings, store)
+
+        class Server(uvicorn.Server):
+            """Ends streams first: they would be waited for."""
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                service.stopping.set()
+                await super().shutdown(sockets)
+
+        server = Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                server_header=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+                h11_max_incomplete_event_size=1 << 16,
+            )
+        )
+        # uvicorn stops in an orderly way, and then raises the signal again for whoever had it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        name = "localhost" if settings.on_loopback else settings.host
+        port = listener.getsockname()[1]
+        print(f"segue serves http://{name}:{port}  (Ctrl-C stops it)", flush=True)  # noqa: T201
+        server.run(sockets=[listener])
+    return 0
+
+
+def _listening(settings: Settings) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        RequestError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(256)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RequestError(
+            f"cannot listen on {settings.host}:{settings.port} ({reason}); stop what uses it, "
+            "or choose another --port"
+        ) from None
+    return listener

@@ -1,0 +1,237 @@
+"""What stands before every request: who may ask, from where, and how much.
+
+A page in a browser must not reach the service unless it is the service's own: not by its address
+(`Origin`, `Sec-Fetch-Site`), and not by a name that was made to point here (`Host`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import RefusalError, refusal
+from .metrics import Metrics
+from .settings import LOOPBACK, Settings
+
+log = logging.getLogger("segue.service")
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+_OPEN = ("/", "/health")
+"""What is answered without a token: the page that asks for it, and whether the service lives."""
+
+_UPLOADS = ("/api/juce/process_audio", "/api/juce/continue_music", "/api/jobs")
+_DRAINED_BYTES = 1 << 30
+_DRAINED_SECONDS = 10.0
+
+
+class Guard:
+    """The outermost layer of the service.
+
+    Args:
+        app: what is behind it.
+        settings: of the service.
+        metrics: what is counted.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+        streamed = False
+
+        async def sent(message: Message) -> None:
+            nonlocal status, streamed
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+                streamed = headers.get("Content-Type", "").startswith("text/event-stream")
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, sent)
+        finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.answered(scope["method"], route, status, None if streamed else seconds)
+            log.debug(
+                "request",
+                extra={
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "ms": round(1000 * seconds, 1),
+                },
+            )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        refused = self._refused(scope, headers)
+        if refused is not None:
+            status, line = refused
+            extra = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+            await refusal(status, line, extra)(scope, receive, send)
+            return
+        limit = self._limit(scope)
+        announced = headers.get("content-length", "")
+        if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+            if headers.get("expect", "").lower() != "100-continue":
+                await _drain(receive)
+            too_large = _too_large(limit)
+            answer = refusal(too_large.status, too_large.line, too_large.headers)
+            await answer(scope, receive, send)
+            return
+        body = _Limited(receive, limit, self._settings.limits.body_seconds)
+        await self._app(scope, body, send)
+
+    def _limit(self, scope: Scope) -> int:
+        limits = self._settings.limits
+        return limits.body_bytes if scope["path"] in _UPLOADS else limits.small_body_bytes
+
+    def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        """Why a request is not let in, and the status that says so."""
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_us(hosts[0]):
+            return 403, "this service answers to its own name only: open http://localhost:8000"
+        if not _same_site(scope, headers, hosts[0]):
+            return 403, "requests from other web pages are refused"
+        if scope["method"] in ("POST", "PUT", "PATCH") and _has_body(headers):
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                return 415, "the request must be JSON, with Content-Type: application/json"
+        if not self._has_token(scope, headers):
+            return 401, "this service wants a token; it is what segue serve was started with"
+        return None
+
+    def _is_us(self, host: str) -> bool:
+        name = _host_name(host)
+        if name is None:
+            return False
+        if name in LOOPBACK or name == self._settings.host.lower():
+            return True
+        # Reachable from elsewhere, it has names that it does not know; the token keeps others out.
+        return not self._settings.on_loopback
+
+    def _has_token(self, scope: Scope, headers: Headers) -> bool:
+        token = self._settings.token
+        if token is None or scope["path"] in _OPEN or scope["path"].startswith("/web/"):
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode(), token.encode())
+        return scheme.lower() == "bearer" and same
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a `Host` header, without port, brackets and last dot; None if it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        return None
+    name = (parts.hostname or "").removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name or None
+
+
+def _same_site(scope: Scope, headers: Headers, host: str) -> bool:
+    """Whether a request comes from no web page, or from the service's own."""
+    site = headers.get("sec-fetch-site")
+    if site not in (None, "same-origin", "none") and not _is_visit(scope, headers):
+        return False
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    parts = urlsplit(origin) if origin.isascii() else None
+    return parts is not None and parts.scheme in ("http", "https") and parts.netloc == host
+
+
+def _is_visit(scope: Scope, headers: Headers) -> bool:
+    """Whether somebody followed a link to the page."""
+    return (
+        scope["method"] == "GET"
+        and scope["path"] == "/"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def _too_large(limit: int) -> RefusalError:
+    line = f"the request is larger than the {limit >> 20} MB that are taken; send less audio"
+    return RefusalError(413, line, {"Connection": "close"})
+
+
+class _Limited:
+    """`receive`, with an end to how much and how long."""
+
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+        self._receive, self._limit, self._seconds = receive, limit, seconds
+        self._left = limit
+        self._until: float | None = None
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        if self._whole:  # who listens now waits for the client to go, and may wait long
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        self._until = self._until or loop.time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            line = "the request took too long to arrive; try again"
+            raise RefusalError(408, line, {"Connection": "close"}) from None
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            await _drain(self._receive)
+            raise _too_large(self._limit)
+        self._whole = not message.get("more_body", False)
+        return message
+
+
+async def _drain(receive: Receive) -> None:
+    """Let a client finish sending: most read no answer before, and would only see a reset."""
+    left = _DRAINED_BYTES
+    try:
+        async with asyncio.timeout(_DRAINED_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

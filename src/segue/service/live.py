@@ -1,0 +1,179 @@
+"""What is known of a job only while it waits or runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Phase = Literal["queued", "download", "load", "play"]
+
+_SHARES = {"encode": (0.00, 0.02), "generate": (0.02, 0.95), "decode": (0.95, 0.99)}
+"""The part of `play` that each stage takes, about."""
+
+_SAID = {
+    "encode": "listening to your audio",
+    "read the text": "reading the description",
+    "load the text encoder": "reading the description",
+    "generate": "playing on",
+    "decode": "turning it into sound",
+    "write": "saving",
+}
+
+
+class Speed:
+    """Bytes a second over the last moments."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def at(self, done: int) -> float:
+        """The speed, with so many bytes here now."""
+        now = time.monotonic()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[0][0] > 5:
+            self._seen.pop(0)
+        (then, before), (_, after) = self._seen[0], self._seen[-1]
+        return max(0.0, after - before) / (now - then) if now > then else 0.0
+
+
+@dataclass
+class DownloadProgress:
+    """How far a download is, and the fields that tell the plugin.
+
+    Attributes:
+        repository: which is fetched now.
+        index, of: its number, from 1, of those that are fetched.
+        done, total: bytes of it.
+        speed: bytes a second.
+    """
+
+    repository: str
+    index: int = 1
+    of: int = 1
+    done: int = 0
+    total: int = 0
+    speed: float = 0.0
+    _speed: Speed = field(default_factory=Speed)
+    _furthest: float = 0.0
+
+    def hear(self, news: dict[str, Any]) -> None:
+        """Take in what the process says."""
+        if "repository" in news:
+            self.repository, self.index, self.of = news["repository"], news["index"], news["of"]
+            self.done = self.total = 0
+            self._speed = Speed()
+        elif news.get("unit") == "B":
+            self.done, self.total = news["done"], news["total"] or 0
+            self.speed = self._speed.at(self.done)
+
+    @property
+    def percent(self) -> float:
+        """Of all that is fetched, each repository counted alike.
+
+        What a fine-tune needs besides shows when it is here; the number then waits.
+        """
+        part = self.done / self.total if self.total else 0.0
+        self._furthest = max(self._furthest, (self.index - 1 + part) / self.of)
+        return round(100 * self._furthest, 1)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of this repository, if anything moves."""
+        return (self.total - self.done) / self.speed if self.total and self.speed > 0 else None
+
+    @property
+    def message(self) -> str:
+        """One line for people."""
+        if not self.total:
+            return f"downloading {self.repository}: asking for its files"
+        mb, of_mb = self.done / 1e6, self.total / 1e6
+        return f"downloading {self.repository}: {mb:.0f} of {of_mb:.0f} MB"
+
+    def fields(self) -> dict[str, Any]:
+        """What `queue_status` says of it."""
+        return {
+            "phase": "download",
+            "repo_id": self.repository,
+            "download_percent": self.percent,
+            "downloaded_bytes": self.done,
+            "total_bytes": self.total,
+            "speed_bps": round(self.speed),
+            "stage_name": self.repository,
+            "stage_index": self.index,
+            "stage_total": self.of,
+        }
+
+
+@dataclass
+class Live:
+    """How far a job is.
+
+    Attributes:
+        phase: `queued`, `download`, `load` or `play`.
+        fraction: of `play` that is done.
+        message: one line for people.
+        download: of the phase `download`.
+        began: when it began to play, by `time.monotonic`.
+        ran: engine, device and quantization, once they are known.
+        heard: samples of the preview that lie on disk.
+    """
+
+    phase: Phase = "queued"
+    fraction: float = 0.0
+    message: str = "waiting"
+    download: DownloadProgress | None = None
+    began: float | None = None
+    ran: dict[str, Any] = field(default_factory=dict)
+    heard: int = 0
+    _pulse: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, news: dict[str, Any]) -> None:
+        """Take in what the player says."""
+        if news.get("playing"):
+            self.phase, self.message = "play", _SAID["encode"]
+            self.began, self.download = time.monotonic(), None
+            self.ran = {key: news[key] for key in ("engine", "device", "quantization")}
+        elif "preview" in news:
+            self.heard = news["preview"]
+        elif "stage" in news:
+            self._stage(news)
+        self.changed()
+
+    def _stage(self, news: dict[str, Any]) -> None:
+        stage, done, total = news["stage"], news["done"], news["total"]
+        if news["unit"] == "B":  # something that nobody could foresee is fetched
+            if self.download is None:
+                self.download = DownloadProgress(stage.removeprefix("download "))
+            self.download.hear(news)
+            if self.phase != "play":
+                self.phase = "download"
+            self.message = self.download.message
+        elif self.phase == "play":
+            self.message = _SAID.get(stage, stage)
+            if stage in _SHARES:
+                start, stop = _SHARES[stage]
+                part = done / total if total else 0.0
+                self.fraction = max(self.fraction, start + (stop - start) * part)
+        else:
+            self.phase, self.download = "load", None
+            quantizing = stage == "quantize" and total
+            self.message = (
+                f"quantizing the model, once: {100 * done // total} %"
+                if quantizing
+                else "loading the model"
+            )
+
+    def changed(self) -> None:
+        """Wake those who wait for news."""
+        pulse, self._pulse = self._pulse, asyncio.Event()
+        pulse.set()
+
+    async def news(self, seconds: float) -> None:
+        """Wait for news, but no longer."""
+        pulse = self._pulse
+        try:
+            await asyncio.wait_for(pulse.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,74 @@
+"""What is counted, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
+
+
+class Metrics:
+    """Counters of one service."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._submitted = Counter(
+            "segue_jobs_submitted", "Jobs that were queued", ["kind"], registry=registry
+        )
+        self._finished = Counter(
+            "segue_jobs_finished", "Jobs that ended", ["state"], registry=registry
+        )
+        self._seconds = Histogram(
+            "segue_job_seconds",
+            "Seconds from a job's beginning to its end, loading included",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._music = Counter(
+            "segue_music_seconds", "Seconds of music that were made", registry=registry
+        )
+        self._work = Counter(
+            "segue_playing_seconds", "Seconds that it took, loading excluded", registry=registry
+        )
+        self.worker_deaths = Counter(
+            "segue_worker_deaths", "Workers that ended while they worked", registry=registry
+        )
+        self._requests = Counter(
+            "segue_http_requests",
+            "Requests that were answered",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "segue_http_request_seconds",
+            "Seconds until an answer was sent, streams excluded",
+            ["route"],
+            registry=registry,
+        )
+        self.waiting = Gauge("segue_jobs_waiting", "Jobs in the queue", registry=registry)
+        self.playing = Gauge("segue_jobs_playing", "Jobs that play now", registry=registry)
+        self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
+
+    def submitted(self, kind: str) -> None:
+        """A job was queued."""
+        self._submitted.labels(kind).inc()
+
+    def played(self, state: str, seconds: float) -> None:
+        """A job ended that had begun."""
+        self._finished.labels(state).inc()
+        self._seconds.observe(seconds)
+
+    def made(self, music_seconds: float, work_seconds: float) -> None:
+        """Music came of it."""
+        self._music.inc(music_seconds)
+        self._work.inc(work_seconds)
+
+    def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
+        """A request was answered; `seconds` is None for a stream."""
+        self._requests.labels(method, route, str(status)).inc()
+        if seconds is not None:
+            self._latency.labels(route).observe(seconds)
+
+    def text(self) -> bytes:
+        """As Prometheus reads it."""
+        return generate_latest(self._registry)

@@ -1,0 +1,76 @@
+"""The quantization guard: off unless the owner or the request says so.
+
+The owner says it in the environment, a request by its own `quantization_mode`, which wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import RequestError
+from ..recipe import PRESETS, Recipe, preset
+
+SWITCH = "G4L_MLX_QUANTIZE"
+BITS = "G4L_MLX_Q_BITS"
+GROUP_SIZE = "G4L_MLX_Q_GROUP_SIZE"
+SCOPE = "G4L_MLX_Q_SCOPE"
+
+_ON, _OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What of a model is quantized.
+
+    Attributes:
+        mode: its name: a preset's, or the recipe's own.
+        recipe: how; None runs the checkpoint as it is.
+        demanded: whether a request asked for it, so that a checkpoint that cannot be is an error.
+    """
+
+    mode: str
+    recipe: Recipe | None
+    demanded: bool = False
+
+
+NONE = Quantization("none", None)
+
+
+def from_environment(environment: Mapping[str, str]) -> Quantization:
+    """What the owner set.
+
+    Raises:
+        RequestError: a variable holds what nobody can mean, or there is no such quantization.
+    """
+    switch = environment.get(SWITCH, "").strip().lower()
+    if switch not in _ON + _OFF:
+        raise RequestError(f"{SWITCH} is 0 or 1, not {environment[SWITCH]!r}")
+    recipe = Recipe(
+        scope=(environment.get(SCOPE) or Recipe.scope).strip().lower().replace("_", "-"),
+        bits=_whole(environment, BITS, Recipe.bits),
+        group_size=_whole(environment, GROUP_SIZE, Recipe.group_size),
+    )
+    if switch in _OFF:
+        return NONE
+    named = {known: name for name, known in PRESETS.items()}
+    return Quantization(named.get(recipe, recipe.name), recipe)
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name, "").strip() or str(default)
+    if not value.isascii() or not value.isdigit():
+        raise RequestError(f"{name} is a whole number, not {value!r}")
+    return int(value)
+
+
+def chosen(mode: str | None, default: Quantization) -> Quantization:
+    """What a request asked for, or the default where it did not.
+
+    Raises:
+        RequestError: there is no such quantization.
+    """
+    if mode is None or not mode.strip():
+        return default
+    name, recipe = preset(mode)
+    return Quantization(name, recipe, demanded=recipe is not None)

@@ -1,0 +1,106 @@
+"""What a service is told when it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import RequestError
+from ..hub import BUILT_IN
+from .quantization import NONE, Quantization
+
+MIB, GIB = 1 << 20, 1 << 30
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask for.
+
+    Attributes:
+        body_bytes: of a request with audio; ten minutes of 16-bit stereo at 44.1 kHz fit in.
+        small_body_bytes: of any other request.
+        body_seconds: how long a body may take to arrive.
+        audio_seconds, min_sample_rate, max_sample_rate, max_channels: of the audio.
+        audio_samples: of all channels together.
+        read_seconds: how long decoding an upload may take.
+        output_seconds: of prompt and continuation together.
+        variations: takes of a job.
+        description: characters.
+        waiting: jobs in the queue.
+    """
+
+    body_bytes: int = 160 * MIB
+    small_body_bytes: int = MIB
+    body_seconds: float = 120.0
+    audio_seconds: float = 600.0
+    min_sample_rate: int = 8_000
+    max_sample_rate: int = 192_000
+    max_channels: int = 8
+    audio_samples: int = 120_000_000
+    read_seconds: float = 60.0
+    output_seconds: float = 300.0
+    variations: int = 4
+    description: int = 2_000
+    waiting: int = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See the options of `segue serve`.
+
+    Attributes:
+        state: the folder that everything is kept in.
+        host, port: what is listened on.
+        token: what every request must bring; None on loopback asks for none.
+        engine, threads: see `segue.load`.
+        default_model: what plays when a request names no model.
+        models: folders whose checkpoints may be asked for, too.
+        quantization: what runs when a request does not say.
+        keep_seconds: how long a finished job is kept.
+        max_disk_bytes: what inputs and results may take together.
+        max_variants_bytes: what quantized checkpoints may take.
+        max_loaded_bytes: what loaded models may take in memory; None is half of the machine's.
+        limits: what a client may ask for.
+    """
+
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    engine: str = "auto"
+    threads: int | None = None
+    default_model: str = BUILT_IN
+    models: tuple[Path, ...] = ()
+    quantization: Quantization = NONE
+    keep_seconds: float = 3600.0
+    max_disk_bytes: int = 4 * GIB
+    max_variants_bytes: int = 16 * GIB
+    max_loaded_bytes: int | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in LOOPBACK
+
+
+def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where a service keeps its state: `$SEGUE_STATE`, or where the platform has such things.
+
+    Raises:
+        RequestError: there is no home to put it into.
+    """
+    if chosen := environment.get("SEGUE_STATE"):
+        return Path(os.path.expanduser(chosen))  # noqa: PTH111 - Path's own may raise
+    try:
+        if sys.platform == "darwin":
+            return Path("~/Library/Application Support/segue").expanduser()
+        if root := environment.get("XDG_STATE_HOME"):
+            return Path(root) / "segue"
+        return Path("~/.local/state/segue").expanduser()
+    except RuntimeError:
+        raise RequestError("there is no home folder; say where to with --state-dir") from None

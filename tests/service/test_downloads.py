@@ -1,0 +1,154 @@
+"""Downloads: honest progress, resumed, cancelled, shared, and no reason for others to wait."""
+
+import pytest
+
+from segue.service.live import DownloadProgress
+from segue.service.needs import lacking
+from tests.fake_hub import FakeHub
+
+from .server import Server, encoded, song
+
+MODEL = "facebook/musicgen-small"
+AUDIO = encoded(song(2.0))
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def hub(toy):
+    with FakeHub() as hub:
+        files = {path.name: path.read_bytes() for path in toy.iterdir()}
+        hub.add(MODEL, files)
+        yield hub
+
+
+@pytest.fixture
+def server(hub, tmp_path, toy_options):
+    environment = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    with Server(tmp_path / "state", *toy_options, environment=environment) as server:
+        yield server
+
+
+def begin(server):
+    return server.post("/api/models/predownload", model_name=MODEL).json()["session_id"]
+
+
+def status(server, session):
+    return server.get(f"/api/models/predownload_status/{session}").json()
+
+
+def under_way(server, session):
+    return server.until(
+        lambda: (s := status(server, session))["queue_status"].get("downloaded_bytes") and s,
+        "nothing arrives",
+    )
+
+
+def test_a_download_tells_bytes_is_cancelled_and_goes_on_where_it_stopped(server, hub, toy):
+    size = (toy / WEIGHTS).stat().st_size
+    hub.pace_s = 0.05
+    first = begin(server)
+    at = under_way(server, first)
+    assert (at["success"], at["status"], at["model_name"]) == (True, "warming", MODEL)
+    queue = at["queue_status"]
+    assert (queue["status"], queue["phase"], queue["repo_id"]) == ("warming", "download", MODEL)
+    assert 0 < queue["downloaded_bytes"] < queue["total_bytes"]
+    assert size <= queue["total_bytes"] < size + 10_000
+    assert queue["download_percent"] == pytest.approx(
+        100 * queue["downloaded_bytes"] / queue["total_bytes"], abs=0.1
+    )
+    assert {"speed_bps", "stage_name", "stage_index", "stage_total"} <= set(queue)
+    assert server.delete(f"/api/models/predownload/{first}").status_code == 200
+    stopped = status(server, first)
+    assert (stopped["success"], stopped["status"]) == (False, "failed")
+    assert "downloading" not in stopped["error"]
+    assert server.delete(f"/api/models/predownload/{first}").status_code == 409
+
+    # Killed in the middle of it, the service goes on by itself.
+    server.until(lambda: not server.workers("downloader"), "it goes on")
+    second = begin(server)
+    under_way(server, second)
+    server.kill()
+    hub.pace_s = 0.0
+    server.start()
+    server.until(lambda: status(server, second)["status"] == "completed", "it does not end")
+    ranges = [r.range for r in hub.requests if r.at_cdn]
+    assert ranges[0] is None
+    assert all(range_ is not None for range_ in ranges[1:])
+    here = server.get(f"/api/models/download_status?model_name={MODEL}").json()
+    assert here["models"][MODEL] == {"downloaded": True, "missing": []}
+    again = server.post("/api/models/predownload", model_name=MODEL).json()
+    assert status(server, again["session_id"])["progress"] == 100
+
+
+def test_others_play_while_a_job_waits_for_its_model(server, hub):
+    hub.pace_s = 0.1
+    few = {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": 2}
+    waits = server.post("/api/jobs", model_name=MODEL, **few).json()["job_id"]
+    ahead = begin(server)
+    other = server.post("/api/jobs", **few).json()["job_id"]
+    poll = server.until(
+        lambda: (p := server.poll(waits))["queue_status"].get("downloaded_bytes") and p, "nothing"
+    )
+    assert (poll["success"], poll["status"]) == (True, "warming")
+    assert poll["queue_status"]["status"] == "warming"
+    assert poll["queue_status"]["phase"] == "download"
+    assert server.finished(other)["status"] == "completed"
+    assert server.poll(waits)["status"] == "warming"
+    assert len(server.workers("downloader")) == 1  # the two share it
+    # Who asked for it ahead of time changes her mind; the job does not.
+    server.delete(f"/api/models/predownload/{ahead}")
+    hub.pace_s = 0.0
+    assert server.finished(waits)["status"] == "completed"
+
+
+def test_a_download_that_fails_says_why(server, hub):
+    hub.answer(WEIGHTS, 403)
+    session = begin(server)
+    failed = server.until(
+        lambda: (s := status(server, session))["status"] == "failed" and s, "it does not fail"
+    )
+    assert failed["success"] is False
+    assert "does not show it (403)" in failed["error"]
+    assert server.get("/api/models/predownload_status/none").status_code == 404
+    unknown = server.post("/api/models/predownload", model_name="someone/else")
+    assert unknown.status_code == 404
+    assert not [r for r in hub.requests if r.repository == "someone/else"]
+
+
+def test_what_a_fine_tune_needs_shows_when_it_is_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    tune, base = "thepatch/bleeps-medium", "facebook/musicgen-medium"
+    assert lacking(tune, base) == [tune]
+    folder = _cached(tmp_path, tune, "state_dict.bin")
+    assert lacking(tune, base) == ["mlx-community/encodec-32khz-float32", "t5-base"]
+    assert lacking(tune, base, text=False) == ["mlx-community/encodec-32khz-float32"]
+    _cached(tmp_path, "facebook/encodec_32khz", "config.json", "model.safetensors")
+    assert lacking(tune, base) == ["t5-base"]
+    (folder / "compression_state_dict.bin").write_bytes(bytes(2 << 20))
+    assert lacking(tune, base, text=False) == []
+    _cached(tmp_path, base, "config.json", "model.safetensors")
+    assert lacking(tune, base) == []
+
+
+def _cached(home, repository, *files):
+    name = f"models--{repository.replace('/', '--')}"
+    folder = home / "hub" / name / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).write_text("{}")
+    return folder
+
+
+def test_percent_counts_every_repository_and_never_goes_back():
+    progress = DownloadProgress("a")
+    seen = []
+    for news in (
+        {"repository": "a", "index": 1, "of": 1},
+        {"stage": "download a", "done": 50, "total": 100, "unit": "B"},
+        {"repository": "b", "index": 2, "of": 3},
+        {"stage": "download b", "done": 100, "total": 100, "unit": "B"},
+        {"repository": "c", "index": 3, "of": 3},
+    ):
+        progress.hear(news)
+        seen.append(progress.percent)
+    assert seen == sorted(seen) == [0, 50, 50, 66.7, 66.7]

@@ -1,0 +1,258 @@
+"""The queue: its order, cancelling, workers that die, and what survives what."""
+
+import os
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from .server import Server, decoded, encoded, song
+
+SONG = song(2.0)
+AUDIO = encoded(SONG)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, toy_options):
+    """A service whose queue is empty whenever a test begins, and whose worker may be killed."""
+    with Server(tmp_path_factory.mktemp("own") / "state", *toy_options) as server:
+        yield server
+
+
+def begin(server, seconds=2.0, **fields):
+    answer = server.post(
+        "/api/jobs",
+        **({"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": seconds} | fields),
+    )
+    assert answer.status_code == 202, answer.text
+    return answer.json()["job_id"]
+
+
+def playing(server, job):
+    """Wait until a job plays."""
+    server.until(lambda: server.poll(job)["progress"] > 2, "it does not play")
+
+
+def events(server, message):
+    return [line for line in server.lines() if line["message"] == message]
+
+
+# --- Waiting --------------------------------------------------------------------------------------
+
+
+def test_the_queue_is_first_come_first_served_and_says_where_everybody_stands(own):
+    first = begin(own, 60)
+    playing(own, first)
+    others = [begin(own) for _ in range(3)]
+    for n, job in enumerate(others, 1):
+        poll = own.poll(job)
+        assert poll["success"] is True
+        assert poll["status"] == "processing"
+        assert poll["generation_in_progress"] is True
+        status = poll["queue_status"]
+        assert (status["status"], status["position"], status["total_queued"]) == ("queued", n, 3)
+        assert status["estimated_seconds"] > 0
+        assert status["estimated_time"] == f"{status['estimated_seconds']}s"
+    assert own.get("/health").json()["waiting"] == 3
+    assert own.delete(f"/api/jobs/{others[1]}").status_code == 200
+    assert own.poll(others[2])["queue_status"]["position"] == 2
+    own.delete(f"/api/jobs/{first}")
+    assert own.finished(others[0])["status"] == "completed"
+    assert own.finished(others[2])["status"] == "completed"
+    begun = [line["job"] for line in events(own, "job begins")]
+    assert begun[-3:] == [first, others[0], others[2]]
+
+
+def test_estimates_are_learned_from_what_was_played(own):
+    job = begin(own, 20, variations=2)
+    took = own.until(
+        lambda: [line["seconds"] for line in events(own, "job done") if line["job"] == job],
+        "it is not done",
+    )[0]
+    jobs = [begin(own, 60), *(begin(own, 200, variations=2) for _ in range(2))]
+    first, second = (own.poll(job)["queue_status"]["estimated_seconds"] for job in jobs[1:])
+    assert second - first == pytest.approx(took * 199 / 19, abs=2)
+    for job in reversed(jobs):
+        own.delete(f"/api/jobs/{job}")
+
+
+def test_a_full_queue_refuses_clearly(tmp_path, toy_options):
+    with Server(tmp_path / "state", *toy_options, "--max-queue", "2") as server:
+        jobs = [begin(server, 60)]
+        playing(server, jobs[0])
+        jobs += [begin(server) for _ in range(2)]
+        for path, fields in (
+            ("/api/juce/process_audio", {"audio_data": AUDIO}),
+            ("/api/juce/retry_music", {"session_id": jobs[0]}),
+            ("/api/jobs", {"audio_data": AUDIO}),
+        ):
+            answer = server.post(path, **fields)
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "2 requests are waiting already" in answer.json()["error"]
+        assert len(list((server.state / "inputs").iterdir())) == 3
+
+
+# --- Cancelling -----------------------------------------------------------------------------------
+
+
+def test_a_job_that_plays_stops_when_it_is_cancelled(own):
+    job = begin(own, 300)
+    playing(own, job)
+    workers = own.workers()
+    before = time.monotonic()
+    assert own.delete(f"/api/jobs/{job}").json()["success"] is True
+    assert time.monotonic() - before < 2
+    poll = own.poll(job)
+    assert (poll["success"], poll["status"]) == (False, "failed")
+    assert poll["error"] == "the music was cancelled"
+    assert own.get(f"/api/jobs/{job}").json()["status"] == "cancelled"
+    assert own.finished(begin(own))["status"] == "completed"
+    assert own.workers() == workers
+    again = own.delete(f"/api/jobs/{job}")
+    assert again.status_code == 409
+    assert again.json()["success"] is False
+    assert not (own.state / "jobs" / job).exists()
+
+
+def test_a_worker_that_does_not_heed_is_ended(own):
+    job = begin(own, 300)
+    playing(own, job)
+    (worker,) = own.workers()
+    os.kill(worker, signal.SIGSTOP)
+    assert own.delete(f"/api/jobs/{job}").json()["success"] is True
+    assert own.finished(begin(own))["status"] == "completed"
+    assert worker not in own.workers()
+
+
+# --- Workers that die -----------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_fails_its_job_and_another_takes_the_next(own):
+    job = begin(own, 300)
+    playing(own, job)
+    waiting = begin(own)
+    (worker,) = own.workers()
+    os.kill(worker, signal.SIGKILL)
+    poll = own.finished(job)
+    assert (poll["success"], poll["status"]) == (False, "failed")
+    assert "ran out of memory" in poll["error"]
+    assert "downloading" not in poll["error"]
+    assert "warming" not in poll["error"]
+    assert own.finished(waiting)["status"] == "completed"
+    assert own.workers() != [worker]
+    assert "segue_worker_deaths_total 0.0" not in own.get("/metrics").text
+
+
+def test_a_worker_that_is_killed_while_it_waits_is_not_missed(own):
+    own.finished(begin(own))
+    for worker in own.workers():
+        os.kill(worker, signal.SIGKILL)
+    assert own.finished(begin(own))["status"] == "completed"
+
+
+# --- Restarts -------------------------------------------------------------------------------------
+
+
+def test_a_kill_loses_nothing_and_doubles_nothing(fresh):
+    finished = begin(fresh, seed=1)
+    fresh.finished(finished)
+    result = fresh.poll(finished)["audio_data"]
+    interrupted = begin(fresh, 10, seed=2)
+    playing(fresh, interrupted)
+    queued = begin(fresh, seed=1)
+    cancelled = begin(fresh)
+    fresh.delete(f"/api/jobs/{cancelled}")
+    (worker,) = fresh.workers()
+    fresh.kill()
+    fresh.until(lambda: _gone(worker), "the worker stays", 5)
+    fresh.start()
+    assert fresh.poll(finished)["audio_data"] == result
+    samples, _, _ = decoded(fresh.finished(interrupted)["audio_data"])
+    assert len(samples) == 10 * 44_100
+    assert fresh.poll(interrupted)["generation_seed"] == "2"
+    assert fresh.finished(queued)["audio_data"] == result
+    assert fresh.get(f"/api/jobs/{cancelled}").json()["status"] == "cancelled"
+    done = [line["job"] for line in events(fresh, "job done")]
+    assert sorted(done) == sorted([finished, interrupted, queued])
+    folders = {path.name: sorted(p.name for p in path.iterdir()) for path in _jobs(fresh)}
+    assert folders == {finished: ["1"], interrupted: ["2"], queued: ["1"]}
+
+
+def test_a_stop_is_quick_and_what_played_goes_on_with_the_next_start(fresh):
+    job = begin(fresh, 30)
+    playing(fresh, job)
+    (worker,) = fresh.workers()
+    with fresh.stream(f"/api/jobs/{job}/stream") as stream:
+        next(stream.iter_lines())
+        before = time.monotonic()
+        fresh.process.send_signal(signal.SIGTERM)
+        assert fresh.process.wait(10) == 0
+        assert time.monotonic() - before < 4
+    assert _gone(worker)
+    with sqlite3.connect(fresh.state / "segue.db") as db:
+        assert db.execute("SELECT state FROM jobs").fetchall() == [("queued",)]
+    assert not [line for line in fresh.lines() if line["level"] == "error"]
+    fresh.stop()
+    fresh.start()
+    assert fresh.finished(job)["status"] == "completed"
+
+
+def _gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _jobs(server):
+    return list((server.state / "jobs").iterdir())
+
+
+def test_two_services_do_not_share_a_folder(own):
+    with pytest.raises(RuntimeError, match="another segue serve uses it"):
+        Server(own.state, *own.options).start()
+
+
+def test_what_is_old_is_swept(tmp_path, toy_options):
+    with Server(tmp_path / "state", *toy_options, "--keep", "0.0003") as server:
+        job = begin(server)
+        server.finished(job)
+        time.sleep(1.2)
+        server.stop()
+        server.start()
+        server.until(lambda: server.poll(job)["status"] == "unknown", "it is kept")
+        assert list((server.state / "inputs").iterdir()) == []
+        assert _jobs(server) == []
+        retry = server.post("/api/juce/retry_music", session_id=job)
+        assert retry.status_code == 404
+
+
+def test_the_disk_is_bounded_and_the_oldest_results_go_first(tmp_path, toy_options):
+    limit_gb = 3_000_000 / 2**30
+    with Server(tmp_path / "state", *toy_options, "--max-disk", str(limit_gb)) as server:
+        jobs = [begin(server, 6) for _ in range(4)]
+        for job in jobs:
+            server.finished(job)
+        begin(server, 6)
+        states = [server.poll(job)["status"] for job in jobs]
+        assert states[0] == "unknown"
+        assert states[-1] == "completed"
+        kept = sum(p.stat().st_size for p in server.state.rglob("*.wav"))
+        assert kept < 4_500_000
+        large = encoded(song(20))
+        answer = server.post("/api/jobs", audio_data=large)
+        assert answer.status_code == 429
+        assert "no room" in answer.json()["error"]
+
+
+def test_logs_say_nothing_of_what_is_played(own):
+    job = begin(own, description="a very private description")
+    own.finished(job)
+    own.post("/api/jobs", audio_data=AUDIO, description={"private": "description"})
+    said = own.log.read_text()
+    assert job in said
+    assert "private" not in said
+    assert AUDIO[100:140] not in said

@@ -1,0 +1,166 @@
+"""The quantization guard, and the checkpoints that it keeps."""
+
+import json
+import shutil
+import sqlite3
+
+import pytest
+
+from segue.demo.toy import write_checkpoint
+from segue.errors import RequestError
+from segue.progress import SILENT
+from segue.recipe import PRESETS, Recipe
+from segue.service.loaded import Asked, Loaded
+from segue.service.quantization import NONE, chosen, from_environment
+from segue.service.variants import Variants
+
+from .server import Server, encoded, song
+
+FEW = {"audio_data": encoded(song(2.0)), "prompt_seconds": 1, "output_seconds": 2, "seed": 1}
+
+
+# --- What is asked for ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("switch", [None, "", "0", " off ", "false"])
+def test_it_is_off_unless_somebody_says_so(switch):
+    environment = {"G4L_MLX_Q_BITS": "4"} | ({"G4L_MLX_QUANTIZE": switch} if switch else {})
+    assert from_environment(environment) == NONE
+
+
+def test_the_environment_is_read():
+    def mode(**more):
+        return from_environment({"G4L_MLX_QUANTIZE": "1"} | more).mode
+
+    assert mode() == "q4_decoder_linears"
+    assert mode(G4L_MLX_Q_BITS="8") == "q8_decoder_linears"
+    assert mode(G4L_MLX_Q_SCOPE="decoder-linears+emb") == "q4_decoder_linears_emb"
+    assert mode(G4L_MLX_Q_SCOPE="decoder_linears") == "q4_decoder_linears"
+    assert mode(G4L_MLX_Q_GROUP_SIZE="32") == "q4-g32-decoder-linears"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"G4L_MLX_QUANTIZE": "maybe"}, "G4L_MLX_QUANTIZE is 0 or 1"),
+        ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_BITS": "four"}, "G4L_MLX_Q_BITS is a whole number"),
+        ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_BITS": "7"}, "affine cannot have 7 bits"),
+        ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_SCOPE": "all"}, "no scope 'all'"),
+    ],
+)
+def test_what_the_environment_cannot_mean_is_refused(environment, said):
+    with pytest.raises(RequestError, match=said):
+        from_environment(environment)
+
+
+def test_a_request_wins_over_the_environment():
+    q8 = from_environment({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_BITS": "8"})
+    assert chosen(None, q8) == chosen("  ", q8) == q8
+    assert chosen("off", q8).recipe is None
+    assert chosen("Q4-Decoder-Linears+Emb", q8).mode == "q4_decoder_linears_emb"
+    assert chosen("q4", NONE).recipe == PRESETS["q4_decoder_linears"]
+    with pytest.raises(RequestError, match="no quantization 'q5'"):
+        chosen("q5", NONE)
+
+
+# --- What runs ------------------------------------------------------------------------------------
+
+
+def play(server, **fields):
+    """A job's poll when it is over, and the stages that its worker went through."""
+    session = server.post("/api/jobs", **(FEW | fields)).json()["session_id"]
+    return server.finished(session)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, toy_options):
+    folder = tmp_path_factory.mktemp("quantized")
+    write_checkpoint(folder / "models" / "other", seed=1)
+    environment = {"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_BITS": "8", "HF_HUB_OFFLINE": "1"}
+    options = (*toy_options, "--models", str(folder / "models"))
+    with Server(folder / "state", *options, environment=environment) as server:
+        yield server
+
+
+def variants(server):
+    return sorted((server.state / "variants").iterdir())
+
+
+def test_the_guard_quantizes_once_keeps_it_and_says_what_ran(server):
+    service = server.get("/api/service").json()["quantization"]
+    assert (service["enabled"], service["default_mode"]) == (True, "q8_decoder_linears")
+    default = play(server)
+    assert default["quantization_mode"] == "q8_decoder_linears"
+    (kept,) = variants(server)
+    assert kept.name.endswith(Recipe(bits=8).name)
+    assert (kept / "config.json").exists()
+    plain = play(server, quantization_mode="none")
+    assert plain["quantization_mode"] == "none"
+    assert plain["audio_data"] != default["audio_data"]
+    assert len(variants(server)) == 1
+
+    written = (kept / "model.safetensors").stat().st_mtime_ns
+    server.stop()
+    server.start()
+    assert play(server)["audio_data"] == default["audio_data"]
+    assert (kept / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_switching_back_and_forth_does_not_load_again(server):
+    modes = ("q8", "none", "q4")
+    for mode in modes:
+        play(server, quantization_mode=mode)
+    for mode in modes:
+        job = server.post("/api/jobs", **FEW, quantization_mode=mode).json()["job_id"]
+        server.finished(job)
+        assert _load_seconds(server, job) is None
+    play(server, model_name="local/other", quantization_mode="none")
+    job = server.post("/api/jobs", **FEW, quantization_mode="q4").json()["job_id"]
+    server.finished(job)
+    assert _load_seconds(server, job) is None
+
+
+def _load_seconds(server, job):
+    """What loading took, None if the model was ready."""
+    with sqlite3.connect(f"file:{server.state}/segue.db?mode=ro", uri=True) as db:
+        (result,) = db.execute("SELECT result FROM jobs WHERE id = ?", (job,)).fetchone()
+    return json.loads(result)["load_s"]
+
+
+def test_what_is_stored_quantized_is_played_as_it_is(tmp_path, toy):
+    variants = Variants(tmp_path / "variants", 1 << 30)
+    stored = variants.find_or_make(str(toy), None, Recipe(bits=8), SILENT)
+    loaded = Loaded("auto", None, Variants(tmp_path / "none", 1 << 30), budget=1 << 30)
+
+    def asked(demanded):
+        q4 = PRESETS["q4_decoder_linears"]
+        return Asked(str(stored), None, "q4_decoder_linears", q4, demanded)
+
+    for _ in range(2):  # whether it is ready or not
+        assert loaded.get(asked(demanded=False), SILENT).quantization == "q8-g64 as stored"
+        with pytest.raises(RequestError, match="stored quantized already"):
+            loaded.get(asked(demanded=True), SILENT)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_small_memory_holds_the_last_model_alone(tmp_path, toy):
+    loaded = Loaded("auto", None, Variants(tmp_path, 1 << 30), budget=1)
+    plain = Asked(str(toy), None, "none", None, demanded=False)
+    q8 = Asked(str(toy), None, "q8", Recipe(bits=8), demanded=True)
+    first = loaded.get(plain, SILENT)
+    assert loaded.get(plain, SILENT) is first
+    loaded.get(q8, SILENT)
+    assert (loaded.has(plain), loaded.has(q8)) == (False, True)
+
+
+def test_variants_are_bounded_and_made_anew_when_the_checkpoint_changes(tmp_path, toy):
+    model = tmp_path / "model"
+    shutil.copytree(toy, model)
+    variants = Variants(tmp_path / "variants", limit=1)
+    first = variants.find_or_make(str(model), None, Recipe(bits=8), SILENT)
+    assert variants.find_or_make(str(model), None, Recipe(bits=8), SILENT) == first
+    write_checkpoint(model, seed=5)
+    second = variants.find_or_make(str(model), None, Recipe(bits=8), SILENT)
+    assert second != first
+    assert not first.exists()
+    assert second.exists()
