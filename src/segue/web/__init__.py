@@ -1,6 +1,7 @@
 """The pages' own scripts and styles: plain modules and a style sheet, without a build step.
 
-A server hands the files out as they are.  A page that must stand alone takes `bundle()`.
+A server hands the files out as they are, `service.html` at its root.  A page that must stand alone
+takes `bundle()`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,17 @@ const AHEAD = 0.02;
 let context = null;
 let heard = null;
 
+/** Whether anything is heard now. */
+export function sounding() {
+  return Boolean(heard?.playing);
+}
+
+/** From now on `player` is what is heard: pause what was. */
+export function claim(player) {
+  if (heard !== player) heard?.pause();
+  heard = player;
+}
+
 /**
  * A recording that is decoded once, when it is first wanted.
  * `bytes()` gives an ArrayBuffer, or a promise of one; `gain` evens out loudness.
@@ -51,12 +62,23 @@ export class Takes extends EventTarget {
     this.offset = 0;
   }
 
-  /** Decode everything; nothing can be heard before. `onDecoded(index, buffer)` follows it. */
-  async load(onDecoded = () => {}) {
-    this.loading ??= Promise.all(this.sources.map((source) => source.decoded()));
-    this.buffers = await this.loading;
-    this.duration = Math.max(0, ...this.buffers.map((buffer) => buffer.duration));
-    this.buffers.forEach((buffer, index) => onDecoded(index, buffer));
+  /** Decode everything; nothing can be heard before. */
+  load() {
+    this.loading ??= this.change(this.sources);
+    return this.loading;
+  }
+
+  /** Have these `sources` from now on. What is heard stays where it is, if it is among them. */
+  async change(sources) {
+    const buffers = await Promise.all(sources.map((source) => source.decoded()));
+    this.loading ??= Promise.resolve();
+    const { playing, currentTime } = this;
+    const selected = sources.indexOf(this.sources[this.selected]);
+    this.#stop();
+    Object.assign(this, { sources, buffers, selected: Math.max(0, selected) });
+    this.duration = Math.max(0, ...buffers.map((buffer) => buffer.duration));
+    this.offset = Math.min(currentTime, this.duration);
+    if (playing && this.duration) this.#start();
     this.#announce();
   }
 
@@ -84,8 +106,7 @@ export class Takes extends EventTarget {
   async play() {
     await this.load();
     if (this.playing || this.duration === 0) return;
-    heard?.pause();
-    heard = this;
+    claim(this);
     context ??= newContext(this.sources[0].sampleRate);
     // Not awaited: a context that is not allowed to start yet never answers.
     if (context.state === "suspended") context.resume().catch(() => {});
@@ -181,8 +202,8 @@ export class Takes extends EventTarget {
   }
 }
 
-// At the takes' own rate, so that they are not resampled one by one.
-function newContext(sampleRate) {
+/** A context at the sound's own rate, so that its parts are not resampled one by one. */
+export function newContext(sampleRate) {
   try {
     return new AudioContext({ sampleRate });
   } catch {

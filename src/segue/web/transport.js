@@ -1,6 +1,6 @@
 // Play, seek and loop: the controls that everything with takes shares, and their keys.
 
-import { clock, h, onWidth, svg, typing } from "./dom.js";
+import { clock, h, svg, typing } from "./dom.js";
 
 /** How long the loop around the current position is, in seconds. */
 const AROUND = 4;
@@ -126,48 +126,4 @@ export function keys(root, state, own) {
   document.addEventListener("keydown", (event) => {
     if (inUse === root && event.target === document.body) press(event);
   });
-}
-
-/** A picture of `buffer`, as wide as it is given room: what is loudest at each place. */
-export function waveform(buffer, loudest) {
-  const path = svg("path");
-  const stretch = { preserveAspectRatio: "none", "aria-hidden": "true" };
-  const element = svg("svg", { class: "waveform", ...stretch }, path);
-  onWidth(element, (width) => {
-    element.setAttribute("viewBox", `0 -1 ${width} 2`);
-    path.setAttribute("d", outline(buffer, width, loudest));
-  });
-  return element;
-}
-
-/** The largest sample of a buffer. */
-export function peak(buffer) {
-  let largest = 0;
-  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
-    for (const sample of buffer.getChannelData(channel)) {
-      if (sample > largest) largest = sample;
-      else if (-sample > largest) largest = -sample;
-    }
-  }
-  return largest;
-}
-
-function outline(buffer, columns, loudest) {
-  const length = buffer.numberOfChannels;
-  const channels = Array.from({ length }, (_, n) => buffer.getChannelData(n));
-  let d = "";
-  for (let x = 0; x < columns; x++) {
-    let [low, high] = [0, 0];
-    const start = Math.floor((x * buffer.length) / columns);
-    const end = Math.floor(((x + 1) * buffer.length) / columns);
-    for (const samples of channels) {
-      for (let t = start; t < end; t++) {
-        if (samples[t] < low) low = samples[t];
-        else if (samples[t] > high) high = samples[t];
-      }
-    }
-    const scale = 0.95 / (loudest || 1);
-    d += `M${x + 0.5} ${(-high * scale - 0.01).toFixed(3)}V${(-low * scale + 0.01).toFixed(3)}`;
-  }
-  return d;
 }

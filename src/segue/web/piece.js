@@ -1,0 +1,243 @@
+// The finished takes on one prompt, of whatever runs, side by side.
+
+import "./abx.js";
+import "./player.js";
+import * as api from "./api.js";
+import { clock, h } from "./dom.js";
+import { modeOf } from "./run.js";
+import { Source } from "./takes.js";
+import { modeName, seconds, sentence, shortName } from "./words.js";
+
+/** Where a WAV file says its sample rate. */
+const RATE_AT = 24;
+
+/** How long to wait before a take is asked for again, in milliseconds. */
+const AGAIN = 2000;
+
+/** What belongs together: takes that start with the same slice of the same file. */
+export function pieceKey({ key, start, seconds: length }) {
+  return JSON.stringify([key, start, length]);
+}
+
+/** Events: `again` (`run` is the one whose input plays once more), `removed` (likewise). */
+export class Piece extends EventTarget {
+  constructor(about) {
+    super();
+    Object.assign(this, { about, sources: [] });
+    this.heading = h("h3", { tabindex: -1 }, about.file);
+    const before = about.start > 0.05;
+    const where = before
+      ? `The prompt is ${clock(about.start)} to ${clock(about.start + about.seconds)}. What lies ` +
+        "before it is in the downloads, too."
+      : `The prompt is the first ${seconds(about.seconds)}.`;
+    this.player = document.createElement("segue-player");
+    this.complaint = h("p", { role: "alert", class: "complaint" });
+    this.blind = h("details", { class: "blind", hidden: true }, h("summary", {}, "Blind test"));
+    this.blind.addEventListener("toggle", () => this.blind.open && this.#openBlind());
+    this.element = h(
+      "article",
+      { class: "piece" },
+      h("div", { class: "run-head" }, this.heading, h("p", { class: "note" }, where)),
+      this.player,
+      this.complaint,
+      this.blind,
+    );
+  }
+
+  /**
+   * Add the takes of a finished run; the result, the first of them, is there when they can be
+   * heard. Throws a ServiceError if the service has them no more.
+   */
+  async add(run) {
+    const sources = run.answer.takes.map((take) => this.#source(run, take));
+    await Promise.all(sources.map(fetched));
+    const first = !this.sources.length;
+    this.sources.push(...sources);
+    if (first) this.player.open(this.sources.slice(), this.about.seconds);
+    else this.player.ready = this.player.show(this.sources.slice());
+    await this.player.ready;
+    this.#level();
+    this.#offerBlind();
+    // Nobody who is listening is taken elsewhere.
+    if (!this.player.takes.playing) this.player.takes.select(this.sources.indexOf(sources[0]));
+    return sources[0];
+  }
+
+  #source(run, take) {
+    const { parameters } = run.about;
+    const mode = modeOf(run.answer.quantization) ?? parameters.quantization_mode ?? "none";
+    const model = shortName(run.answer.model_name ?? parameters.model_name ?? "model");
+    const ran = mode === "none" ? model : `${model}, ${modeName(mode)}`;
+    const named = this.#unique(`${ran}, seed ${take.seed}`);
+    const source = new Recording(named, take.url, this.about.start);
+    const different = [
+      parameters.description && `“${parameters.description}”`,
+      parameters.temperature !== 1 && `temperature ${parameters.temperature}`,
+      parameters.top_k !== 250 && `top k ${parameters.top_k}`,
+      parameters.description && parameters.cfg_coef !== 3 && `guidance ${parameters.cfg_coef}`,
+    ];
+    source.title = ran;
+    source.note = [`seed ${take.seed}`, ...different.filter(Boolean)].join(", ");
+    source.run = run;
+    const stem = this.about.file.replace(/\.\w+$/, "");
+    const name = `${stem} - ${ran} - ${take.seed}.wav`.replace(/[/\\:*?"<>|]/g, "_");
+    source.actions = [
+      h(
+        "a",
+        {
+          href: take.url,
+          download: name,
+          class: "button",
+          "aria-label": `Download WAV of ${source.name}`,
+          onclick: (event) => this.#download(event, take.url, name),
+        },
+        "Download WAV",
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-label": `Retry with a new seed: ${ran}`,
+          onclick: () => this.dispatchEvent(Object.assign(new Event("again"), { run })),
+        },
+        "Retry, new seed",
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          title: "Remove from the page",
+          "aria-label": `Remove ${source.name} from the page`,
+          onclick: () => this.#remove(source),
+        },
+        "×",
+      ),
+    ];
+    return source;
+  }
+
+  /** The blind test tells takes apart by name. */
+  #unique(name) {
+    const taken = this.sources.filter((source) => source.name.startsWith(name)).length;
+    return taken ? `${name} (${taken + 1})` : name;
+  }
+
+  // A link by itself could not bring the token along, nor name the file as the reader knows it.
+  async #download(event, url, name) {
+    event.preventDefault();
+    this.complaint.textContent = "";
+    try {
+      const blob = URL.createObjectURL(new Blob([await api.bytes(url)], { type: "audio/wav" }));
+      h("a", { href: blob, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(blob), 60_000);
+    } catch (error) {
+      this.complaint.textContent = sentence(error.message);
+    }
+  }
+
+  async #remove(source) {
+    const at = this.sources.indexOf(source);
+    this.sources.splice(at, 1);
+    const { run } = source;
+    if (!this.sources.some((other) => other.run === run)) {
+      this.dispatchEvent(Object.assign(new Event("removed"), { run }));
+    }
+    if (!this.sources.length) {
+      this.player.takes.pause();
+      this.dispatchEvent(new Event("empty"));
+      return;
+    }
+    this.player.ready = this.player.show(this.sources.slice());
+    await this.player.ready;
+    this.#level();
+    this.#offerBlind();
+    this.player.rowOf.get(this.sources[Math.min(at, this.sources.length - 1)])
+      ?.querySelector("input").focus();
+  }
+
+  /** Turn all down to the quietest continuation: what is louder sounds better. */
+  async #level() {
+    const buffers = await Promise.all(this.sources.map((source) => source.decoded()));
+    const levels = buffers.map((buffer) => effective(buffer, this.about.seconds));
+    const heard = levels.filter((level) => level > 1e-4);
+    const target = Math.min(...heard);
+    this.sources.forEach((source, n) => {
+      source.gain = levels[n] > 1e-4 ? target / levels[n] : 1;
+    });
+    this.player.takes.level(this.player.takes.levelled);
+  }
+
+  #offerBlind() {
+    this.blind.hidden = this.sources.length < 2;
+    this.blind.open = false;
+    this.blind.querySelector("segue-blind")?.remove();
+  }
+
+  #openBlind() {
+    if (this.blind.querySelector("segue-blind")) return;
+    const test = document.createElement("segue-blind");
+    this.blind.append(test);
+    const [baseline, ...variants] = this.sources;
+    const report = `page ${pieceKey(this.about)}`;
+    test.open({ report, baseline, variants, join: this.about.seconds });
+  }
+}
+
+/** A take on the service, from the prompt on, at its own sample rate. */
+class Recording extends Source {
+  constructor(name, url, start) {
+    super(name, () => api.bytes(url));
+    Object.assign(this, { url, start });
+  }
+
+  decoded() {
+    this.buffer ??= this.#decoded();
+    // A download that was cut off may be tried again.
+    this.buffer.catch(() => (this.buffer = undefined));
+    return this.buffer;
+  }
+
+  async #decoded() {
+    const bytes = await this.bytes();
+    this.sampleRate = new DataView(bytes).getUint32(RATE_AT, true);
+    const context = new OfflineAudioContext(1, 1, this.sampleRate);
+    return cropped(await context.decodeAudioData(bytes), this.start);
+  }
+}
+
+/** Wait until a source is here, however long the service does not answer. */
+async function fetched(source) {
+  for (;;) {
+    try {
+      return await source.decoded();
+    } catch (error) {
+      if (!(error instanceof api.ServiceError) || error.status) throw error;
+      await new Promise((done) => setTimeout(done, AGAIN));
+    }
+  }
+}
+
+function cropped(buffer, start) {
+  const { sampleRate, numberOfChannels } = buffer;
+  const first = Math.min(Math.round(start * sampleRate), buffer.length - 1);
+  if (first === 0) return buffer;
+  const rest = new AudioBuffer({ length: buffer.length - first, numberOfChannels, sampleRate });
+  for (let channel = 0; channel < numberOfChannels; channel++) {
+    rest.copyToChannel(buffer.getChannelData(channel).subarray(first), channel);
+  }
+  return rest;
+}
+
+/** The root of the mean square of what comes behind `join` seconds. */
+function effective(buffer, join) {
+  let [sum, count] = [0, 0];
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    const samples = buffer.getChannelData(channel);
+    for (let t = Math.round(join * buffer.sampleRate); t < samples.length; t++) {
+      sum += samples[t] * samples[t];
+      count++;
+    }
+  }
+  return count ? Math.sqrt(sum / count) : 0;
+}
