@@ -64,6 +64,14 @@ def test_a_checkpoint_as_it_is_may_be_the_fastest():
     assert "it is, which generates in 10.00 s. Faster, but beyond the budget: q4" in why
 
 
+def test_a_cast_that_changes_nothing_is_never_the_pick():
+    idle = row("float16", 5.0, 0.0, cast_dtype="float16")
+    assert picked(BASELINE, idle)["name"] == "baseline"
+    assert picked(BASELINE, idle, Q8_ROW)["name"] == "q8"
+    felt = row("float16", 5.0, 1e-9, cast_dtype="float16")
+    assert picked(BASELINE, felt)["name"] == "float16"
+
+
 def test_it_says_why():
     why = picked(BASELINE, Q8_ROW, Q4_ROW)["why"]
     assert "q8 generates in 6.00 s, 1.67 × as fast as baseline" in why

@@ -43,7 +43,12 @@ def pick(
         no words for it; `command`.
     """
     measured = [row for row in rows if _speed(row) is not None and _kl(row) is not None]
-    good = [row for row in measured if _number(_kl(row)) <= max_kl]
+    plain = any(_is_plain(row) for row in measured)
+    good = [
+        row
+        for row in measured
+        if _number(_kl(row)) <= max_kl and not (plain and _is_plain_by_another_name(row))
+    ]
     if not good:
         return None
     fastest = min(_number(_speed(row)) for row in good)
@@ -123,6 +128,11 @@ def _gain(best: Row, measured: Sequence[Row], max_kl: float) -> str:
 
 def _is_plain(row: Row) -> bool:
     return row["variant"]["recipe"] is None and row["variant"]["cast_dtype"] is None
+
+
+def _is_plain_by_another_name(row: Row) -> bool:
+    """Whether a cast changed nothing at all: any difference in time is then the clock's."""
+    return row["variant"]["recipe"] is None and not _is_plain(row) and _kl(row) == 0
 
 
 def _environment(variant: Variant) -> list[str]:

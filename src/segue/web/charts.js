@@ -32,7 +32,7 @@ export function scatter(points, limit, width) {
     value <= 0
       ? left + gap / 2
       : left + gap + ((Math.log10(value) - low) / (high - low)) * (width - left - gap - right);
-  const ticks = niceTicks(Math.max(...points.map((point) => point.y)));
+  const ticks = niceTicks(Math.max(...points.flatMap((point) => [point.y, ...(point.range ?? [])])));
   const y = (value) =>
     height - bottom - (value / ticks.at(-1)) * (height - top - bottom);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height });

@@ -49,9 +49,9 @@ function drawMemory(element) {
   element.append(
     legend([
       ["part-accent", "weights"],
-      ["part-faint", "engine's peak"],
+      known.some((row) => row.engine !== null) && ["part-faint", "engine's peak"],
       ["mark", "process's peak"],
-    ]),
+    ].filter(Boolean)),
   );
   chart(element, "Memory of every variant; the figures follow.", (width) => memory(known, width));
   const megabytes = (count) => (count === null ? null : count / 1e6);
