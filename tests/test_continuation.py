@@ -591,10 +591,8 @@ def draw(logits, seeds, step=7, **options):
     sampling = Sampling(**options)
     logits = np.asarray(logits, np.float32)
     rows = logits if logits.ndim == 3 else np.repeat(logits[None], len(seeds), axis=0)
-    tokens = Sampler.of(sampling)(
-        mx.array(rows), mx.array([step], mx.uint32), controls(sampling, tuple(seeds))
-    )
-    return np.array(tokens)
+    drawn = mx.array(noise_of(seeds, step, *rows.shape[1:]))
+    return np.array(Sampler.of(sampling)(mx.array(rows), drawn, controls(sampling)))
 
 
 def softmax(x):

@@ -12,8 +12,8 @@ from segue.checkpoint import open_checkpoint
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine
 from segue.engine.mlx.cache import BUCKET
-from segue.engine.mlx.decoding import make_step
 from segue.engine.mlx.lm import position_table
+from segue.engine.mlx.step import make_step
 from segue.engine.mlx.t5 import relative_buckets
 from segue.errors import CheckpointError
 from segue.pattern import UNKNOWN, delay, first_unknown

@@ -19,9 +19,11 @@ from ...checkpoint import Checkpoint
 from ...progress import SILENT, Progress
 from ...recipe import Recipe
 from ..base import Sampling
-from .decoding import Decoding, make_step
+from . import kernels
+from .decoding import Decoding
 from .lm import CrossKV
 from .sampling import Sampler, controls
+from .step import make_step
 from .t5 import T5Encoder
 from .weights import lm_sources, load_codec, load_lm, load_t5
 
@@ -38,6 +40,9 @@ class MLXEngine:
             kernels are slow in any other type.
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while weights are read.
+
+    Attributes:
+        kernels: those of `kernels.NAMES` that steps run.
     """
 
     name = "mlx"
@@ -67,7 +72,10 @@ class MLXEngine:
         self._checkpoint = checkpoint
         self._progress = progress
         # MLX compiles fused CPU kernels with the machine's C++ compiler, which may not be there.
-        self._step = lru_cache(8)(lambda sampler: make_step(self._lm, sampler, compiled=on_gpu))
+        self.kernels = kernels.chosen(self.config.lm.head_dim)
+        self._step = lru_cache(8)(
+            lambda sampler: make_step(self._lm, sampler, on_gpu, self.kernels)
+        )
         self._conditioned = lru_cache(16)(self._condition)
 
     def read_weights(self) -> None:
@@ -120,10 +128,17 @@ class MLXEngine:
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
         sampler = Sampler.of(sampling)
-        numbers = controls(sampling, seeds)
         return iter(
             Decoding(
-                self._lm, self._step(sampler), sampler, numbers, sequence, conditioning, first_step
+                self._lm,
+                self._step(sampler),
+                sampler,
+                controls(sampling),
+                seeds,
+                sequence,
+                conditioning,
+                first_step,
+                kernels.ATTEND in self.kernels,
             )
         )
 

@@ -27,9 +27,28 @@ def empty(layers: int, batch: int, heads: int, length: int, dim: int, dtype: mx.
     return [mx.zeros(shape, dtype) for _ in range(layers)]
 
 
-def grown(cache: Cache) -> Cache:
-    """The cache with room for one bucket more."""
-    return [mx.pad(kv, [(0, 0), (0, 0), (0, 0), (0, BUCKET), (0, 0)]) for kv in cache]
+def grown(cache: Cache, by: int = BUCKET) -> Cache:
+    """The cache with room for `by` positions more."""
+    return [mx.pad(kv, [(0, 0), (0, 0), (0, 0), (0, by), (0, 0)]) for kv in cache]
+
+
+class Masks:
+    """What is added to attention's scores in a step, so that positions not filled yet do not count.
+
+    Each is a slice of one array, so it costs a step nothing but its description.
+    """
+
+    def __init__(self, dtype: mx.Dtype) -> None:
+        self._dtype = dtype
+        self._made = mx.zeros((0,), dtype)
+
+    def of(self, position: int, length: int) -> mx.array:
+        """The mask `(length,)` of the query at `position`: zeros up to it, then -inf."""
+        if self._made.size != 2 * length:
+            filled = mx.zeros((length,), self._dtype)
+            self._made = mx.concatenate([filled, mx.full((length,), -mx.inf, self._dtype)])
+        start = length - 1 - position
+        return self._made[start : start + length]
 
 
 def repeated(cache: Cache, times: int) -> Cache:

@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import mlx.core as mx
 import numpy as np
 
-from ...pattern import UNKNOWN, first_unknown
+from ...pattern import first_unknown
 from . import cache as kv_cache
-from .cache import Cache
 from .lm import LM, CrossKV
-from .sampling import Controls, Sampler
+from .sampling import Controls, Noise, Sampler
+from .step import Step, next_tokens
 
 LAG = 4
 """Steps that are under way while the host reads the tokens of an earlier one."""
-
-Step = Callable[..., tuple[mx.array, Cache]]
-
-
-def make_step(lm: LM, sampler: Sampler, compiled: bool) -> Step:
-    """The decode step: tokens of a column in, tokens of the next column out.
-
-    Compiled, it is traced once for each shape of its arguments (batch, bucket, text length).
-    """
-
-    def step(
-        tokens: mx.array,
-        known: mx.array,
-        column: mx.array,
-        first_step: mx.array,
-        controls: Controls,
-        cache: Cache,
-        cross: CrossKV | None,
-    ) -> tuple[mx.array, Cache]:
-        hidden, cache = lm(_streams(tokens, sampler)[:, None], column - 1, cache, cross)
-        return _next_tokens(lm, sampler, hidden, known, column + first_step, controls), cache
-
-    return mx.compile(step) if compiled else step
-
-
-def _streams(tokens: mx.array, sampler: Sampler) -> mx.array:
-    """The rows that the model runs for some takes: each twice with guidance, conditioned first."""
-    return mx.concatenate([tokens, tokens]) if sampler.guided else tokens
-
-
-def _next_tokens(
-    lm: LM, sampler: Sampler, hidden: mx.array, known: mx.array, step: mx.array, controls: Controls
-) -> mx.array:
-    """Tokens `(N, K)` of the column after `hidden`: `known` where they are, drawn elsewhere."""
-    drawn = sampler(lm.logits(hidden[:, -1:])[:, 0], step.astype(mx.uint32), controls)
-    return mx.where(known == UNKNOWN, drawn, known)
 
 
 class Decoding:
@@ -62,10 +26,12 @@ class Decoding:
         step: from `make_step`, with the same sampler.
         sampler: how tokens are drawn.
         controls: the numbers it is told.
+        seeds: of the N takes.
         sequence: `(1 or N, K, S)`, see `Engine.prefill`.  A start that all takes share is heard
             once, and what was kept of it is repeated.
         cross: of one text, or None.
         first_step: the number of the first column.
+        in_place: whether `step` writes the cache in place, which then has its whole length at once.
     """
 
     def __init__(
@@ -74,45 +40,61 @@ class Decoding:
         step: Step,
         sampler: Sampler,
         controls: Controls,
+        seeds: tuple[int, ...],
         sequence: np.ndarray,
         cross: CrossKV | None,
         first_step: int,
+        in_place: bool = False,
     ) -> None:
-        takes, starts = controls[0].size, len(sequence)
+        takes, starts = len(seeds), len(sequence)
         self._begin = begin = first_unknown(sequence)
         self._step, self._controls = step, controls
-        self._first_step = mx.array([first_step])
-        columns = mx.array(sequence.transpose(0, 2, 1))  # (starts, S, K)
-        cache = lm.empty_cache(starts * (2 if sampler.guided else 1), begin)
+        self._masks = None if in_place else kv_cache.Masks(lm.dtype)
+        self._first_step = first_step
+        self._noise: Noise | None = None
+        if sampler.noisy:
+            shape = lm.config.num_codebooks, lm.config.cardinality
+            numbers = first_step + begin, first_step + sequence.shape[-1]
+            self._noise = Noise(seeds, shape, *numbers)
+        columns = mx.array(sequence.transpose(2, 0, 1))  # (S, starts, K)
+        heard = columns[:begin].swapaxes(0, 1)
+        rows = mx.concatenate([heard, heard]) if sampler.guided else heard
         hidden, cache = lm(
-            _streams(columns[:, :begin], sampler),
+            rows,
             mx.array([0]),
-            cache,
+            lm.empty_cache(len(rows), begin),
             _cross_of_batch(cross, starts, sampler.guided),
         )
+        hidden = hidden[:, -1:]
         if starts < takes:
-            hidden, cache = (
-                mx.repeat(hidden[:, -1:], takes, axis=0),
-                kv_cache.repeated(cache, takes),
-            )
-            columns = mx.repeat(columns, takes, axis=0)
+            hidden, cache = mx.repeat(hidden, takes, axis=0), kv_cache.repeated(cache, takes)
+            columns = mx.repeat(columns, takes, axis=1)
+        if in_place:
+            missing = max(0, len(columns) - cache[0].shape[3])
+            cache = [mx.contiguous(kv) for kv in kv_cache.grown(cache, missing)]
         self._columns, self._cache = columns, cache
         self._cross = _cross_of_batch(cross, takes, sampler.guided)
-        step_number = self._first_step + begin
-        self._tokens = _next_tokens(lm, sampler, hidden, columns[:, begin], step_number, controls)
-        mx.eval(self._tokens, self._cache)
+        logits = lm.logits(hidden)[:, 0]
+        known = columns[begin]
+        self._tokens = next_tokens(sampler, logits, known, self._gumbel(begin), controls)
+        mx.eval(self._tokens, self._cache, self._cross, self._columns)
+
+    def _gumbel(self, column: int) -> mx.array | None:
+        return None if self._noise is None else self._noise.of(self._first_step + column)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The columns `(N, K)` from the first unknown one on, some steps behind the engine."""
         under_way = deque([self._tokens])
-        for column in range(self._begin + 1, self._columns.shape[1]):
+        for column in range(self._begin + 1, len(self._columns)):
             if column > self._cache[0].shape[3]:
                 self._cache = kv_cache.grown(self._cache)
+            length = self._cache[0].shape[3]
             self._tokens, self._cache = self._step(
                 self._tokens,
-                self._columns[:, column],
-                mx.array([column]),
-                self._first_step,
+                self._columns[column],
+                mx.array([column - 1]),
+                None if self._masks is None else self._masks.of(column - 1, length),
+                self._gumbel(column),
                 self._controls,
                 self._cache,
                 self._cross,

@@ -152,6 +152,21 @@ class LM(nn.Module):
         return self.layer_norm(x), new
 
     @property
+    def config(self) -> LMConfig:
+        """Its shape."""
+        return self._config
+
+    @property
+    def offsets(self) -> mx.array:
+        """The row `(K,)` of `embed_tokens` where each codebook begins."""
+        return self._offsets
+
+    @property
+    def positions(self) -> mx.array:
+        """See `position_table`."""
+        return self._positions
+
+    @property
     def dtype(self) -> mx.Dtype:
         """What the model computes in."""
         return self.layer_norm.weight.dtype

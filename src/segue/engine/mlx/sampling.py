@@ -14,14 +14,17 @@ import numpy as np
 
 from ..base import Sampling
 
-Controls = tuple[mx.array, mx.array, mx.array]
-"""Seeds `(N,)` uint32, temperature, guidance coefficient: what a step is told by value."""
+Controls = tuple[mx.array, mx.array]
+"""Temperature and guidance coefficient: what a step is told by value."""
+
+NOISE_BYTES = 4 << 20
+"""Of noise that is made at once: 128 steps of one mono take."""
 
 
-def controls(sampling: Sampling, seeds: tuple[int, ...]) -> Controls:
+def controls(sampling: Sampling) -> Controls:
     """The numbers of a request as arrays."""
     coef = 0.0 if sampling.guidance_coef is None else sampling.guidance_coef
-    return mx.array(np.array(seeds, np.uint32)), mx.array(sampling.temperature), mx.array(coef)
+    return mx.array(sampling.temperature), mx.array(coef)
 
 
 @dataclass(frozen=True)
@@ -42,22 +45,26 @@ class Sampler:
         top_k = 1 if sampling.greedy else sampling.top_k
         return cls(top_k, sampling.guidance_coef is not None)
 
-    def __call__(self, logits: mx.array, step: mx.array, controls: Controls) -> mx.array:
+    @property
+    def noisy(self) -> bool:
+        """Whether noise takes part; the likeliest token needs none."""
+        return self.top_k != 1
+
+    def __call__(self, logits: mx.array, gumbel: mx.array | None, controls: Controls) -> mx.array:
         """Tokens `(N, K)` int32.
 
         Args:
             logits: `(N, K, V)`, or `(2N, K, V)` with the conditioned stream first.
-            step: `(1,)` uint32, the number of the column that is drawn.
+            gumbel: `(N, K, V)` from `Noise`, or None where none is needed.
             controls: see `controls`.
         """
-        seeds, temperature, coef = controls
+        temperature, coef = controls
         if self.guided:
             cond, uncond = mx.split(logits, 2)
             logits = uncond + (cond - uncond) * coef
-        K, V = logits.shape[1:]
-        if self.top_k == 1:
+        V = logits.shape[-1]
+        if gumbel is None:
             return mx.argmax(logits, axis=-1).astype(mx.int32)
-        gumbel = noise(seeds, step, K, V)
         if not 0 < self.top_k < V:
             return mx.argmax(logits / temperature + gumbel, axis=-1).astype(mx.int32)
         # A partition has exactly k entries at its end, also where logits tie.
@@ -68,11 +75,45 @@ class Sampler:
         return mx.take_along_axis(top, best, axis=-1).squeeze(-1).astype(mx.int32)
 
 
-def noise(seeds: mx.array, step: mx.array, K: int, V: int) -> mx.array:
-    """Gumbel noise `(N, K, V)` float32 of one step.
+class Noise:
+    """Gumbel noise of consecutive steps, made for many at once: that costs no more launches.
 
-    (seed, step) is the key of MLX's counter-based generator (Threefry), so that no state goes from
-    step to step, and a take has the same noise alone and in a batch.
+    Args:
+        seeds: of the N takes.
+        shape: `(K, V)`.
+        start, stop: the numbers of the first step and of the one after the last.
     """
-    keys = mx.stack([seeds, mx.broadcast_to(step, seeds.shape)], axis=-1)
+
+    def __init__(
+        self, seeds: tuple[int, ...], shape: tuple[int, int], start: int, stop: int
+    ) -> None:
+        self._seeds, self._shape, self._stop = np.array(seeds, np.uint32), shape, stop
+        self._steps = max(1, NOISE_BYTES // (4 * len(seeds) * shape[0] * shape[1]))
+        self._begin, self._made = start, self._make(start)
+
+    def _make(self, start: int) -> mx.array:
+        """Noise `(steps, N, K, V)` float32 from step `start` on."""
+        steps = np.arange(start, min(start + self._steps, self._stop), dtype=np.uint32)
+        takes = len(self._seeds)
+        drawn = noise(
+            mx.array(np.tile(self._seeds, len(steps))),
+            mx.array(np.repeat(steps, takes)),
+            *self._shape,
+        )
+        return drawn.reshape(len(steps), takes, *self._shape)
+
+    def of(self, step: int) -> mx.array:
+        """Noise `(N, K, V)` float32 of a step; steps are asked for in order."""
+        if step - self._begin >= self._made.shape[0]:
+            self._begin, self._made = step, self._make(step)
+        return self._made[step - self._begin]
+
+
+def noise(seeds: mx.array, steps: mx.array, K: int, V: int) -> mx.array:
+    """Gumbel noise `(N, K, V)` float32 for N pairs of a seed and a step, both uint32.
+
+    The pair is the key of MLX's counter-based generator (Threefry), so that no state goes from step
+    to step, and a take has the same noise alone and in a batch.
+    """
+    keys = mx.stack([seeds, mx.broadcast_to(steps, seeds.shape)], axis=-1)
     return mx.vmap(lambda key: mx.random.gumbel((K, V), key=key))(keys)

@@ -1,0 +1,1 @@
+"""Everything on one GPU beside segue, in one table: `python -m benchmarks.gpu`."""

@@ -1,0 +1,193 @@
+"""Each CUDA kernel beside the portable way to the same: how far apart, and how fast.
+
+    python -m benchmarks.gpu.kernels --shape small
+
+Needs CUDA.  Times are of many calls that are launched one after the other and waited for once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from segue.engine.mlx import kernels
+from segue.engine.mlx.sampling import Sampler
+from segue.engine.mlx.step import next_tokens
+
+from .shapes import DECODERS
+
+CALLS = 200
+TOLERANCE = {mx.float32: 1e-4, mx.float16: 4e-3, mx.bfloat16: 3e-2}
+"""Of the largest value: a few roundings of the type."""
+
+
+@dataclass
+class Case:
+    """One kernel on one shape, and the portable way.
+
+    Attributes:
+        exact: whether the two must be equal (tokens).
+    """
+
+    name: str
+    fused: Callable[[], mx.array | None]
+    portable: Callable[[], mx.array]
+    tolerance: float
+    exact: bool = False
+
+    def difference(self) -> float:
+        """The largest difference, as a share of the largest value; 0 or 1 for tokens.
+
+        -1 where the kernel does not take the case.
+        """
+        found, expected = self.fused(), self.portable()
+        if found is None:
+            return -1.0
+        one, other = (np.array(a.astype(mx.float32)) for a in (found, expected))
+        if self.exact:
+            return float((one != other).any())
+        return float(np.abs(one - other).max() / max(1e-9, np.abs(other).max()))
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is within its tolerance, or does not take the case."""
+        return self.difference() <= self.tolerance
+
+
+def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
+    """The kernels as a step of a model calls them."""
+    mx.random.seed(0)
+    bound = TOLERANCE[dtype]
+
+    def values(*shape: int) -> mx.array:
+        made = mx.random.normal(shape).astype(dtype)
+        mx.eval(made)
+        return made
+
+    norm = nn.LayerNorm(dim)
+    norm.weight, norm.bias = values(dim), values(dim)
+    for what, into, out, options in (
+        ("norm, qkv", dim, 3 * dim, {"norm": norm}),
+        ("out, residual", dim, dim, {"residual": values(rows, dim)}),
+        ("norm, fc1, gelu", dim, 4 * dim, {"norm": norm, "gelu": True}),
+        ("fc2, residual", 4 * dim, dim, {"residual": values(rows, dim)}),
+        ("norm, heads", dim, 8192, {"norm": norm, "dtype": mx.float32}),
+    ):
+        for bits in (0, 8, 4):
+            layer = nn.Linear(into, out, bias=False)
+            layer.weight = values(out, into) * into**-0.5
+            if bits:
+                layer = nn.QuantizedLinear.from_linear(layer, 64, bits)
+            mx.eval(layer.parameters())
+            x = values(rows, into)
+            yield Case(
+                f"linear {bits or dtype.size * 8} bits, {what}",
+                lambda x=x, layer=layer, o=options: kernels.linear(x, layer, **o),
+                lambda x=x, layer=layer, o=options: _linear(x, layer, **o),
+                bound,
+            )
+    head = dim // heads
+    for length, position in ((512, 300), (1504, 1500)):
+        qkv, cache = values(rows, 3 * dim), values(rows, 2, heads, length, head)
+        again, at = cache + 0, mx.array([position])
+        mx.eval(again)
+        mask = mx.where(mx.arange(length) <= position, 0.0, -mx.inf).astype(dtype)
+        yield Case(
+            f"attend, {position} positions",
+            lambda a=(qkv, cache, at): kernels.attend(*a, heads),
+            lambda a=(qkv, again, at, mask): _attend(*a, heads),
+            bound,
+        )
+    table = nn.Embedding(4 * 2049, dim)
+    table.weight = values(4 * 2049, dim)
+    tokens, places = mx.random.randint(0, 2048, (rows, 4)), mx.random.normal((1536, dim))
+    tokens, offsets, at = tokens.astype(mx.int32), mx.arange(4) * 2049, mx.array([7])
+    yield Case(
+        "embed",
+        lambda: kernels.embed(tokens, table, places, at, rows),
+        lambda: table(tokens + offsets).sum(axis=1) + places[at].astype(dtype),
+        bound,
+    )
+    numbers = mx.array(0.9), mx.array(3.0)
+    for guided in (False, True):
+        logits = 3 * mx.random.normal((rows * (2 if guided else 1), 4, 2048))
+        noise, known = mx.random.gumbel((rows, 4, 2048)), mx.full((rows, 4), -1, mx.int32)
+        mx.eval(logits, noise, known)
+        yield Case(
+            "sample" + (", guided" if guided else ""),
+            lambda a=(logits, noise, known), g=guided: kernels.sample(*a, *numbers, 250, g),
+            lambda a=(logits, known, noise), g=guided: next_tokens(Sampler(250, g), *a, numbers),
+            0,
+            exact=True,
+        )
+
+
+def _linear(
+    x: mx.array,
+    layer: nn.Module,
+    norm: nn.Module | None = None,
+    gelu: bool = False,
+    residual: mx.array | None = None,
+    dtype: mx.Dtype | None = None,
+) -> mx.array:
+    y = layer(x if norm is None else norm(x))
+    y = nn.gelu(y) if gelu else y
+    y = y if residual is None else residual + y
+    return y if dtype is None else y.astype(dtype)
+
+
+def _attend(
+    qkv: mx.array, cache: mx.array, position: mx.array, mask: mx.array, heads: int
+) -> mx.array:
+    rows, dim = cache.shape[0], cache.shape[-1]
+    qkv = qkv.reshape(rows, 3, heads, 1, dim)
+    cache = mx.slice_update(cache, qkv[:, 1:], position, axes=(3,))
+    y = mx.fast.scaled_dot_product_attention(
+        qkv[:, 0], cache[:, 0], cache[:, 1], scale=dim**-0.5, mask=mask
+    )
+    return y.reshape(rows, -1)
+
+
+def microseconds(run: Callable[[], mx.array]) -> float:
+    """Of one of many calls."""
+    mx.eval([run() for _ in range(20)])
+    start = time.perf_counter()
+    mx.eval([run() for _ in range(CALLS)])
+    return 1e6 * (time.perf_counter() - start) / CALLS
+
+
+def main() -> None:
+    """Compare, time, print; fail if one is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shape", choices=[s for s in DECODERS if s != "toy"], default="small")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8])
+    options = parser.parse_args()
+    if not kernels.available():
+        sys.exit("no CUDA here: the kernels run nowhere else")
+    decoder = DECODERS[options.shape]
+    wrong = 0
+    print("| rows | kernel | difference | µs | portable, µs |\n|--:|---|--:|--:|--:|")
+    for rows in options.rows:
+        for case in cases(decoder["hidden_size"], decoder["num_attention_heads"], rows, mx.float16):
+            apart = case.difference()
+            if apart == -1:
+                continue
+            fused, portable = microseconds(case.fused), microseconds(case.portable)
+            verdict = "" if apart <= case.tolerance else " WRONG"
+            wrong += bool(verdict)
+            print(
+                f"| {rows} | {case.name} | {apart:.1e}{verdict} | {fused:.1f} | {portable:.1f} |",
+                flush=True,
+            )
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""torch on the same shapes: `transformers` as it comes, and a CUDA graph as the yardstick."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+
+from . import shapes
+
+
+class TransformersRow:
+    """`generate`, in float16; the steps are what a longer output takes beyond a short one."""
+
+    def __init__(
+        self, static: bool, shape: str, prompt_s: float, output_s: float, steps: int
+    ) -> None:
+        import transformers
+
+        config = shapes.config(shape)
+        text, codec, decoder = (
+            config[part] | {"model_type": kind}
+            for part, kind in (
+                ("text_encoder", "t5"),
+                ("audio_encoder", "encodec"),
+                ("decoder", "musicgen_decoder"),
+            )
+        )
+        vocabulary = decoder["vocab_size"]
+        decoder |= {"pad_token_id": vocabulary, "bos_token_id": vocabulary}
+        whole = transformers.MusicgenConfig(text_encoder=text, audio_encoder=codec, decoder=decoder)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with torch.device(device):
+            model = transformers.MusicgenForConditionalGeneration(whole)
+        self._model = model.to(device, torch.float16 if device == "cuda" else None).eval()
+        tokens = self._model.generation_config
+        tokens.decoder_start_token_id = tokens.bos_token_id = vocabulary
+        tokens.pad_token_id, tokens.eos_token_id = vocabulary, None
+        if static:
+            tokens.cache_implementation = "static"
+        random = np.random.default_rng(0)
+        frames = round(50 * prompt_s)
+        K = decoder["num_codebooks"]
+        self._prompt = torch.tensor(random.integers(0, vocabulary, (K, frames)), device=device)
+        self._steps, self._total = steps, round(50 * output_s) + 3 - frames
+        self.about = {"torch": torch.__version__, "transformers": transformers.__version__}
+
+    def _play(self, steps: int) -> float:
+        start = time.perf_counter()
+        with torch.no_grad():
+            self._model.generate(
+                **self._model.get_unconditional_inputs(1),
+                decoder_input_ids=self._prompt,
+                do_sample=True,
+                top_k=250,
+                max_length=self._prompt.shape[1] + 1 + steps,
+            )
+        _wait()
+        return time.perf_counter() - start
+
+    def run(self, variant: str) -> dict[str, float]:
+        """Play a few steps, then more of them: all else is in both."""
+        _reset_peak()
+        short = self._play(5)
+        step_s = (self._play(5 + self._steps) - short) / self._steps
+        return {
+            "ms a step": 1000 * step_s,
+            "prefill s": max(0.0, short - 5 * step_s),
+            "reckoned end to end s": short + step_s * (self._total - 5),
+            "peak GB": _peak_gb(),
+        }
+
+
+class GraphRow:
+    """A decode step written by hand, its layers compiled, captured as one CUDA graph, in float16.
+
+    The cache is static and attention masks what is not filled.
+    """
+
+    def __init__(self, shape: str, prompt_s: float, output_s: float, steps: int) -> None:
+        decoder = shapes.config(shape)["decoder"]
+        self._heads, dim = decoder["num_attention_heads"], decoder["hidden_size"]
+        K, V = decoder["num_codebooks"], decoder["vocab_size"]
+        on_gpu = torch.cuda.is_available()
+        options: dict[str, Any] = {
+            "device": "cuda" if on_gpu else "cpu",
+            "dtype": torch.float16 if on_gpu else torch.float32,
+        }
+
+        def weight(*size: int) -> torch.Tensor:
+            return 0.02 * torch.randn(*size, **options)
+
+        self._layers = [
+            [weight(3 * dim, dim), weight(dim, dim), weight(4 * dim, dim), weight(dim, 4 * dim)]
+            for _ in range(decoder["num_hidden_layers"])
+        ]
+        self._norm = torch.ones(dim, **options), torch.zeros(dim, **options)
+        length = -(-(round(50 * output_s) + 4) // 64) * 64
+        cache = (2, 1, self._heads, length, dim // self._heads)
+        self._caches = [torch.zeros(cache, **options) for _ in self._layers]
+        self._table, self._out = weight(K, V + 1, dim), weight(K * V, dim)
+        self._places = weight(length, dim)
+        device = options["device"]
+        self._tokens = torch.zeros(K, dtype=torch.long, device=device)
+        self._position = torch.zeros(1, dtype=torch.long, device=device)
+        self._all = torch.arange(length, device=device)
+        self._books = torch.arange(K, device=device)
+        self._shape, self._top = (K, V), min(250, V)
+        self._layer = torch.compile(self._plain_layer, dynamic=False) if on_gpu else None
+        self._prompt = round(50 * prompt_s)
+        self._steps = min(steps, length - self._prompt - 8)
+        self._graph = self._captured() if on_gpu else None
+        self.about = {"torch": torch.__version__, "dtype": str(options["dtype"])}
+
+    def _plain_layer(self, x, qkv, out, fc1, fc2, cache, position, mask, scale, shift):
+        dim = x.shape[-1]
+        y = F.linear(F.layer_norm(x, (dim,), scale, shift), qkv)
+        q, k, v = y.view(1, 3, self._heads, 1, -1).unbind(1)
+        cache[0].index_copy_(2, position, k)
+        cache[1].index_copy_(2, position, v)
+        y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=mask)
+        x = x + F.linear(y.reshape(1, dim), out)
+        y = F.gelu(F.linear(F.layer_norm(x, (dim,), scale, shift), fc1))
+        return x + F.linear(y, fc2)
+
+    def _step(self) -> None:
+        K, V = self._shape
+        x = self._table[self._books, self._tokens].sum(0, keepdim=True)
+        x = x + self._places[self._position]
+        mask = (self._all <= self._position)[None, None, None]
+        layer = self._layer or self._plain_layer
+        for weights, cache in zip(self._layers, self._caches, strict=True):
+            x = layer(x, *weights, cache, self._position, mask, *self._norm)
+        logits = F.linear(F.layer_norm(x, x.shape[-1:], *self._norm), self._out).view(K, V).float()
+        values, indices = logits.topk(self._top, dim=-1)
+        noise = -torch.log(-torch.log(torch.rand_like(values).clamp_min(1e-20)))
+        best = (values + noise).argmax(-1, keepdim=True)
+        self._tokens.copy_(indices.gather(1, best)[:, 0])
+        self._position.add_(1)
+
+    def _captured(self) -> Any:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), torch.no_grad():
+            for _ in range(3):
+                self._step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), torch.cuda.graph(graph):
+            self._step()
+        return graph
+
+    def run(self, variant: str) -> dict[str, float]:
+        """Replay it, from the end of a prompt on."""
+        _reset_peak()
+        self._position.fill_(self._prompt)
+        _wait()
+        start = time.perf_counter()
+        with torch.no_grad():
+            for _ in range(self._steps):
+                self._graph.replay() if self._graph else self._step()
+        _wait()
+        return {
+            "ms a step": 1000 * (time.perf_counter() - start) / self._steps,
+            "peak GB": _peak_gb(),
+        }
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _reset_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_gb() -> float:
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0

@@ -1,0 +1,161 @@
+"""A decode step: one column in, the next one out, in as few launches as can be.
+
+The same model as `lm` runs for many columns, written for one: hidden states are `(B, dim)`, and
+nothing is transposed.  Where a kernel of `kernels` is on it takes the place of several primitives;
+what it does not take, and every other machine, goes the portable way beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ...pattern import UNKNOWN
+from . import kernels
+from .cache import Cache
+from .kernels import ATTEND, EMBED, LINEAR, SAMPLE
+from .lm import LM, CrossAttention, CrossKV, Layer
+from .sampling import Controls, Sampler
+
+Step = Callable[..., tuple[mx.array, Cache]]
+
+
+def make_step(lm: LM, sampler: Sampler, compiled: bool, on: frozenset[str] = frozenset()) -> Step:
+    """The decode step of a model, with the kernels that are `on`.
+
+    Compiled, it is traced once for each shape of its arguments (batch, bucket, text length).
+    """
+    run = _Step(lm, sampler, on)
+    return mx.compile(run) if compiled else run
+
+
+class _Step:
+    def __init__(self, lm: LM, sampler: Sampler, on: frozenset[str]) -> None:
+        self._lm, self._sampler, self._on = lm, sampler, on
+
+    def __call__(
+        self,
+        tokens: mx.array,
+        known: mx.array,
+        position: mx.array,
+        mask: mx.array | None,
+        gumbel: mx.array | None,
+        controls: Controls,
+        cache: Cache,
+        cross: CrossKV | None,
+    ) -> tuple[mx.array, Cache]:
+        """Hear `tokens`, and choose what follows.
+
+        Args:
+            tokens: `(N, K)` int32.
+            known: `(N, K)` int32 of the column after, `UNKNOWN` where it is to be drawn.
+            position: `(1,)` int32, how many columns are in the cache.
+            mask: `(L,)`, from `cache.Masks`; None with the kernel, which needs none.
+            gumbel: see `Sampler`.
+            controls: see `sampling.controls`.
+            cache: of N rows, or 2N with guidance; with the kernel it is written in place.
+            cross: keys and values for as many rows, or None.
+        """
+        lm = self._lm
+        x = self._embedded(tokens, position)
+        new: Cache = []
+        for n, layer in enumerate(lm.layers):
+            qkv = self._linear(x, layer.self_attn.qkv_proj, layer.self_attn_layer_norm)
+            y, kv = self._attended(layer, qkv, cache[n], position, mask)
+            new.append(kv)
+            x = self._linear(y, layer.self_attn.out_proj, residual=x)
+            if cross is not None:
+                x = self._crossed(x, layer.encoder_attn, layer.encoder_attn_layer_norm, *cross[n])
+            y = self._linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
+            x = self._linear(y, layer.fc2, residual=x)
+        logits = self._linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
+        logits = logits.reshape(-1, lm.config.num_codebooks, lm.config.cardinality)
+        return self._drawn(logits, known, gumbel, controls), new
+
+    def _embedded(self, tokens: mx.array, position: mx.array) -> mx.array:
+        """Hidden states `(B, dim)`: each take twice with guidance, the conditioned ones first."""
+        lm, N = self._lm, len(tokens)
+        rows = 2 * N if self._sampler.guided else N
+        if EMBED in self._on:
+            x = kernels.embed(tokens, lm.embed_tokens, lm.positions, position, rows)
+            if x is not None:
+                return x
+        x = lm.embed_tokens(tokens + lm.offsets).sum(axis=1)
+        x = x + lm.positions[position].astype(x.dtype)
+        return mx.concatenate([x, x]) if self._sampler.guided else x
+
+    def _linear(
+        self,
+        x: mx.array,
+        layer: nn.Module,
+        norm: nn.Module | None = None,
+        gelu: bool = False,
+        residual: mx.array | None = None,
+        dtype: mx.Dtype | None = None,
+    ) -> mx.array:
+        """`layer` of `x` `(B, dim)`: a norm before it, GELU or a residual after it."""
+        if LINEAR in self._on:
+            y = kernels.linear(x, layer, norm, gelu, residual, dtype)
+            if y is not None:
+                return y
+        y = layer(x if norm is None else norm(x))
+        if gelu:
+            y = nn.gelu(y)
+        if residual is not None:
+            y = residual + y
+        return y if dtype is None else y.astype(dtype)
+
+    def _attended(
+        self,
+        layer: Layer,
+        qkv: mx.array,
+        kv: mx.array,
+        position: mx.array,
+        mask: mx.array | None,
+    ) -> tuple[mx.array, mx.array]:
+        """Self-attention's output `(B, dim)`, and the cache with the new key and value in it."""
+        B, _, H, _, D = kv.shape
+        if ATTEND in self._on:
+            return kernels.attend(qkv, kv, position, H), kv
+        qkv = qkv.reshape(B, 3, H, 1, D)
+        kv = mx.slice_update(kv, qkv[:, 1:], position, axes=(3,))
+        y = mx.fast.scaled_dot_product_attention(
+            qkv[:, 0], kv[:, 0], kv[:, 1], scale=layer.self_attn.scale, mask=mask
+        )
+        return y.reshape(B, -1), kv
+
+    def _crossed(
+        self, x: mx.array, attention: CrossAttention, norm: nn.Module, k: mx.array, v: mx.array
+    ) -> mx.array:
+        """Hidden states `(B, dim)` after cross-attention over keys and values `(B, H, L, D)`."""
+        B, H, _, D = k.shape
+        q = self._linear(x, attention.q_proj, norm).reshape(B, H, 1, D)
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=attention.scale)
+        return self._linear(y.reshape(B, -1), attention.out_proj, residual=x)
+
+    def _drawn(
+        self,
+        logits: mx.array,
+        known: mx.array,
+        gumbel: mx.array | None,
+        controls: Controls,
+    ) -> mx.array:
+        """Tokens `(N, K)` of the next column: `known` where they are, drawn elsewhere."""
+        if SAMPLE in self._on and gumbel is not None:
+            return kernels.sample(
+                logits, gumbel, known, *controls, self._sampler.top_k, self._sampler.guided
+            )
+        return next_tokens(self._sampler, logits, known, gumbel, controls)
+
+
+def next_tokens(
+    sampler: Sampler,
+    logits: mx.array,
+    known: mx.array,
+    gumbel: mx.array | None,
+    controls: Controls,
+) -> mx.array:
+    """Tokens `(N, K)` of the next column: `known` where they are, drawn elsewhere."""
+    return mx.where(known == UNKNOWN, sampler(logits, gumbel, controls), known)

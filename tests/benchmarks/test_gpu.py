@@ -1,0 +1,60 @@
+"""The GPU benchmark at toy size: every row that needs no torch, and the table."""
+
+import json
+import sys
+
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import primitives
+from segue.engine.mlx import kernels
+
+
+def test_rows_alternate_and_make_a_table(tmp_path, monkeypatch, capsys):
+    rows = ["segue 8-bit", "plain MLX loop", "torch CUDA graph"]
+    monkeypatch.setitem(gpu.WORKERS, "segue 8-bit", ("", "guided"))
+    out = tmp_path / "gpu.json"
+    arguments = ["--shapes", "toy", "--rounds", "1", "--prompt", "0.4", "--seconds", "1.8"]
+    arguments += ["--steps", "5", "--out", str(out), "--rows", *rows]
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments])
+    gpu.main()
+    entries = json.loads(out.read_text())
+    assert [entry["row"] for entry in entries] == rows
+    segue, plain, torch = entries
+    assert set(segue["runs"]) == {"", "guided"}
+    assert segue["runs"][""][0]["ms a step"] > 0
+    assert segue["runs"][""][0]["end to end s"] > segue["runs"][""][0]["decode s"]
+    assert plain["runs"][""][0]["ms a step"] > 0
+    assert torch["runs"] or "torch" in torch["failed"]  # it may not be installed
+    printed = capsys.readouterr().out
+    assert "| toy | segue 8-bit, guided |" in printed
+
+
+def test_tables_merge_and_keep_failures():
+    def entry(row, *steps, **more):
+        return {
+            "shape": "small",
+            "row": row,
+            "runs": {"": [{"ms a step": s} for s in steps]},
+        } | more
+
+    made = gpu.table(
+        [
+            entry("segue 4-bit", 1.0, 3.0, **{"bytes": 10, "bytes per second": 10_000}),
+            entry("segue 4-bit", 2.0),
+            {"shape": "small", "row": "transformers", "runs": {}, "failed": "not done in 2 s"},
+        ]
+    )
+    assert "| small | segue 4-bit | 2.00 | 10.0 |" in made
+    assert "| 0.50 | 3 |" in made
+    assert "not done in 2 s" in made
+
+
+def test_kernels_leave_a_step_few_primitives():
+    layers, few = 24, []
+    for on in (frozenset(), kernels.wanted("all")):
+        found, _ = primitives.step_of(layers, 1, False, 4, on, compiled=True)
+        few.append(primitives.launches(found))
+    assert few[1] == 5 * layers + 3
+    assert few[1] < few[0] <= 17 * layers
+    _, parts = primitives.step_of(layers, 1, True, 4, kernels.wanted("all"), compiled=False)
+    assert parts["cache and attention"] == layers
+    assert parts["sampling"] == parts["embedding"] == 1
