@@ -53,7 +53,7 @@ def test_of_rows_that_are_as_fast_the_better_one_is_picked():
     tied = row("q4", 6 * (1 - 0.9 * TIE), 0.01, Q4)
     found = picked(BASELINE, Q8_ROW, tied)
     assert found["name"] == "q8"
-    assert "As fast, but not as good: q4" in found["why"]
+    assert "As fast, as far as the runs tell, but not as good: q4" in found["why"]
     assert picked(BASELINE, Q8_ROW, row("q4", 5.8, 0.01, Q4))["name"] == "q4"
 
 
@@ -62,6 +62,19 @@ def test_a_checkpoint_as_it_is_may_be_the_fastest():
     why = picked(BASELINE, slower, Q4_ROW)["why"]
     assert why.startswith("Nothing that stays within 0.02 nats a token is faster than the check")
     assert "it is, which generates in 10.00 s. Faster, but beyond the budget: q4" in why
+
+
+def test_rows_whose_runs_overlap_are_as_fast():
+    def steady(low, high):
+        ends = {"min": low, "max": high}
+        return {end: {"timings_s": {"token_generate_s": s}} for end, s in ends.items()}
+
+    rows = [row("baseline", 6.5, 0.0), row("q8", 6, 1e-4, Q8), row("q4", 5, 0.01, Q4)]
+    for found, ends in zip(rows, [(6.4, 7.0), (5.3, 7.5), (4.5, 5.4)], strict=True):
+        found["bench"]["steady"] = steady(*ends)
+    assert picked(*rows)["name"] == "q8"
+    rows[2]["bench"]["steady"] = steady(4.9, 5.05)
+    assert picked(*rows)["name"] == "q4"
 
 
 def test_a_cast_that_changes_nothing_is_never_the_pick():

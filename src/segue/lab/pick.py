@@ -30,7 +30,8 @@ def pick(
 ) -> dict[str, Any] | None:
     """The row of a `matrix.json` to use; None where none has both speed and quality within reach.
 
-    Of rows that are as fast as the fastest (see `TIE`), the one that loses least is taken.
+    Of rows that are as fast as the fastest (within `TIE`, or with a run as quick as its slowest),
+    the one that loses least is taken.
 
     Args:
         rows: as `matrix.json` has them.
@@ -51,8 +52,9 @@ def pick(
     ]
     if not good:
         return None
-    fastest = min(_number(_speed(row)) for row in good)
-    tied = [row for row in good if _number(_speed(row)) <= fastest * (1 + TIE)]
+    fastest = min(good, key=lambda row: _number(_speed(row)))
+    limit = max(_number(_speed(fastest)) * (1 + TIE), _run(fastest, "max"))
+    tied = [row for row in good if min(_number(_speed(row)), _run(row, "min")) <= limit]
     best = min(tied, key=lambda row: (_number(_kl(row)), _number(_speed(row))))
     variant = Variant.from_json(best["name"], best["variant"])
     return {
@@ -68,6 +70,13 @@ def _speed(row: Row) -> float | None:
     if row["status"] != "ok" or row["bench"] is None:
         return None
     return float(row["bench"]["timings_s"]["token_generate_s"])
+
+
+def _run(row: Row, end: str) -> float:
+    """The same of the quickest run, `min`, or the slowest, `max`; of the median, if one ran."""
+    steady = row["bench"].get("steady")
+    found = _speed(row) if steady is None else steady[end]["timings_s"]["token_generate_s"]
+    return _number(found)
 
 
 def _kl(row: Row) -> float | None:
@@ -93,7 +102,7 @@ def _why(
     else:
         why = [_gain(best, measured, max_kl)]
     if others := [row["name"] for row in tied if row is not best]:
-        why.append(f"As fast, but not as good: {', '.join(others)}.")
+        why.append(f"As fast, as far as the runs tell, but not as good: {', '.join(others)}.")
     lossy = [
         f"{row['name']} ({_number(_speed(row)):.2f} s, {_number(_kl(row)):.2g} nats)"
         for row in measured
