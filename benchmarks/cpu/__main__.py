@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from . import checkpoints
+from . import checkpoints, machine
 
 ROWS = ("4 bits", "8 bits", "float32")
 TARGETS = {
@@ -31,7 +30,17 @@ TARGETS = {
     "peak memory, GB": {"4 bits": 1.0},
     "logits beside MLX": {"4 bits": 1e-3, "8 bits": 1e-3, "float32": 1e-4},
     "logits, stepwise": {"4 bits": 1e-3, "8 bits": 1e-3, "float32": 1e-4},
+    "times transformers": dict.fromkeys(ROWS, 5.0),
 }
+TARGETS_BANDWIDTH = 34e9
+"""Of the machine that the targets were set on: two cores with AVX-512 and AMX."""
+
+BY_OPERATIONS = {
+    "encode": "encode 6 s, s",
+    "prefill": "prefill 6 s, s",
+    "decode": "decode 30 s, s",
+}
+"""The parts that are bound by arithmetic, and their rows."""
 
 
 def main() -> None:
@@ -39,36 +48,77 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every row")
     parser.add_argument("--runs", type=int, default=5, help="of each part but the steps")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="of all rows in turn; medians of them are shown"
+    )
     parser.add_argument("--seconds", type=float, default=30, help="prompt and continuation")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--no-peer", action="store_true", help="leave transformers out")
+    parser.add_argument("--profile", action="store_true", help="show where the time goes, by node")
     parser.add_argument("--folder", type=Path, help="where checkpoints are kept for the next time")
     options = parser.parse_args()
+    peer = find_spec("torch") and find_spec("transformers") and not options.no_peer
+    rounds: list[dict[str, dict[str, float]]] = []
+    profiles: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        made = checkpoints.write(folder, options.rows)
-        bandwidth = bytes_per_second(options.threads)
-        found: dict[str, dict[str, float]] = {}
-        for row in options.rows:
-            # The cache of compiled models is this run's own: the first start fills it.
-            environment = {"XDG_CACHE_HOME": str(Path(temporary) / row)}
-            first = child("segue_row", made[row], options, environment, starting=True)
-            found[row] = child("segue_row", made[row], options, environment)
-            found[row] |= {
-                "first start s": first["start_s"],
-                "second start s": found[row].pop("start_s"),
-            }
-            found[row] |= child("agreement", made[row], options, environment)
-        if find_spec("torch") and find_spec("transformers") and not options.no_peer:
-            name = f"transformers {version('transformers')}, float32"
-            found[name] = child("transformers_row", made["float32"], options, {})
-            peer = found[name]["ms a step"]
+        made = checkpoints.write(options.folder or Path(temporary), options.rows)
+        for _ in range(options.rounds):
+            rounds.append(measure(made, options, Path(temporary), bool(peer)))
+        if options.profile:
             for row in options.rows:
-                found[row]["times transformers"] = peer / found[row]["ms a step"]
+                profiles[row] = child("profile_row", made[row], options, {})
+    found = {
+        row: {what: statistics.median(r[row][what] for r in rounds) for what in values}
+        for row, values in rounds[0].items()
+    }
+    show(found, options)
+    for row, profile in profiles.items():
+        show_profile(row, profile)
+
+
+def measure(
+    made: dict[str, Path], options: argparse.Namespace, temporary: Path, peer: bool
+) -> dict[str, dict[str, float]]:
+    """Every row once, and what the machine could do while it ran."""
+    found: dict[str, dict[str, float]] = {}
     for row in options.rows:
-        floor = 1000 * found[row].pop("bytes a step") / bandwidth
-        found[row]["share of memory floor"] = floor / found[row]["ms a step"]
-    show(found, bandwidth, options)
+        # The cache of compiled models is this run's own: the first start fills it.
+        cache = tempfile.mkdtemp(dir=temporary)
+        environment = {"XDG_CACHE_HOME": cache}
+        first = child("segue_row", made[row], options, environment, starting=True)
+        # Measured before each row: on a shared machine it changes.
+        reach = {
+            "read GB/s": machine.bytes_per_second(options.threads) / 1e9,
+            "float32 GFLOP/s": machine.flops_per_second(options.threads) / 1e9,
+        }
+        found[row] = child("segue_row", made[row], options, environment)
+        found[row] |= {
+            "first start s": first["start_s"],
+            "second start s": found[row].pop("start_s"),
+        }
+        found[row] |= child("agreement", made[row], options, environment) | reach
+        add_shares(row, found[row])
+    if peer:
+        name = f"transformers {version('transformers')}, float32"
+        found[name] = child("transformers_row", made["float32"], options, {})
+        for row in options.rows:
+            found[row]["times transformers"] = found[name]["ms a step"] / found[row]["ms a step"]
+    return found
+
+
+def add_shares(row: str, values: dict[str, float]) -> None:
+    """How near a row came to what the machine can do, and how near the target would be."""
+    read = values.pop("bytes a step")
+    bandwidth, operations = values["read GB/s"] * 1e9, values["float32 GFLOP/s"] * 1e9
+    target = TARGETS["ms a step"][row]
+    values["memory floor, ms a step"] = 1000 * read / bandwidth
+    values["step, share of the floor"] = values["memory floor, ms a step"] / values["ms a step"]
+    values["share that the target asks, at 34 GB/s"] = read / TARGETS_BANDWIDTH / (target / 1000)
+    values["target at this bandwidth, ms a step"] = target * TARGETS_BANDWIDTH / bandwidth
+    for part, what in BY_OPERATIONS.items():
+        needed = values.pop(f"{part} operations")
+        values[f"{part}, share of the peak"] = needed / operations / values[what]
+        values[f"{part}, GFLOP/s the target asks"] = needed / TARGETS[what][row] / 1e9
 
 
 def child(
@@ -77,7 +127,7 @@ def child(
     options: argparse.Namespace,
     environment: dict[str, str],
     starting: bool = False,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """What a row's process measured."""
     arguments = [folder, options.threads, 0 if starting else options.runs, options.seconds]
     done = subprocess.run(  # noqa: S603 - our own module
@@ -86,60 +136,57 @@ def child(
         stdout=subprocess.PIPE,
         check=True,
     )
-    print(f"{folder.name}, {module}: {done.stdout.decode().splitlines()[-1]}", file=sys.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    line = done.stdout.decode().splitlines()[-1]
+    if module != "profile_row":
+        print(f"{folder.name}, {module}: {line}", file=sys.stderr)
+    found: dict[str, Any] = json.loads(line)
     return found
 
 
-def bytes_per_second(threads: int) -> float:
-    """How fast `threads` threads read memory together."""
-    parts = [np.ones(1 << 26, np.float32) for _ in range(threads)]
-    best = 0.0
-    for _ in range(5):
-        readers = [threading.Thread(target=part.sum) for part in parts]
-        start = time.perf_counter()
-        for reader in readers:
-            reader.start()
-        for reader in readers:
-            reader.join()
-        best = max(best, sum(p.nbytes for p in parts) / (time.perf_counter() - start))
-    return best
-
-
-def show(found: dict[str, dict[str, float]], bandwidth: float, options: argparse.Namespace) -> None:
+def show(found: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
     """Print the table, and what it was measured on."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 150)
     table = Table(title="MusicGen small, random weights, no text")
     table.add_column("")
     for row in found:
         table.add_column(row, justify="right")
-    for what in (*TARGETS, "times transformers", "share of memory floor"):
+    hidden = {*TARGETS, "largest logit"}
+    shares = [what for what in found[options.rows[0]] if what not in hidden]
+    for what in (*TARGETS, *shares):
         cells = []
         for row, values in found.items():
             target = TARGETS.get(what, {}).get(row)
-            if what == "times transformers" and row in ROWS:
-                target = 5.0
             bound = "" if target is None else f" ({'≥' if 'times' in what else '≤'} {target:g})"
             cells.append(f"{values[what]:.3g}{bound}" if what in values else "–")
-        table.add_row(what, *cells)
+        table.add_row(what, *cells, end_section=what == "times transformers")
     console.print(table)
     steps = round((options.seconds - 6) * 50) + 3
     console.print(
-        f"{processor()}, {options.threads} threads, {bandwidth / 1e9:.0f} GB/s read; load average "
-        f"at the end {os.getloadavg()[0]:.1f}.  Prompt 6 s, {steps} steps, top-k 250, one take; "
-        f"steps are a mean over all of them, everything else a median of {options.runs} after a "
-        f"warm-up.  openvino {version('openvino')}.",
+        f"{machine.processor()}, {options.threads} threads; load average at the end "
+        f"{os.getloadavg()[0]:.1f}.  Prompt 6 s, {steps} steps, top-k 250, one take; steps are a "
+        f"mean over all of them, everything else a median of {options.runs} after a warm-up; "
+        f"rounds: {options.rounds}.  The floor of a step is reading its weights and its cache once "
+        "at the bandwidth measured just before; the peak is that of a large float32 product, "
+        f"likewise.  Targets were set at {TARGETS_BANDWIDTH / 1e9:g} GB/s.  "
+        f"openvino {version('openvino')}.",
         highlight=False,
     )
 
 
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "processor of an unknown name"
+def show_profile(row: str, profile: dict[str, Any]) -> None:
+    """Print where the time of each part of a row goes."""
+    table = Table(title=f"Profile, {row}: means of some runs, by kinds of node")
+    for name in ("part", "ms", "nodes", "kernel", "count", "ms of them"):
+        right = "ms" in name or name == "count"
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for part, values in profile.items():
+        told = [node for node in values["nodes"] if node[3] >= 0.005 * values["ms"]]
+        for n, (kind, kernel, count, ms) in enumerate(told):
+            head = ("", "") if n else (part, f"{values['ms']:.1f}")
+            table.add_row(*head, kind, kernel, str(count), f"{ms:.2f}")
+        rest = sum(node[3] for node in values["nodes"] if node not in told)
+        table.add_row("", "", "all others", "", "", f"{rest:.2f}", end_section=True)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+from . import work
 
 START = time.perf_counter()
 
@@ -26,7 +29,9 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
     from segue.engine.openvino import OpenVINOEngine
     from segue.pattern import UNKNOWN, delay
 
-    engine = OpenVINOEngine(open_checkpoint(folder), threads=int(threads))
+    checkpoint = open_checkpoint(folder)
+    tensors = checkpoint.codec
+    engine = OpenVINOEngine(checkpoint, threads=int(threads))
     start_s = time.perf_counter() - START
     random = np.random.default_rng(0)
     samples = (0.1 * random.standard_normal((6 * 32_000, 1))).astype(np.float32)
@@ -58,7 +63,9 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
     before = time.perf_counter()
     steps = sum(1 for _ in columns)
     step_s = (time.perf_counter() - before) / steps
+    del columns
     decode_s = median(lambda: engine.decode(played))
+    codec_work = partial(work.operations_of_the_codec, config=engine.config.codec)
     print(
         json.dumps(
             {
@@ -68,24 +75,13 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
                 "ms a step": 1000 * step_s,
                 "decode 30 s, s": decode_s * 1500 / whole.shape[1],
                 "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-                "bytes a step": bytes_of_a_step(Path(folder), engine.config, whole.shape[1]),
+                "bytes a step": work.bytes_of_a_step(Path(folder), lm, 300, whole.shape[1]),
+                "prefill operations": work.operations_of_prefill(lm, 303),
+                "encode operations": codec_work("encoder", tensors=tensors, frames=300),
+                "decode operations": codec_work("decoder", tensors=tensors, frames=1500),
             }
         )
     )
-
-
-def bytes_of_a_step(folder: Path, config, frames: int) -> float:
-    """What a step must read: the weights it multiplies, and the middle of the cache's lengths."""
-    from segue.tensors import open_safetensors
-
-    weights = 0
-    for name, tensor in open_safetensors(folder / "model.safetensors").items():
-        attends_text = "encoder_attn" in name or "embed_tokens" in name
-        if name.startswith("decoder.") and not attends_text:
-            weights += tensor.read().nbytes
-    lm = config.lm
-    entry = 2 * lm.num_layers * lm.dim * 4
-    return weights + entry * (300 + frames) / 2
 
 
 if __name__ == "__main__":

@@ -196,6 +196,95 @@ def test_a_long_run_holds(engine):
     assert done.stdout == "whole\n", done.stderr
 
 
+# --- Memory ---------------------------------------------------------------------------------------
+
+
+def columns_in_the_cache(run):
+    return {state.state.shape[2] for state in run._request.query_state()}
+
+
+def test_a_run_that_is_over_empties_its_cache(engine, monkeypatch):
+    """Played to its end or dropped on the way; a compiled model would hold it until its next."""
+    runs = []
+    start = engine._lm.run
+    monkeypatch.setattr(engine._lm, "run", lambda cross: runs.append(start(cross)) or runs[-1])
+    whole = played(engine, start_of(engine, 10, 40))
+    columns = engine.prefill(start_of(engine, 10, 40), (0,), Sampling())
+    next(columns)
+    assert columns_in_the_cache(runs[1]) == {11}
+    columns.close()
+    assert [columns_in_the_cache(run) for run in runs] == [{1}, {1}]
+    np.testing.assert_array_equal(played(engine, start_of(engine, 10, 40)), whole)
+
+
+def test_what_surrounds_the_language_model_makes_room_for_it(engine):
+    samples = np.random.default_rng(0).standard_normal((6400, 1)).astype(np.float32)
+    codes, text = engine.encode(samples), engine._condition(TEXT)
+    assert engine._codec._models
+    assert "_text_encoder" in vars(engine)
+    engine.prefill(start_of(engine, 10, 20), (0,), Sampling())
+    assert not engine._codec._models
+    assert "_text_encoder" not in vars(engine)
+    np.testing.assert_array_equal(engine.encode(samples), codes)
+    for ours, theirs in zip(engine._condition(TEXT), text, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system decides alone")
+def test_files_of_compiled_models_leave_memory_and_are_read_again(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # files that no other engine has mapped
+    expected = logits_of(OpenVINOEngine(open_checkpoint(str(toy))))  # compiles where nobody did
+    engine = OpenVINOEngine(open_checkpoint(str(toy)))  # reads what was compiled
+
+    def resident():
+        """Kilobytes of them that lie in memory."""
+        total, ours = 0, False
+        for line in open("/proc/self/smaps"):  # noqa: PTH123, SIM115
+            if "-" in line.split()[0]:
+                ours = str(tmp_path) in line
+            elif ours and line.startswith("Rss:"):
+                total += int(line.split()[1])
+        return total
+
+    before = resident()
+    assert before > 0
+    np.testing.assert_array_equal(logits_of(engine), expected)
+    assert resident() < before / 2  # the system may keep a page that it has just touched
+    np.testing.assert_array_equal(logits_of(engine), expected)
+    batch = played(engine, start_of(engine, 10, 20), (1, 2))  # weights are packed anew for it
+    np.testing.assert_array_equal(batch[0], played(engine, start_of(engine, 10, 20), (1,))[0])
+
+
+def test_paging_out_is_safe_while_models_come_and_go(toy):
+    """In a process of its own: memory that is taken from its owner would end it."""
+    code = (
+        "import gc, sys, threading, time, numpy as np\n"
+        "from segue.checkpoint import open_checkpoint\n"
+        "from segue.engine.openvino import OpenVINOEngine, runtime\n"
+        "over = threading.Event()\n"
+        "def models():\n"
+        "    while not over.is_set():\n"
+        "        engine = OpenVINOEngine(open_checkpoint(sys.argv[1]))\n"
+        "        engine.encode(np.zeros((6400, 1), np.float32))\n"
+        "        del engine\n"
+        "        gc.collect()\n"
+        "        others = [np.ones(1 << size, np.float32) for size in range(14, 22)]\n"
+        "def memory():\n"
+        "    while not over.is_set():\n"
+        "        runtime.page_out()\n"
+        "threads = [threading.Thread(target=f) for f in (models, models, memory)]\n"
+        "for thread in threads: thread.start()\n"
+        "time.sleep(8)\n"
+        "over.set()\n"
+        "for thread in threads: thread.join()\n"
+        "print('whole')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(toy)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "whole\n", done.stderr
+
+
 # --- Sampling -------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,14 @@ class OpenVINOEngine:
         encoder, tokenizer = self._text_encoder
         return self._lm.project(encoder(np.array(tokenizer.encode(text).ids)))
 
+    def _make_room(self) -> None:
+        """Let go of the graphs around the language model, which is about to need the memory.
+
+        What compiling them took is in the cache of compiled models.
+        """
+        self.__dict__.pop("_text_encoder", None)
+        self._codec.rest()
+
     @cached_property
     def _text_encoder(self) -> tuple[T5Encoder, Tokenizer]:
         part = self._checkpoint.text(self._progress)
@@ -98,6 +106,7 @@ class OpenVINOEngine:
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
+        self._make_room()
         return iter(Decoding(self._lm, sequence, seeds, sampling, conditioning, first_step))
 
     def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:

@@ -21,8 +21,8 @@ from . import graph
 from .graph import Output
 from .runtime import compiled, give_back, ops, ov, run
 
-FRAMES_PER_PIECE = 50
-"""Frames of a piece: what its layers hand on fits into a processor's cache."""
+FRAMES_PER_PIECE = 100
+"""Frames of a piece: longer ones take memory and gain nothing, shorter ones compute more twice."""
 
 HALVES = {"analysis": "encoder", "encoded": "encoder", "decoded": "decoder", "synthesis": "decoder"}
 """The half of the codec that each of its graphs belongs to."""
@@ -90,6 +90,11 @@ class Codec:
         give_back()
         return np.concatenate(found, axis=2)[:, 0]
 
+    def rest(self) -> None:
+        """Let go of what is compiled: the language model is about to need the memory."""
+        self._models.clear()
+        give_back()
+
     def _whole(self, part: str, x: np.ndarray) -> np.ndarray:
         plain = x.shape[2] > widest(self._config)
         return run(self._model(part, len(x), None if plain else x.shape[2]), x)[0]
@@ -104,7 +109,9 @@ class Codec:
         model = self._models.get(key)
         if model is None:
             half, full = HALVES[part], len(self._models) >= MAX_MODELS
-            for other in [other for other in self._models if full or HALVES[other[0]] != half]:
+            for other in [
+                other for other in list(self._models) if full or HALVES[other[0]] != half
+            ]:
                 self._models.pop(other, None)
             give_back()
             model = compiled(getattr(self._layers, part)(batch, length), self._threads)
@@ -177,7 +184,7 @@ class Layers:
                 n += 1
             x = self._conv(_elu(x), f"encoder.layers.{n + 1}", ratio)
             n += 2
-        return graph.model([x.values], inputs)
+        return graph.model([_flat(x)], inputs)
 
     def encoded(self, batch: int, length: int | None) -> ov.Model:
         """From there to the encoder's output `(B, D, F)`."""
@@ -185,13 +192,13 @@ class Layers:
         n = 1 + len(c.ratios) * (c.num_residual_layers + 2)
         inputs, x = self._start(batch, c.num_filters * 2 ** len(c.ratios), length)
         x = self._lstm(x, f"encoder.layers.{n}", batch)
-        return graph.model([self._conv(_elu(x), f"encoder.layers.{n + 2}").values], inputs)
+        return graph.model([_flat(self._conv(_elu(x), f"encoder.layers.{n + 2}"))], inputs)
 
     def decoded(self, batch: int, length: int | None) -> ov.Model:
         """The sum of a frame's codebook entries `(B, D, F)` to the LSTM's output `(B, C, F)`."""
         inputs, x = self._start(batch, self._config.codebook_dim, length)
         x = self._conv(x, "decoder.layers.0")
-        return graph.model([self._lstm(x, "decoder.layers.1", batch).values], inputs)
+        return graph.model([_flat(self._lstm(x, "decoder.layers.1", batch))], inputs)
 
     def synthesis(self, batch: int, length: int | None) -> ov.Model:
         """From there to samples `(B, 1, T)`."""
@@ -204,19 +211,19 @@ class Layers:
             for i in range(c.num_residual_layers):
                 x = self._residual(x, f"decoder.layers.{n}", c.dilation_growth**i)
                 n += 1
-        return graph.model([self._conv(_elu(x), f"decoder.layers.{n + 1}").values], inputs)
+        return graph.model([_flat(self._conv(_elu(x), f"decoder.layers.{n + 1}"))], inputs)
 
     def _start(self, batch: int, channels: int, length: int | None) -> tuple[list[Output], Signal]:
         x = graph.parameter("x", (batch, channels, -1 if length is None else length))
-        return [x], Signal(x, length)
+        return [x], Signal(_tall(x), length)
 
     def _read(self, name: str) -> np.ndarray:
         return self._tensors[name].read().astype(np.float32)
 
     def _weights(self, name: str) -> tuple[np.ndarray, Output]:
-        """A convolution's weight as torch has it, and its bias `(1, out, 1)`."""
+        """A convolution's weight as torch has it, and its bias `(1, out, 1, 1)`."""
         bias = self._read(f"{name}.conv.bias")
-        return self._read(f"{name}.conv.weight"), graph.constant(bias[None, :, None])
+        return self._read(f"{name}.conv.weight"), graph.constant(bias[None, :, None, None])
 
     def _conv(self, x: Signal, name: str, stride: int = 1, dilation: int = 1) -> Signal:
         """A convolution that keeps `ceil(T / stride)` steps, padded as the configuration says."""
@@ -227,7 +234,7 @@ class Layers:
         right = short if self._config.causal else total // 2 + short
         left = total if self._config.causal else total - total // 2
         padded = self._padded(x, left, right)
-        y = ops.convolution(padded, graph.constant(weight), [stride], [0], [0], [dilation])
+        y = _convolution(padded, weight, stride=stride, dilation=dilation)
         return Signal(ops.add(y, bias), None if x.length is None else -(-x.length // stride))
 
     def _padded(self, x: Signal, left: int, right: int) -> Output:
@@ -238,8 +245,8 @@ class Layers:
         def pad(values: Output, before: int, after: int, mode: str) -> Output:
             return ops.pad(
                 values,
-                graph.integers(0, 0, before),
-                graph.integers(0, 0, after),
+                graph.integers(0, 0, 0, before),
+                graph.integers(0, 0, 0, after),
                 mode,
                 graph.constant(np.float32(0)),
             )
@@ -252,7 +259,7 @@ class Layers:
         assert x.length is not None  # noqa: S101  # or nothing lay behind it
         values = pad(pad(x.values, 0, behind, "constant"), left, right, "reflect")
         stop = left + x.length + right
-        axis = graph.integers(2)
+        axis = graph.integers(3)
         return ops.slice(values, graph.integers(0), graph.integers(stop), graph.integers(1), axis)
 
     def _transposed(self, x: Signal, name: str, stride: int) -> Signal:
@@ -271,7 +278,7 @@ class Layers:
         whole[:, :, :kernel] = weight
         steps = whole.reshape(into, out, taps, stride)[:, :, ::-1]  # the latest input comes last
         channels = steps.transpose(3, 1, 0, 2).reshape(stride * out, into, taps)
-        y = ops.convolution(x.values, graph.constant(channels), [1], [taps - 1], [taps - 1], [1])
+        y = ops.squeeze(_convolution(x.values, channels, around=taps - 1), graph.integers(2))
         y = ops.depth_to_space(y, "blocks_first", stride)  # (B, out, T * stride)
         surplus = taps * stride - kernel  # of the last tap, which is no step at all
         y = ops.slice(
@@ -281,7 +288,8 @@ class Layers:
             graph.integers(1),
             graph.integers(2),
         )
-        return Signal(ops.add(y, bias), None if x.length is None else x.length * stride)
+        y = ops.add(_tall(y), bias)
+        return Signal(y, None if x.length is None else x.length * stride)
 
     def _residual(self, x: Signal, name: str, dilation: int) -> Signal:
         """ELU, dilated convolution, ELU, 1×1 convolution, around a skip."""
@@ -292,7 +300,7 @@ class Layers:
 
     def _lstm(self, x: Signal, name: str, batch: int) -> Signal:
         """Layers of an LSTM around a skip."""
-        steps = turned(x.values)
+        steps = turned(_flat(x))
         y = steps
         for n in range(self._config.num_lstm_layers):
             part = partial(self._gates, f"{name}.lstm", n)
@@ -311,7 +319,7 @@ class Layers:
                 "forward",
             )
             y = ops.squeeze(sequence.output(0), graph.integers(1))
-        return Signal(turned(ops.add(steps, y)), x.length)
+        return Signal(_tall(turned(ops.add(steps, y))), x.length)
 
     def _gates(self, name: str, layer: int, part: str) -> np.ndarray:
         """A weight or a bias of an LSTM with its gates in OpenVINO's order."""
@@ -321,7 +329,10 @@ class Layers:
 
 
 class Signal:
-    """Values `(B, C, T)` in a graph, and T where it is known."""
+    """Values `(B, C, 1, T)` in a graph, and T where it is known.
+
+    Of four axes, OpenVINO pads what its convolutions hand on as it lies; three it lays out anew.
+    """
 
     def __init__(self, values: Output, length: int | None) -> None:
         self.values, self.length = values, length
@@ -330,6 +341,25 @@ class Signal:
 def turned(x: Output) -> Output:
     """`(B, C, T)` to `(B, T, C)`, and back."""
     return ops.transpose(x, graph.integers(0, 2, 1))
+
+
+def _tall(x: Output) -> Output:
+    """`(B, C, T)` to `(B, C, 1, T)`."""
+    return ops.unsqueeze(x, graph.integers(2))
+
+
+def _flat(x: Signal) -> Output:
+    """`(B, C, T)` of a signal."""
+    return ops.squeeze(x.values, graph.integers(2))
+
+
+def _convolution(
+    x: Output, weight: np.ndarray, stride: int = 1, dilation: int = 1, around: int = 0
+) -> Output:
+    """Convolve `(B, C, 1, T)`, with `around` zeros on each side, with `weight` `(out, C, k)`."""
+    return ops.convolution(
+        x, graph.constant(weight[:, :, None]), [1, stride], [0, around], [0, around], [1, dilation]
+    )
 
 
 def _elu(x: Signal) -> Signal:

@@ -74,12 +74,15 @@ class Decoding:
     def __iter__(self) -> Iterator[np.ndarray]:
         """The columns `(N, K)` from the first unknown one to the last."""
         rows = self._rows.astype(np.int32)
-        for column in range(self._begin, self._columns.shape[1]):
-            yield self._tokens
-            if column + 1 < self._columns.shape[1]:
-                hidden = self._lm.embed(self._streams(self._tokens)[:, None], column)
-                self._tokens = self._next(self._run(hidden, rows), column + 1)
-                rows = np.arange(len(rows), dtype=np.int32)
+        try:
+            for column in range(self._begin, self._columns.shape[1]):
+                yield self._tokens
+                if column + 1 < self._columns.shape[1]:
+                    hidden = self._lm.embed(self._streams(self._tokens)[:, None], column)
+                    self._tokens = self._next(self._run(hidden, rows), column + 1)
+                    rows = np.arange(len(rows), dtype=np.int32)
+        finally:
+            self._run.release()
 
 
 def _of_batch(cross: CrossKV | None, takes: int, guided: bool) -> CrossKV | None:

@@ -109,7 +109,9 @@ def dequantized(
     codes = unpacked(weight, params.bits)
     groups = codes.reshape(*codes.shape[:-1], -1, params.group_size)
     if biases is not None:
-        values = scales[..., None] * groups.astype(np.float32) + biases[..., None]
+        values = groups.astype(np.float32)
+        values *= scales[..., None]
+        values += biases[..., None]
     else:
         kind = ml_dtypes.float4_e2m1fn if params.bits == 4 else ml_dtypes.float8_e4m3fn
         scale = scales.view(SCALE_DTYPES[params.mode]).astype(np.float32)
@@ -127,8 +129,9 @@ def unpacked(weight: np.ndarray, bits: int) -> np.ndarray:
     if bits == 8:
         return packed
     if bits in (2, 4):
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        parts = packed[..., None] >> shifts & np.uint8(2**bits - 1)
+        parts = np.empty((*packed.shape, 8 // bits), np.uint8)
+        for n in range(8 // bits):  # long loops in numpy, where one over the parts would be short
+            np.bitwise_and(packed >> np.uint8(n * bits), np.uint8(2**bits - 1), out=parts[..., n])
         return parts.reshape(*packed.shape[:-1], -1)
     stream = np.unpackbits(packed, axis=-1, bitorder="little")
     numbers = stream.reshape(*packed.shape[:-1], -1, bits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,14 @@ __all__ = [
     "give_back",
     "ops",
     "ov",
+    "page_out",
     "run",
     "states",
     "sweep",
 ]
+
+MADV_PAGEOUT = 21
+"""Linux's number for it; before 5.4 it has none, and refuses."""
 
 MAX_CACHE_BYTES = 4 << 30
 """What compiled models may take on disk; those that nobody used for longest go first."""
@@ -98,6 +103,30 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def page_out() -> None:
+    """Put the files of compiled models, which stay mapped, out of memory.
+
+    OpenVINO reads a weight there until it has packed it; both together are half of what a small
+    model takes.  Paging out loses nothing, whatever it meets: another thread may unmap a file after
+    it was listed here, and have other memory at its place.
+    """
+    folder = cache_folder()
+    if sys.platform != "linux" or folder is None:
+        return
+    advise = ctypes.CDLL(None).madvise
+    for start, stop in _mapped(str(folder.resolve())):
+        advise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), MADV_PAGEOUT)
+
+
+def _mapped(folder: str) -> Iterator[tuple[int, int]]:
+    """First and last address of every compiled model that is mapped."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, *_, path = line.split(maxsplit=5)
+        if path.startswith(folder) and path.endswith(".blob"):
+            start, _, stop = addresses.partition("-")
+            yield int(start, 16), int(stop, 16)
 
 
 def cache_folder() -> Path | None:
