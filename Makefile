@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test lint parity lock clean
+.PHONY: help demo test soak lint parity lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ demo: $(READY)  ## Set up and continue the built-in prompt
 
 test: $(READY)  ## Set up and run the tests
 	$(BIN)/python -m pytest
+
+soak: $(READY)  ## Set up and try what the service bears (twenty minutes)
+	$(BIN)/python -m tests.service.soak
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

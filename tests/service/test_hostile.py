@@ -4,13 +4,13 @@ import base64
 import io
 import os
 import signal
-import struct
 
 import numpy as np
 import pytest
 import soundfile
 
 from .server import encoded, song
+from .soak.hostile import flac_of_silence, hostile, wav
 
 
 def refused(server, data, said):
@@ -20,27 +20,9 @@ def refused(server, data, said):
     assert said in answer.json()["error"]
 
 
-def wav(frames=b"\0\0" * 100, rate=44_100, channels=1, bits=16, announced=None, kind=1):
-    """A WAV with a header of one's own."""
-    align = channels * bits // 8
-    format_ = struct.pack(
-        "<HHIIHH", kind, channels, rate, rate * align % 2**32, align % 2**16, bits
-    )
-    size = len(frames) if announced is None else announced
-    return (
-        b"RIFF" + struct.pack("<I", (36 + size) & 0xFFFFFFFF) + b"WAVE"
-        b"fmt " + struct.pack("<I", 16) + format_ + b"data" + struct.pack("<I", size) + frames
-    )
-
-
 @pytest.fixture(scope="module")
 def ten_hours():
-    """Of silence, in FLAC: a few hundred kilobytes."""
-    file = io.BytesIO()
-    with soundfile.SoundFile(file, "w", 8_000, 1, "PCM_16", format="FLAC") as flac:
-        for _ in range(600):
-            flac.write(np.zeros(60 * 8_000, np.int16))
-    return file.getvalue()
+    return flac_of_silence()
 
 
 def test_ten_hours_of_silence(server, ten_hours):
@@ -134,6 +116,10 @@ def test_nothing_is_left_of_what_was_refused(server, ten_hours):
     refused(server, b"\0" * 100, "cannot be read")
     assert sorted((server.state / "inputs").iterdir()) == before
     assert list((server.state / "uploads").iterdir()) == []
+
+
+def test_of_all_attacks_every_seventh(server):
+    hostile(server, quick=True, every=7)
 
 
 def test_the_service_is_well_afterwards(server):

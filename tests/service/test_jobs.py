@@ -7,6 +7,10 @@ import time
 
 import pytest
 
+from segue.errors import SegueError
+from segue.service.jobs import MOST_DEATHS
+from segue.service.store import Store
+
 from .server import Server, decoded, encoded, song
 
 SONG = song(2.0)
@@ -17,6 +21,15 @@ AUDIO = encoded(SONG)
 def own(tmp_path_factory, toy_options):
     """A service whose queue is empty whenever a test begins, and whose worker may be killed."""
     with Server(tmp_path_factory.mktemp("own") / "state", *toy_options) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory, toy_options):
+    """A service with room for two that wait, and for 3 MB."""
+    options = ("--max-queue", "2", "--max-disk", str(3_000_000 / 2**30))
+    state = tmp_path_factory.mktemp("narrow") / "state"
+    with Server(state, *toy_options, *options) as server:
         yield server
 
 
@@ -77,21 +90,22 @@ def test_estimates_are_learned_from_what_was_played(own):
         own.delete(f"/api/jobs/{job}")
 
 
-def test_a_full_queue_refuses_clearly(tmp_path, toy_options):
-    with Server(tmp_path / "state", *toy_options, "--max-queue", "2") as server:
-        jobs = [begin(server, 60)]
-        playing(server, jobs[0])
-        jobs += [begin(server) for _ in range(2)]
-        for path, fields in (
-            ("/api/juce/process_audio", {"audio_data": AUDIO}),
-            ("/api/juce/retry_music", {"session_id": jobs[0]}),
-            ("/api/jobs", {"audio_data": AUDIO}),
-        ):
-            answer = server.post(path, **fields)
-            assert answer.status_code == 429
-            assert int(answer.headers["retry-after"]) >= 1
-            assert "2 requests are waiting already" in answer.json()["error"]
-        assert len(list((server.state / "inputs").iterdir())) == 3
+def test_a_full_queue_refuses_clearly(narrow):
+    jobs = [begin(narrow, 60)]
+    playing(narrow, jobs[0])
+    jobs += [begin(narrow) for _ in range(2)]
+    for path, fields in (
+        ("/api/juce/process_audio", {"audio_data": AUDIO}),
+        ("/api/juce/retry_music", {"session_id": jobs[0]}),
+        ("/api/jobs", {"audio_data": AUDIO}),
+    ):
+        answer = narrow.post(path, **fields)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert "2 requests are waiting already" in answer.json()["error"]
+    assert len(list((narrow.state / "inputs").iterdir())) == 3
+    for job in reversed(jobs):
+        narrow.delete(f"/api/jobs/{job}")
 
 
 # --- Cancelling -----------------------------------------------------------------------------------
@@ -180,8 +194,23 @@ def test_a_kill_loses_nothing_and_doubles_nothing(fresh):
     assert folders == {finished: ["1"], interrupted: ["2"], queued: ["1"]}
 
 
+def test_a_job_that_ends_the_service_again_and_again_is_given_up(fresh):
+    job = begin(fresh, 300)
+    other = begin(fresh)
+    playing(fresh, job)
+    fresh.kill()
+    with sqlite3.connect(fresh.state / "segue.db") as db:
+        # As if that had happened before.
+        db.execute("UPDATE jobs SET deaths = ? WHERE id = ?", (MOST_DEATHS - 1, job))
+    fresh.start()
+    poll = fresh.finished(job)
+    assert (poll["success"], poll["status"]) == (False, "failed")
+    assert "3 times while it played this" in poll["error"]
+    assert fresh.finished(other)["status"] == "completed"
+
+
 def test_a_stop_is_quick_and_what_played_goes_on_with_the_next_start(fresh):
-    job = begin(fresh, 30)
+    job = begin(fresh, 12)
     playing(fresh, job)
     (worker,) = fresh.workers()
     with fresh.stream(f"/api/jobs/{job}/stream") as stream:
@@ -212,40 +241,41 @@ def _jobs(server):
 
 
 def test_two_services_do_not_share_a_folder(own):
-    with pytest.raises(RuntimeError, match="another segue serve uses it"):
-        Server(own.state, *own.options).start()
+    with pytest.raises(SegueError, match="another segue serve uses it"):
+        Store(own.state)
 
 
-def test_what_is_old_is_swept(tmp_path, toy_options):
-    with Server(tmp_path / "state", *toy_options, "--keep", "0.0003") as server:
-        job = begin(server)
-        server.finished(job)
-        time.sleep(1.2)
-        server.stop()
-        server.start()
-        server.until(lambda: server.poll(job)["status"] == "unknown", "it is kept")
-        assert list((server.state / "inputs").iterdir()) == []
-        assert _jobs(server) == []
-        retry = server.post("/api/juce/retry_music", session_id=job)
-        assert retry.status_code == 404
+def test_the_disk_is_bounded_and_the_oldest_results_go_first(narrow):
+    jobs = [begin(narrow, 6) for _ in range(2)]
+    for _ in range(2):
+        narrow.finished(jobs[-1])
+        jobs.append(begin(narrow, 6))
+    for job in jobs[1:]:
+        narrow.finished(job)
+    begin(narrow, 6)
+    states = [narrow.poll(job)["status"] for job in jobs]
+    assert states[0] == "unknown"
+    assert states[-1] == "completed"
+    kept = sum(p.stat().st_size for p in narrow.state.rglob("*.wav"))
+    assert kept < 4_500_000
+    large = encoded(song(20))
+    answer = narrow.post("/api/jobs", audio_data=large)
+    assert answer.status_code == 429
+    assert "no room" in answer.json()["error"]
 
 
-def test_the_disk_is_bounded_and_the_oldest_results_go_first(tmp_path, toy_options):
-    limit_gb = 3_000_000 / 2**30
-    with Server(tmp_path / "state", *toy_options, "--max-disk", str(limit_gb)) as server:
-        jobs = [begin(server, 6) for _ in range(4)]
-        for job in jobs:
-            server.finished(job)
-        begin(server, 6)
-        states = [server.poll(job)["status"] for job in jobs]
-        assert states[0] == "unknown"
-        assert states[-1] == "completed"
-        kept = sum(p.stat().st_size for p in server.state.rglob("*.wav"))
-        assert kept < 4_500_000
-        large = encoded(song(20))
-        answer = server.post("/api/jobs", audio_data=large)
-        assert answer.status_code == 429
-        assert "no room" in answer.json()["error"]
+def test_what_is_old_is_swept(narrow):
+    job = begin(narrow)
+    narrow.finished(job)
+    narrow.stop()
+    narrow.options = (*narrow.options, "--keep", "0.0001")
+    time.sleep(0.4)
+    narrow.start()
+    narrow.until(lambda: narrow.poll(job)["status"] == "unknown", "it is kept")
+    assert list((narrow.state / "inputs").iterdir()) == []
+    assert _jobs(narrow) == []
+    retry = narrow.post("/api/juce/retry_music", session_id=job)
+    assert retry.status_code == 404
 
 
 def test_logs_say_nothing_of_what_is_played(own):

@@ -213,3 +213,28 @@ def test_a_stream_of_a_cancelled_job_says_so(server):
     assert server.delete(f"/api/jobs/{name}").status_code == 200
     *_, last = events
     assert last[:2] == ("done", {"status": "cancelled", "error": "the music was cancelled"})
+
+
+# --- For those who have no music at hand ----------------------------------------------------------
+
+
+def test_the_prompts_that_segue_brings_along_can_be_played_on_from(server):
+    prompts = server.get("/api/service").json()["prompts"]
+    assert {"name": "band", "title": "Band", "url": "/api/prompts/band.ogg"} in prompts
+    for prompt in prompts:
+        answer = server.get(prompt["url"])
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/ogg")
+    with_audio = {"audio_data": base64.b64encode(answer.content).decode(), "prompt_start": 1}
+    assert done(server, job(server, **with_audio))["status"] == "completed"
+
+
+def test_there_are_only_the_prompts_that_there_are(server):
+    for path in ("none.ogg", "band.wav", "__init__.py", "..%2f__init__.py", "band"):
+        assert server.get(f"/api/prompts/{path}").status_code == 404
+
+
+def test_models_say_how_much_there_is_to_download(server):
+    models = {m["path"]: m["bytes"] for m in server.get("/api/service").json()["models"]}
+    assert models["built-in"] is None
+    assert 2.3e9 < models["facebook/musicgen-small"] < 2.5e9
+    assert models["thepatch/vanya_ai_dnb_0.1"] < models["facebook/musicgen-small"]

@@ -25,12 +25,12 @@ def test_metrics_count(server):
     assert job not in answer.text
 
 
-def test_health_is_unhealthy_when_nothing_can_be_kept(fresh):
-    fresh.state.rename(fresh.state.with_name("elsewhere"))
-    answer = fresh.get("/health").json()
-    fresh.state.with_name("elsewhere").rename(fresh.state)
+def test_health_is_unhealthy_when_nothing_can_be_kept(server):
+    server.state.rename(server.state.with_name("elsewhere"))
+    answer = server.get("/health").json()
+    server.state.with_name("elsewhere").rename(server.state)
     assert answer["status"] == "unhealthy"
-    assert fresh.get("/health").json()["status"] == "live"
+    assert server.get("/health").json()["status"] == "live"
 
 
 def test_the_document_describes_every_route_of_the_contract(server):

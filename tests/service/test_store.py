@@ -45,7 +45,38 @@ def test_a_job_begins_once_and_is_completed_once(store):
     assert store.begin(job) is None
     assert not store.complete(begun, {"takes": []})
     assert not store.end(job.id, FAILED, "late")
+    assert (store.attempt_folder(begun) / "take-1.wav").exists()
     assert store.job(job.id).state == COMPLETED
+
+
+def test_a_job_the_service_died_of_lets_the_others_go_first(tmp_path):
+    store = Store(tmp_path)
+    jobs = [add(store) for _ in range(3)]
+    store.begin(jobs[0])
+    store.close()  # without a word, as when it is killed
+    store = Store(tmp_path)
+    assert [(job.id, job.deaths) for job in store.recover()] == [
+        (jobs[1].id, 0),
+        (jobs[2].id, 0),
+        (jobs[0].id, 1),
+    ]
+    store.begin(store.job(jobs[1].id))
+    store.put_back(jobs[1].id)
+    store.close()
+    store = Store(tmp_path)
+    assert [job.deaths for job in store.recover()] == [0, 0, 1]
+    store.close()
+
+
+def test_a_transaction_that_finds_the_disk_full_leaves_the_next_one_be(store):
+    job = add(store)
+    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.add({"request": {"text": "a" * 100_000}}, store.input(job.input))
+    store._writer.execute("PRAGMA max_page_count = 1000000")
+    assert [kept.id for kept in store.waiting()] == [job.id]
+    assert store.begin(job).state == RUNNING
 
 
 def test_an_attempt_that_was_overtaken_does_not_count(store):

@@ -54,3 +54,15 @@ def test_a_file_becomes_music(driver, served, tmp_path):
     wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4", 30)
     assert complaints_of(driver) == []
     driver.execute_script("sessionStorage.clear()")
+
+
+def test_whoever_has_no_music_takes_a_prompt_that_is_there(driver, served):
+    driver.get(served.url)
+    says(driver, "Band", ".ready")
+    click(driver, ".ready button")
+    wait_for(driver, "return !!document.querySelector('segue-slice .window')", 20)
+    driver.execute_script("document.querySelector('[name=length]').value = 3")
+    click(driver, ".generate")
+    wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 1", 30)
+    assert complaints_of(driver) == []
+    driver.execute_script("sessionStorage.clear()")

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from . import native_api, operations, pages, plugin_api
+from . import native_api, operations, pages, plugin_api, prompts
 from .errors import add_handlers
 from .guard import Guard
 from .service import Service
@@ -51,6 +51,6 @@ def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
     )
     app.state.service = service
     add_handlers(app)
-    for room in (plugin_api, native_api, operations, pages):
+    for room in (plugin_api, native_api, prompts, operations, pages):
         app.include_router(room.router)
     return Guard(app, settings, service.metrics), service

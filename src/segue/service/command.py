@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ..options import HelpFormatter, add_threads_option
 from .logs import FORMATS
 from .settings import GIB, Limits, Settings, state_folder
 
+_FILES = 8192
 _SECONDS_TO_FINISH = 2
 """What an answer that is being sent may take after the service was told to stop."""
 
@@ -141,10 +144,12 @@ def run(options: argparse.Namespace) -> int:
     from .app import make_app
     from .logs import set_up
     from .offer import Offer
+    from .protocol import ImpatientProtocol
     from .store import Store
 
     Offer(settings.models).find(settings.default_model)
     set_up(options.log_format, options.verbose)
+    _allow_many_files()
     with _listening(settings) as listener:
         store = Store(settings.state)
         app, service = make_app(settings, store)
@@ -159,6 +164,7 @@ def run(options: argparse.Namespace) -> int:
         server = Server(
             uvicorn.Config(
                 app,
+                http=ImpatientProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="on",
@@ -176,6 +182,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"segue serves http://{name}:{port}  (Ctrl-C stops it)", flush=True)  # noqa: T201
         server.run(sockets=[listener])
     return 0
+
+
+def _allow_many_files() -> None:
+    """A connection takes a file or two, and some systems give 256 to whoever does not ask."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listening(settings: Settings) -> socket.socket:

@@ -52,6 +52,13 @@ def _allowed(request: Request) -> set[str]:
     return found
 
 
+def _is_full(error: Exception) -> bool:
+    """Whether there is no room: on the disk, or in what somebody may take of it."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return any(word in str(error) for word in ("full", "I/O error"))  # SQLite's words
+
+
 def add_handlers(app: FastAPI) -> None:
     """Let every error of `app` be answered in one shape."""
 
@@ -97,8 +104,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(sqlite3.Error)
     def disk(request: Request, error: Exception) -> Response:
         log.error("disk", exc_info=error, extra={"path": request.url.path})
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or "full" in str(error):
+        if _is_full(error):
             return refusal(507, "the disk of this computer is full; make room and try again")
         return refusal(500, "segue cannot use its folder on the disk; its log says more")
 

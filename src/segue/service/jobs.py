@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import SegueError
@@ -25,6 +27,11 @@ from .store import CANCELLED, COMPLETED, FAILED, WAITING, Input, Job, Store
 log = logging.getLogger("segue.service")
 
 CANCELLED_LINE = "the music was cancelled"
+MOST_DEATHS = 3
+DEADLY_LINE = (
+    f"segue was ended {MOST_DEATHS} times while it played this, so it was given up; try a smaller "
+    "model, or other settings"
+)
 SWEEP_SECONDS = 30.0
 
 
@@ -93,6 +100,7 @@ class Jobs:
         self._downloads, self._player, self._metrics = downloads, player, metrics
         self._estimates = Estimates(store)
         self._waiting: dict[str, _Waiting] = {}
+        self._unwritten: dict[str, Job] = {}
         self._playing: str | None = None
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,6 +112,9 @@ class Jobs:
         """Take up what the last run of the service left, and begin."""
         for job in await asyncio.to_thread(self._store.recover):
             self._waiting[job.id] = _Waiting(job, Live())
+            if job.deaths >= MOST_DEATHS:  # it may bring the whole computer down, again and again
+                await self._end(job.id, FAILED, DEADLY_LINE)
+                continue
             try:
                 await self._prepare(job.id)
             except SegueError as error:
@@ -136,13 +147,16 @@ class Jobs:
             waiting.live.changed()
 
     async def _forever(self, step: Callable[[], Any]) -> None:
+        stumbles = 0
         while True:
             try:
                 await step()
+                stumbles = 0
             except Exception:
                 # A full disk, say: what is on it is as it was, and the next step may go well.
                 log.exception("the queue stumbled")
-                await asyncio.sleep(1)
+                stumbles += 1
+                await asyncio.sleep(min(stumbles, SWEEP_SECONDS))
 
     @property
     def alive(self) -> bool:
@@ -237,6 +251,7 @@ class Jobs:
     # --- Playing --------------------------------------------------------------------------------
 
     async def _play_next(self) -> None:
+        await self._write_up()
         self._wake.clear()
         for name, waiting in list(self._waiting.items()):
             if (fetch := waiting.fetch) is not None:
@@ -314,22 +329,41 @@ class Jobs:
             )
         self.ran = {key: outcome[key] for key in ("engine", "device")}
         self._waiting.pop(job.id).live.changed()
-        for path in self._store.attempt_folder(job).glob("preview-*"):
-            path.unlink(missing_ok=True)
         self._metrics.made(outcome["new_seconds"] * len(outcome["takes"]), outcome["play_s"])
-        await asyncio.to_thread(
-            self._estimates.learn, job.asked, outcome["load_s"], outcome["play_s"]
-        )
+        with suppress(OSError, sqlite3.Error):  # the music is kept, whatever becomes of these
+            for path in self._store.attempt_folder(job).glob("preview-*"):
+                path.unlink(missing_ok=True)
+            await asyncio.to_thread(
+                self._estimates.learn, job.asked, outcome["load_s"], outcome["play_s"]
+            )
 
     async def _end(self, name: str, state: str, error: str) -> bool:
         waiting = self._waiting.pop(name, None)
-        ended = await asyncio.to_thread(self._store.end, name, state, plain(error))
+        try:
+            ended = await asyncio.to_thread(self._store.end, name, state, plain(error))
+        except (OSError, sqlite3.Error):
+            ended = self._remember(name, state, plain(error))
         if waiting is not None:
             if waiting.fetch is not None:
                 self._downloads.release(waiting.fetch, name)
             waiting.live.changed()
         log.info(f"job {state}", extra={"job": name, "reason": error})
         return ended
+
+    def _remember(self, name: str, state: str, error: str) -> bool:
+        """A job has ended, and the disk is full: it is written down when there is room."""
+        job = self._store.job(name)
+        if job is None or job.state not in WAITING:
+            return False
+        log.exception("the end of a job cannot be written down yet", extra={"job": name})
+        self._unwritten[name] = replace(job, state=state, error=error, finished=time.time())
+        shutil.rmtree(self._store.attempt_folder(job), ignore_errors=True)
+        return True
+
+    async def _write_up(self) -> None:
+        for name, job in list(self._unwritten.items()):
+            await asyncio.to_thread(self._store.end, name, job.state, job.error or "")
+            del self._unwritten[name]
 
     async def warm(self, model: Offered) -> None:
         """Load a model before anybody asks for it, and learn what runs it."""
@@ -351,7 +385,7 @@ class Jobs:
 
     def view(self, name: str) -> View | None:
         """A job as it is now; None if there is none of that name."""
-        job = self._store.job(name)
+        job = self._unwritten.get(name) or self._store.job(name)
         if job is None:
             return None
         waiting = self._waiting.get(name)
@@ -416,6 +450,7 @@ class Jobs:
         return await self._end(job.id, CANCELLED, CANCELLED_LINE)
 
     async def _sweep(self) -> None:
+        await self._write_up()
         removed = await asyncio.to_thread(
             self._store.sweep, self._settings.keep_seconds, self._settings.max_disk_bytes
         )

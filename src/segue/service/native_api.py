@@ -15,6 +15,7 @@ from .bodies import documented
 from .errors import RefusalError
 from .fields import LONGEST_PROMPT, NativeAudio, NativeParameters
 from .jobs import View
+from .prompts import prompts
 from .service import Service, service_of
 from .store import CANCELLED, COMPLETED, FAILED, Job
 from .streaming import events, wav
@@ -187,12 +188,14 @@ async def service_state(request: Request) -> dict[str, Any]:
             "waiting": limits.waiting,
             "keep_seconds": settings.keep_seconds,
         },
+        "prompts": prompts(),
         "models": [
             {
                 "name": model.name,
                 "path": model.path,
                 "downloaded": not model.missing,
                 "size_class": model.size,
+                "bytes": model.bytes,
                 "description": model.description,
             }
             for model in offered

@@ -40,6 +40,7 @@ class Offered:
         source: what `hub.locate` is asked for: the owner's folder, or the same as `path`.
         base: the base of a fine-tune.
         missing: what of it is not here; empty if it can play without the network.
+        bytes: about what there is to download in all; None if nobody knows.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Offered:
     source: str
     base: str | None
     missing: tuple[str, ...]
+    bytes: int | None = None
 
     @property
     def description(self) -> str:
@@ -78,7 +80,8 @@ class Offer:
                 if missing == (path,) and (local := here.get(path)) is not None:
                     missing = local.missing
                 name = path.rpartition("/")[2]
-                found.append(Offered(path, name, size.split()[-1], path, base, missing))
+                size_class, bytes_ = size.split()[-1], family.approximate_bytes(path)
+                found.append(Offered(path, name, size_class, path, base, missing, bytes_))
                 here.pop(path, None)
         for path, local in here.items():
             missing = local.missing or tuple(lacking(path))

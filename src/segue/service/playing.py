@@ -181,11 +181,14 @@ class _PreviewFiles:
 def _write(path: Path, take: Audio) -> None:
     """16-bit WAV; what came in with 16 bits goes out as it was."""
     temporary = path.with_suffix(".part")
-    with soundfile.SoundFile(
-        temporary, "w", take.sample_rate, take.channels, "PCM_16", format="WAV"
-    ) as file:
-        for start in range(0, len(take.samples), _BLOCK):
-            file.write(_int16(take.samples[start : start + _BLOCK]))
+    try:
+        with soundfile.SoundFile(
+            temporary, "w", take.sample_rate, take.channels, "PCM_16", format="WAV"
+        ) as file:
+            for start in range(0, len(take.samples), _BLOCK):
+                file.write(_int16(take.samples[start : start + _BLOCK]))
+    except soundfile.LibsndfileError as error:
+        raise OSError(error.error_string.rstrip(".").lower()) from None
     publish(temporary, path)
 
 

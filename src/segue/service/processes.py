@@ -42,10 +42,15 @@ class TaskCancelledError(Exception):
 
 
 class WorkerDiedError(TaskError):
-    """The process ended while it worked."""
+    """The process ended while it worked.
 
-    def __init__(self, line: str) -> None:
+    Attributes:
+        begun: whether it had begun the task; if not, it was gone before, and nobody knew yet.
+    """
+
+    def __init__(self, line: str, begun: bool = False) -> None:
         super().__init__(line, fault=True)
+        self.begun = begun
 
 
 class Worker:
@@ -99,10 +104,12 @@ class Worker:
         async with self._turn:
             self._cancelled = False
             try:
-                process = await self._running()
-                self._busy = True
-                self.tell(task=task)
-                return await self._outcome(process, heard)
+                try:
+                    return await self._give(task, heard)
+                except WorkerDiedError as died:
+                    if died.begun:
+                        raise
+                return await self._give(task, heard)
             except asyncio.CancelledError:
                 await self.stop()  # nobody would hear the rest
                 raise
@@ -117,8 +124,15 @@ class Worker:
                     self._cancelling.cancel()
                     self._cancelling = None
 
+    async def _give(self, task: Message, heard: Heard) -> Message:
+        process = await self._running()
+        self._busy = True
+        self.tell(task=task)
+        return await self._outcome(process, heard)
+
     async def _outcome(self, process: asyncio.subprocess.Process, heard: Heard) -> Message:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
+        begun = False
         while True:
             try:
                 line = await process.stdout.readline()
@@ -134,7 +148,10 @@ class Worker:
                 raise TaskCancelledError
             if "error" in news:
                 raise TaskError(news["error"], news["fault"])
-            heard(news)
+            if "begun" in news:
+                begun = True
+            else:
+                heard(news)
         with suppress(TimeoutError):  # it has closed its end, so it is ending
             await asyncio.wait_for(process.wait(), 1)
         await self.stop()
@@ -142,7 +159,7 @@ class Worker:
         if self._cancelled:
             raise TaskCancelledError
         log.error("worker died", extra={"role": self.role, "code": process.returncode})
-        raise WorkerDiedError(_reason(process.returncode or 0))
+        raise WorkerDiedError(_reason(process.returncode or 0), begun)
 
     def cancel(self) -> None:
         """Stop the task that runs: it is asked to, and if it does not heed, the process ends."""

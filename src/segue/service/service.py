@@ -60,7 +60,7 @@ class Service:
         )
         self._reader = Worker("reader", {"limits": asdict(settings.limits)})
         self.jobs = Jobs(settings, store, self.offer, self.downloads, self.player, self.metrics)
-        self.bodies = Bodies(store.uploads)
+        self.bodies = Bodies(store.uploads, settings)
         self.stopping = asyncio.Event()
         self._warming: asyncio.Task[None] | None = None
 

@@ -54,6 +54,7 @@ CREATE TABLE jobs (
     input TEXT NOT NULL REFERENCES inputs (id),
     asked TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL,
     finished REAL,
     result TEXT,
@@ -105,6 +106,7 @@ class Job:
         input: the id of its audio.
         asked: what was asked for: model, quantization, request.
         attempts: how often it was begun.
+        deaths: how often the service ended while it ran, without being told to stop.
         created, finished: seconds since 1970.
         result: what came of it.
         error: one line, where it failed.
@@ -116,6 +118,7 @@ class Job:
     input: str
     asked: dict[str, Any]
     attempts: int
+    deaths: int
     created: float
     finished: float | None
     result: dict[str, Any] | None
@@ -197,10 +200,11 @@ class Store:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._writer.execute("ROLLBACK")
+                if self._writer.in_transaction:  # a full disk may have rolled back already
+                    self._writer.execute("ROLLBACK")
                 raise
-            self._writer.execute("COMMIT")
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
         with self._reading:
@@ -211,7 +215,7 @@ class Store:
         try:
             probe = self.folder / "probe"
             probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # others ask, too
         except OSError:
             return False
         return True
@@ -221,7 +225,9 @@ class Store:
     def recover(self) -> list[Job]:
         """After a start: what was interrupted is queued again; what no row names is removed."""
         with self._transaction() as db:
-            db.execute("UPDATE jobs SET state = ? WHERE state = ?", (QUEUED, RUNNING))
+            db.execute(
+                "UPDATE jobs SET state = ?, deaths = deaths + 1 WHERE state = ?", (QUEUED, RUNNING)
+            )
         known_inputs = {row["id"] for row in self._rows("SELECT id FROM inputs")}
         for path in self.inputs.iterdir():
             if path.name.removesuffix(".wav") not in known_inputs:
@@ -293,7 +299,8 @@ class Store:
                 "WHERE id = ? AND state IN (?, ?)",
                 (state, time.time(), error, job_id, *WAITING),
             ).rowcount
-        shutil.rmtree(self.jobs / job_id, ignore_errors=True)
+        if changed:  # what is completed keeps its files
+            shutil.rmtree(self.jobs / job_id, ignore_errors=True)
         return bool(changed)
 
     def put_back(self, job_id: str) -> None:
@@ -311,8 +318,9 @@ class Store:
         return _job(rows[0]) if rows else None
 
     def waiting(self) -> list[Job]:
-        """Jobs that are queued or running, in their order."""
-        rows = self._rows("SELECT * FROM jobs WHERE state IN (?, ?) ORDER BY number", WAITING)
+        """Jobs that are queued or running, in their order; suspects let the others go first."""
+        query = "SELECT * FROM jobs WHERE state IN (?, ?) ORDER BY deaths, number"
+        rows = self._rows(query, WAITING)
         return [_job(row) for row in rows]
 
     def input(self, name: str) -> Input | None:
@@ -441,6 +449,7 @@ def _job(row: sqlite3.Row) -> Job:
         input=row["input"],
         asked=json.loads(row["asked"]),
         attempts=row["attempts"],
+        deaths=row["deaths"],
         created=row["created"],
         finished=row["finished"],
         result=None if result is None else json.loads(result),

@@ -3,9 +3,10 @@
     python -P -m segue.service.worker '{"role": "player", ...}'
 
 On standard input come `{"task": {...}}`, and for the task that runs `{"cancel": true}` and
-`{"listen": true}`.  On standard output go news, and at the end of every task exactly one of
-`{"finished": {...}}`, `{"error": "one line", "fault": bool}` and `{"cancelled": true}`.  When
-standard input ends, the server is gone, and the worker ends at once, whatever it does.
+`{"listen": true}`.  On standard output go `{"begun": true}`, news, and at the end of every task
+exactly one of `{"finished": {...}}`, `{"error": "one line", "fault": bool}` and
+`{"cancelled": true}`.  When standard input ends, the server is gone, and the worker ends at once,
+whatever it does.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ NO_MEMORY = (
     "this machine ran out of memory; choose a smaller model, another quantization_mode such as q4, "
     "or fewer variations"
 )
+
+NO_DISK = "the disk of this computer is full, or cannot be used; make room and try again"
 
 _SECONDS_BETWEEN = 0.1
 """Nobody sees more progress than that."""
@@ -120,6 +123,7 @@ def serve(tasks: dict[str, Task], line: Line) -> None:
     """Do one task after the other."""
     while True:
         task = line.next_task()
+        line.tell(begun=True)
         try:
             outcome: Message = {"finished": tasks[task["kind"]](task, line)}
         except Cancelled:
@@ -128,9 +132,9 @@ def serve(tasks: dict[str, Task], line: Line) -> None:
             outcome = {"error": str(error), "fault": False}
         except MemoryError:
             outcome = {"error": NO_MEMORY, "fault": False}
-        except OSError as error:
+        except OSError:
             traceback.print_exc()
-            outcome = {"error": f"the disk: {error.strerror or error}", "fault": True}
+            outcome = {"error": NO_DISK, "fault": True}
         except Exception as error:
             traceback.print_exc()
             said = f"something went wrong inside segue ({type(error).__name__}); its log says more"
