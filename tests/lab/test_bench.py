@@ -259,7 +259,8 @@ def test_the_prompt_may_be_either_end(bench):
     [
         ("--prompt missing.wav", "missing.wav: no such file"),
         ("--model nowhere/at/all", "there is no folder"),
-        ("--runs -1", "runs must be 0 or more"),
+        ("--runs -1", "runs must lie between 0 and 1000"),
+        ("--runs 99999999999", "runs must lie between 0 and 1000"),
         ("--q-bits 8", "--q-bits without --quantize"),
         ("--quant-scope all-linears", "--quant-scope without --quantize"),
         ("--quantize --q-bits 7", "affine cannot have 7 bits"),

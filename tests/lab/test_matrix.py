@@ -360,7 +360,7 @@ def test_names_that_some_file_systems_take_for_one_are_refused():
         ("song.wav --model nowhere/at/all", "there is no folder"),
         ("song.wav --max-kl -1", "max-kl must be 0 or more"),
         ("song.wav --max-kl nan", "max-kl must be 0 or more"),
-        ("song.wav --runs -1", "runs must be 0 or more"),
+        ("song.wav --runs -1", "runs must lie between 0 and 1000"),
         ("song.wav --row bits=7", "affine cannot have 7 bits"),
         ("song.wav --rows none.toml", "none.toml: cannot be read"),
         ("song.wav --out there", "there: exists already"),

@@ -28,6 +28,8 @@ from .files import write_json
 from .relay import Relay
 from .variant import Variant
 
+MAX_RUNS = 1000
+
 
 def add_parser(commands: Any) -> None:
     """Add `segue bench`."""
@@ -79,8 +81,8 @@ def repeatable_request(options: argparse.Namespace) -> Request:
         AudioError: the prompt cannot be read.
         RequestError: an option is out of range.
     """
-    if options.runs < 0:
-        raise RequestError(f"runs must be 0 or more, not {options.runs}")
+    if not 0 <= options.runs <= MAX_RUNS:
+        raise RequestError(f"runs must lie between 0 and {MAX_RUNS}, not {options.runs}")
     request = request_of(options, options.prompt)
     return replace(request, seed=secrets.randbelow(2**31)) if request.seed is None else request
 
