@@ -36,6 +36,8 @@ class Trainer:
         )
         shape = LMShape(len(text.vocabulary()), layers=args.layers, dropout=args.dropout)
         self.model = LanguageModel(shape).to(self.device)
+        # Judging, whose batches have other sizes, stays with the function as it is written.
+        self.learning_losses = torch.compile(self.losses) if args.compile else self.losses
         self.batch = args.batch
         self.weights = torch.tensor(WEIGHTS, device=self.device)
         self.rate = torch.tensor(args.lr, device=self.device)
@@ -66,7 +68,8 @@ class Trainer:
         shift = torch.randint(shifts, (self.batch,), device=self.device)
         variant = torch.randint(TEXTS, (self.batch,), device=self.device)
         keep = torch.rand(self.batch, device=self.device) > UNCONDITIONED
-        losses = self.losses(self.codes[row, shift].long(), self.texts[row, variant], keep)
+        codes, words = self.codes[row, shift].long(), self.texts[row, variant]
+        losses = self.learning_losses(codes, words, keep)
         (losses * self.weights).mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
@@ -100,18 +103,20 @@ def unigram_entropy(codes: Tensor) -> list[float]:
     return found
 
 
-def split_data(args: argparse.Namespace, split: str, device: torch.device, texts: int):
-    """A split's codes and drawn texts, on the device."""
-    codes = torch.from_numpy(np.load(args.data / f"tokens_{split}.npy")).to(device)
-    facts = dataset.facts(dataset.shards(args.data, split))[: len(codes)]
-    rng = np.random.default_rng(7)
-    return codes, text.drawn(rng, facts, texts).to(device)
+def split_data(folders: list[Path], split: str, device: torch.device, texts: int):
+    """A split's codes and drawn texts, of all folders, on the device."""
+    codes, facts = [], []
+    for folder in folders:
+        codes.append(torch.from_numpy(np.load(folder / f"tokens_{split}.npy")))
+        facts += dataset.facts(dataset.shards(folder, split))[: len(codes[-1])]
+    drawn = text.drawn(np.random.default_rng(7), facts, texts)
+    return torch.cat(codes).to(device), drawn.to(device)
 
 
 def main() -> None:
     """Reads the options, the state and the tokens; trains until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="held-out: the first's")
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--layers", type=int, default=8)
@@ -123,12 +128,13 @@ def main() -> None:
     parser.add_argument("--ramp", type=int, default=400)
     parser.add_argument("--burst", type=int, default=20)
     parser.add_argument("--save-every", type=float, default=120.0)
+    parser.add_argument("--compile", action="store_true", help="fuse operations (a minute before)")
     parser.add_argument("--eager", action="store_true", help="launch every operation by itself")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    codes, texts = split_data(args, "train", device, TEXTS)
-    heldout, lines = split_data(args, "heldout", device, 1)
+    codes, texts = split_data(args.data, "train", device, TEXTS)
+    heldout, lines = split_data(args.data[:1], "heldout", device, 1)
     tensors, facts = state.load(args.state, "lm")
     torch.manual_seed(facts.get("steps", 0))
     trainer = Trainer(args, codes, texts)
