@@ -27,7 +27,7 @@ def main(folder: str, threads: str, *_: str) -> None:
     """Measure and print."""
     from segue.checkpoint import open_checkpoint
     from segue.engine.openvino import OpenVINOEngine, runtime
-    from segue.engine.openvino.codec import FRAMES_PER_PIECE
+    from segue.engine.openvino.codec import FRAMES_HEARD, FRAMES_PLAYED
 
     runtime.PROPERTIES["PERF_COUNT"] = True
     engine = OpenVINOEngine(open_checkpoint(folder), threads=int(threads))
@@ -54,12 +54,12 @@ def main(folder: str, threads: str, *_: str) -> None:
         found[f"step at {length}"] = meter.mean(partial(run, column, row), run._request, RUNS)
     run.release()
     hop, config = engine.config.codec.hop_length, engine.config.codec
-    wide, pieces = config.num_filters * 2 ** len(config.ratios), FRAMES_PER_PIECE
+    wide = config.num_filters * 2 ** len(config.ratios)
     shapes = {
-        "analysis": (1, 1, pieces * hop),
-        "encoded": (1, wide, 300),
+        "analysis": (1, 1, FRAMES_HEARD * hop),
+        "encoded": (1, wide, FRAMES_HEARD),
         "decoded": (1, config.codebook_dim, 1500),
-        "synthesis": (1, wide, pieces),
+        "synthesis": (1, wide, FRAMES_PLAYED),
     }
     for part, shape in shapes.items():
         request = codec._model(part, 1, None).create_infer_request()

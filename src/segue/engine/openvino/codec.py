@@ -21,8 +21,12 @@ from . import graph
 from .graph import Output
 from .runtime import compiled, give_back, ops, ov, run
 
-FRAMES_PER_PIECE = 100
-"""Frames of a piece: longer ones take memory and gain nothing, shorter ones compute more twice."""
+FRAMES_HEARD = 300
+FRAMES_PLAYED = 100
+"""Frames of a piece of a prompt, and of the result, whose end is when a request takes most memory.
+
+Shorter ones compute more twice, longer ones take more memory and gain nothing.
+"""
 
 HALVES = {"analysis": "encoder", "encoded": "encoder", "decoded": "decoder", "synthesis": "decoder"}
 """The half of the codec that each of its graphs belongs to."""
@@ -58,7 +62,7 @@ class Codec:
         if length == 0:
             return np.zeros((len(samples), num_codebooks, 0), np.int32)
         found = []
-        for piece in pieces(-(-length // hop), self._config):
+        for piece in pieces(-(-length // hop), FRAMES_HEARD, self._config):
             part = samples[:, None, piece.first * hop : piece.last * hop]
             # Only whole frames that are longer than every kernel go through one and the same graph.
             plain = part.shape[2] % hop == 0 and piece.last - piece.first > widest(self._config)
@@ -82,7 +86,7 @@ class Codec:
         embedded = sum(self._codebooks[k][codes[:, k]] for k in range(codes.shape[1]))
         decoded = self._whole("decoded", np.asarray(embedded).transpose(0, 2, 1))
         found = []
-        for piece in pieces(codes.shape[2], self._config):
+        for piece in pieces(codes.shape[2], FRAMES_PLAYED, self._config):
             part = decoded[:, :, piece.first : piece.last]
             plain = part.shape[2] > widest(self._config)
             model = self._model("synthesis", len(codes), None if plain else part.shape[2])
@@ -130,11 +134,11 @@ class Piece:
         return x[..., (self.start - self.first) * per_frame : (self.stop - self.first) * per_frame]
 
 
-def pieces(frames: int, config: CodecConfig) -> Iterator[Piece]:
-    """Cut `frames` into pieces with enough around each that cutting changes nothing."""
+def pieces(frames: int, most: int, config: CodecConfig) -> Iterator[Piece]:
+    """Cut `frames` into pieces of about `most`, each with enough around it to change nothing."""
     around = context(config)
     # The rest of the division goes to the last piece if it is too short for a piece of its own.
-    cuts = [*range(0, max(1, frames - widest(config)), FRAMES_PER_PIECE), frames]
+    cuts = [*range(0, max(1, frames - widest(config)), most), frames]
     for start, stop in pairwise(cuts):
         yield Piece(start, stop, max(0, start - around), min(frames, stop + around))
 
