@@ -17,7 +17,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from segue.config import LMConfig
 from segue.engine.mlx import kernels
+from segue.engine.mlx.lm import Layer
 from segue.engine.mlx.sampling import Sampler
 from segue.engine.mlx.step import next_tokens
 
@@ -105,6 +107,26 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
             lambda a=(qkv, again, at, mask): _attend(*a, heads),
             bound,
         )
+    for bits in (0, 8, 4):
+        block = Layer(LMConfig(dim, 1, heads, 4 * dim, 4, 2048))
+        block.set_dtype(dtype)
+        block.encoder_attn_layer_norm = norm
+        if bits:
+            nn.quantize(block, 64, bits, class_predicate=lambda _, m: isinstance(m, nn.Linear))
+        for tokens_of_text, guided in ((7, False), (7, True), (32, False)):
+            streams = 2 * rows if guided else rows
+            y, x = values(streams, dim), values(streams, dim)
+            # As much of the sum as x is.
+            kv = values(1, heads, tokens_of_text, head), 4 * values(1, heads, tokens_of_text, head)
+            folded = block.folded(*kv)
+            mx.eval(block.parameters(), kv, folded)
+            yield Case(
+                f"cross {bits or dtype.size * 8} bits, {tokens_of_text} tokens"
+                + (", guided" if guided else ""),
+                lambda a=(block, y, x, folded, rows, tokens_of_text): _cross(*a),
+                lambda a=(block, y, x, kv, rows): _cross_portable(*a),
+                bound,
+            )
     table = nn.Embedding(4 * 2049, dim)
     table.weight = values(4 * 2049, dim)
     tokens, places = mx.random.randint(0, 2048, (rows, 4)), mx.random.normal((1536, dim))
@@ -155,6 +177,32 @@ def _attend(
     return y.reshape(rows, -1)
 
 
+def _cross(
+    block: Layer, y: mx.array, x: mx.array, folded: tuple[mx.array, ...], takes: int, length: int
+) -> mx.array | None:
+    out, heads = block.self_attn.out_proj, block.encoder_attn.heads
+    if not kernels.folds(out, len(x), heads, length, x.dtype):
+        return None
+    weight, shift, values = folded
+    x, scores = kernels.cross_scores(y, out, x, weight, takes)
+    return kernels.cross_values(x, scores, shift, values, heads)
+
+
+def _cross_portable(
+    block: Layer, y: mx.array, x: mx.array, kv: tuple[mx.array, ...], takes: int
+) -> mx.array:
+    x = x + block.self_attn.out_proj(y)
+    k, v = (_of_batch(a, takes, len(x)) for a in kv)
+    return x + block.encoder_attn(block.encoder_attn_layer_norm(x)[:, None], k, v)[:, 0]
+
+
+def _of_batch(kv: mx.array, takes: int, rows: int) -> mx.array:
+    """Keys or values for all rows, zeros for those after `takes`."""
+    return mx.concatenate(
+        [mx.repeat(kv, takes, 0), mx.zeros((rows - takes, *kv.shape[1:]), kv.dtype)]
+    )
+
+
 def microseconds(run: Callable[[], mx.array]) -> float:
     """Of one of many calls."""
     mx.eval([run() for _ in range(20)])
@@ -169,8 +217,10 @@ def main() -> None:
     parser.add_argument("--shape", choices=[s for s in DECODERS if s != "toy"], default="small")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    if not kernels.available():
+    if not kernels.on_cuda():
         sys.exit("no CUDA here: the kernels run nowhere else")
+    if (obstacle := kernels.obstacle()) is not None:
+        sys.exit(obstacle)
     decoder = DECODERS[options.shape]
     wrong = 0
     print("| rows | kernel | difference | µs | portable, µs |\n|--:|---|--:|--:|--:|")

@@ -26,6 +26,7 @@ from segue.config import LMConfig
 from segue.engine.mlx import kernels
 from segue.engine.mlx.cache import Masks
 from segue.engine.mlx.decoding import _cross_of_batch
+from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import LM
 from segue.engine.mlx.sampling import Noise, Sampler
 from segue.engine.mlx.step import _Step
@@ -61,10 +62,16 @@ class StandIns:
 
     def one(self, name: str, inputs: list[mx.array], shape: Any, dtype: mx.Dtype) -> mx.array:
         """One primitive of `inputs`."""
+        return self.several(name, inputs, [shape], [dtype])[0]
+
+    def several(
+        self, name: str, inputs: list[mx.array], shapes: Any, dtypes: Any
+    ) -> list[mx.array]:
+        """One primitive of `inputs` that has several outputs."""
         self.names[name] += 1
-        leaf = mx.zeros(shape, dtype)
-        mx.eval(leaf)
-        out: mx.array = mx.depends([leaf], inputs)[0]
+        leaves = [mx.zeros(*each) for each in zip(shapes, dtypes, strict=True)]
+        mx.eval(leaves)
+        out: list[mx.array] = mx.depends(leaves, inputs)
         return out
 
     @contextmanager
@@ -80,16 +87,16 @@ class StandIns:
                 return attention(q, k, v, scale=scale, mask=mask)
             return self.one("ScaledDotProductAttention", [q, k, v], q.shape, q.dtype)
 
-        def kernel(name: str, *_: Any) -> Any:
-            def call(inputs: Any, output_shapes: Any, output_dtypes: Any, **_: Any) -> Any:
-                return (self.one(f"Kernel {name}", inputs, output_shapes[0], output_dtypes[0]),)
-
-            return call
+        def kernel(
+            name: str, _: Any, inputs: Any, constants: Any, outputs: Any, **launch: int
+        ) -> list[mx.array]:
+            shapes, dtypes = zip(*outputs.values(), strict=True)
+            return self.several(f"Kernel {name}", list(inputs.values()), shapes, dtypes)
 
         with (
             patch.object(mx.fast, "layer_norm", norm),
             patch.object(mx.fast, "scaled_dot_product_attention", attend),
-            patch.object(kernels, "_kernel", kernel),
+            patch.object(runtime, "run", kernel),
         ):
             yield
 
@@ -138,6 +145,12 @@ class PartsStep(_Step):
         before = [a for a in inputs if isinstance(a, mx.array)]
         return self._counted("cache and attention", lambda: run(*inputs), before)
 
+    def _heard(self, y: mx.array, x: mx.array, layer: Any, cross: Any) -> Any:
+        run = super()._heard
+        if cross is None or len(cross) == 2:
+            return run(y, x, layer, cross)
+        return self._counted("cross-attention", lambda: run(y, x, layer, cross), [y, x])
+
     def _crossed(self, x: mx.array, *inputs: Any) -> Any:
         run = super()._crossed
         return self._counted("cross-attention", lambda: run(x, *inputs), [x])
@@ -161,7 +174,7 @@ def traced(
     sampler = Sampler(250, guided)
     rows = takes * (2 if guided else 1)
     keys = mx.zeros((1, heads, 8, dim // heads), mx.float16)
-    cross = _cross_of_batch([(keys, keys)] * layers, takes, True) if guided else None
+    text = [(keys, keys)] * layers if guided else None
     noise = Noise(tuple(range(takes)), (4, 512), 0, 4)
     noise.of(0)
     tokens = mx.zeros((takes, 4), mx.int32)
@@ -169,10 +182,11 @@ def traced(
     cache = lm.empty_cache(rows, 10)
     mask = None if kernels.ATTEND in on else Masks(lm.dtype).of(5, cache[0].shape[3])
     inputs = (tokens, tokens + 0, mx.array([5]), mask, noise.of(0), numbers)
+    step = PartsStep(lm, sampler, on)
+    cross = step.folded(text, takes) or _cross_of_batch(text, takes, guided)
     mx.eval(inputs, cache, cross)
     stand_ins = StandIns()
     with stand_ins.installed():
-        step = PartsStep(lm, sampler, on)
         run = mx.compile(_Step(lm, sampler, on)) if compiled else step
         out, new = run(*inputs, cache, cross)
         found = labels([out, *new])

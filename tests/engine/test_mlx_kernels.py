@@ -3,15 +3,18 @@
 from functools import lru_cache
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
 from benchmarks.gpu.kernels import cases
 from segue.checkpoint import open_checkpoint
+from segue.config import LMConfig
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, kernels
+from segue.engine.mlx.lm import LM, Layer
+from segue.engine.mlx.sampling import Sampler
 from segue.engine.mlx.step import make_step
-from segue.errors import RequestError
 
 from .test_mlx import played, prompt_of
 
@@ -45,21 +48,42 @@ def test_a_step_of_kernels_plays_what_the_portable_one_does(toy, name):
         np.testing.assert_array_equal(found[0][..., :40], found[1][..., :40])
 
 
-def test_kernels_are_named_by_the_variable_and_only_run_on_cuda(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "linear, attend")
-    monkeypatch.setattr(kernels, "available", lambda: True)
-    assert kernels.chosen(64) == {"linear", "attend"}
-    assert kernels.chosen(40) == {"linear"}
-    monkeypatch.setenv(kernels.VARIABLE, "all")
-    assert kernels.chosen(64) == set(kernels.NAMES)
-    monkeypatch.setenv(kernels.VARIABLE, "none")
-    assert kernels.chosen(64) == frozenset()
-    monkeypatch.setattr(kernels, "available", lambda: False)
-    monkeypatch.setenv(kernels.VARIABLE, "all")
-    assert kernels.chosen(64) == frozenset()
+@pytest.mark.parametrize("bits", [0, 4])
+@pytest.mark.parametrize("tokens", [1, 5, 32])
+def test_a_text_folded_into_the_weights_is_cross_attention(tokens, bits):
+    mx.random.seed(3)
+    layer = Layer(LMConfig(64, 1, 2, 128, 4, 64))
+    norm = layer.encoder_attn_layer_norm
+    norm.weight, norm.bias = mx.random.normal((64,)), mx.random.normal((64,))
+    if bits:
+        nn.quantize(layer, 32, bits, class_predicate=lambda _, m: isinstance(m, nn.Linear))
+    y, before = mx.random.normal((3, 64)), 3 + 2 * mx.random.normal((3, 64))
+    k, v = layer.encoder_attn.keys_and_values(mx.random.normal((1, tokens, 64)))
+    x = before + layer.self_attn.out_proj(y)
+    expected = layer.encoder_attn(norm(x)[None], k, v)[0]
+
+    weight, shift, values = layer.folded(k, v)
+    scores = mx.concatenate([y, before], axis=1) @ weight.T
+    scores = scores * mx.rsqrt(x.var(axis=1, keepdims=True) + 1e-5) + shift
+    shares = mx.softmax(scores.reshape(3, 2, tokens), axis=-1).reshape(3, -1)
+    found = mx.pad(shares, [(0, 0), (0, values.shape[1] - 2 * tokens)]) @ values.T
+    assert values.shape[1] % 8 == 0
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * mx.abs(expected).max().item())
 
 
-def test_a_kernel_that_there_is_not_is_named(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "linear,magic")
-    with pytest.raises(RequestError, match=r"magic.*embed, linear, attend, sample"):
-        kernels.chosen(64)
+def test_a_text_is_folded_where_the_kernel_takes_it():
+    lm = LM(LMConfig(64, 2, 2, 128, 4, 64), 32)
+
+    def folded(tokens=5, takes=1, guided=True, on=kernels.NAMES):
+        step = make_step(lm, Sampler(30, guided), False, frozenset(on))
+        return step.folded(lm.project(mx.random.normal((1, tokens, 32))), takes)
+
+    assert [[a.shape for a in layer] for layer in folded()] == [[(10, 128), (10,), (64, 16)]] * 2
+    assert folded(32, 4)
+    assert folded(32, 8, guided=False)
+    assert folded(tokens=33) is None
+    assert folded(takes=5) is None
+    assert folded(on=["linear", "attend"]) is None
+    lm.layers[1].self_attn.out_proj = lm.layers[1].self_attn.out_proj.to_quantized(32, 6)
+    assert folded() is None
+    assert make_step(lm, Sampler(30, True), False, frozenset(kernels.NAMES)).folded(None, 1) is None

@@ -73,7 +73,7 @@ class Decoding:
             missing = max(0, len(columns) - cache[0].shape[3])
             cache = [mx.contiguous(kv) for kv in kv_cache.grown(cache, missing)]
         self._columns, self._cache = columns, cache
-        self._cross = _cross_of_batch(cross, takes, sampler.guided)
+        self._cross = step.folded(cross, takes) or _cross_of_batch(cross, takes, sampler.guided)
         logits = lm.logits(hidden)[:, 0]
         known = columns[begin]
         self._tokens = next_tokens(sampler, logits, known, self._gumbel(begin), controls)

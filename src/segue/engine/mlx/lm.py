@@ -19,6 +19,9 @@ from .cache import Cache
 CrossKV = list[tuple[mx.array, mx.array]]
 """For each layer, keys and values `(B, H, L, D)` of the conditioning."""
 
+Folded = list[tuple[mx.array, mx.array, mx.array]]
+"""For each layer, one text's keys and values inside of the weights: see `Layer.folded`."""
+
 
 def position_table(length: int, dim: int) -> mx.array:
     """Sinusoidal positions `(length, dim)`, cosines first.
@@ -104,6 +107,53 @@ class Layer(nn.Module):
         if cross is not None:
             x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), *cross)
         return x + self.fc2(nn.gelu(self.fc1(self.final_layer_norm(x)))), kv
+
+    def folded(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Cross-attention over one text as two products, softmax between them.
+
+        Hidden states `x` after self-attention are `y · Wᵀ + r`: its output product, and what was
+        there before.  A norm is `(x − mean) / deviation · weight + bias`, so scores of the norm of
+        `x`, over keys that are multiplied into the query's weights, are `a · (y, r) / deviation +
+        b`: `weight` and the mean's subtraction are in `a`, `bias` in `b`.  What softmax makes of
+        them, times values that are multiplied into the output's weights, is added to `x`.
+
+        Args:
+            k: keys `(1, H, L, D)` of the text.
+            v: its values.
+
+        Returns:
+            The scores' weights a `(H · L, 2 · dim)`, first those of y; b `(H · L,)` float32; the
+            values' weights `(dim, H · L)`, and columns of zeros up to a multiple of eight.
+            Computed in float32; a and the values' weights are rounded to the model's type.
+        """
+        norm, attention = self.encoder_attn_layer_norm, self.encoder_attn
+        _, H, L, D = k.shape
+        keys, values = (a.squeeze(0).astype(mx.float32) for a in (k, v))
+        scores = (keys @ _dense(attention.q_proj).reshape(H, D, -1)).reshape(H * L, -1)
+        scores = scores * attention.scale
+        bias = scores @ norm.bias.astype(mx.float32)
+        scores = scores * norm.weight.astype(mx.float32)
+        scores = scores - scores.mean(axis=1, keepdims=True)
+        scores = mx.concatenate([scores @ _dense(self.self_attn.out_proj), scores], axis=1)
+        out = _dense(attention.out_proj).reshape(-1, H, D).transpose(1, 0, 2)
+        out = (out @ values.swapaxes(1, 2)).transpose(1, 0, 2).reshape(-1, H * L)
+        out = mx.pad(out, [(0, 0), (0, -(H * L) % 8)])
+        return scores.astype(k.dtype), bias, out.astype(k.dtype)
+
+
+def _dense(layer: nn.Module) -> mx.array:
+    """A product's weight in float32, also if it is quantized."""
+    weight: mx.array = layer.weight
+    if isinstance(layer, nn.QuantizedLinear):
+        weight = mx.dequantize(
+            weight,
+            layer.scales,
+            layer.biases,
+            group_size=layer.group_size,
+            bits=layer.bits,
+            mode=layer.mode,
+        )
+    return weight.astype(mx.float32)
 
 
 class LM(nn.Module):

@@ -7,7 +7,7 @@ what it does not take, and every other machine, goes the portable way beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,11 +15,9 @@ import mlx.nn as nn
 from ...pattern import UNKNOWN
 from . import kernels
 from .cache import Cache
-from .kernels import ATTEND, EMBED, LINEAR, SAMPLE
-from .lm import LM, CrossAttention, CrossKV, Layer
+from .kernels import ATTEND, CROSS, EMBED, LINEAR, SAMPLE
+from .lm import LM, CrossAttention, CrossKV, Folded, Layer
 from .sampling import Controls, Sampler
-
-Step = Callable[..., tuple[mx.array, Cache]]
 
 
 def make_step(lm: LM, sampler: Sampler, compiled: bool, on: frozenset[str] = frozenset()) -> Step:
@@ -27,13 +25,45 @@ def make_step(lm: LM, sampler: Sampler, compiled: bool, on: frozenset[str] = fro
 
     Compiled, it is traced once for each shape of its arguments (batch, bucket, text length).
     """
-    run = _Step(lm, sampler, on)
-    return mx.compile(run) if compiled else run
+    return Step(lm, sampler, compiled, on)
+
+
+class Step:
+    """See `make_step`; it takes and returns what `_Step` does."""
+
+    def __init__(self, lm: LM, sampler: Sampler, compiled: bool, on: frozenset[str]) -> None:
+        run = _Step(lm, sampler, on)
+        self.folded = run.folded
+        self._run = mx.compile(run) if compiled else run
+
+    def __call__(self, *arguments: Any) -> tuple[mx.array, Cache]:
+        found: tuple[mx.array, Cache] = self._run(*arguments)
+        return found
 
 
 class _Step:
     def __init__(self, lm: LM, sampler: Sampler, on: frozenset[str]) -> None:
         self._lm, self._sampler, self._on = lm, sampler, on
+
+    def folded(self, cross: CrossKV | None, takes: int) -> Folded | None:
+        """What a step takes in place of keys and values of one text, computed once per request.
+
+        Args:
+            cross: keys and values `(1, H, L, D)`, or None.
+            takes: how many take part, N.
+
+        Returns:
+            None where the step has no kernel for it, or does not take this text or so many.
+        """
+        if cross is None or CROSS not in self._on:
+            return None
+        rows = 2 * takes if self._sampler.guided else takes
+        _, heads, length, _ = cross[0][0].shape
+        layers, dtype = self._lm.layers, self._lm.dtype
+        for layer in layers:
+            if not kernels.folds(layer.self_attn.out_proj, rows, heads, length, dtype):
+                return None
+        return [layer.folded(*kv) for layer, kv in zip(layers, cross, strict=True)]
 
     def __call__(
         self,
@@ -44,7 +74,7 @@ class _Step:
         gumbel: mx.array | None,
         controls: Controls,
         cache: Cache,
-        cross: CrossKV | None,
+        cross: CrossKV | Folded | None,
     ) -> tuple[mx.array, Cache]:
         """Hear `tokens`, and choose what follows.
 
@@ -56,7 +86,7 @@ class _Step:
             gumbel: see `Sampler`.
             controls: see `sampling.controls`.
             cache: of N rows, or 2N with guidance; with the kernel it is written in place.
-            cross: keys and values for as many rows, or None.
+            cross: keys and values for as many rows, or from `folded`, or None.
         """
         lm = self._lm
         x = self._embedded(tokens, position)
@@ -65,9 +95,7 @@ class _Step:
             qkv = self._linear(x, layer.self_attn.qkv_proj, layer.self_attn_layer_norm)
             y, kv = self._attended(layer, qkv, cache[n], position, mask)
             new.append(kv)
-            x = self._linear(y, layer.self_attn.out_proj, residual=x)
-            if cross is not None:
-                x = self._crossed(x, layer.encoder_attn, layer.encoder_attn_layer_norm, *cross[n])
+            x = self._heard(y, x, layer, None if cross is None else cross[n])
             y = self._linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
             x = self._linear(y, layer.fc2, residual=x)
         logits = self._linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
@@ -125,6 +153,28 @@ class _Step:
             qkv[:, 0], kv[:, 0], kv[:, 1], scale=layer.self_attn.scale, mask=mask
         )
         return y.reshape(B, -1), kv
+
+    def _heard(
+        self, y: mx.array, x: mx.array, layer: Layer, cross: tuple[mx.array, ...] | None
+    ) -> mx.array:
+        """Hidden states after self-attention's output product and cross-attention, if any.
+
+        Args:
+            y: what self-attention found, `(B, dim)`.
+            x: hidden states before it.
+            layer: the layer.
+            cross: its part of what the step was told of the text.
+        """
+        out_proj = layer.self_attn.out_proj
+        if cross is not None and len(cross) == 3:
+            weight, shift, values = cross
+            takes = len(x) // 2 if self._sampler.guided else len(x)
+            x, scores = kernels.cross_scores(y, out_proj, x, weight, takes)
+            return kernels.cross_values(x, scores, shift, values, layer.encoder_attn.heads)
+        x = self._linear(y, out_proj, residual=x)
+        if cross is None:
+            return x
+        return self._crossed(x, layer.encoder_attn, layer.encoder_attn_layer_norm, *cross)
 
     def _crossed(
         self, x: mx.array, attention: CrossAttention, norm: nn.Module, k: mx.array, v: mx.array

@@ -6,7 +6,6 @@ Every other module of this engine gets the library from here.
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -22,6 +21,8 @@ _blocked = sys.modules.setdefault(_CONVERTER, None) is None  # type: ignore[arg-
 import openvino as ov  # noqa: E402
 from openvino import opset6 as states  # noqa: E402
 from openvino import opset13 as ops  # noqa: E402
+
+from .. import caching  # noqa: E402
 
 if _blocked:
     del sys.modules[_CONVERTER]
@@ -131,13 +132,7 @@ def _mapped(folder: str) -> Iterator[tuple[int, int]]:
 
 def cache_folder() -> Path | None:
     """Where compiled models lie (`$XDG_CACHE_HOME/segue/openvino`), or None if none can."""
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        folder = Path(root).expanduser() / "segue" / "openvino"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return None
-    return folder if os.access(folder, os.W_OK) else None
+    return caching.cache_folder("openvino")
 
 
 def sweep(folder: Path, limit: int = MAX_CACHE_BYTES) -> None:

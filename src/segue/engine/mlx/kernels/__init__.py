@@ -1,0 +1,53 @@
+"""Fused CUDA kernels for a decode step, each optional, each beside a portable way to the same.
+
+At batch 1 a step's time is the host's, a few microseconds for everything that is launched, so each
+of these does what takes several primitives.  `step` chooses: a kernel that is off, or that does not
+take a case (its function returns None; `folds` says no), leaves the case to MLX's own primitives.
+
+Everything is computed in float32 and rounded to the model's type T where the portable way rounds.
+"""
+
+from __future__ import annotations
+
+from .attention import attend
+from .choosing import (
+    ATTEND,
+    CROSS,
+    EMBED,
+    FASTER,
+    LINEAR,
+    NAMES,
+    SAMPLE,
+    available,
+    chosen,
+    on_cuda,
+    wanted,
+)
+from .cross_attention import cross_scores, cross_values, folds
+from .embedding import embed
+from .product import linear
+from .runtime import VARIABLE, obstacle
+from .sampling import sample
+
+__all__ = [
+    "ATTEND",
+    "CROSS",
+    "EMBED",
+    "FASTER",
+    "LINEAR",
+    "NAMES",
+    "SAMPLE",
+    "VARIABLE",
+    "attend",
+    "available",
+    "chosen",
+    "cross_scores",
+    "cross_values",
+    "embed",
+    "folds",
+    "linear",
+    "obstacle",
+    "on_cuda",
+    "sample",
+    "wanted",
+]

@@ -1,0 +1,62 @@
+"""Which kernels run."""
+
+from __future__ import annotations
+
+import os
+
+import mlx.core as mx
+
+from ....errors import RequestError
+from . import runtime
+from .attention import HEAD_DIMS
+from .runtime import VARIABLE
+
+EMBED, LINEAR, ATTEND, CROSS, SAMPLE = NAMES = ("embed", "linear", "attend", "cross", "sample")
+
+FASTER: frozenset[str] = frozenset(NAMES)
+"""The kernels that run unasked where there is CUDA: those that were measured to be faster."""
+
+
+def wanted(names: str) -> frozenset[str]:
+    """The kernels that a list such as `"linear,attend"` names; `"all"` and `"none"` are known.
+
+    Raises:
+        RequestError: there is no such kernel.
+    """
+    if names in ("all", "none"):
+        return frozenset(NAMES) if names == "all" else frozenset()
+    found = frozenset(name.strip() for name in names.split(","))
+    if not found <= set(NAMES):
+        raise RequestError(f"{VARIABLE}={names!r}; there are {', '.join(NAMES)}, all and none")
+    return found
+
+
+def on_cuda() -> bool:
+    """Whether MLX computes with CUDA."""
+    return mx.cuda.is_available() and mx.default_device().type == mx.DeviceType.gpu
+
+
+def available() -> bool:
+    """Whether kernels can run here: there is CUDA, and they can be compiled for it."""
+    return on_cuda() and runtime.obstacle() is None
+
+
+def chosen(head_dim: int) -> frozenset[str]:
+    """The kernels that run here: those that `VARIABLE` names, or else `FASTER`.
+
+    Without CUDA none does, whatever is named.
+
+    Raises:
+        RequestError: the variable names one that there is not, or there is CUDA, but kernels that
+            it names cannot be compiled.
+    """
+    names = os.environ.get(VARIABLE)
+    on = FASTER if names is None else wanted(names)
+    if not on or not on_cuda():
+        return frozenset()
+    obstacle = runtime.obstacle()
+    if obstacle is not None and names is not None:
+        raise RequestError(f"{VARIABLE}={names}: {obstacle}")
+    if obstacle is not None:
+        return frozenset()
+    return on if head_dim in HEAD_DIMS else on - {ATTEND}

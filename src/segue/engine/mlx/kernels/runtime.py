@@ -1,0 +1,241 @@
+"""From CUDA source to a kernel that runs: put together, compiled, kept on disk, launched.
+
+`mx.fast.cuda_kernel` would do all of it, but the headers that it puts before every source cost the
+compiler seconds a kernel, in every process anew, and it takes two kernels of one name for the same.
+Here a kernel includes what its types need, and has a hash of its source in its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ....errors import RequestError
+from ...caching import cache_folder
+
+VARIABLE = "SEGUE_MLX_KERNELS"
+"""The environment variable that chooses kernels."""
+
+MAX_CACHE_BYTES = 64 << 20
+"""What compiled kernels may take on disk, some 5 to 80 kB each; those that nobody used for longest
+go first."""
+
+Constant = int | bool | mx.Dtype
+Arguments = tuple[tuple[str, mx.Dtype], ...]
+
+TYPES = {
+    mx.float32: "float",
+    mx.float16: "__half",
+    mx.bfloat16: "__nv_bfloat16",
+    mx.int32: "int",
+    mx.uint32: "unsigned",
+}
+
+INCLUDES = {"__half": "cuda_fp16.h", "__nv_bfloat16": "cuda_bf16.h"}
+"""Where CUDA defines types that are not the compiler's own."""
+
+# A chunk is eight values: 16 bytes of float16, 4 of four-bit weights.
+HEADER = """
+#define LEAST __int_as_float(0xff800000)
+
+template <typename T>
+struct alignas(8 * sizeof(T)) Chunk {
+  T value[8];
+};
+
+template <typename T>
+__device__ __forceinline__ void read_chunk(const T* from, float* to) {
+  Chunk<T> chunk = *reinterpret_cast<const Chunk<T>*>(from);
+#pragma unroll
+  for (int i = 0; i < 8; i++) to[i] = static_cast<float>(chunk.value[i]);
+}
+
+template <typename T>
+__device__ __forceinline__ float rounded(float value) {
+  return static_cast<float>(static_cast<T>(value));
+}
+"""
+
+PROBE_SOURCE = """
+float values[8], others[8];
+read_chunk(x, values);
+read_chunk(y, others);
+out[0] = rounded<T>(values[0] + others[0]);
+"""
+PROBED = (("x", mx.float16), ("y", mx.bfloat16)), (("out", mx.float32),), (("T", mx.float16),)
+
+
+def run(
+    name: str,
+    source: str,
+    inputs: Mapping[str, mx.array],
+    constants: Mapping[str, Constant],
+    outputs: Mapping[str, tuple[tuple[int, ...], mx.Dtype]],
+    blocks: int,
+    threads: int,
+) -> list[mx.array]:
+    """What a kernel makes of its inputs.
+
+    Args:
+        name: for people; kernels of one name may differ.
+        source: the body of the kernel, a thread's work.
+        inputs: by their names in the source, which are pointers to what is contiguous.
+        constants: numbers and types by their names in the source.
+        outputs: shapes and types by their names in the source, which are pointers.
+        blocks: how many are launched.
+        threads: of each block.
+
+    Raises:
+        RequestError: it cannot be compiled.
+    """
+    symbol, code = _ready(
+        name,
+        source,
+        tuple((key, array.dtype) for key, array in inputs.items()),
+        tuple((key, dtype) for key, (_, dtype) in outputs.items()),
+        tuple(constants.items()),
+    )
+    return mx.fast.precompiled_cuda_kernel(
+        name=symbol,
+        compiled_source=code,
+        inputs=list(inputs.values()),
+        output_shapes=[shape for shape, _ in outputs.values()],
+        output_dtypes=[dtype for _, dtype in outputs.values()],
+        scalars=[],
+        grid=(blocks * threads, 1, 1),
+        threadgroup=(threads, 1, 1),
+        ensure_row_contiguous=True,
+    )
+
+
+@cache
+def obstacle() -> str | None:
+    """Why kernels cannot be compiled here, or None if they can; a small one is, to find out."""
+    try:
+        _ready("probe", PROBE_SOURCE, *PROBED)
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+def written(
+    name: str,
+    source: str,
+    inputs: Arguments,
+    outputs: Arguments,
+    constants: tuple[tuple[str, Constant], ...],
+) -> tuple[str, str]:
+    """A kernel's symbol, and all of its source."""
+    pointers = [f"const {TYPES[dtype]}* {key}" for key, dtype in inputs]
+    pointers += [f"{TYPES[dtype]}* {key}" for key, dtype in outputs]
+    lines = [_line(key, value) for key, value in constants]
+    body = "\n".join([f"({', '.join(pointers)}) {{", *lines, source, "}", ""])
+    includes = "".join(f"#include <{file}>\n" for kind, file in INCLUDES.items() if kind in body)
+    symbol = f"segue_{name}_{sha256((includes + HEADER + body).encode()).hexdigest()[:16]}"
+    return symbol, f'{includes}{HEADER}\nextern "C" __global__ void {symbol}{body}'
+
+
+def _line(name: str, value: Constant) -> str:
+    """A constant of the source."""
+    if isinstance(value, mx.Dtype):
+        return f"using {name} = {TYPES[value]};"
+    if isinstance(value, bool):
+        return f"constexpr bool {name} = {str(value).lower()};"
+    return f"constexpr int {name} = {value};"
+
+
+@cache
+def _ready(
+    name: str,
+    source: str,
+    inputs: Arguments,
+    outputs: Arguments,
+    constants: tuple[tuple[str, Constant], ...],
+) -> tuple[str, bytes]:
+    """A kernel's symbol, and what it is compiled to.
+
+    Raises:
+        RequestError: it cannot be compiled.
+    """
+    symbol, text = written(name, source, inputs, outputs, constants)
+    try:
+        return symbol, compiled(text, architecture())
+    # Each library on the way has its own errors: one is missing, it does not find another, the
+    # compiler is too old for the GPU.
+    except Exception as error:
+        raise RequestError(
+            f"CUDA kernels cannot be compiled here ({_reason(error)}); "
+            f"install segue[cuda], or set {VARIABLE}=none"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error's message that says most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" \0")]
+    return next((line for line in lines if "error:" in line), (lines or [type(error).__name__])[0])
+
+
+def architecture() -> str:
+    """The GPU's, as the compiler names it: `sm_90`."""
+    return str(mx.device_info()["architecture"])
+
+
+def compiled(text: str, arch: str) -> bytes:
+    """What `text` is compiled to, from disk if it is there.
+
+    On disk it has a hash of itself before it: what is damaged is compiled anew.
+
+    Args:
+        text: from `written`.
+        arch: the GPU's, from `architecture`.
+    """
+    # Some 50 MB and half a second, which only a machine with CUDA has to have.
+    from cuda.core import Program, ProgramOptions
+    from cuda.core.utils import make_program_cache_key
+
+    folder, digest = _headers()
+    options = ProgramOptions(arch=arch, include_path=folder)
+    key = make_program_cache_key(
+        code=text, code_type="c++", options=options, target_type="cubin", extra_digest=digest
+    )
+    store = _store()
+    with suppress(OSError):
+        kept = store.get(key, b"")
+        if kept and sha256(kept[32:]).digest() == kept[:32]:
+            return kept[32:]
+    code = bytes(Program(text, "c++", options).compile("cubin").code)
+    with suppress(OSError):
+        store[key] = sha256(code).digest() + code
+    return code
+
+
+def _store() -> Any:
+    """Bytes by their keys: on disk, or nowhere if there is no place for them."""
+    from cuda.core.utils import FileStreamProgramCache
+
+    folder = cache_folder("cuda")
+    with suppress(OSError):
+        if folder is not None:
+            return FileStreamProgramCache(folder, max_size_bytes=MAX_CACHE_BYTES)
+    return {}
+
+
+@cache
+def _headers() -> tuple[str, bytes]:
+    """The folder that CUDA's headers are in, and a hash of those that kernels include."""
+    from cuda.pathfinder import find_nvidia_header_directory
+
+    folder = find_nvidia_header_directory("cudart")
+    if folder is None:
+        raise FileNotFoundError("CUDA's headers are not found")
+    digest = sha256()
+    for file in INCLUDES.values():
+        for path in sorted(Path(folder).glob(f"{file}*")):  # with cuda_fp16.hpp and such
+            digest.update(path.read_bytes())
+    return folder, digest.digest()

@@ -1,0 +1,130 @@
+"""The kernel `sample`: guidance, top-k, noise and choice, of all codebooks."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from . import runtime
+
+# One block has one codebook of one take.  The k-th largest logit is found bit by bit; of several
+# that are equal to it, those with the highest numbers take part.
+SAMPLE_SOURCE = """
+constexpr int EACH = (V + 1023) / 1024;
+int t = threadIdx.x;
+int there = known[blockIdx.x];
+if (there != -1) {
+  if (t == 0) out[blockIdx.x] = there;
+  return;
+}
+float logit[EACH];
+unsigned rank[EACH];
+bool in[EACH];
+for (int n = 0; n < EACH; n++) {
+  int i = n * 1024 + t;
+  in[n] = i < V;
+  rank[n] = 0;
+  if (!in[n]) continue;
+  logit[n] = logits[(long long)blockIdx.x * V + i];
+  if (GUIDED) {
+    float other = logits[((long long)TAKES * CODEBOOKS + blockIdx.x) * V + i];
+    logit[n] = other + (logit[n] - other) * coef[0];
+  }
+  unsigned bits = __float_as_uint(logit[n] + 0.0f);
+  rank[n] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+if (TOP < V) {
+  unsigned bound = 0;
+  for (int bit = 31; bit >= 0; bit--) {
+    unsigned next = bound | 1u << bit;
+    int count = 0;
+    for (int n = 0; n < EACH; n++) count += __syncthreads_count(in[n] && rank[n] >= next);
+    if (count >= TOP) bound = next;
+  }
+  int above = 0, equal = 0;
+  for (int n = 0; n < EACH; n++) {
+    above += __syncthreads_count(in[n] && rank[n] > bound);
+    equal += __syncthreads_count(in[n] && rank[n] == bound);
+  }
+  int from = 0, room = TOP - above;
+  if (equal > room) {
+    int low = 0, high = V;
+    while (high - low > 1) {
+      int middle = (low + high) / 2, count = 0;
+      for (int n = 0; n < EACH; n++)
+        count += __syncthreads_count(in[n] && rank[n] == bound && n * 1024 + t >= middle);
+      if (count >= room) low = middle; else high = middle;
+    }
+    from = low;
+  }
+  for (int n = 0; n < EACH; n++)
+    in[n] = in[n] && (rank[n] > bound || (rank[n] == bound && n * 1024 + t >= from));
+}
+float best = LEAST;
+int token = V;
+for (int n = 0; n < EACH; n++) {
+  int i = n * 1024 + t;
+  if (!in[n]) continue;
+  float score = logit[n] / temperature[0] + noise[(long long)blockIdx.x * V + i];
+  if (score > best || token == V) { best = score; token = i; }
+}
+__shared__ float bests[32];
+__shared__ int tokens[32];
+for (int round = 0; round < 2; round++) {
+  for (int apart = 16; apart > 0; apart /= 2) {
+    float score = __shfl_xor_sync(0xffffffffu, best, apart);
+    int other = __shfl_xor_sync(0xffffffffu, token, apart);
+    if (other < V && (token == V || score > best || (score == best && other < token))) {
+      best = score;
+      token = other;
+    }
+  }
+  if (round == 0) {
+    if (t % 32 == 0) { bests[t / 32] = best; tokens[t / 32] = token; }
+    __syncthreads();
+    if (t >= 32) return;
+    best = bests[t];
+    token = tokens[t];
+  }
+}
+if (t == 0) out[blockIdx.x] = token;
+"""
+
+
+def sample(
+    logits: mx.array,
+    noise: mx.array,
+    known: mx.array,
+    temperature: mx.array,
+    coef: mx.array,
+    top_k: int,
+    guided: bool,
+) -> mx.array:
+    """Tokens `(N, K)` int32: `known` where they are, elsewhere drawn as `Sampler` says.
+
+    Args:
+        logits: `(N, K, V)` float32, or `(2N, K, V)` with the conditioned stream first.
+        noise: `(N, K, V)` float32.
+        known: `(N, K)` int32, -1 where a token is to be drawn.
+        temperature: float32.
+        coef: float32, see `Sampling`.
+        top_k: how many take part; 0 or more than V: all.
+        guided: whether there are two streams.
+    """
+    (takes, codebooks), entries = known.shape, logits.shape[-1]
+    numbers = {"temperature": temperature, "coef": coef}
+    (out,) = runtime.run(
+        "sample",
+        SAMPLE_SOURCE,
+        {"logits": logits, "noise": noise, "known": known} | numbers,
+        {
+            "TAKES": takes,
+            "CODEBOOKS": codebooks,
+            "V": entries,
+            "TOP": top_k if 0 < top_k < entries else entries,
+            "GUIDED": guided,
+        },
+        {"out": ((takes, codebooks), mx.int32)},
+        blocks=takes * codebooks,
+        threads=1024,
+    )
+    return out

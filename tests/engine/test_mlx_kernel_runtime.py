@@ -1,0 +1,185 @@
+"""How CUDA kernels are chosen, written and compiled; none of it needs a GPU."""
+
+import re
+import sys
+
+import mlx.core as mx
+import pytest
+
+from benchmarks.gpu.kernels import cases
+from segue.engine.mlx import kernels
+from segue.engine.mlx.kernels import choosing, runtime
+from segue.errors import RequestError
+
+ADD = ("add", "out[0] = x[0] + N;", (("x", mx.float32),), (("out", mx.float32),), (("N", 3),))
+
+
+@pytest.fixture
+def on_cuda(monkeypatch):
+    """A machine with CUDA, of which nothing is known yet."""
+    monkeypatch.setattr(choosing, "on_cuda", lambda: True)
+    monkeypatch.setattr(runtime, "architecture", lambda: "sm_90")
+    known = runtime.obstacle, runtime._ready, runtime._headers
+    for each in known:
+        each.cache_clear()
+    yield
+    for each in known:
+        each.cache_clear()
+
+
+@pytest.fixture
+def no_compiler(on_cuda, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+
+
+@pytest.fixture
+def compiler(on_cuda, monkeypatch, tmp_path):
+    """cuda.core, and an empty place on disk for what it compiles."""
+    core = pytest.importorskip("cuda.core")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return core
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What kernels were asked for, by whatever calls them; nothing runs."""
+    found = []
+
+    def run(name, source, inputs, constants, outputs, blocks, threads):
+        types = tuple((key, array.dtype) for key, array in inputs.items())
+        made = tuple((key, dtype) for key, (_, dtype) in outputs.items())
+        found.append((name, source, types, made, tuple(constants.items())))
+        return [mx.zeros(shape, dtype) for shape, dtype in outputs.values()]
+
+    monkeypatch.setattr(runtime, "run", run)
+    return found
+
+
+def test_kernels_are_named_by_the_variable_and_only_run_on_cuda(on_cuda, monkeypatch):
+    monkeypatch.setattr(runtime, "obstacle", lambda: None)
+    monkeypatch.setenv(kernels.VARIABLE, "linear, attend")
+    assert kernels.chosen(64) == {"linear", "attend"}
+    assert kernels.chosen(40) == {"linear"}
+    monkeypatch.setenv(kernels.VARIABLE, "all")
+    assert kernels.chosen(64) == set(kernels.NAMES)
+    monkeypatch.setenv(kernels.VARIABLE, "none")
+    assert kernels.chosen(64) == frozenset()
+    monkeypatch.setattr(choosing, "on_cuda", lambda: False)
+    monkeypatch.setenv(kernels.VARIABLE, "all")
+    assert kernels.chosen(64) == frozenset()
+
+
+def test_a_kernel_that_there_is_not_is_named(monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, "linear,magic")
+    with pytest.raises(RequestError, match=r"magic.*embed, linear, attend, cross, sample"):
+        kernels.chosen(64)
+
+
+def test_without_a_compiler_the_portable_way_is_taken(no_compiler, monkeypatch):
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.setattr(choosing, "FASTER", frozenset({"attend"}))
+    assert not kernels.available()
+    assert kernels.chosen(64) == frozenset()
+
+
+def test_a_kernel_that_is_named_but_cannot_be_compiled_is_refused(no_compiler, monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, "linear,attend")
+    with pytest.raises(RequestError) as refused:
+        kernels.chosen(64)
+    line = str(refused.value)
+    assert re.match(r"SEGUE_MLX_KERNELS=linear,attend: .*\(.*cuda.*\).*segue\[cuda\].*=none$", line)
+    monkeypatch.setenv(kernels.VARIABLE, "none")
+    assert kernels.chosen(64) == frozenset()
+
+
+def test_where_no_kernel_is_wanted_the_compiler_is_not_looked_for(on_cuda, monkeypatch):
+    monkeypatch.setattr(runtime, "obstacle", lambda: pytest.fail("looked for"))
+    monkeypatch.setattr(choosing, "FASTER", frozenset())
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    assert kernels.chosen(64) == frozenset()
+
+
+def test_what_is_compiled_has_its_constants_and_includes_what_its_types_need():
+    inputs, outputs = (("x", mx.float16), ("n", mx.int32)), (("out", mx.float32), ("s", mx.uint32))
+    constants = (("T", mx.float16), ("N", 8), ("WIDE", True), ("DEEP", False))
+    symbol, text = runtime.written("sum", "out[0] = x[n[0]];", inputs, outputs, constants)
+    *_, kernel = text.partition('extern "C"')
+    assert kernel == (
+        f" __global__ void {symbol}(const __half* x, const int* n, float* out, unsigned* s) {{\n"
+        "using T = __half;\nconstexpr int N = 8;\n"
+        "constexpr bool WIDE = true;\nconstexpr bool DEEP = false;\n"
+        "out[0] = x[n[0]];\n}\n"
+    )
+    assert re.findall(r"#include <(.*)>", text) == ["cuda_fp16.h"]
+    assert "#include" not in runtime.written(*ADD)[1]
+    both = runtime.written(*ADD[:4], (("T", mx.float16), ("TO", mx.bfloat16)))[1]
+    assert re.findall(r"#include <(.*)>", both) == ["cuda_fp16.h", "cuda_bf16.h"]
+
+
+def test_kernels_of_one_name_that_differ_have_different_symbols(monkeypatch):
+    name, source, inputs, outputs, constants = ADD
+    same = [runtime.written(*ADD)[0] for _ in range(2)]
+    others = [
+        runtime.written(name, source + " ", inputs, outputs, constants),
+        runtime.written(name, source, (("x", mx.float16),), outputs, constants),
+        runtime.written(name, source, inputs, (("out", mx.int32),), constants),
+        runtime.written(name, source, inputs, outputs, (("N", 4),)),
+    ]
+    monkeypatch.setattr(runtime, "HEADER", runtime.HEADER + " ")
+    others.append(runtime.written(*ADD))
+    assert same[0] == same[1]
+    assert re.fullmatch(r"segue_add_[0-9a-f]{16}", same[0])
+    assert len({same[0], *(symbol for symbol, _ in others)}) == 6
+
+
+def test_every_word_of_a_kernel_is_filled_in(asked):
+    for dtype in (mx.float16, mx.bfloat16, mx.float32):
+        for case in cases(64, 2, 3, dtype):
+            case.fused()
+    names = {name for name, *_ in asked}
+    assert {"embed", "attend", "sample", "linear_norm", "linear_quantized_norm_gelu"} < names
+    assert {"cross_scores", "cross_scores_quantized", "cross_values"} < names
+    texts = dict(runtime.written(*each) for each in asked)
+    assert len(texts) == len(set(asked))
+    for text in texts.values():
+        assert not re.search(r"\b[A-Z]+_(PART|SOURCE)\b|\b(X|BLOCK)_AT\b", text)
+        assert "mlx" not in text
+
+
+def test_each_kernel_compiles(compiler, asked):
+    for rows in (1, 4):
+        for case in cases(64, 2, rows, mx.bfloat16):
+            case.fused()
+    for each in {one[0]: one for one in asked}.values():
+        symbol, code = runtime._ready(*each)
+        assert code[:4] == b"\x7fELF"
+        assert symbol.encode() in code
+
+
+def test_what_was_compiled_is_read_from_disk(compiler, monkeypatch, tmp_path):
+    _, text = runtime.written(*ADD)
+    code = runtime.compiled(text, "sm_90")
+    assert runtime.compiled(text, "sm_80") != code
+    program = compiler.Program
+    monkeypatch.setattr(compiler, "Program", lambda *_: pytest.fail("compiled anew"))
+    assert runtime.compiled(text, "sm_90") == code
+
+    for path in (tmp_path / "segue" / "cuda" / "entries").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-100])
+    monkeypatch.setattr(compiler, "Program", program)
+    assert runtime.compiled(text, "sm_90") == code
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(compiler, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert runtime.compiled(runtime.written(*ADD)[1], "sm_90")[:4] == b"\x7fELF"
+
+
+def test_what_does_not_compile_is_told_in_one_line(compiler, monkeypatch):
+    with pytest.raises(RequestError, match=r'identifier "nothing" is undefined') as refused:
+        runtime._ready("broken", "out[0] = nothing;", *ADD[2:])
+    assert "\n" not in str(refused.value)
+    monkeypatch.setattr(runtime, "architecture", lambda: "sm_1")
+    assert "gpu-architecture" in runtime.obstacle()
