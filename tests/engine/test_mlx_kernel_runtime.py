@@ -4,11 +4,12 @@ import re
 import sys
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from benchmarks.gpu.kernels import cases
 from segue.engine.mlx import kernels
-from segue.engine.mlx.kernels import choosing, runtime
+from segue.engine.mlx.kernels import choosing, memory, runtime
 from segue.errors import RequestError
 
 ADD = ("add", "out[0] = x[0] + N;", (("x", mx.float32),), (("out", mx.float32),), (("N", 3),))
@@ -57,6 +58,7 @@ def asked(monkeypatch):
 
 def test_kernels_are_named_by_the_variable_and_only_run_on_cuda(on_cuda, monkeypatch):
     monkeypatch.setattr(runtime, "obstacle", lambda: None)
+    monkeypatch.setattr(memory, "kept", lambda: True)
     monkeypatch.setenv(kernels.VARIABLE, "linear, attend")
     assert kernels.chosen(64) == {"linear", "attend"}
     assert kernels.chosen(40) == {"linear"}
@@ -73,6 +75,49 @@ def test_a_kernel_that_there_is_not_is_named(monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, "linear,magic")
     with pytest.raises(RequestError, match=r"magic.*embed, linear, attend, cross, sample"):
         kernels.chosen(64)
+
+
+def attention(writes):
+    """What `attend` computes, in numpy, from a cache of its own that is written or is not."""
+    filled = np.zeros((2, memory.HEADS, memory.STEPS, memory.DIM), np.float32)
+
+    def attend(qkv, cache, position, heads):
+        q, k, v = np.array(qkv).reshape(3, heads, memory.DIM)
+        at = position.item()
+        heard = filled.copy()
+        heard[:, :, at] = k, v
+        if writes:
+            filled[:] = heard
+        scores = np.einsum("hd,hld->hl", q, heard[0, :, : at + 1]) / memory.DIM**0.5
+        shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        return mx.array(np.einsum("hl,hld->hd", shares, heard[1, :, : at + 1]).reshape(1, -1))
+
+    return attend
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_cache_that_forgets_what_a_kernel_wrote_is_noticed(writes, monkeypatch):
+    monkeypatch.setattr(memory, "attend", attention(writes))
+    monkeypatch.setattr(mx, "compile", lambda step: step)
+    assert memory.kept.__wrapped__() == writes
+
+
+def test_with_a_cache_that_forgets_attention_takes_the_portable_way(on_cuda, monkeypatch):
+    monkeypatch.setattr(runtime, "obstacle", lambda: None)
+    monkeypatch.setattr(memory, "kept", lambda: False)
+    monkeypatch.setattr(choosing, "FASTER", frozenset({"attend", "linear"}))
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    assert kernels.chosen(64) == {"linear"}
+    monkeypatch.setenv(kernels.VARIABLE, "attend,linear")
+    with pytest.raises(
+        RequestError, match=r"^SEGUE_MLX_KERNELS=attend,linear: .* leave attend out"
+    ):
+        kernels.chosen(64)
+
+
+@pytest.mark.skipif(not kernels.available(), reason="needs CUDA")
+def test_the_cache_keeps_what_the_kernel_writes():
+    assert memory.kept()
 
 
 def test_without_a_compiler_the_portable_way_is_taken(no_compiler, monkeypatch):

@@ -7,7 +7,7 @@ import os
 import mlx.core as mx
 
 from ....errors import RequestError
-from . import runtime
+from . import memory, runtime
 from .attention import HEAD_DIMS
 from .runtime import VARIABLE
 
@@ -48,7 +48,7 @@ def chosen(head_dim: int) -> frozenset[str]:
 
     Raises:
         RequestError: the variable names one that there is not, or there is CUDA, but kernels that
-            it names cannot be compiled.
+            it names cannot be compiled, or the cache that `attend` writes forgets.
     """
     names = os.environ.get(VARIABLE)
     on = FASTER if names is None else wanted(names)
@@ -59,4 +59,10 @@ def chosen(head_dim: int) -> frozenset[str]:
         raise RequestError(f"{VARIABLE}={names}: {obstacle}")
     if obstacle is not None:
         return frozenset()
-    return on if head_dim in HEAD_DIMS else on - {ATTEND}
+    if head_dim not in HEAD_DIMS:
+        on -= {ATTEND}
+    if ATTEND in on and not memory.kept():
+        if names is not None:
+            raise RequestError(f"{VARIABLE}={names}: the cache forgets here; leave {ATTEND} out")
+        on -= {ATTEND}
+    return on
