@@ -25,8 +25,12 @@ cuda = pytest.mark.skipif(not kernels.available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 @pytest.mark.parametrize("rows", [1, 2, 8])
 def test_each_kernel_computes_what_the_portable_way_does(rows, dtype):
-    wrong = [case.name for case in cases(256, 4, rows, dtype) if not case.holds]
-    assert wrong == []
+    apart = {case: case.difference() for case in cases(256, 4, rows, dtype)}
+    assert [case.name for case in apart if apart[case] > case.tolerance] == []
+    # Sixteen streams of a guided text are more than the kernel takes; nothing else is declined.
+    declined = [case.name for case in apart if apart[case] == -1]
+    assert all(name.startswith("cross") and name.endswith("guided") for name in declined)
+    assert len(declined) == (3 if rows == 8 else 0)
 
 
 @cuda
