@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from segue.checkpoint import open_checkpoint
+from segue import load
 
 from . import reference
 from .compare import ENGINES, GREEDY, TEXT, Row, compare, play
@@ -65,9 +65,9 @@ def one(shape: Shape, folder: Path) -> list[Row]:
     reference.save_audiocraft(hf, audiocraft)
     found = reference.outputs(model, _ids(hf), shape.seed)
     rows = []
-    for name, engine_of in ENGINES.items():
+    for name in ENGINES:
         compared = compare(hf, found, name)
-        engine = engine_of(open_checkpoint(str(audiocraft), base_model=str(hf)))
+        engine = load(str(audiocraft), base_model=str(hf), engine=name).engine
         compared.append(
             Row(
                 "AudioCraft layout, codes that differ",

@@ -9,14 +9,12 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from segue.checkpoint import open_checkpoint
+from segue import load
 from segue.engine.base import Engine, Sampling
-from segue.engine.mlx import MLXEngine
-from segue.engine.openvino import OpenVINOEngine
 from segue.pattern import UNKNOWN, delay, first_unknown, undelay
 
 TEXT = "drums piano fast slow"
-ENGINES = {"mlx": MLXEngine, "openvino": OpenVINOEngine}
+ENGINES = ("mlx", "openvino")
 GREEDY = Sampling(top_k=1)
 GREEDY_GUIDED = Sampling(top_k=1, guidance_coef=3.0)
 
@@ -38,7 +36,7 @@ class Row:
 
 def compare(folder: Path, reference: Mapping[str, np.ndarray], engine: str = "mlx") -> list[Row]:
     """The whole model in `folder` on an engine beside the reference's outputs."""
-    return rows_of(ENGINES[engine](open_checkpoint(str(folder))), reference)
+    return rows_of(load(str(folder), engine=engine).engine, reference)
 
 
 def rows_of(engine: Engine, reference: Mapping[str, np.ndarray]) -> list[Row]:
