@@ -94,11 +94,17 @@ def main() -> None:
     parser.add_argument("--seconds-budget", type=float, default=540, help="for all of it")
     parser.add_argument("--time-box", type=float, default=120, help="seconds for one answer")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
-    parser.add_argument("--merge", nargs="+", type=Path, help="only print the table of these")
+    parser.add_argument(
+        "--merge",
+        nargs="+",
+        type=Path,
+        metavar="JSON",
+        help="only print the table of these; a row of a later one takes an earlier one's place",
+    )
     parser.add_argument("--verbose", action="store_true", help="show what rows print")
     options = parser.parse_args()
     if options.merge:
-        print(table([entry for path in options.merge for entry in json.loads(path.read_text())]))
+        print(table(latest(json.loads(path.read_text()) for path in options.merge)))
         return
     entries: list[dict[str, Any]] = []
     until = time.monotonic() + options.seconds_budget
@@ -142,8 +148,18 @@ def measured(
     return entries
 
 
+def latest(runs: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several runs, each from the last one that measured it."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in (entry for entries in runs for entry in entries):
+        key = entry["shape"], entry["row"]
+        if entry["runs"] or key not in found:
+            found[key] = entry
+    return list(found.values())
+
+
 def table(entries: Iterable[dict[str, Any]]) -> str:
-    """A Markdown table of medians; runs of one row in several files count together."""
+    """A Markdown table of medians."""
     merged: dict[tuple[str, str, str], list[dict[str, float]]] = {}
     about: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in entries:
@@ -153,6 +169,9 @@ def table(entries: Iterable[dict[str, Any]]) -> str:
             merged.setdefault((*key, variant), []).extend(runs)
         if not entry["runs"]:
             merged.setdefault((*key, ""), [])
+        elif "failed" in entry:
+            for variant in WORKERS[entry["row"]]:
+                merged.setdefault((*key, variant), [])
     order = [
         (shape, row, variant)
         for shape in SHAPES

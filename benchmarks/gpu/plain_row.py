@@ -80,6 +80,7 @@ class Row:
     """The loop in float16; `steps` of its steps are run, and the rest reckoned from them."""
 
     def __init__(self, shape: str, prompt_s: float, output_s: float, steps: int) -> None:
+        mx.set_cache_limit(shapes.CACHE_BYTES)
         self._decoder = shapes.config(shape)["decoder"]
         self._model = _Model(self._decoder)
         self._model.set_dtype(mx.float16)

@@ -34,6 +34,7 @@ class Row:
     """
 
     def __init__(self, weights: str, shape: str, prompt_s: float, output_s: float) -> None:
+        mx.set_cache_limit(shapes.CACHE_BYTES)
         bits = BITS[weights]
         recipe = Recipe("decoder-linears", bits, 64 if shape != "toy" else 32) if bits else None
         with tempfile.TemporaryDirectory() as folder:

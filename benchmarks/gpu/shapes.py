@@ -27,6 +27,9 @@ CODEC = {
     "codebook_dim": 128,
     "target_bandwidths": [2.2],
 }
+CACHE_BYTES = 4 << 30
+"""What MLX may keep of memory that is not in use: rows of a shape share one GPU."""
+
 FOLD = 1 << 16
 """Random numbers there are; every weight is made of them."""
 

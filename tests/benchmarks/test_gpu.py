@@ -28,21 +28,31 @@ def test_rows_alternate_and_make_a_table(tmp_path, monkeypatch, capsys):
     assert "| toy | segue 8-bit, guided |" in printed
 
 
-def test_tables_merge_and_keep_failures():
-    def entry(row, *steps, **more):
-        return {
-            "shape": "small",
-            "row": row,
-            "runs": {"": [{"ms a step": s} for s in steps]},
-        } | more
+def entry(row, *steps, **more):
+    return {
+        "shape": "small",
+        "row": row,
+        "runs": {"": [{"ms a step": s} for s in steps]} if steps else {},
+    } | more
+
+
+def test_a_row_of_a_later_run_takes_the_place_of_an_earlier_one():
+    first = [entry("segue 4-bit", 1.0), entry("transformers", 5.0)]
+    second = [entry("segue 4-bit", 2.0, 3.0), entry("transformers", failed="out of memory")]
+    assert gpu.latest([first, second]) == [second[0], first[1]]
+    assert gpu.latest([second, first]) == first
+
+
+def test_tables_tell_what_failed():
 
     made = gpu.table(
         [
-            entry("segue 4-bit", 1.0, 3.0, **{"bytes": 10, "bytes per second": 10_000}),
-            entry("segue 4-bit", 2.0),
-            {"shape": "small", "row": "transformers", "runs": {}, "failed": "not done in 2 s"},
+            entry("segue 4-bit", 1.0, 3.0, 2.0, **{"bytes": 10, "bytes per second": 10_000}),
+            entry("segue 8-bit", 1.0, failed="out of memory"),
+            entry("transformers", failed="not done in 2 s"),
         ]
     )
+    assert "| small | segue 8-bit, guided | out of memory |" in made
     assert "| small | segue 4-bit | 2.00 | 10.0 |" in made
     assert "| 0.50 | 3 |" in made
     assert "not done in 2 s" in made
