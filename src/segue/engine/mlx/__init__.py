@@ -29,6 +29,9 @@ from .weights import lm_sources, load_codec, load_lm, load_t5
 
 DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
+COLUMNS_READ = 8
+"""Columns that are read at a time on CUDA, where MLX allocates memory for every read."""
+
 
 class MLXEngine:
     """A checkpoint on MLX's default device; fulfils `segue.engine.base.Engine`.
@@ -139,6 +142,7 @@ class MLXEngine:
                 conditioning,
                 first_step,
                 kernels.ATTEND in self.kernels,
+                COLUMNS_READ if kernels.on_cuda() else 1,
             )
         )
 

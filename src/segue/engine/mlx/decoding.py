@@ -32,6 +32,7 @@ class Decoding:
         cross: of one text, or None.
         first_step: the number of the first column.
         in_place: whether `step` writes the cache in place, which then has its whole length at once.
+        together: columns that are read at a time.
     """
 
     def __init__(
@@ -45,12 +46,13 @@ class Decoding:
         cross: CrossKV | None,
         first_step: int,
         in_place: bool = False,
+        together: int = 1,
     ) -> None:
         takes, starts = len(seeds), len(sequence)
         self._begin = begin = first_unknown(sequence)
         self._step, self._controls = step, controls
         self._masks = None if in_place else kv_cache.Masks(lm.dtype)
-        self._first_step = first_step
+        self._first_step, self._together = first_step, together
         self._noise: Noise | None = None
         if sampler.noisy:
             shape = lm.config.num_codebooks, lm.config.cardinality
@@ -73,18 +75,21 @@ class Decoding:
             missing = max(0, len(columns) - cache[0].shape[3])
             cache = [mx.contiguous(kv) for kv in kv_cache.grown(cache, missing)]
         self._columns, self._cache = columns, cache
+        # Slices of one array: MLX keeps an array of one number in the host's memory, which every
+        # kernel that reads it would wait for.
+        self._places = mx.arange(len(columns))
         self._cross = step.folded(cross, takes) or _cross_of_batch(cross, takes, sampler.guided)
         logits = lm.logits(hidden)[:, 0]
         known = columns[begin]
         self._tokens = next_tokens(sampler, logits, known, self._gumbel(begin), controls)
-        mx.eval(self._tokens, self._cache, self._cross, self._columns)
+        mx.eval(self._tokens, self._cache, self._cross, self._columns, self._places)
 
     def _gumbel(self, column: int) -> mx.array | None:
         return None if self._noise is None else self._noise.of(self._first_step + column)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The columns `(N, K)` from the first unknown one on, some steps behind the engine."""
-        under_way = deque([self._tokens])
+        drawn, under_way = [self._tokens], deque[tuple[int, mx.array]]()
         for column in range(self._begin + 1, len(self._columns)):
             if column > self._cache[0].shape[3]:
                 self._cache = kv_cache.grown(self._cache)
@@ -92,7 +97,7 @@ class Decoding:
             self._tokens, self._cache = self._step(
                 self._tokens,
                 self._columns[column],
-                mx.array([column - 1]),
+                self._places[column - 1 : column],
                 None if self._masks is None else self._masks.of(column - 1, length),
                 self._gumbel(column),
                 self._controls,
@@ -100,11 +105,22 @@ class Decoding:
                 self._cross,
             )
             mx.async_eval(self._tokens)
-            under_way.append(self._tokens)
-            if len(under_way) > LAG:
-                yield np.array(under_way.popleft())
-        while under_way:
-            yield np.array(under_way.popleft())
+            drawn.append(self._tokens)
+            if len(drawn) >= self._together:
+                under_way.append((column, _stacked(drawn)))
+                drawn = []
+            if under_way and under_way[0][0] + LAG <= column:
+                yield from np.array(under_way.popleft()[1])
+        for _, columns in under_way:
+            yield from np.array(columns)
+        yield from map(np.array, drawn)
+
+
+def _stacked(columns: list[mx.array]) -> mx.array:
+    """Columns `(C, N, K)`, on their way to the host."""
+    stacked = columns[0][None] if len(columns) == 1 else mx.stack(columns)
+    mx.async_eval(stacked)
+    return stacked
 
 
 def _cross_of_batch(cross: CrossKV | None, takes: int, guided: bool) -> CrossKV | None:
