@@ -108,19 +108,30 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
         block.encoder_attn_layer_norm = norm
         if bits:
             nn.quantize(block, 64, bits, class_predicate=lambda _, m: isinstance(m, nn.Linear))
-        for tokens_of_text, guided in ((7, False), (7, True), (32, False)):
+        for filled, tokens_of_text, guided in (
+            (300, 0, False),
+            (1500, 0, False),
+            (300, 7, True),
+            (300, 32, False),
+        ):
             streams = 2 * rows if guided else rows
-            y, x = values(streams, dim), values(streams, dim)
-            # As much of the sum as x is.
-            kv = values(1, heads, tokens_of_text, head), 4 * values(1, heads, tokens_of_text, head)
-            folded = block.folded(*kv)
-            mx.eval(block.parameters(), kv, folded)
+            x, at = values(streams, dim), mx.array([filled])
+            cache = values(streams, 2, heads, filled + 4, head)
+            again = cache + 0
+            kv, text = None, None
+            if tokens_of_text:
+                # As much of the sum as x is.
+                shape = 1, heads, tokens_of_text, head
+                kv = values(*shape), 4 * values(*shape)
+                text = kernels.packed_text(block, kv)
+            mx.eval(kernels.packed(block).data, kv or [], text if text is not None else [], again)
             yield Case(
-                f"cross {bits or dtype.size * 8} bits, {tokens_of_text} tokens"
+                f"layer {bits or dtype.size * 8} bits, {filled} positions"
+                + (f", {tokens_of_text} tokens" if tokens_of_text else "")
                 + (", guided" if guided else ""),
-                lambda a=(block, y, x, folded, rows, tokens_of_text): _cross(*a),
-                lambda a=(block, y, x, kv, rows): _cross_portable(*a),
-                bound,
+                lambda a=(x, block, cache, at, text, rows): _layer(*a),
+                lambda a=(x, block, again, at, kv, rows): _layer_portable(*a),
+                2 * bound,
             )
     table = nn.Embedding(4 * 2049, dim)
     table.weight = values(4 * 2049, dim)
@@ -144,6 +155,37 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
             0,
             exact=True,
         )
+
+
+def _layer(
+    x: mx.array,
+    block: Layer,
+    cache: mx.array,
+    position: mx.array,
+    text: mx.array | None,
+    takes: int,
+) -> mx.array | None:
+    tokens = 0 if text is None else kernels.tokens_of(text, block)
+    if not kernels.takes(block, len(x), x.dtype, tokens):
+        return None
+    following = kernels.packed(block).data
+    return kernels.play(x, block, cache, position, text, takes, following)
+
+
+def _layer_portable(
+    x: mx.array,
+    block: Layer,
+    cache: mx.array,
+    position: mx.array,
+    kv: tuple[mx.array, mx.array] | None,
+    takes: int,
+) -> mx.array:
+    mask = mx.arange(cache.shape[3])[None] <= position
+    cross = None
+    if kv is not None:
+        k, v = (mx.repeat(a, len(x), axis=0) for a in kv)
+        cross = k, mx.concatenate([v[:takes], mx.zeros_like(v[takes:])])
+    return block(x[:, None], cache, position, mask, cross)[0][:, 0]
 
 
 def _linear(
@@ -170,25 +212,6 @@ def _attend(
         qkv[:, 0], cache[:, 0], cache[:, 1], scale=dim**-0.5, mask=mask
     )
     return y.reshape(rows, -1)
-
-
-def _cross(
-    block: Layer, y: mx.array, x: mx.array, folded: tuple[mx.array, ...], takes: int, length: int
-) -> mx.array | None:
-    out, heads = block.self_attn.out_proj, block.encoder_attn.heads
-    if not kernels.folds(out, len(x), heads, length, x.dtype):
-        return None
-    weight, shift, values = folded
-    x, scores = kernels.cross_scores(y, out, x, weight, takes)
-    return kernels.cross_values(x, scores, shift, values, heads)
-
-
-def _cross_portable(
-    block: Layer, y: mx.array, x: mx.array, kv: tuple[mx.array, ...], takes: int
-) -> mx.array:
-    x = x + block.self_attn.out_proj(y)
-    k, v = (_of_batch(a, takes, len(x)) for a in kv)
-    return x + block.encoder_attn(block.encoder_attn_layer_norm(x)[:, None], k, v)[:, 0]
 
 
 def _of_batch(kv: mx.array, takes: int, rows: int) -> mx.array:

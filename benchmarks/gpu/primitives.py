@@ -47,6 +47,9 @@ LAUNCHES = {"DynamicSliceUpdate": 2, "Concatenate": 2}
 LEAST, MOST = 7, 12
 """Of host time that a launched primitive cost, with what lies between: in segue, in a prototype."""
 
+MULTIPROCESSORS = 132
+"""Of the GPU that is imagined."""
+
 CASES = {
     "plain": (1, False),
     "guided": (1, True),
@@ -88,7 +91,7 @@ class StandIns:
             return self.one("ScaledDotProductAttention", [q, k, v], q.shape, q.dtype)
 
         def kernel(
-            name: str, _: Any, inputs: Any, constants: Any, outputs: Any, **launch: int
+            name: str, _: Any, inputs: Any, constants: Any, outputs: Any, **launch: Any
         ) -> list[mx.array]:
             shapes, dtypes = zip(*outputs.values(), strict=True)
             return self.several(f"Kernel {name}", list(inputs.values()), shapes, dtypes)
@@ -122,6 +125,9 @@ class PartsStep(_Step):
         self._within = part
         had = labels(before).total()
         out = run()
+        if out is None:
+            self._within = ""
+            return None
         arrays = [out] if isinstance(out, mx.array) else list(out)
         self.parts[part] += labels(before + arrays).total() - had
         self._within = ""
@@ -145,11 +151,9 @@ class PartsStep(_Step):
         before = [a for a in inputs if isinstance(a, mx.array)]
         return self._counted("cache and attention", lambda: run(*inputs), before)
 
-    def _heard(self, y: mx.array, x: mx.array, layer: Any, cross: Any) -> Any:
-        run = super()._heard
-        if cross is None or len(cross) == 2:
-            return run(y, x, layer, cross)
-        return self._counted("cross-attention", lambda: run(y, x, layer, cross), [y, x])
+    def _played(self, x: mx.array, *inputs: Any) -> Any:
+        run = super()._played
+        return self._counted("layers", lambda: run(x, *inputs), [x])
 
     def _crossed(self, x: mx.array, *inputs: Any) -> Any:
         run = super()._crossed
@@ -160,6 +164,8 @@ class PartsStep(_Step):
         return self._counted("sampling", lambda: run(logits, *inputs), [logits])
 
 
+@patch.object(runtime, "multiprocessors", lambda: MULTIPROCESSORS)
+@patch.object(runtime, "tensor_cores", lambda: True)
 def traced(
     layers: int, takes: int, guided: bool, bits: int, on: frozenset[str], compiled: bool
 ) -> tuple[Counter[str], Counter[str]]:

@@ -4,8 +4,9 @@ import json
 import sys
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import primitives
+from benchmarks.gpu import phases, primitives
 from segue.engine.mlx import kernels
+from segue.engine.mlx.kernels import layer
 
 
 def test_rows_alternate_and_make_a_table(tmp_path, monkeypatch, capsys):
@@ -63,8 +64,14 @@ def test_kernels_leave_a_step_few_primitives():
     for on in (frozenset(), kernels.wanted("all")):
         found, _ = primitives.step_of(layers, 1, False, 4, on, compiled=True)
         few.append(primitives.launches(found))
-    assert few[1] == 5 * layers + 3
+    assert few[1] == layers + 3
     assert few[1] < few[0] <= 17 * layers
     _, parts = primitives.step_of(layers, 1, True, 4, kernels.wanted("all"), compiled=False)
-    assert parts["cache and attention"] == layers
+    assert parts["layers"] == layers
     assert parts["sampling"] == parts["embedding"] == 1
+
+
+def test_phases_are_noted_around_every_barrier_of_the_layer():
+    source, count = phases.noting(layer.SOURCE, 64)
+    assert count == 2 * source.count(phases.BARRIER) + 1
+    assert [f"+ 64)[{n}] =" in source for n in range(count + 1)] == [True] * count + [False]

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from dataclasses import replace
+from types import MappingProxyType
 
 import mlx.core as mx
 import numpy as np
@@ -12,7 +14,9 @@ from segue.engine.mlx import kernels
 from segue.engine.mlx.kernels import choosing, memory, runtime
 from segue.errors import RequestError
 
-ADD = ("add", "out[0] = x[0] + N;", (("x", mx.float32),), (("out", mx.float32),), (("N", 3),))
+ARGUMENTS = (("x", mx.float32),), (("out", mx.float32),)
+ADD = runtime.Kernel("add", "out[0] = x[0] + N;", *ARGUMENTS, (("N", 3),))
+TWICE = "__device__ int twice(int n) { return 2 * n; }"
 
 
 @pytest.fixture
@@ -46,13 +50,28 @@ def asked(monkeypatch):
     """What kernels were asked for, by whatever calls them; nothing runs."""
     found = []
 
-    def run(name, source, inputs, constants, outputs, blocks, threads):
+    def run(
+        name,
+        source,
+        inputs,
+        constants,
+        outputs,
+        blocks,
+        threads,
+        functions="",
+        scalars=MappingProxyType({}),
+        shared_bytes=0,
+        alone=False,
+    ):
         types = tuple((key, array.dtype) for key, array in inputs.items())
         made = tuple((key, dtype) for key, (_, dtype) in outputs.items())
-        found.append((name, source, types, made, tuple(constants.items())))
+        numbers = tuple(constants.items()), threads, tuple(scalars)
+        found.append(runtime.Kernel(name, source, types, made, *numbers, functions, alone))
         return [mx.zeros(shape, dtype) for shape, dtype in outputs.values()]
 
     monkeypatch.setattr(runtime, "run", run)
+    monkeypatch.setattr(runtime, "multiprocessors", lambda: 132)
+    monkeypatch.setattr(runtime, "tensor_cores", lambda: True)
     return found
 
 
@@ -62,6 +81,9 @@ def test_kernels_are_named_by_the_variable_and_only_run_on_cuda(on_cuda, monkeyp
     monkeypatch.setenv(kernels.VARIABLE, "linear, attend")
     assert kernels.chosen(64) == {"linear", "attend"}
     assert kernels.chosen(40) == {"linear"}
+    monkeypatch.setenv(kernels.VARIABLE, "layer")
+    assert kernels.chosen(64) == {"layer", "attend"}
+    assert kernels.chosen(40) == frozenset()
     monkeypatch.setenv(kernels.VARIABLE, "all")
     assert kernels.chosen(64) == set(kernels.NAMES)
     monkeypatch.setenv(kernels.VARIABLE, "none")
@@ -73,7 +95,7 @@ def test_kernels_are_named_by_the_variable_and_only_run_on_cuda(on_cuda, monkeyp
 
 def test_a_kernel_that_there_is_not_is_named(monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, "linear,magic")
-    with pytest.raises(RequestError, match=r"magic.*embed, linear, attend, cross, sample"):
+    with pytest.raises(RequestError, match=r"magic.*embed, layer, linear, attend, sample"):
         kernels.chosen(64)
 
 
@@ -105,7 +127,7 @@ def test_a_cache_that_forgets_what_a_kernel_wrote_is_noticed(writes, monkeypatch
 def test_with_a_cache_that_forgets_attention_takes_the_portable_way(on_cuda, monkeypatch):
     monkeypatch.setattr(runtime, "obstacle", lambda: None)
     monkeypatch.setattr(memory, "kept", lambda: False)
-    monkeypatch.setattr(choosing, "FASTER", frozenset({"attend", "linear"}))
+    monkeypatch.setattr(choosing, "FASTER", frozenset({"attend", "layer", "linear"}))
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     assert kernels.chosen(64) == {"linear"}
     monkeypatch.setenv(kernels.VARIABLE, "attend,linear")
@@ -147,47 +169,64 @@ def test_where_no_kernel_is_wanted_the_compiler_is_not_looked_for(on_cuda, monke
 def test_what_is_compiled_has_its_constants_and_includes_what_its_types_need():
     inputs, outputs = (("x", mx.float16), ("n", mx.int32)), (("out", mx.float32), ("s", mx.uint32))
     constants = (("T", mx.float16), ("N", 8), ("WIDE", True), ("DEEP", False))
-    symbol, text = runtime.written("sum", "out[0] = x[n[0]];", inputs, outputs, constants)
-    *_, kernel = text.partition('extern "C"')
-    assert kernel == (
-        f" __global__ void {symbol}(const __half* x, const int* n, float* out, unsigned* s) {{\n"
-        "using T = __half;\nconstexpr int N = 8;\n"
-        "constexpr bool WIDE = true;\nconstexpr bool DEEP = false;\n"
-        "out[0] = x[n[0]];\n}\n"
+    source = "out[0] = x[n[0]] + twice(m);"
+    kernel = runtime.Kernel("sum", source, inputs, outputs, constants, 64, ("m",), TWICE)
+    symbol, text = kernel.written()
+    known, _, body = text.partition('extern "C"')
+    assert body == (
+        f" __global__ void __launch_bounds__(64) {symbol}"
+        "(const __half* x, const int* n, float* out, unsigned* s, int m) {\n"
+        "out[0] = x[n[0]] + twice(m);\n}\n"
     )
+    assert (
+        "using T = __half;\nconstexpr int N = 8;\n"
+        f"constexpr bool WIDE = true;\nconstexpr bool DEEP = false;\n{TWICE}\n"
+    ) in known
     assert re.findall(r"#include <(.*)>", text) == ["cuda_fp16.h"]
-    assert "#include" not in runtime.written(*ADD)[1]
-    both = runtime.written(*ADD[:4], (("T", mx.float16), ("TO", mx.bfloat16)))[1]
+    assert "#include" not in ADD.written()[1]
+    both = replace(ADD, constants=(("T", mx.float16), ("TO", mx.bfloat16))).written()[1]
     assert re.findall(r"#include <(.*)>", both) == ["cuda_fp16.h", "cuda_bf16.h"]
 
 
 def test_kernels_of_one_name_that_differ_have_different_symbols(monkeypatch):
-    name, source, inputs, outputs, constants = ADD
-    same = [runtime.written(*ADD)[0] for _ in range(2)]
+    same = [ADD.written()[0] for _ in range(2)]
     others = [
-        runtime.written(name, source + " ", inputs, outputs, constants),
-        runtime.written(name, source, (("x", mx.float16),), outputs, constants),
-        runtime.written(name, source, inputs, (("out", mx.int32),), constants),
-        runtime.written(name, source, inputs, outputs, (("N", 4),)),
+        replace(ADD, **change).written()
+        for change in (
+            {"source": ADD.source + " "},
+            {"inputs": (("x", mx.float16),)},
+            {"outputs": (("out", mx.int32),)},
+            {"constants": (("N", 4),)},
+            {"threads": 64},
+            {"scalars": ("n",)},
+            {"functions": TWICE},
+            {"alone": True},
+        )
     ]
     monkeypatch.setattr(runtime, "HEADER", runtime.HEADER + " ")
-    others.append(runtime.written(*ADD))
+    others.append(ADD.written())
     assert same[0] == same[1]
     assert re.fullmatch(r"segue_add_[0-9a-f]{16}", same[0])
-    assert len({same[0], *(symbol for symbol, _ in others)}) == 6
+    assert len({same[0], *(symbol for symbol, _ in others)}) == 10
 
 
 def test_every_word_of_a_kernel_is_filled_in(asked):
     for dtype in (mx.float16, mx.bfloat16, mx.float32):
         for case in cases(64, 2, 3, dtype):
             case.fused()
-    names = {name for name, *_ in asked}
-    assert {"embed", "attend", "sample", "linear_norm", "linear_quantized_norm_gelu"} < names
-    assert {"cross_scores", "cross_scores_quantized", "cross_values"} < names
-    texts = dict(runtime.written(*each) for each in asked)
+    names = {each.name for each in asked}
+    assert {
+        "embed",
+        "attend",
+        "sample",
+        "layer",
+        "linear_norm",
+        "linear_quantized_norm_gelu",
+    } < names
+    texts = dict(each.written() for each in asked)
     assert len(texts) == len(set(asked))
     for text in texts.values():
-        assert not re.search(r"\b[A-Z]+_(PART|SOURCE)\b|\b(X|BLOCK)_AT\b", text)
+        assert not re.search(r"\b\w+_(PART|SOURCE|STORED)\b|\bX_AT\b", text)
         assert "mlx" not in text
 
 
@@ -195,14 +234,14 @@ def test_each_kernel_compiles(compiler, asked):
     for rows in (1, 4):
         for case in cases(64, 2, rows, mx.bfloat16):
             case.fused()
-    for each in {one[0]: one for one in asked}.values():
-        symbol, code = runtime._ready(*each)
+    for each in {one.name: one for one in asked}.values():
+        symbol, code = runtime._ready(each)
         assert code[:4] == b"\x7fELF"
         assert symbol.encode() in code
 
 
 def test_what_was_compiled_is_read_from_disk(compiler, monkeypatch, tmp_path):
-    _, text = runtime.written(*ADD)
+    _, text = ADD.written()
     code = runtime.compiled(text, "sm_90")
     assert runtime.compiled(text, "sm_80") != code
     program = compiler.Program
@@ -219,12 +258,12 @@ def test_what_was_compiled_is_read_from_disk(compiler, monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written_is_done_without(compiler, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert runtime.compiled(runtime.written(*ADD)[1], "sm_90")[:4] == b"\x7fELF"
+    assert runtime.compiled(ADD.written()[1], "sm_90")[:4] == b"\x7fELF"
 
 
 def test_what_does_not_compile_is_told_in_one_line(compiler, monkeypatch):
     with pytest.raises(RequestError, match=r'identifier "nothing" is undefined') as refused:
-        runtime._ready("broken", "out[0] = nothing;", *ADD[2:])
+        runtime._ready(replace(ADD, source="out[0] = nothing;"))
     assert "\n" not in str(refused.value)
     monkeypatch.setattr(runtime, "architecture", lambda: "sm_1")
     assert "gpu-architecture" in runtime.obstacle()

@@ -12,6 +12,7 @@ from segue.checkpoint import open_checkpoint
 from segue.config import LMConfig
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, kernels
+from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import LM, Layer
 from segue.engine.mlx.sampling import Sampler
 from segue.engine.mlx.step import make_step
@@ -29,7 +30,7 @@ def test_each_kernel_computes_what_the_portable_way_does(rows, dtype):
     assert [case.name for case in apart if apart[case] > case.tolerance] == []
     # Sixteen streams of a guided text are more than the kernel takes; nothing else is declined.
     declined = [case.name for case in apart if apart[case] == -1]
-    assert all(name.startswith("cross") and name.endswith("guided") for name in declined)
+    assert all(name.startswith("layer") and name.endswith("guided") for name in declined)
     assert len(declined) == (3 if rows == 8 else 0)
 
 
@@ -69,25 +70,48 @@ def test_a_text_folded_into_the_weights_is_cross_attention(tokens, bits):
     weight, shift, values = layer.folded(k, v)
     scores = mx.concatenate([y, before], axis=1) @ weight.T
     scores = scores * mx.rsqrt(x.var(axis=1, keepdims=True) + 1e-5) + shift
-    shares = mx.softmax(scores.reshape(3, 2, tokens), axis=-1).reshape(3, -1)
-    found = mx.pad(shares, [(0, 0), (0, values.shape[1] - 2 * tokens)]) @ values.T
-    assert values.shape[1] % 8 == 0
+    found = mx.softmax(scores.reshape(3, 2, -1), axis=-1).reshape(3, -1) @ values.T
+    assert values.shape[1] == len(weight) == 2 * -(-tokens // 8) * 8
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * mx.abs(expected).max().item())
 
 
-def test_a_text_is_folded_where_the_kernel_takes_it():
+def test_a_text_is_folded_where_the_kernel_takes_it(monkeypatch):
+    monkeypatch.setattr(runtime, "multiprocessors", lambda: 132)
     lm = LM(LMConfig(64, 2, 2, 128, 4, 64), 32)
 
     def folded(tokens=5, takes=1, guided=True, on=kernels.NAMES):
         step = make_step(lm, Sampler(30, guided), False, frozenset(on))
         return step.folded(lm.project(mx.random.normal((1, tokens, 32))), takes)
 
-    assert [[a.shape for a in layer] for layer in folded()] == [[(10, 128), (10,), (64, 16)]] * 2
+    whole = folded()
+    assert len(whole) == 2
+    assert [kernels.tokens_of(text, lm.layers[0]) for text in whole] == [8, 8]
     assert folded(32, 4)
     assert folded(32, 8, guided=False)
     assert folded(tokens=33) is None
     assert folded(takes=5) is None
     assert folded(on=["linear", "attend"]) is None
-    lm.layers[1].self_attn.out_proj = lm.layers[1].self_attn.out_proj.to_quantized(32, 6)
+    lm.layers[1].fc1 = lm.layers[1].fc1.to_quantized(32, 6)
     assert folded() is None
     assert make_step(lm, Sampler(30, True), False, frozenset(kernels.NAMES)).folded(None, 1) is None
+
+
+@pytest.mark.parametrize("bits", [0, 4])
+def test_what_a_layer_has_lies_in_one_array_and_plays_the_same(bits):
+    layer = Layer(LMConfig(256, 1, 4, 512, 4, 64))
+    if bits:
+        nn.quantize(layer, 64, bits, class_predicate=lambda _, m: isinstance(m, nn.Linear))
+    mx.eval(layer.parameters())
+    inputs = mx.random.normal((1, 1, 256)), mx.zeros((1, 2, 4, 8, 64)), mx.array([0]), mx.zeros(8)
+    before = np.array(layer(*inputs, None)[0])
+    held = mx.get_active_memory()
+    packed = kernels.packed(layer)
+    assert kernels.packed(layer) is packed
+    assert mx.get_active_memory() < 1.01 * held
+    np.testing.assert_array_equal(layer(*inputs, None)[0], before)
+    assert all(start % 16 == 0 for _, _, start in packed.parts.values())
+    assert ("fc2_scales" in packed.parts) == (bits > 0)
+    for name, view in packed.views().items():
+        module, _, key = name.rpartition("_")
+        found = {"qkv": layer.self_attn.qkv_proj, "norm2": layer.final_layer_norm}.get(module)
+        assert found is None or mx.array_equal(found[key], view)

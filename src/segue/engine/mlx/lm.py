@@ -19,8 +19,13 @@ from .cache import Cache
 CrossKV = list[tuple[mx.array, mx.array]]
 """For each layer, keys and values `(B, H, L, D)` of the conditioning."""
 
-Folded = list[tuple[mx.array, mx.array, mx.array]]
-"""For each layer, one text's keys and values inside of the weights: see `Layer.folded`."""
+TEXT_MULTIPLE = 8
+"""Tokens that a text is filled up to a multiple of before it is folded into the weights."""
+
+
+def filled_up(tokens: int) -> int:
+    """How many tokens a folded text has."""
+    return -(-tokens // TEXT_MULTIPLE) * TEXT_MULTIPLE
 
 
 def position_table(length: int, dim: int) -> mx.array:
@@ -123,21 +128,25 @@ class Layer(nn.Module):
 
         Returns:
             The scores' weights a `(H · L, 2 · dim)`, first those of y; b `(H · L,)` float32; the
-            values' weights `(dim, H · L)`, and columns of zeros up to a multiple of eight.
-            Computed in float32; a and the values' weights are rounded to the model's type.
+            values' weights `(dim, H · L)`.  L is filled up (see `filled_up`) with tokens whose
+            scores are -inf, so that there are few lengths to compile kernels for.  Computed in
+            float32; a and the values' weights are rounded to the model's type.
         """
         norm, attention = self.encoder_attn_layer_norm, self.encoder_attn
-        _, H, L, D = k.shape
-        keys, values = (a.squeeze(0).astype(mx.float32) for a in (k, v))
+        missing = filled_up(k.shape[2]) - k.shape[2]
+        keys, values = (
+            mx.pad(a.squeeze(0).astype(mx.float32), [(0, 0), (0, missing), (0, 0)]) for a in (k, v)
+        )
+        H, L, D = keys.shape
         scores = (keys @ _dense(attention.q_proj).reshape(H, D, -1)).reshape(H * L, -1)
         scores = scores * attention.scale
-        bias = scores @ norm.bias.astype(mx.float32)
+        there = mx.arange(H * L) % L < L - missing
+        bias = mx.where(there, scores @ norm.bias.astype(mx.float32), -mx.inf)
         scores = scores * norm.weight.astype(mx.float32)
         scores = scores - scores.mean(axis=1, keepdims=True)
         scores = mx.concatenate([scores @ _dense(self.self_attn.out_proj), scores], axis=1)
         out = _dense(attention.out_proj).reshape(-1, H, D).transpose(1, 0, 2)
         out = (out @ values.swapaxes(1, 2)).transpose(1, 0, 2).reshape(-1, H * L)
-        out = mx.pad(out, [(0, 0), (0, -(H * L) % 8)])
         return scores.astype(k.dtype), bias, out.astype(k.dtype)
 
 

@@ -15,8 +15,8 @@ import mlx.nn as nn
 from ...pattern import UNKNOWN
 from . import kernels
 from .cache import Cache
-from .kernels import ATTEND, CROSS, EMBED, LINEAR, SAMPLE
-from .lm import LM, CrossAttention, CrossKV, Folded, Layer
+from .kernels import ATTEND, EMBED, LAYER, LINEAR, SAMPLE
+from .lm import LM, CrossAttention, CrossKV, Layer
 from .sampling import Controls, Sampler
 
 
@@ -44,8 +44,11 @@ class Step:
 class _Step:
     def __init__(self, lm: LM, sampler: Sampler, on: frozenset[str]) -> None:
         self._lm, self._sampler, self._on = lm, sampler, on
+        if LAYER in on:
+            for layer in lm.layers:
+                kernels.packed(layer)
 
-    def folded(self, cross: CrossKV | None, takes: int) -> Folded | None:
+    def folded(self, cross: CrossKV | None, takes: int) -> list[mx.array] | None:
         """What a step takes in place of keys and values of one text, computed once per request.
 
         Args:
@@ -53,17 +56,20 @@ class _Step:
             takes: how many take part, N.
 
         Returns:
-            None where the step has no kernel for it, or does not take this text or so many.
+            For each layer, the text folded into its weights (`kernels.packed_text`).  None where
+            the step has no kernel for it, or does not take this text or so many.
         """
-        if cross is None or CROSS not in self._on:
+        if cross is None:
             return None
+        layers, tokens = self._lm.layers, cross[0][0].shape[2]
         rows = 2 * takes if self._sampler.guided else takes
-        _, heads, length, _ = cross[0][0].shape
-        layers, dtype = self._lm.layers, self._lm.dtype
-        for layer in layers:
-            if not kernels.folds(layer.self_attn.out_proj, rows, heads, length, dtype):
-                return None
-        return [layer.folded(*kv) for layer, kv in zip(layers, cross, strict=True)]
+        if not all(self._whole(layer, rows, tokens) for layer in layers):
+            return None
+        return [kernels.packed_text(layer, kv) for layer, kv in zip(layers, cross, strict=True)]
+
+    def _whole(self, layer: Layer, rows: int, text: int) -> bool:
+        """Whether all of a layer is one kernel, with a text of so many tokens or, if 0, none."""
+        return LAYER in self._on and kernels.takes(layer, rows, self._lm.dtype, text)
 
     def __call__(
         self,
@@ -74,7 +80,7 @@ class _Step:
         gumbel: mx.array | None,
         controls: Controls,
         cache: Cache,
-        cross: CrossKV | Folded | None,
+        cross: CrossKV | list[mx.array] | None,
     ) -> tuple[mx.array, Cache]:
         """Hear `tokens`, and choose what follows.
 
@@ -92,10 +98,18 @@ class _Step:
         x = self._embedded(tokens, position)
         new: Cache = []
         for n, layer in enumerate(lm.layers):
+            text = None if cross is None else cross[n]
+            y = self._played(x, n, cache[n], position, text)
+            if y is not None:
+                x = y
+                new.append(cache[n])
+                continue
             qkv = self._linear(x, layer.self_attn.qkv_proj, layer.self_attn_layer_norm)
             y, kv = self._attended(layer, qkv, cache[n], position, mask)
             new.append(kv)
-            x = self._heard(y, x, layer, None if cross is None else cross[n])
+            x = self._linear(y, layer.self_attn.out_proj, residual=x)
+            if isinstance(text, tuple):
+                x = self._crossed(x, layer.encoder_attn, layer.encoder_attn_layer_norm, *text)
             y = self._linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
             x = self._linear(y, layer.fc2, residual=x)
         logits = self._linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
@@ -113,6 +127,26 @@ class _Step:
         x = lm.embed_tokens(tokens + lm.offsets).sum(axis=1)
         x = x + lm.positions[position].astype(x.dtype)
         return mx.concatenate([x, x]) if self._sampler.guided else x
+
+    def _played(
+        self,
+        x: mx.array,
+        n: int,
+        kv: mx.array,
+        position: mx.array,
+        text: mx.array | tuple[mx.array, mx.array] | None,
+    ) -> mx.array | None:
+        """Hidden states after layer n if it is one kernel, else None."""
+        layers, layer = self._lm.layers, self._lm.layers[n]
+        if isinstance(text, tuple):
+            return None
+        tokens = 0 if text is None else kernels.tokens_of(text, layer)
+        if not self._whole(layer, len(x), tokens):
+            return None
+        last = n == len(layers) - 1
+        following = self._lm.lm_heads.weight if last else kernels.packed(layers[n + 1]).data
+        takes = len(x) // 2 if self._sampler.guided else len(x)
+        return kernels.play(x, layer, kv, position, text, takes, following)
 
     def _linear(
         self,
@@ -153,28 +187,6 @@ class _Step:
             qkv[:, 0], kv[:, 0], kv[:, 1], scale=layer.self_attn.scale, mask=mask
         )
         return y.reshape(B, -1), kv
-
-    def _heard(
-        self, y: mx.array, x: mx.array, layer: Layer, cross: tuple[mx.array, ...] | None
-    ) -> mx.array:
-        """Hidden states after self-attention's output product and cross-attention, if any.
-
-        Args:
-            y: what self-attention found, `(B, dim)`.
-            x: hidden states before it.
-            layer: the layer.
-            cross: its part of what the step was told of the text.
-        """
-        out_proj = layer.self_attn.out_proj
-        if cross is not None and len(cross) == 3:
-            weight, shift, values = cross
-            takes = len(x) // 2 if self._sampler.guided else len(x)
-            x, scores = kernels.cross_scores(y, out_proj, x, weight, takes)
-            return kernels.cross_values(x, scores, shift, values, layer.encoder_attn.heads)
-        x = self._linear(y, out_proj, residual=x)
-        if cross is None:
-            return x
-        return self._crossed(x, layer.encoder_attn, layer.encoder_attn_layer_norm, *cross)
 
     def _crossed(
         self, x: mx.array, attention: CrossAttention, norm: nn.Module, k: mx.array, v: mx.array

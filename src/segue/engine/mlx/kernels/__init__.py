@@ -2,7 +2,8 @@
 
 At batch 1 a step's time is the host's, a few microseconds for everything that is launched, so each
 of these does what takes several primitives.  `step` chooses: a kernel that is off, or that does not
-take a case (its function returns None; `folds` says no), leaves the case to MLX's own primitives.
+take a case (its function returns None; `takes` says no), leaves it to other kernels, or
+to MLX's own primitives.
 
 Everything is computed in float32 and rounded to the model's type T where the portable way rounds.
 """
@@ -12,9 +13,9 @@ from __future__ import annotations
 from .attention import attend
 from .choosing import (
     ATTEND,
-    CROSS,
     EMBED,
     FASTER,
+    LAYER,
     LINEAR,
     NAMES,
     SAMPLE,
@@ -23,17 +24,17 @@ from .choosing import (
     on_cuda,
     wanted,
 )
-from .cross_attention import cross_scores, cross_values, folds
 from .embedding import embed
+from .layer import packed, packed_text, play, takes, tokens_of
 from .product import linear
 from .runtime import VARIABLE, obstacle
 from .sampling import sample
 
 __all__ = [
     "ATTEND",
-    "CROSS",
     "EMBED",
     "FASTER",
+    "LAYER",
     "LINEAR",
     "NAMES",
     "SAMPLE",
@@ -41,13 +42,15 @@ __all__ = [
     "attend",
     "available",
     "chosen",
-    "cross_scores",
-    "cross_values",
     "embed",
-    "folds",
     "linear",
     "obstacle",
     "on_cuda",
+    "packed",
+    "packed_text",
+    "play",
     "sample",
+    "takes",
+    "tokens_of",
     "wanted",
 ]

@@ -11,7 +11,8 @@ from . import memory, runtime
 from .attention import HEAD_DIMS
 from .runtime import VARIABLE
 
-EMBED, LINEAR, ATTEND, CROSS, SAMPLE = NAMES = ("embed", "linear", "attend", "cross", "sample")
+NAMES = ("embed", "layer", "linear", "attend", "sample")
+EMBED, LAYER, LINEAR, ATTEND, SAMPLE = NAMES
 
 FASTER: frozenset[str] = frozenset(NAMES)
 """The kernels that run unasked where there is CUDA: those that were measured to be faster."""
@@ -19,6 +20,8 @@ FASTER: frozenset[str] = frozenset(NAMES)
 
 def wanted(names: str) -> frozenset[str]:
     """The kernels that a list such as `"linear,attend"` names; `"all"` and `"none"` are known.
+
+    With `layer` comes `attend`, which has to do with the same cache what `layer` does not take.
 
     Raises:
         RequestError: there is no such kernel.
@@ -28,7 +31,7 @@ def wanted(names: str) -> frozenset[str]:
     found = frozenset(name.strip() for name in names.split(","))
     if not found <= set(NAMES):
         raise RequestError(f"{VARIABLE}={names!r}; there are {', '.join(NAMES)}, all and none")
-    return found
+    return found | {ATTEND} if LAYER in found else found
 
 
 def on_cuda() -> bool:
@@ -60,9 +63,9 @@ def chosen(head_dim: int) -> frozenset[str]:
     if obstacle is not None:
         return frozenset()
     if head_dim not in HEAD_DIMS:
-        on -= {ATTEND}
+        on -= {ATTEND, LAYER}
     if ATTEND in on and not memory.kept():
         if names is not None:
             raise RequestError(f"{VARIABLE}={names}: the cache forgets here; leave {ATTEND} out")
-        on -= {ATTEND}
+        on -= {ATTEND, LAYER}
     return on

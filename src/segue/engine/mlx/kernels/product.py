@@ -1,7 +1,4 @@
-"""The kernel `linear`: a norm, a product with a weight, GELU or a residual.
-
-`cross_attention` makes its products of the same parts.
-"""
+"""The kernel `linear`: a norm, a product with a weight, GELU or a residual."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ LINEAR_SOURCE = """
 constexpr int AHEAD = 4;
 constexpr bool WHOLE = IN % (256 * AHEAD) == 0;
 int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-int row = BLOCK_AT * ROWS_PER_BLOCK + warp * PER_WARP;
+int row = blockIdx.x * ROWS_PER_BLOCK + warp * PER_WARP;
 STORED_PART
 Stored stored[AHEAD][PER_WARP];
 auto fetch = [&](int from) {
@@ -83,35 +80,30 @@ for (int r = 0; r < PER_WARP; r++) {
     float sum = sums[r][b];
     for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, apart);
     if (lane != 0 || row + r >= OUT) continue;
-    float y = ROUNDED_PART;
+    float y = rounded<T>(sum);
     long long at = (long long)b * OUT + row + r;
     LAST_PART
   }
 }
 """
 
-# Of row b of x, which has DIM values.
-NORMALIZER_PART = """
+NORM_PART = """
+__shared__ Chunk<T> staged[BATCH * IN / 8];
+for (int b = warp; b < BATCH; b += ROWS_PER_BLOCK / PER_WARP) {
   float v[8], total = 0, squares = 0;
-  for (int k = lane * 8; k < DIM; k += 256) {
-    read_chunk(x + b * DIM + k, v);
+  for (int k = lane * 8; k < IN; k += 256) {
+    read_chunk(x + b * IN + k, v);
     for (int i = 0; i < 8; i++) total += v[i];
   }
   for (int apart = 16; apart > 0; apart /= 2) total += __shfl_xor_sync(0xffffffffu, total, apart);
-  float mean = total / DIM;
-  for (int k = lane * 8; k < DIM; k += 256) {
-    read_chunk(x + b * DIM + k, v);
+  float mean = total / IN;
+  for (int k = lane * 8; k < IN; k += 256) {
+    read_chunk(x + b * IN + k, v);
     for (int i = 0; i < 8; i++) squares += (v[i] - mean) * (v[i] - mean);
   }
   for (int apart = 16; apart > 0; apart /= 2)
     squares += __shfl_xor_sync(0xffffffffu, squares, apart);
-  float normalizer = rsqrtf(squares / DIM + 1e-5f);
-"""
-
-NORM_PART = """
-__shared__ Chunk<T> staged[BATCH * IN / 8];
-for (int b = warp; b < BATCH; b += ROWS_PER_BLOCK / PER_WARP) {
-  NORMALIZER_PART
+  float normalizer = rsqrtf(squares / IN + 1e-5f);
   for (int k = lane * 8; k < IN; k += 256) {
     float scale[8], shift[8];
     read_chunk(x + b * IN + k, v);
@@ -126,14 +118,7 @@ for (int b = warp; b < BATCH; b += ROWS_PER_BLOCK / PER_WARP) {
 __syncthreads();
 """
 
-PLAIN_PARTS = {
-    "NORM_PART": "",
-    "NORMALIZER_PART": NORMALIZER_PART,
-    "DIM": "IN",
-    "X_AT": "x + b * IN + k",
-    "BLOCK_AT": "blockIdx.x",
-    "ROUNDED_PART": "rounded<T>(sum)",
-}
+PLAIN_PARTS = {"NORM_PART": "", "X_AT": "x + b * IN + k"}
 STAGED_AT = "reinterpret_cast<const T*>(staged) + b * IN + k"
 
 FLOAT_PARTS = {
@@ -198,22 +183,22 @@ def linear(
         last += RESIDUAL_PART
         name += "_residual"
     to = dtype or x.dtype
-    out = layer.weight.shape[0]
+    out, per_warp = layer.weight.shape[0], 2 if batch > 2 else 1
     parts["LAST_PART"] = last + "out[at] = static_cast<TO>(y);"
     (y,) = runtime.run(
         name,
         filled(LINEAR_SOURCE, tuple(parts.items())),
         inputs,
-        constants | {"TO": to, "OUT": out} | per_warp(batch),
+        constants | {"TO": to, "OUT": out, "PER_WARP": per_warp, "ROWS_PER_BLOCK": ROWS_PER_BLOCK},
         {"out": ((batch, out), to)},
-        blocks=blocks(out),
-        threads=threads(batch),
+        blocks=-(-out // ROWS_PER_BLOCK),
+        threads=LANES * ROWS_PER_BLOCK // per_warp,
     )
     return y
 
 
 def takes_weight(layer: nn.Module) -> bool:
-    """Whether a product of `linear` or `cross_scores` takes the weight of `layer`."""
+    """Whether a kernel takes the weight of `layer`."""
     if isinstance(layer, nn.QuantizedLinear):
         return layer.mode == "affine" and layer.bits in (4, 8)
     return True
@@ -228,25 +213,6 @@ def stored(
         inputs |= {"scales": layer.scales, "biases": layer.biases}
         return inputs, {"BITS": layer.bits, "GROUP": layer.group_size}, QUANTIZED_PARTS
     return {"weight": layer.weight}, {}, FLOAT_PARTS
-
-
-def blocks(out: int) -> int:
-    """How many blocks have a weight of `out` rows."""
-    return -(-out // ROWS_PER_BLOCK)
-
-
-def threads(batch: int) -> int:
-    """How many threads such a block has."""
-    return LANES * ROWS_PER_BLOCK // _rows_per_warp(batch)
-
-
-def per_warp(batch: int) -> dict[str, Constant]:
-    """The constants of how a weight's rows are shared out."""
-    return {"PER_WARP": _rows_per_warp(batch), "ROWS_PER_BLOCK": ROWS_PER_BLOCK}
-
-
-def _rows_per_warp(batch: int) -> int:
-    return 2 if batch > 2 else 1
 
 
 @cache

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
@@ -35,6 +37,7 @@ TYPES = {
     mx.bfloat16: "__nv_bfloat16",
     mx.int32: "int",
     mx.uint32: "unsigned",
+    mx.uint8: "unsigned char",
 }
 
 INCLUDES = {"__half": "cuda_fp16.h", "__nv_bfloat16": "cuda_bf16.h"}
@@ -62,13 +65,64 @@ __device__ __forceinline__ float rounded(float value) {
 }
 """
 
-PROBE_SOURCE = """
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that is not compiled yet.
+
+    Attributes:
+        name: for people; kernels of one name may differ.
+        source: the body, a thread's work.
+        inputs: types by their names in the source, which are pointers to what is contiguous.
+        outputs: likewise, after the inputs.
+        constants: numbers and types by their names in the source.
+        threads: of each block.
+        scalars: names of numbers that may differ from call to call, after the outputs.
+        functions: what the source calls; constants are known there.
+        alone: whether its threads may have all registers of a multiprocessor.
+    """
+
+    name: str
+    source: str
+    inputs: Arguments
+    outputs: Arguments
+    constants: tuple[tuple[str, Constant], ...] = ()
+    threads: int = 32
+    scalars: tuple[str, ...] = ()
+    functions: str = ""
+    alone: bool = False
+
+    def written(self) -> tuple[str, str]:
+        """Its symbol, and all of its source."""
+        pointers = [f"const {TYPES[dtype]}* {key}" for key, dtype in self.inputs]
+        pointers += [f"{TYPES[dtype]}* {key}" for key, dtype in self.outputs]
+        parameters = ", ".join([*pointers, *(f"int {key}" for key in self.scalars)])
+        lines = [_line(key, value) for key, value in self.constants]
+        known = "\n".join([HEADER, *lines, self.functions])
+        # Without a bound the compiler may use more registers than so many threads can have.
+        alone = ", 1" if self.alone else ""
+        bound = f"__launch_bounds__({self.threads}{alone})"
+        body = f"({parameters}) {{\n{self.source}\n}}\n"
+        text = known + bound + body
+        includes = "".join(
+            f"#include <{file}>\n" for kind, file in INCLUDES.items() if kind in text
+        )
+        symbol = f"segue_{self.name}_{sha256((includes + text).encode()).hexdigest()[:16]}"
+        return symbol, f'{includes}{known}\nextern "C" __global__ void {bound} {symbol}{body}'
+
+
+PROBE = Kernel(
+    "probe",
+    """
 float values[8], others[8];
 read_chunk(x, values);
 read_chunk(y, others);
 out[0] = rounded<T>(values[0] + others[0]);
-"""
-PROBED = (("x", mx.float16), ("y", mx.bfloat16)), (("out", mx.float32),), (("T", mx.float16),)
+""",
+    (("x", mx.float16), ("y", mx.bfloat16)),
+    (("out", mx.float32),),
+    (("T", mx.float16),),
+)
 
 
 def run(
@@ -79,37 +133,51 @@ def run(
     outputs: Mapping[str, tuple[tuple[int, ...], mx.Dtype]],
     blocks: int,
     threads: int,
+    functions: str = "",
+    scalars: Mapping[str, int] = MappingProxyType({}),
+    shared_bytes: int = 0,
+    alone: bool = False,
 ) -> list[mx.array]:
     """What a kernel makes of its inputs.
 
     Args:
-        name: for people; kernels of one name may differ.
-        source: the body of the kernel, a thread's work.
-        inputs: by their names in the source, which are pointers to what is contiguous.
-        constants: numbers and types by their names in the source.
-        outputs: shapes and types by their names in the source, which are pointers.
+        name: see `Kernel`, also for what is not told here.
+        source: likewise.
+        inputs: by their names in the source.
+        constants: likewise.
+        outputs: shapes and types by their names in the source.
         blocks: how many are launched.
         threads: of each block.
+        functions: what the source calls.
+        scalars: by their names in the source.
+        shared_bytes: of memory that a block's threads share, besides what the source declares.
+        alone: see `Kernel`.
 
     Raises:
         RequestError: it cannot be compiled.
     """
-    symbol, code = _ready(
+    kernel = Kernel(
         name,
         source,
         tuple((key, array.dtype) for key, array in inputs.items()),
         tuple((key, dtype) for key, (_, dtype) in outputs.items()),
         tuple(constants.items()),
+        threads,
+        tuple(scalars),
+        functions,
+        alone,
     )
+    symbol, code = _ready(kernel)
     return mx.fast.precompiled_cuda_kernel(
         name=symbol,
         compiled_source=code,
         inputs=list(inputs.values()),
         output_shapes=[shape for shape, _ in outputs.values()],
         output_dtypes=[dtype for _, dtype in outputs.values()],
-        scalars=[],
+        scalars=list(scalars.values()),
         grid=(blocks * threads, 1, 1),
         threadgroup=(threads, 1, 1),
+        shared_memory=shared_bytes,
         ensure_row_contiguous=True,
     )
 
@@ -118,27 +186,10 @@ def run(
 def obstacle() -> str | None:
     """Why kernels cannot be compiled here, or None if they can; a small one is, to find out."""
     try:
-        _ready("probe", PROBE_SOURCE, *PROBED)
+        _ready(PROBE)
     except RequestError as error:
         return str(error)
     return None
-
-
-def written(
-    name: str,
-    source: str,
-    inputs: Arguments,
-    outputs: Arguments,
-    constants: tuple[tuple[str, Constant], ...],
-) -> tuple[str, str]:
-    """A kernel's symbol, and all of its source."""
-    pointers = [f"const {TYPES[dtype]}* {key}" for key, dtype in inputs]
-    pointers += [f"{TYPES[dtype]}* {key}" for key, dtype in outputs]
-    lines = [_line(key, value) for key, value in constants]
-    body = "\n".join([f"({', '.join(pointers)}) {{", *lines, source, "}", ""])
-    includes = "".join(f"#include <{file}>\n" for kind, file in INCLUDES.items() if kind in body)
-    symbol = f"segue_{name}_{sha256((includes + HEADER + body).encode()).hexdigest()[:16]}"
-    return symbol, f'{includes}{HEADER}\nextern "C" __global__ void {symbol}{body}'
 
 
 def _line(name: str, value: Constant) -> str:
@@ -151,19 +202,13 @@ def _line(name: str, value: Constant) -> str:
 
 
 @cache
-def _ready(
-    name: str,
-    source: str,
-    inputs: Arguments,
-    outputs: Arguments,
-    constants: tuple[tuple[str, Constant], ...],
-) -> tuple[str, bytes]:
+def _ready(kernel: Kernel) -> tuple[str, bytes]:
     """A kernel's symbol, and what it is compiled to.
 
     Raises:
         RequestError: it cannot be compiled.
     """
-    symbol, text = written(name, source, inputs, outputs, constants)
+    symbol, text = kernel.written()
     try:
         return symbol, compiled(text, architecture())
     # Each library on the way has its own errors: one is missing, it does not find another, the
@@ -186,13 +231,27 @@ def architecture() -> str:
     return str(mx.device_info()["architecture"])
 
 
+@cache
+def tensor_cores() -> bool:
+    """Whether the GPU has those that multiply float16 and bfloat16, 16 by 16: Ampere and later."""
+    return int(architecture().removeprefix("sm_").rstrip("af")) >= 80
+
+
+@cache
+def multiprocessors() -> int:
+    """How many the GPU has: so many blocks of a kernel surely run at once."""
+    from cuda.core import Device
+
+    return int(Device(0).properties.multiprocessor_count)
+
+
 def compiled(text: str, arch: str) -> bytes:
     """What `text` is compiled to, from disk if it is there.
 
     On disk it has a hash of itself before it: what is damaged is compiled anew.
 
     Args:
-        text: from `written`.
+        text: from `Kernel.written`.
         arch: the GPU's, from `architecture`.
     """
     # Some 50 MB and half a second, which only a machine with CUDA has to have.
