@@ -47,8 +47,8 @@ LAUNCHES = {"DynamicSliceUpdate": 2, "Concatenate": 2}
 LEAST, MOST = 7, 12
 """Of host time that a launched primitive cost, with what lies between: in segue, in a prototype."""
 
-MULTIPROCESSORS = 132
-"""Of the GPU that is imagined."""
+IMAGINED = runtime.GPU(multiprocessors=132, shared_bytes=99 << 10, tensor_cores=True)
+"""The GPU that a step is counted for."""
 
 CASES = {
     "plain": (1, False),
@@ -164,8 +164,7 @@ class PartsStep(_Step):
         return self._counted("sampling", lambda: run(logits, *inputs), [logits])
 
 
-@patch.object(runtime, "multiprocessors", lambda: MULTIPROCESSORS)
-@patch.object(runtime, "tensor_cores", lambda: True)
+@patch.object(runtime, "gpu", lambda: IMAGINED)
 def traced(
     layers: int, takes: int, guided: bool, bits: int, on: frozenset[str], compiled: bool
 ) -> tuple[Counter[str], Counter[str]]:

@@ -70,8 +70,7 @@ def asked(monkeypatch):
         return [mx.zeros(shape, dtype) for shape, dtype in outputs.values()]
 
     monkeypatch.setattr(runtime, "run", run)
-    monkeypatch.setattr(runtime, "multiprocessors", lambda: 132)
-    monkeypatch.setattr(runtime, "tensor_cores", lambda: True)
+    monkeypatch.setattr(runtime, "gpu", lambda: runtime.GPU(132, 99 << 10, True))
     return found
 
 

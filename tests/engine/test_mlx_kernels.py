@@ -76,7 +76,7 @@ def test_a_text_folded_into_the_weights_is_cross_attention(tokens, bits):
 
 
 def test_a_text_is_folded_where_the_kernel_takes_it(monkeypatch):
-    monkeypatch.setattr(runtime, "multiprocessors", lambda: 132)
+    monkeypatch.setattr(runtime, "gpu", lambda: runtime.GPU(132, 99 << 10, True))
     lm = LM(LMConfig(64, 2, 2, 128, 4, 64), 32)
 
     def folded(tokens=5, takes=1, guided=True, on=kernels.NAMES):
@@ -91,6 +91,9 @@ def test_a_text_is_folded_where_the_kernel_takes_it(monkeypatch):
     assert folded(tokens=33) is None
     assert folded(takes=5) is None
     assert folded(on=["linear", "attend"]) is None
+    with monkeypatch.context() as small:
+        small.setattr(runtime, "gpu", lambda: runtime.GPU(132, 1 << 10, True))
+        assert folded() is None
     lm.layers[1].fc1 = lm.layers[1].fc1.to_quantized(32, 6)
     assert folded() is None
     assert make_step(lm, Sampler(30, True), False, frozenset(kernels.NAMES)).folded(None, 1) is None

@@ -18,7 +18,7 @@ from .runtime import Constant
 
 THREADS = 512
 MAX_SHARED_BYTES = 96 << 10
-"""What a block may have on every GPU since Ampere (99 KB on consumers' GPUs, 227 on an H100)."""
+"""What a block is to have at most; GPUs since Ampere allow it (consumers' 99 KB, an H100 227)."""
 
 MAX_PREFETCHED_BYTES = 12 << 20
 """A larger weight is not prefetched into the L2 cache: it would push out what is read before it."""
@@ -168,7 +168,7 @@ def takes(layer: Layer, rows: int, dtype: mx.Dtype, tokens: int = 0) -> bool:
         and shape.head_dim in HEAD_DIMS
         and shape.hidden % 8 == 0
         and all(takes_weight(product) for product in _products(layer).values())
-        and shape.shared_bytes(dtype) <= MAX_SHARED_BYTES
+        and shape.shared_bytes(dtype) <= min(MAX_SHARED_BYTES, runtime.gpu().shared_bytes)
     )
 
 
@@ -243,7 +243,7 @@ def play(
     rounded = shape.rows * (5 * shape.dim + shape.hidden) * x.dtype.size
     constants = shape.constants()
     constants |= {"T": x.dtype, "TAKES": takes, "EXACT_AT": rounded}
-    constants |= {"BFLOAT16": x.dtype == mx.bfloat16, "TENSOR_CORES": runtime.tensor_cores()}
+    constants |= {"BFLOAT16": x.dtype == mx.bfloat16, "TENSOR_CORES": runtime.gpu().tensor_cores}
     for name, product in _products(layer).items():
         arrays, numbers, _ = stored(product)
         constants |= {f"{name.upper()}_{key}": numbers.get(key, 0) for key in ("BITS", "GROUP")}
@@ -317,7 +317,7 @@ class _Shape:
     def of(cls, layer: Layer, rows: int, scores: int) -> _Shape:
         """What a layer has."""
         dim, hidden = layer.fc2.weight.shape[0], layer.fc1.weight.shape[0]
-        return cls(rows, dim, hidden, layer.self_attn.heads, scores, runtime.multiprocessors())
+        return cls(rows, dim, hidden, layer.self_attn.heads, scores, runtime.gpu().multiprocessors)
 
     @property
     def head_dim(self) -> int:

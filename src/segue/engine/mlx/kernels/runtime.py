@@ -231,18 +231,32 @@ def architecture() -> str:
     return str(mx.device_info()["architecture"])
 
 
-@cache
-def tensor_cores() -> bool:
-    """Whether the GPU has those that multiply float16 and bfloat16, 16 by 16: Ampere and later."""
-    return int(architecture().removeprefix("sm_").rstrip("af")) >= 80
+@dataclass(frozen=True)
+class GPU:
+    """What kernels have to know of it.
+
+    Attributes:
+        multiprocessors: how many; so many blocks of a kernel surely run at once.
+        shared_bytes: of shared memory, what a block may have at most.
+        tensor_cores: whether it has those that multiply float16 and bfloat16, 16 by 16.
+    """
+
+    multiprocessors: int
+    shared_bytes: int
+    tensor_cores: bool
 
 
 @cache
-def multiprocessors() -> int:
-    """How many the GPU has: so many blocks of a kernel surely run at once."""
+def gpu() -> GPU:
+    """The one that MLX computes on."""
     from cuda.core import Device
 
-    return int(Device(0).properties.multiprocessor_count)
+    properties = Device(0).properties
+    return GPU(
+        properties.multiprocessor_count,
+        properties.max_shared_memory_per_block_optin,
+        properties.compute_capability_major >= 8,
+    )
 
 
 def compiled(text: str, arch: str) -> bytes:
