@@ -316,7 +316,7 @@ class Continuation:
             self._steps += 1
             whole = complete_frames(column, lm.delays)
             if whole > handed_out:
-                yield undelay(played, lm.delays)[:, :, handed_out:whole]
+                yield undelay(played[:, :, handed_out:column], lm.delays)
                 handed_out = whole
 
     def result(self) -> Result:
