@@ -104,8 +104,14 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="show what rows print")
     options = parser.parse_args()
     if options.merge:
-        print(table(latest(json.loads(path.read_text()) for path in options.merge)))
+        try:
+            runs = [json.loads(path.read_text()) for path in options.merge]
+            print(table(latest(runs)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            parser.error(f"--merge takes what --out wrote ({error or type(error).__name__})")
         return
+    if not options.out.parent.is_dir():
+        parser.error(f"--out: there is no folder {options.out.parent}")
     entries: list[dict[str, Any]] = []
     until = time.monotonic() + options.seconds_budget
     share = options.seconds_budget / len(options.shapes)

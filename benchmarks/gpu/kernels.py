@@ -124,7 +124,9 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
                 shape = 1, heads, tokens_of_text, head
                 kv = values(*shape), 4 * values(*shape)
                 text = kernels.packed_text(block, kv)
-            mx.eval(kernels.packed(block).data, kv or [], text if text is not None else [], again)
+            mx.eval(
+                kernels.packed_layer(block).data, kv or [], text if text is not None else [], again
+            )
             yield Case(
                 f"layer {bits or dtype.size * 8} bits, {filled} positions"
                 + (f", {tokens_of_text} tokens" if tokens_of_text else "")
@@ -166,10 +168,10 @@ def _layer(
     takes: int,
 ) -> mx.array | None:
     tokens = 0 if text is None else kernels.tokens_of(text, block)
-    if not kernels.takes(block, len(x), x.dtype, tokens):
+    if not kernels.layer_fits(block, len(x), x.dtype, tokens):
         return None
-    following = kernels.packed(block).data
-    return kernels.play(x, block, cache, position, text, takes, following)
+    following = kernels.packed_layer(block).data
+    return kernels.play_layer(x, block, cache, position, text, takes, following)
 
 
 def _layer_portable(
@@ -212,13 +214,6 @@ def _attend(
         qkv[:, 0], cache[:, 0], cache[:, 1], scale=dim**-0.5, mask=mask
     )
     return y.reshape(rows, -1)
-
-
-def _of_batch(kv: mx.array, takes: int, rows: int) -> mx.array:
-    """Keys or values for all rows, zeros for those after `takes`."""
-    return mx.concatenate(
-        [mx.repeat(kv, takes, 0), mx.zeros((rows - takes, *kv.shape[1:]), kv.dtype)]
-    )
 
 
 def microseconds(run: Callable[[], mx.array]) -> float:

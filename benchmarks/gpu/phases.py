@@ -109,7 +109,7 @@ def main() -> None:
             if tokens:
                 keys = mx.random.normal((1, heads, tokens, dim // heads)).astype(mx.float16)
                 text = kernels.packed_text(layer, (keys, keys))
-            following = kernels.packed(layer).data
+            following = kernels.packed_layer(layer).data
             mx.eval(x, cache, at, following, [] if text is None else text)
 
             def play(
@@ -117,7 +117,7 @@ def main() -> None:
                 layer: Layer = layer,
                 rest: tuple[Any, ...] = (cache, at, text, takes, following),
             ) -> mx.array:
-                return kernels.play(x, layer, *rest)
+                return kernels.play_layer(x, layer, *rest)
 
             def many(x: mx.array, play: Any = play) -> mx.array:
                 for _ in range(LAUNCHES):

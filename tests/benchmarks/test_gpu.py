@@ -3,6 +3,8 @@
 import json
 import sys
 
+import pytest
+
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import phases, primitives
 from segue.engine.mlx import kernels
@@ -42,6 +44,26 @@ def test_a_row_of_a_later_run_takes_the_place_of_an_earlier_one():
     second = [entry("segue 4-bit", 2.0, 3.0), entry("transformers", failed="out of memory")]
     assert gpu.latest([first, second]) == [second[0], first[1]]
     assert gpu.latest([second, first]) == first
+
+
+@pytest.mark.parametrize("text", [None, "", "no JSON", "[1]", '[{"shape": "small"}]'])
+def test_what_is_no_run_is_refused_in_one_line(tmp_path, monkeypatch, capsys, text):
+    path = tmp_path / "run.json"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--merge", str(path)])
+    with pytest.raises(SystemExit) as refused:
+        gpu.main()
+    assert refused.value.code == 2
+    assert "--merge takes what --out wrote" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_place_that_is_not_there_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "measured", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path / "none" / "gpu.json")])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_tables_tell_what_failed():

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from segue.checkpoint import open_checkpoint
 from segue.engine.base import Sampling
-from segue.engine.mlx import MLXEngine, kernels
+from segue.engine.mlx import MLXEngine, decoding, kernels
 from segue.engine.mlx.cache import BUCKET
 from segue.engine.mlx.lm import position_table
 from segue.engine.mlx.step import make_step
@@ -116,8 +116,11 @@ def test_the_compiled_step_plays_what_the_plain_one_does(toy):
 def test_columns_that_are_read_together_are_the_same(engine, monkeypatch, total):
     sequence = prompt_of(engine, 10, total)
     one_by_one = played(engine, sequence, Sampling(top_k=20), (1, 2))
+    stacked, together = decoding._stacked, []
+    monkeypatch.setattr(decoding, "_stacked", lambda c: together.append(len(c)) or stacked(c))
     monkeypatch.setattr(kernels, "on_cuda", lambda: True)
     np.testing.assert_array_equal(played(engine, sequence, Sampling(top_k=20), (1, 2)), one_by_one)
+    assert together == [8] * ((sequence.shape[1] - first_unknown(sequence)) // 8)
 
 
 def test_a_compiled_step_serves_other_temperatures_and_coefficients(toy):

@@ -108,8 +108,8 @@ def test_what_a_layer_has_lies_in_one_array_and_plays_the_same(bits):
     inputs = mx.random.normal((1, 1, 256)), mx.zeros((1, 2, 4, 8, 64)), mx.array([0]), mx.zeros(8)
     before = np.array(layer(*inputs, None)[0])
     held = mx.get_active_memory()
-    packed = kernels.packed(layer)
-    assert kernels.packed(layer) is packed
+    packed = kernels.packed_layer(layer)
+    assert kernels.packed_layer(layer) is packed
     assert mx.get_active_memory() < 1.01 * held
     np.testing.assert_array_equal(layer(*inputs, None)[0], before)
     assert all(start % 16 == 0 for _, _, start in packed.parts.values())

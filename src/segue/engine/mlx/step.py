@@ -46,7 +46,7 @@ class _Step:
         self._lm, self._sampler, self._on = lm, sampler, on
         if LAYER in on:
             for layer in lm.layers:
-                kernels.packed(layer)
+                kernels.packed_layer(layer)
 
     def folded(self, cross: CrossKV | None, takes: int) -> list[mx.array] | None:
         """What a step takes in place of keys and values of one text, computed once per request.
@@ -69,7 +69,7 @@ class _Step:
 
     def _whole(self, layer: Layer, rows: int, text: int) -> bool:
         """Whether all of a layer is one kernel, with a text of so many tokens or, if 0, none."""
-        return LAYER in self._on and kernels.takes(layer, rows, self._lm.dtype, text)
+        return LAYER in self._on and kernels.layer_fits(layer, rows, self._lm.dtype, text)
 
     def __call__(
         self,
@@ -144,9 +144,9 @@ class _Step:
         if not self._whole(layer, len(x), tokens):
             return None
         last = n == len(layers) - 1
-        following = self._lm.lm_heads.weight if last else kernels.packed(layers[n + 1]).data
+        following = self._lm.lm_heads.weight if last else kernels.packed_layer(layers[n + 1]).data
         takes = len(x) // 2 if self._sampler.guided else len(x)
-        return kernels.play(x, layer, kv, position, text, takes, following)
+        return kernels.play_layer(x, layer, kv, position, text, takes, following)
 
     def _linear(
         self,

@@ -2,7 +2,7 @@
 
 At batch 1 a step's time is the host's, a few microseconds for everything that is launched, so each
 of these does what takes several primitives.  `step` chooses: a kernel that is off, or that does not
-take a case (its function returns None; `takes` says no), leaves it to other kernels, or
+take a case (its function returns None; `layer_fits` says no), leaves it to other kernels, or
 to MLX's own primitives.
 
 Everything is computed in float32 and rounded to the model's type T where the portable way rounds.
@@ -25,7 +25,7 @@ from .choosing import (
     wanted,
 )
 from .embedding import embed
-from .layer import packed, packed_text, play, takes, tokens_of
+from .layer import layer_fits, packed_layer, packed_text, play_layer, tokens_of
 from .product import linear
 from .runtime import VARIABLE, obstacle
 from .sampling import sample
@@ -43,14 +43,14 @@ __all__ = [
     "available",
     "chosen",
     "embed",
+    "layer_fits",
     "linear",
     "obstacle",
     "on_cuda",
-    "packed",
+    "packed_layer",
     "packed_text",
-    "play",
+    "play_layer",
     "sample",
-    "takes",
     "tokens_of",
     "wanted",
 ]

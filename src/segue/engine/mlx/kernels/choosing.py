@@ -66,6 +66,8 @@ def chosen(head_dim: int) -> frozenset[str]:
         on -= {ATTEND, LAYER}
     if ATTEND in on and not memory.kept():
         if names is not None:
-            raise RequestError(f"{VARIABLE}={names}: the cache forgets here; leave {ATTEND} out")
+            raise RequestError(
+                f"{VARIABLE}={names}: the cache forgets here; leave {ATTEND} and {LAYER} out"
+            )
         on -= {ATTEND, LAYER}
     return on

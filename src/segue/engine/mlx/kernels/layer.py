@@ -33,7 +33,7 @@ of the float16 weights that are not read, but 2 to 8 MB a layer more than 4-bit 
 and in memory 0.6 GB for the large shape."""
 
 FUNCTIONS = "\n".join(
-    (resources.files(__package__) / f"{part}.cuh").read_text("utf-8")
+    (resources.files(__package__) / f"layer_{part}.cuh").read_text("utf-8")
     for part in ("grid", "products", "attention")
 )
 
@@ -152,7 +152,7 @@ def barrier_counter() -> mx.array:
     return counter
 
 
-def takes(layer: Layer, rows: int, dtype: mx.Dtype, tokens: int = 0) -> bool:
+def layer_fits(layer: Layer, rows: int, dtype: mx.Dtype, tokens: int = 0) -> bool:
     """Whether there is a kernel for such a layer.
 
     Args:
@@ -172,7 +172,7 @@ def takes(layer: Layer, rows: int, dtype: mx.Dtype, tokens: int = 0) -> bool:
     )
 
 
-def packed(layer: Layer) -> Packed:
+def packed_layer(layer: Layer) -> Packed:
     """What a layer has, in one array, of which its own are parts from now on."""
     found: Packed | None = getattr(layer, "_packed", None)
     if found is not None:
@@ -207,7 +207,7 @@ def tokens_of(text: mx.array, layer: Layer) -> int:
     return int(text.size // (3 * norm.nbytes + 4) // layer.self_attn.heads)
 
 
-def play(
+def play_layer(
     x: mx.array,
     layer: Layer,
     cache: mx.array,
@@ -222,14 +222,14 @@ def play(
 
     Args:
         x: hidden states before it, `(B, dim)`.
-        layer: what `takes` says yes to, and `packed` was asked for.
+        layer: what `layer_fits` says yes to, and `packed_layer` was asked for.
         cache: `(B, 2, H, L, D)`, contiguous; filled up to `position`, which is less than L.
         position: `(1,)` int32.
         text: from `packed_text`, or None.
         takes: the rows that have the text, the first ones.
         following: the weights that come after the layer, the first of which are prefetched.
     """
-    whole = packed(layer)
+    whole = packed_layer(layer)
     scores = 0 if text is None else tokens_of(text, layer) * layer.self_attn.heads
     shape = _Shape.of(layer, len(x), scores)
     inputs = {"x": x, "cache": cache, "position": position, "barrier": barrier_counter()}
