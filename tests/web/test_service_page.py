@@ -213,7 +213,9 @@ def test_from_a_file_to_takes_and_another(page, fake, song):
     assert fake.asked[1] == (f"/api/jobs/{job.id}/retry", asked | {"seed": -1})
     play_to_the_end(page, fake.last, 4)
     assert "seed 1002" in text(page, ".take:nth-child(3)")
-    assert page.execute_script(f"return {PLAYER}.currentTime") >= position
+    # It stays where it was, unless the second run could be heard already: that goes on.
+    playing, time = page.execute_script(f"return [{PLAYER}.takes.playing, {PLAYER}.currentTime]")
+    assert playing or time >= position
     assert complaints_of(page) == []
     assert all(address.startswith((fake.url, "blob:")) for address in requests_of(page))
 
