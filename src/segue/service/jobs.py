@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import SegueError
-from .downloads import Downloads, Fetch, plain
+from .downloads import Downloads, Fetch
 from .estimates import Estimates
 from .live import Live
 from .metrics import Metrics
@@ -22,9 +22,11 @@ from .offer import Offer, Offered
 from .processes import TaskCancelledError, TaskError, Worker, WorkerDiedError
 from .quantization import Quantization
 from .settings import Settings
-from .store import CANCELLED, COMPLETED, FAILED, WAITING, Input, Job, Store
+from .store import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Input, Job, Store
 
 log = logging.getLogger("segue.service")
+
+T = TypeVar("T")
 
 CANCELLED_LINE = "the music was cancelled"
 MOST_DEATHS = 3
@@ -33,6 +35,20 @@ DEADLY_LINE = (
     "model, or other settings"
 )
 SWEEP_SECONDS = 30.0
+
+
+async def _written(write: Callable[..., T], *args: Any) -> T:
+    """Write to the store in a thread; who is cancelled meanwhile leaves when it is written.
+
+    A thread cannot be stopped.  One that is left alone may write when everything after it has
+    been written, or when the store is closed.
+    """
+    writing = asyncio.ensure_future(asyncio.to_thread(write, *args))
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        raise
 
 
 class BusyError(SegueError):
@@ -133,18 +149,29 @@ class Jobs:
 
     async def close(self) -> None:
         """Stop at once; what plays is queued again."""
-        playing = self._playing
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        if playing is not None:
-            await asyncio.to_thread(self._store.put_back, playing)
+        for write in (self._write_up, self._put_back):
+            try:
+                await write()
+            except (OSError, sqlite3.Error):  # a full disk; the next start counts it as a crash
+                log.exception("what was playing cannot be queued again")
         await self._downloads.close()
         await self._player.stop()
         for waiting in self._waiting.values():
             waiting.live.changed()
+
+    async def _put_back(self) -> None:
+        """Queue again whatever the disk says is running, for nothing runs any more.
+
+        The disk, and not `_playing`: a stop may come when a job has begun there and not yet here.
+        """
+        for job in self._store.waiting():
+            if job.state == RUNNING:
+                await _written(self._store.put_back, job.id)
 
     async def _forever(self, step: Callable[[], Any]) -> None:
         stumbles = 0
@@ -267,7 +294,7 @@ class Jobs:
         await self._wake.wait()
 
     async def _play(self, waiting: _Waiting) -> None:
-        job = await asyncio.to_thread(self._store.begin, waiting.job)
+        job = await _written(self._store.begin, waiting.job)
         if job is None:  # cancelled
             self._waiting.pop(waiting.job.id, None)
             return
@@ -322,7 +349,7 @@ class Jobs:
         }
 
     async def _complete(self, job: Job, outcome: dict[str, Any]) -> None:
-        if await asyncio.to_thread(self._store.complete, job, outcome):
+        if await _written(self._store.complete, job, outcome):
             log.info(
                 "job done",
                 extra={"job": job.id, "seconds": round(outcome["play_s"], 3)},
@@ -340,9 +367,9 @@ class Jobs:
     async def _end(self, name: str, state: str, error: str) -> bool:
         waiting = self._waiting.pop(name, None)
         try:
-            ended = await asyncio.to_thread(self._store.end, name, state, plain(error))
+            ended = await _written(self._store.end, name, state, error)
         except (OSError, sqlite3.Error):
-            ended = self._remember(name, state, plain(error))
+            ended = self._remember(name, state, error)
         if waiting is not None:
             if waiting.fetch is not None:
                 self._downloads.release(waiting.fetch, name)
@@ -362,7 +389,7 @@ class Jobs:
 
     async def _write_up(self) -> None:
         for name, job in list(self._unwritten.items()):
-            await asyncio.to_thread(self._store.end, name, job.state, job.error or "")
+            await _written(self._store.end, name, job.state, job.error or "")
             del self._unwritten[name]
 
     async def warm(self, model: Offered) -> None:

@@ -273,12 +273,14 @@ class Store:
 
     def begin(self, job: Job) -> Job | None:
         """A queued job runs from now on, in an attempt of its own; None if it is not queued."""
+        # Not read afterwards: where that failed, a job would run that nobody runs.
         with self._transaction() as db:
-            changed = db.execute(
-                "UPDATE jobs SET state = ?, attempts = attempts + 1 WHERE id = ? AND state = ?",
+            rows = db.execute(
+                "UPDATE jobs SET state = ?, attempts = attempts + 1 WHERE id = ? AND state = ? "
+                "RETURNING *",
                 (RUNNING, job.id, QUEUED),
-            ).rowcount
-        return self.job(job.id) if changed else None
+            ).fetchall()
+        return _job(rows[0]) if rows else None
 
     def complete(self, job: Job, result: dict[str, Any]) -> bool:
         """The one moment in which a job is done; False if it is not the attempt that counts."""
