@@ -17,20 +17,18 @@ from typing import Literal
 
 import numpy as np
 
+from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
+from .admission import check_options, plan
 from .audio import Audio, fit, resample, to_channels
 from .config import FRAMES_PER_WINDOW
 from .engine.base import Engine, Sampling
-from .errors import AudioError, RequestError
+from .errors import AudioError
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
 from .splice import splice
 
 STRIDE_FRAMES = 900
 """Frames by which the window moves when it is full: 18 s, MusicGen's own `extend_stride`."""
-
-MAX_SEED = 2**32 - 1
-MAX_OUTPUT_SECONDS = 3600.0
-MAX_VARIATIONS = 64
 
 LOUDEST = 1e30
 """Beyond it, float32 is full before the codec has added up a frame."""
@@ -67,42 +65,16 @@ class Request:
     variations: int = 1
 
     def __post_init__(self) -> None:
-        def demand(holds: bool, line: str) -> None:
-            if not holds:
-                raise RequestError(line)
-
-        demand(
-            0 < self.prompt_seconds < float("inf"),
-            f"prompt-seconds must be more than 0, not {self.prompt_seconds:g}",
-        )
-        demand(
-            0 < self.output_seconds <= MAX_OUTPUT_SECONDS,
-            f"output-seconds must be more than 0 and at most {MAX_OUTPUT_SECONDS:g}, "
-            f"not {self.output_seconds:g}",
-        )
-        demand(self.prompt_from in ("start", "end"), "prompt_from is 'start' or 'end'")
-        demand(self.top_k >= 0, f"top-k must be 0 (all) or more, not {self.top_k}")
-        demand(
-            0 <= self.temperature <= 100,
-            f"temperature must lie between 0 and 100, not {self.temperature:g}",
-        )
-        demand(
-            -100 <= self.guidance_coef <= 100,
-            f"guidance-coef must lie between -100 and 100, not {self.guidance_coef:g}",
-        )
-        demand(
-            1 <= self.variations <= MAX_VARIATIONS,
-            f"variations must lie between 1 and {MAX_VARIATIONS}, not {self.variations}",
-        )
-        if self.seed is not None:
-            demand(
-                self.seed >= 0 and self.seed + self.variations - 1 <= MAX_SEED,
-                f"seeds lie between 0 and {MAX_SEED}; {self.seed} with {self.variations} "
-                "variations does not",
-            )
-        demand(
-            not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in self.text),
-            "the text holds characters that are none: a zero byte, or what is not UTF-8",
+        check_options(
+            prompt_seconds=self.prompt_seconds,
+            output_seconds=self.output_seconds,
+            prompt_from=self.prompt_from,
+            text=self.text,
+            top_k=self.top_k,
+            temperature=self.temperature,
+            guidance_coef=self.guidance_coef,
+            seed=self.seed,
+            variations=self.variations,
         )
 
     @property
@@ -202,18 +174,19 @@ class Continuation:
         self._engine, self._request, self._progress = engine, request, progress
         self._clock = _Clock()
         self._steps = 0
-        self._notes: list[str] = []
         codec, channels = engine.config.codec, engine.config.lm.audio_channels
         audio = request.audio
-        self._start, self._join = self._prompt_slice()
-        prompt_frames = self._frames_of(self._join - self._start)
-        self.total_frames = round(request.output_seconds * codec.frame_rate)
-        if self.total_frames <= prompt_frames:
-            raise RequestError(
-                f"nothing to play: the prompt has {prompt_frames / codec.frame_rate:g} s, prompt "
-                f"and continuation together shall have {request.output_seconds:g}; "
-                "raise output-seconds or lower prompt-seconds"
-            )
+        laid_out = plan(
+            len(audio.samples),
+            audio.sample_rate,
+            codec.frame_rate,
+            prompt_seconds=request.prompt_seconds,
+            output_seconds=request.output_seconds,
+            prompt_from=request.prompt_from,
+        )
+        self._start, self._join = laid_out.start, laid_out.join
+        self.total_frames = laid_out.total_frames
+        self._notes = list(laid_out.notes)
         prompt = to_channels(audio.samples[self._start : self._join], channels)
         if not (np.abs(audio.samples[: self._join]) < LOUDEST).all():
             raise AudioError(
@@ -225,43 +198,11 @@ class Continuation:
         self.seeds = tuple(range(first, first + request.variations))
         heard = fit(
             resample(prompt, audio.sample_rate, codec.sample_rate),
-            prompt_frames * codec.hop_length,
+            laid_out.prompt_frames * codec.hop_length,
         )
         with self._clock("prompt_encode_s"), progress.stage("encode"):
             self.prompt_codes = engine.encode(heard.astype(np.float32))
         self._codes = np.repeat(self.prompt_codes[None], request.variations, axis=0)
-
-    def _prompt_slice(self) -> tuple[int, int]:
-        """First and last sample of the prompt, which is a whole number of frames long."""
-        audio, request = self._request.audio, self._request
-        wanted = self._frames_of(round(request.prompt_seconds * audio.sample_rate))
-        there = self._frames_of(len(audio.samples))
-        rate = self._engine.config.codec.frame_rate
-        if wanted == 0:
-            raise RequestError(
-                f"prompt-seconds of {request.prompt_seconds:g} is less than one frame "
-                f"({1 / rate:g} s)"
-            )
-        if there == 0:
-            raise AudioError(
-                f"the audio is too short: {audio.seconds:.3g} s, and one frame of the codec is "
-                f"{1 / rate:g} s"
-            )
-        if there < wanted:
-            self._notes.append(
-                f"the audio is shorter than the {request.prompt_seconds:g} s asked for: "
-                f"the prompt is {there / rate:g} s"
-            )
-        # At most: three frames at 11 025 Hz are 661.5 samples, and 661 count as three.
-        length = min(round(min(wanted, there) * audio.sample_rate / rate), len(audio.samples))
-        start = 0 if request.prompt_from == "start" else len(audio.samples) - length
-        return start, start + length
-
-    def _frames_of(self, samples: int) -> int:
-        """Whole frames in so many samples of the user's audio."""
-        # Counted in integers: 6 s at 11 025 Hz must not lose a frame to rounding.
-        rate, frame_rate = self._request.audio.sample_rate, self._engine.config.codec.frame_rate
-        return int((samples * frame_rate + frame_rate // 2) // rate)
 
     @property
     def codes(self) -> np.ndarray:

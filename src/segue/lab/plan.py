@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..admission import MAX_VARIATIONS
 from ..audio import Audio
 from ..config import ModelConfig
-from ..continuation import MAX_VARIATIONS, Request
+from ..continuation import Request
 from ..errors import AudioError, RequestError
 from ..progress import Progress
 from .baselines import BaselineCache

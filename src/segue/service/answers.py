@@ -26,7 +26,16 @@ class Started(_Answer):
     message: str
 
 
-class JobStarted(Started):
+class SessionStarted(Started):
+    """A session has begun that makes music.
+
+    `seed` is the one that is used, whether it was sent, reduced or drawn.
+    """
+
+    seed: int
+
+
+class JobStarted(SessionStarted):
     """A job has begun; it is a session of the plugin's, too."""
 
     job_id: str

@@ -14,12 +14,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from ..continuation import MAX_SEED
+from ..admission import MAX_SEED
 from .settings import Limits
 from .wav_header import wav_header
 
 _LIMITS = Limits()
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})(e[+-]?\d{1,3})?", re.IGNORECASE)
+_DIGITS = re.compile(r"[+-]?\d+")
 
 MAX_NAME = 300
 _TENTH_OF_A_SECOND = base64.b64encode(wav_header(8_000, 1, 1_600) + bytes(1_600)).decode()
@@ -34,7 +35,8 @@ def _number(value: Any) -> float | None:
     if isinstance(value, str):
         if not _NUMBER.fullmatch(value.strip()) or not value.isascii():
             raise ValueError("must be a number")
-        value = float(value)
+        # Not by way of a float: it would round what has more than 15 digits.
+        value = int(value) if _DIGITS.fullmatch(value.strip()) else float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number")
     if isinstance(value, float) and not math.isfinite(value):
@@ -64,6 +66,16 @@ def _whole(low: int, high: int) -> Callable[[Any], int | None]:
         return int(number)
 
     return check
+
+
+def _seed(value: Any) -> int | None:
+    """Any whole number, however long; negative ones are no seed."""
+    number = _number(value)
+    if number is None:
+        return None
+    if number != int(number):
+        raise ValueError("must be a whole number")
+    return None if number < 0 else int(number)
 
 
 def _text(most: int) -> Callable[[Any], str | None]:
@@ -98,6 +110,17 @@ def _schema(kind: str, low: float, high: float) -> WithJsonSchema:
             ]
         }
     )
+
+
+_ANY_INTEGER = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "integer"},
+            {"type": "string", "pattern": r"^\s*([+-]?\d{1,30})?\s*$"},
+            {"type": "null"},
+        ]
+    }
+)
 
 
 def _real(low: float, high: float) -> Any:
@@ -151,6 +174,12 @@ class Parameters(_Fields):
 
 class PluginParameters(Parameters):
     """The plugin's."""
+
+    seed: Annotated[int | None, BeforeValidator(_seed), _ANY_INTEGER] = Field(
+        None,
+        description="Negative or absent: a random one.  Beyond 2^32 - 1 it is reduced modulo 2^32; "
+        "the answer says what is used.",
+    )
 
     prompt_duration: _real(0.02, LONGEST_PROMPT) = Field(  # type: ignore[valid-type]
         None, description="Seconds that the model hears.  Default: 6."

@@ -17,9 +17,9 @@ from .fields import LONGEST_PROMPT, NativeAudio, NativeParameters
 from .jobs import View
 from .prompts import prompts
 from .service import Service, service_of
-from .store import CANCELLED, COMPLETED, FAILED, Job
+from .store import CANCELLED, COMPLETED, FAILED, Input, Job
 from .streaming import events, wav
-from .views import progress_of, quantization_of, queue_status, status_of
+from .views import join_seconds, progress_of, quantization_of, queue_status, status_of
 
 router = APIRouter()
 
@@ -62,17 +62,24 @@ async def retry_job(request: Request, job_id: str) -> Any:
 
 
 def _begun(job: Job) -> dict[str, Any]:
-    message = "the music is in the queue"
-    return {"success": True, "job_id": job.id, "session_id": job.id, "message": message}
+    return {
+        "success": True,
+        "job_id": job.id,
+        "session_id": job.id,
+        "message": "the music is in the queue",
+        "seed": job.asked["request"]["seed"],
+    }
 
 
 @router.get("/api/jobs/{job_id}", response_model=JobState, responses=refusals(404), tags=["jobs"])
 async def job_state(request: Request, job_id: str) -> Response:
     """How far a job is, and what came of it."""
-    return JSONResponse(_state(_view(service_of(request), job_id)))
+    service = service_of(request)
+    view = _view(service, job_id)
+    return JSONResponse(_state(view, service.store.input(view.job.input)))
 
 
-def _state(view: View) -> dict[str, Any]:
+def _state(view: View, input_: Input | None) -> dict[str, Any]:
     job, result = view.job, view.job.result or {}
     ran = result or (view.live.ran if view.live is not None else {})
     rate = result.get("sample_rate", 1)
@@ -86,7 +93,7 @@ def _state(view: View) -> dict[str, Any]:
         "model_name": job.asked["model"],
         "quantization": quantization_of(view),
         "engine": ran.get("engine"),
-        "join_seconds": result["join"] / rate if result else None,
+        "join_seconds": join_seconds(job, input_),
         "takes": [
             {
                 "number": n,

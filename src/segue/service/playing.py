@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -14,8 +13,8 @@ import soundfile
 from .. import audio
 from ..audio import Audio
 from ..continuation import Continuation, Request
-from ..errors import RequestError
 from ..preview import Preview
+from .admission import cut
 from .durable import publish, sync_folder
 from .loaded import Asked, Loaded, Ready
 from .variants import Variants, unfinished
@@ -60,13 +59,12 @@ class Player:
         load_s = time.perf_counter() - before
         line.check()
         line.tell(playing=True, **_described(ready))
-        slice_ = _sliced(Path(task["input"]), task["request"])
-        request = _request(slice_, task["request"])
+        request = _request(Path(task["input"]), task["request"])
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         before = time.perf_counter()
         continuation = Continuation(ready.model.engine, request, progress)
-        preview = _PreviewFiles(ready, continuation, slice_.audio, folder)
+        preview = _PreviewFiles(ready, continuation, request.audio, folder)
         for _ in continuation.frames():
             line.check()
             if line.listening.is_set() and (samples := preview.write(continuation.codes)):
@@ -87,8 +85,8 @@ class Player:
         return {
             **_described(ready),
             "takes": takes,
-            "sample_rate": slice_.audio.sample_rate,
-            "channels": slice_.audio.channels,
+            "sample_rate": request.audio.sample_rate,
+            "channels": request.audio.channels,
             "join": result.join,
             "new_seconds": result.new_frames / ready.model.config.codec.frame_rate,
             "notes": list(result.notes),
@@ -107,41 +105,19 @@ def _described(ready: Ready) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class _Slice:
-    """The audio up to where the prompt ends, and how long the prompt is."""
-
-    audio: Audio
-    prompt_seconds: float
-    prompt_from: Literal["start", "end"]
-
-
-def _sliced(path: Path, request: dict[str, Any]) -> _Slice:
-    """What of the input counts.
+def _request(path: Path, request: dict[str, Any]) -> Request:
+    """What is asked of the audio in a file of the store's.
 
     Raises:
         RequestError: it ends before the prompt would start.
     """
-    start, seconds = request["start"], request["prompt_seconds"]
-    if not start:
-        all_of_it = start is None
-        heard = audio.read(path, None if all_of_it else seconds)
-        return _Slice(heard, seconds, "end" if all_of_it else "start")
-    heard = audio.read(path, start + seconds)
-    left = heard.seconds - start
-    if left <= 0:
-        raise RequestError(
-            f"the prompt cannot start at {start:g} s: the audio is {heard.seconds:.3g} s long"
-        )
-    return _Slice(heard, min(seconds, left), "end")
-
-
-def _request(slice_: _Slice, request: dict[str, Any]) -> Request:
+    file = soundfile.info(path)
+    kept = cut(file.frames, file.samplerate, request["start"], request["prompt_seconds"])
     return Request(
-        slice_.audio,
-        prompt_seconds=slice_.prompt_seconds,
+        audio.read(path, kept.frames / file.samplerate),
+        prompt_seconds=kept.prompt_seconds,
         output_seconds=request["output_seconds"],
-        prompt_from=slice_.prompt_from,
+        prompt_from=kept.prompt_from,
         text=request["text"],
         top_k=request["top_k"],
         temperature=request["temperature"],

@@ -19,7 +19,7 @@ from .answers import (
     Predownload,
     PredownloadStarted,
     Said,
-    Started,
+    SessionStarted,
     refusals,
 )
 from .base64_answer import Base64Answer
@@ -30,7 +30,7 @@ from .jobs import View
 from .live import DownloadProgress
 from .offer import grouped
 from .service import Service, service_of
-from .store import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Download
+from .store import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Download, Job
 from .views import SOURCE, downloading, plugin_status, progress_of, quantization_of, queue_status
 
 router = APIRouter()
@@ -38,7 +38,7 @@ router = APIRouter()
 
 @router.post(
     "/api/juce/process_audio",
-    response_model=Started,
+    response_model=SessionStarted,
     responses={200: SESSION_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
     openapi_extra=documented(PluginAudio),
     tags=["plugin"],
@@ -50,7 +50,7 @@ async def process_audio(request: Request) -> Any:
 
 @router.post(
     "/api/juce/continue_music",
-    response_model=Started,
+    response_model=SessionStarted,
     responses={200: SESSION_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
     openapi_extra=documented(PluginAudio),
     tags=["plugin"],
@@ -65,12 +65,21 @@ async def _begin(request: Request, kind: str, start: float | None) -> Any:
     service.jobs.check_room()
     async with service.bodies.upload(request, PluginAudio) as (fields, audio):
         job = await service.new_job(kind, fields, audio, start)
-    return {"success": True, "session_id": job.id, "message": "the music is in the queue"}
+    return _begun(job)
+
+
+def _begun(job: Job) -> dict[str, Any]:
+    return {
+        "success": True,
+        "session_id": job.id,
+        "message": "the music is in the queue",
+        "seed": job.asked["request"]["seed"],
+    }
 
 
 @router.post(
     "/api/juce/retry_music",
-    response_model=Started,
+    response_model=SessionStarted,
     responses={200: SESSION_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
     openapi_extra=documented(PluginRetry),
     tags=["plugin"],
@@ -85,7 +94,7 @@ async def retry_music(request: Request) -> Any:
         raise RefusalError(404, "this session is not known any more; send the audio again")
     start = before.asked["request"]["start"]
     job = await service.new_job(before.asked["kind"], fields, input_, start, before)
-    return {"success": True, "session_id": job.id, "message": "the music is in the queue"}
+    return _begun(job)
 
 
 @router.get(
@@ -95,7 +104,11 @@ async def retry_music(request: Request) -> Any:
     tags=["plugin"],
 )
 async def poll_status(request: Request, session_id: str) -> Response:
-    """How far a session is, and its audio when it is done."""
+    """How far a session is, and its audio when it is done.
+
+    `success` says whether the question could be answered, not whether the music came out: the
+    plugin waits for ever on `success: false` with an error that speaks of a download, say.
+    """
     service = service_of(request)
     view = service.jobs.view(session_id)
     if view is None:

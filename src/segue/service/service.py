@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import shutil
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,10 +13,11 @@ from typing import Any
 from fastapi import Request
 
 from ..errors import SegueError
+from .admission import check, planned, seed_for
 from .bodies import Bodies
 from .downloads import Downloads
 from .errors import RefusalError
-from .fields import Parameters, asked
+from .fields import Parameters, PluginParameters, asked
 from .jobs import BusyError, Jobs
 from .metrics import Metrics
 from .offer import Offer, Offered
@@ -132,7 +132,8 @@ class Service:
             before: the job that is retried; what `given` leaves open is as it was there.
 
         Raises:
-            SegueError: there is no such model or quantization.
+            SegueError: there is no such model or quantization, or length and options of the request
+                leave nothing to generate.
             RefusalError: the audio does not do.
             BusyError: there is no room for another job.
         """
@@ -142,6 +143,11 @@ class Service:
         request = asked(given, known)
         if not request["text"].strip() and known is None and given.description is None:
             request["text"] = model.description
+        reduced = isinstance(given, PluginParameters)
+        # Chosen now and kept, so that a job that is interrupted plays the same again.
+        request["seed"] = seed_for(given.seed, request["variations"], reduced)
+        request["start"] = start
+        check(request)
         if request["output_seconds"] <= request["prompt_seconds"]:
             raise RefusalError(
                 422,
@@ -152,19 +158,10 @@ class Service:
         if mode is None and known is not None and known["demanded"]:
             mode = known["quantization"]
         quantization = chosen(mode, self.settings.quantization)
-        seed = given.seed
-        # Chosen now and kept, so that a job that is interrupted plays the same again.
-        request["seed"] = secrets.randbelow(1 << 31) if seed is None or seed < 0 else seed
-        request["start"] = start
         made = not isinstance(audio, Input)
         input_ = audio if isinstance(audio, Input) else await self.read_upload(audio)
         try:
-            if start is not None and start >= input_.seconds:
-                raise RefusalError(
-                    422,
-                    f"the prompt cannot start at {start:g} s: the audio is "
-                    f"{input_.seconds:.3g} s long",
-                )
+            planned(request, input_.frames, input_.sample_rate)
             await self.jobs.make_room()
             return await self.jobs.submit(kind, model, quantization, request, input_)
         except BaseException:

@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 from .jobs import View
 from .service import Service
 from .store import COMPLETED, Job
-from .views import progress_of, queue_status, status_of
+from .views import join_seconds, progress_of, queue_status, status_of
 from .wav_header import LENGTH, wav_header
 
 _SECONDS_BETWEEN = 1.0
@@ -37,14 +37,11 @@ class _Sound:
 
     def __init__(self, service: Service, job: Job) -> None:
         self._service = service
-        request = job.asked["request"]
         input_ = service.store.input(job.input)
         self.sample_rate = input_.sample_rate if input_ else 0
         self.channels = input_.channels if input_ else 0
-        self.takes = int(request["variations"])
-        seconds = input_.seconds if input_ else 0.0
-        start, prompt = request["start"], request["prompt_seconds"]
-        self.join_seconds = seconds if start is None else min(seconds, start + prompt)
+        self.takes = int(job.asked["request"]["variations"])
+        self.join_seconds = join_seconds(job, input_) or 0.0
         self._frame = 2 * self.channels
 
     def read(self, view: View, take: int, start: int) -> bytes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..errors import SegueError
+from .admission import planned
 from .jobs import View
 from .live import DownloadProgress
-from .store import CANCELLED, COMPLETED, FAILED, QUEUED
+from .store import CANCELLED, COMPLETED, FAILED, QUEUED, Input, Job
 
 SOURCE = "localhost"
 
@@ -33,6 +35,27 @@ def quantization_of(view: View) -> str:
     """What ran, or what is to run."""
     ran = view.job.result or (view.live.ran if view.live is not None else {})
     return str(ran.get("quantization", view.job.asked["quantization"]))
+
+
+def join_seconds(job: Job, input_: Input | None) -> float | None:
+    """Where in the result the continuation starts; the same number before and after it is made.
+
+    Args:
+        job: waiting, running or over.
+        input_: its audio, as far as it is kept.
+
+    Returns:
+        Seconds from the start of the result; None where nobody knows.
+    """
+    if job.result is not None:
+        return float(job.result["join"] / job.result["sample_rate"])
+    if input_ is None:
+        return None
+    try:
+        laid_out = planned(job.asked["request"], input_.frames, input_.sample_rate)
+    except SegueError:  # accepted by an earlier version, to fail
+        return None
+    return laid_out.join / input_.sample_rate
 
 
 def queue_status(view: View) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""What numbers alone decide of a request: before a model is loaded, before audio is read.
+
+Pure functions.  `Request` and `Continuation` call them with the audio and the engine at hand; the
+service calls them before it accepts a job, so that what cannot be is refused at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import AudioError, RequestError
+
+FRAME_RATE = 50
+"""Frames a second of MusicGen's codec: 32 kHz with a stride of 640 (arXiv 2306.05284, section 3.1).
+For those who cannot ask the model yet; the engine's own configuration counts when it runs."""
+
+MAX_SEED = 2**32 - 1
+MAX_OUTPUT_SECONDS = 3600.0
+MAX_VARIATIONS = 64
+
+PromptFrom = Literal["start", "end"]
+
+
+def check_options(
+    *,
+    prompt_seconds: float,
+    output_seconds: float,
+    prompt_from: str,
+    text: str,
+    top_k: int,
+    temperature: float,
+    guidance_coef: float,
+    seed: int | None,
+    variations: int,
+) -> None:
+    """Check the options of a request; see `Request` for what they mean.
+
+    Raises:
+        RequestError: one is out of range, or two contradict each other.
+    """
+
+    def demand(holds: bool, line: str) -> None:
+        if not holds:
+            raise RequestError(line)
+
+    demand(
+        0 < prompt_seconds < float("inf"),
+        f"prompt-seconds must be more than 0, not {prompt_seconds:g}",
+    )
+    demand(
+        0 < output_seconds <= MAX_OUTPUT_SECONDS,
+        f"output-seconds must be more than 0 and at most {MAX_OUTPUT_SECONDS:g}, "
+        f"not {output_seconds:g}",
+    )
+    demand(prompt_from in ("start", "end"), "prompt_from is 'start' or 'end'")
+    demand(top_k >= 0, f"top-k must be 0 (all) or more, not {top_k}")
+    demand(
+        0 <= temperature <= 100,
+        f"temperature must lie between 0 and 100, not {temperature:g}",
+    )
+    demand(
+        -100 <= guidance_coef <= 100,
+        f"guidance-coef must lie between -100 and 100, not {guidance_coef:g}",
+    )
+    demand(
+        1 <= variations <= MAX_VARIATIONS,
+        f"variations must lie between 1 and {MAX_VARIATIONS}, not {variations}",
+    )
+    if seed is not None:
+        demand(
+            seed >= 0 and seed + variations - 1 <= MAX_SEED,
+            f"seeds lie between 0 and {MAX_SEED}; {seed} with {variations} variations does not",
+        )
+    demand(
+        not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text),
+        "the text holds characters that are none: a zero byte, or what is not UTF-8",
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the prompt lies, and how much is to be generated.
+
+    Attributes:
+        start: first sample of the prompt, in the user's audio.
+        join: first sample behind the prompt, where the continuation starts.
+        prompt_frames: of the codec; at least one.
+        total_frames: of prompt and continuation together; more than `prompt_frames`.
+        notes: what the user should know, one line each.
+    """
+
+    start: int
+    join: int
+    prompt_frames: int
+    total_frames: int
+    notes: tuple[str, ...] = ()
+
+
+def plan(
+    samples: int,
+    sample_rate: int,
+    frame_rate: int = FRAME_RATE,
+    *,
+    prompt_seconds: float,
+    output_seconds: float,
+    prompt_from: PromptFrom,
+) -> Plan:
+    """Lay a request out over audio of `samples` samples per channel.
+
+    The prompt is a whole number of frames long.
+
+    Args:
+        samples: length of the audio, in samples per channel.
+        sample_rate: of the audio, in Hz.
+        frame_rate: of the codec, in frames a second.
+        prompt_seconds: how much of the audio the model is given, at most.
+        output_seconds: length of prompt and continuation together.
+        prompt_from: which end of the audio the prompt is.
+
+    Raises:
+        AudioError: the audio is shorter than one frame.
+        RequestError: the prompt is shorter than one frame, or leaves nothing to generate.
+    """
+    wanted = _frames(round(prompt_seconds * sample_rate), sample_rate, frame_rate)
+    there = _frames(samples, sample_rate, frame_rate)
+    if wanted == 0:
+        raise RequestError(
+            f"prompt-seconds of {prompt_seconds:g} is less than one frame ({1 / frame_rate:g} s)"
+        )
+    if there == 0:
+        raise AudioError(
+            f"the audio is too short: {samples / sample_rate:.3g} s, and one frame of the codec is "
+            f"{1 / frame_rate:g} s"
+        )
+    notes = []
+    if there < wanted:
+        notes.append(
+            f"the audio is shorter than the {prompt_seconds:g} s asked for: "
+            f"the prompt is {there / frame_rate:g} s"
+        )
+    # At most: three frames at 11 025 Hz are 661.5 samples, and 661 count as three.
+    length = min(round(min(wanted, there) * sample_rate / frame_rate), samples)
+    start = 0 if prompt_from == "start" else samples - length
+    prompt_frames = _frames(length, sample_rate, frame_rate)
+    total_frames = round(output_seconds * frame_rate)
+    if total_frames <= prompt_frames:
+        raise RequestError(
+            f"nothing to play: the prompt has {prompt_frames / frame_rate:g} s, prompt "
+            f"and continuation together shall have {output_seconds:g}; "
+            "raise output-seconds or lower prompt-seconds"
+        )
+    return Plan(start, start + length, prompt_frames, total_frames, tuple(notes))
+
+
+def _frames(samples: int, sample_rate: int, frame_rate: int) -> int:
+    """Whole frames in so many samples of the user's audio."""
+    # Counted in integers: 6 s at 11 025 Hz must not lose a frame to rounding.
+    return (samples * frame_rate + frame_rate // 2) // sample_rate

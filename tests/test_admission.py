@@ -1,0 +1,113 @@
+"""What numbers alone decide: the same before a job is accepted and when it runs."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from segue import AudioError, Continuation, Request, RequestError, audio
+from segue.admission import FRAME_RATE, MAX_SEED, check_options, plan
+from segue.errors import SegueError
+
+from .test_continuation import music
+
+OPTIONS = {
+    "prompt_seconds": 6.0,
+    "output_seconds": 30.0,
+    "prompt_from": "start",
+    "text": "",
+    "top_k": 250,
+    "temperature": 1.0,
+    "guidance_coef": 3.0,
+    "seed": None,
+    "variations": 1,
+}
+USUAL = {"prompt_seconds": 6, "output_seconds": 30, "prompt_from": "start"}
+
+
+def test_a_prompt_is_whole_frames_from_either_end():
+    rate = 44_100
+    start = plan(10 * rate, rate, **(USUAL | {"prompt_seconds": 1.013}))
+    assert (start.start, start.join, start.prompt_frames) == (0, rate, 50)
+    end = plan(10 * rate, rate, **(USUAL | {"prompt_seconds": 1.013, "prompt_from": "end"}))
+    assert (end.start, end.join, end.prompt_frames) == (9 * rate, 10 * rate, 50)
+    assert start.total_frames == end.total_frames == 1500
+
+
+def test_audio_that_is_short_is_used_whole_and_noted():
+    short = plan(44_100, 44_100, **USUAL)
+    assert (short.join, short.prompt_frames) == (44_100, 50)
+    assert short.notes == ("the audio is shorter than the 6 s asked for: the prompt is 1 s",)
+    assert not plan(6 * 44_100, 44_100, **USUAL).notes
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "error", "said"),
+    [
+        (300, {}, AudioError, "the audio is too short: 0.0068 s, and one frame"),
+        (88_200, {"prompt_seconds": 0.005}, RequestError, "less than one frame"),
+        (441_000, {"output_seconds": 6.005}, RequestError, "nothing to play: the prompt has 6 s"),
+        (441_000, {"output_seconds": 6}, RequestError, "nothing to play"),
+    ],
+)
+def test_what_leaves_no_prompt_or_nothing_to_play_is_refused(samples, options, error, said):
+    with pytest.raises(error, match=said):
+        plan(samples, 44_100, **(USUAL | options))
+
+
+@pytest.mark.parametrize(("seed", "variations"), [(MAX_SEED, 2), (MAX_SEED - 2, 4), (-1, 1)])
+def test_every_take_needs_a_seed(seed, variations):
+    with pytest.raises(RequestError, match="seeds lie between 0 and 4294967295"):
+        check_options(**(OPTIONS | {"seed": seed, "variations": variations}))
+    check_options(**(OPTIONS | {"seed": MAX_SEED + 1 - variations, "variations": variations}))
+
+
+def test_the_frame_rate_is_the_models(model):
+    assert model.config.codec.frame_rate == FRAME_RATE
+
+
+class Silent:
+    """An engine that only has its shape."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def encode(self, samples):
+        frames = -(-len(samples) // self.config.codec.hop_length)
+        return np.zeros((self.config.lm.num_codebooks, frames), np.int32)
+
+    def decode(self, codes):
+        shape = (codes.shape[1] * self.config.codec.hop_length, self.config.codec.audio_channels)
+        return np.zeros(shape, np.float32)
+
+
+def tried(work):
+    """What comes of it, or the line of its error."""
+    try:
+        return work()
+    except SegueError as error:
+        return str(error)
+
+
+def test_what_is_planned_is_what_runs(model):
+    """Around every edge: frames that are not whole, rates that do not divide, ends that meet."""
+    engine, outcomes = Silent(model.config), set()
+    for rate, samples, prompt, output, end in itertools.product(
+        (8_000, 11_025, 44_100),
+        (70, 160, 330, 661, 5_000),
+        (0.005, 0.02, 0.033),
+        (0.02, 0.03, 0.05, 0.3),
+        ("start", "end"),
+    ):
+        options = {"prompt_seconds": prompt, "output_seconds": output, "prompt_from": end}
+        request = Request(audio.from_array(music(1.0, rate)[:samples], rate), seed=1, **options)
+        planned = tried(lambda: plan(samples, rate, **options))  # noqa: B023 - called at once
+        ran = tried(lambda: Continuation(engine, request))  # noqa: B023
+        if isinstance(ran, Continuation):
+            assert planned.prompt_frames == ran.prompt_codes.shape[1]
+            assert planned.total_frames == ran.total_frames
+            assert planned.join == ran.result().join
+        else:
+            assert planned == ran
+        outcomes.add(type(planned))
+    assert len(outcomes) == 2
