@@ -6,7 +6,8 @@
 
 Weights lie in "LFS": they have a SHA-256, and their address redirects to another host (another port
 here), as the real hub does.  All other files have git's SHA-1.  What was asked is in `requests`;
-`drop`, `stall`, `answer` and `send_instead` make the next request for a file go wrong.
+`drop`, `stall`, `answer` and `send_instead` make the next request for a file go wrong; `refuse` and
+`unplugged` make every request go wrong.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class FakeHub:
         requests: what was asked, in order.
         renamed: repositories that have moved, from their old names to their new ones.
         portal: whether a hotel's page stands in the way of everything.
+        unplugged: whether every connection ends without an answer.
         serves_ranges: whether `Range` is honoured.
         pace_s: a pause after every 16 KiB sent.
     """
@@ -75,10 +77,11 @@ class FakeHub:
         self.repositories: dict[str, Repository] = {}
         self.renamed: dict[str, str] = {}
         self.requests: list[Request] = []
-        self.portal = False
+        self.portal = self.unplugged = False
         self.serves_ranges = True
         self.pace_s = 0.0
         self.closing = threading.Event()
+        self._refused: dict[str, int] = {}
         self._faults: dict[str, list[tuple[str, Any]]] = {}
         self._servers = [_Server(self), _Server(self)]
         self.url, self.cdn = (f"http://127.0.0.1:{s.server_port}" for s in self._servers)
@@ -114,6 +117,13 @@ class FakeHub:
         """Answer with a status and no file."""
         self._faults.setdefault(file, []).append(("status", status))
 
+    def refuse(self, repository: str, status: int) -> None:
+        """Answer with a status whatever is asked about a repository."""
+        self._refused[repository] = status
+
+    def refusal_of(self, repository: str) -> int | None:
+        return self._refused.get(repository)
+
     def send_instead(self, file: str, data: bytes) -> None:
         """Send something other than what the list says."""
         self._faults.setdefault(file, []).append(("data", data))
@@ -143,7 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         try:
-            if self.server.hub.portal:
+            if self.server.hub.unplugged:
+                self.close_connection = True
+            elif self.server.hub.portal:
                 self._reply(200, {"Content-Type": "text/html"}, b"<html>Room number?</html>")
             elif match := re.fullmatch(r"/api/models/(.+?)(/revision/[^/]+)?", path):
                 self._list(match[1])
@@ -170,6 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub, token = self.server.hub, self._token()
         if name in hub.renamed:
             self._reply(307, {"Location": self.path.replace(name, hub.renamed[name])})
+            return None
+        if (status := hub.refusal_of(name)) is not None:
+            self._reply(status)
             return None
         found = hub.repositories.get(name)
         if found is None or found.token not in (None, token):

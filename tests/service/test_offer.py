@@ -27,10 +27,26 @@ def test_checkpoints_of_a_family_are_grouped_by_owner_and_size():
                 {"name": "x-10", "path": "a/x-10", "epoch": 10},
             ],
         },
-        {"name": "x-3", "path": "b/x-3", "type": "single", "epoch": 3},
+        {
+            "name": "x",
+            "type": "group",
+            "checkpoints": [{"name": "x-3", "path": "b/x-3", "epoch": 3}],
+        },
     ]
-    assert listed["large"] == [{"name": "x-4", "path": "a/x-4", "type": "single", "epoch": 4}]
+    # A lone one, too: the plugin shows epochs of groups alone.
+    assert listed["large"] == [
+        {
+            "name": "x",
+            "type": "group",
+            "checkpoints": [{"name": "x-4", "path": "a/x-4", "epoch": 4}],
+        }
+    ]
     assert listed["medium"] == []
+
+
+def test_a_family_without_epochs_is_a_single():
+    names = ("a/x", "a/x_0.1", "a/x-v2", "thepatch/bleeps-medium")
+    assert [model["type"] for model in grouped(map(entry, names))["small"]] == ["single"] * 4
 
 
 def test_the_owner_s_folders_are_offered_by_name_and_never_by_path(tmp_path):

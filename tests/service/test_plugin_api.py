@@ -106,7 +106,8 @@ def test_a_retry_of_an_unknown_session_is_404(server):
 def test_an_unknown_session_is_200_and_unknown(server):
     answer = server.get("/api/juce/poll_status/no-such-session")
     assert answer.status_code == 200
-    assert answer.json()["status"] == "unknown"
+    assert (answer.json()["success"], answer.json()["status"]) == (True, "unknown")
+    assert answer.json()["generation_in_progress"] is False
 
 
 @pytest.mark.parametrize(
@@ -205,12 +206,12 @@ def test_the_models_are_listed_by_size_and_family(server):
         }
         for epoch in (8, 12)
     ]
-    assert {
+    alone = {
         "name": "gary-grunge-large-stereo-12",
         "path": "thepatch/gary-grunge-large-stereo-12",
-        "type": "single",
         "epoch": 12,
-    } in large
+    }
+    assert {"name": "gary-grunge-large-stereo", "type": "group", "checkpoints": [alone]} in large
 
 
 def test_download_status_says_what_is_here(server):

@@ -93,7 +93,7 @@ class Downloads:
                 await fetch.worker.run(task, heard)
                 log.info("download done", extra={"model": model.path})
         except (TaskError, TaskCancelledError) as error:
-            fetch.error = plain(str(error) or "it was stopped")
+            fetch.error = str(error) or "it was stopped"
             log.warning("download failed", extra={"model": model.path, "reason": fetch.error})
         finally:
             await fetch.worker.stop()
@@ -148,8 +148,3 @@ class Downloads:
         for task in [*tasks, *self._endings]:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-
-
-def plain(line: str) -> str:
-    """A failure in words that the plugin does not take for a wait."""
-    return line.replace("downloading", "fetching").replace("warming", "loading")

@@ -92,11 +92,15 @@ class DownloadProgress:
         return f"downloading {self.repository}: {mb:.0f} of {of_mb:.0f} MB"
 
     def fields(self) -> dict[str, Any]:
-        """What `queue_status` says of it."""
+        """What `queue_status` says of it.
+
+        Bytes and percent are of the repository that is fetched now; gary4local works the whole out
+        of them and of the stage's number, and takes no percent but a whole one.
+        """
         return {
             "phase": "download",
             "repo_id": self.repository,
-            "download_percent": self.percent,
+            "download_percent": 100 * self.done // self.total if self.total else 0,
             "downloaded_bytes": self.done,
             "total_bytes": self.total,
             "speed_bps": round(self.speed),

@@ -122,7 +122,11 @@ class Offer:
 
 
 def grouped(models: Iterable[Offered]) -> dict[str, list[dict[str, Any]]]:
-    """The plugin's list: by size, checkpoints `name-N` of one family under `name`."""
+    """The plugin's list: by size, checkpoints `name-N` of one family under `name`.
+
+    A checkpoint with an epoch is in a group even if it is the only one: the plugin shows the epoch
+    of what is in a group, and only of that.
+    """
     listed: dict[str, list[dict[str, Any]]] = {size: [] for size in SIZES}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for model in models:
@@ -140,20 +144,7 @@ def grouped(models: Iterable[Offered]) -> dict[str, list[dict[str, Any]]]:
         groups[key].append(entry | {"epoch": int(match[2])})
     for checkpoints in groups.values():
         checkpoints.sort(key=lambda checkpoint: checkpoint["epoch"])
-    return {size: [_flattened(entry) for entry in entries] for size, entries in listed.items()}
-
-
-def _flattened(entry: dict[str, Any]) -> dict[str, Any]:
-    checkpoints = entry.get("checkpoints", ())
-    if len(checkpoints) != 1:
-        return entry
-    (only,) = checkpoints
-    return {
-        "name": only["name"],
-        "path": only["path"],
-        "type": "single",
-        "epoch": only["epoch"],
-    }
+    return listed
 
 
 def _subfolders(folder: Path) -> list[Path]:
