@@ -21,11 +21,12 @@ const FADE = 0.003;
 export class Live extends EventTarget {
   /**
    * `prompt` is the AudioBuffer that holds the prompt, from `start` on, or null if it isn't there;
-   * `seconds` is the prompt's length either way. `context` is one that may make sound already.
+   * `seconds` is the prompt's length either way, as it was asked for; `from` is where it starts in
+   * what was sent. `context` is one that may make sound already.
    */
-  constructor({ prompt = null, start = 0, seconds, context = null }) {
+  constructor({ prompt = null, start = 0, seconds, from = 0, context = null }) {
     super();
-    Object.assign(this, { prompt, start, join: seconds, context });
+    Object.assign(this, { prompt, start, from, join: seconds, context });
     this.selected = 0;
     this.takes = 0;
     this.pieces = [];
@@ -38,14 +39,19 @@ export class Live extends EventTarget {
   }
 
   /** What is going to come. A stream that begins again brings the same format. */
-  format({ sample_rate: sampleRate, channels, takes }) {
+  format({ sample_rate: sampleRate, channels, takes, join_seconds: join }) {
     if (this.takes) return;
+    // The prompt is whole frames of the codec, and so may be a little shorter than was asked for.
+    if (join > this.from) {
+      if (this.offset === this.join) this.offset = join - this.from;
+      this.join = join - this.from;
+    }
     Object.assign(this, { sampleRate, channels, takes });
     this.ends = new Array(takes).fill(0);
     if (this.prompt) {
       for (let take = 0; take < takes; take++) {
-        const { start: from, join, prompt: buffer } = this;
-        this.pieces.push({ take, at: 0, from, seconds: join, buffer });
+        const { start: from, join: seconds, prompt: buffer } = this;
+        this.pieces.push({ take, at: 0, from, seconds, buffer });
       }
     }
     this.#announce();

@@ -32,7 +32,8 @@ export class Run extends EventTarget {
     super();
     Object.assign(this, { id, about, prompt, at });
     this.answer = { status: "queued", progress: 0 };
-    this.live = new Live({ prompt, start: at, seconds: about.seconds, context });
+    const { start: from, seconds } = about;
+    this.live = new Live({ prompt, start: at, seconds, from, context });
     this.live.addEventListener("state", () => this.#showLive());
     this.tracks = [];
     this.element = this.#card();
@@ -240,7 +241,7 @@ export class Run extends EventTarget {
 
   #showLive() {
     const { live } = this;
-    const there = live.available > this.about.seconds;
+    const there = live.available > live.join;
     this.hear.hidden = !there;
     this.stop.hidden = !there || (!live.playing && !live.wanted);
     this.hear.textContent = live.playing || live.wanted ? "Pause" : "Listen";
