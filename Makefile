@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test soak lint parity lock clean
+.PHONY: help demo test soak lint lint-web docs parity lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,21 @@ lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-web; \
+	else echo "lint: no npm, so the pages' scripts and the workflows are not checked" >&2; fi
+
+lint-web: node_modules/.package-lock.json
+	npm run --silent workflows
+
+node_modules/.package-lock.json: package-lock.json
+	npm ci --silent --no-audit --no-fund
+	touch $@
+
+docs: $(READY)  ## Build the documentation site into dist/docs
+	test -e $(VENV)/.docs || { \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.lock && \
+	  touch $(VENV)/.docs; }
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs dist/docs
 
 parity: $(READY)  ## Compare with transformers on torch, live (installs both, about 1 GB)
 	test -e $(VENV)/.parity || { \
@@ -40,6 +55,9 @@ parity: $(READY)  ## Compare with transformers on torch, live (installs both, ab
 lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/dev.lock
+	uv pip compile pyproject.toml --extra docs --universal --python-version 3.11 \
+	  --constraint requirements/dev.lock \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/docs.lock
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) demo-out dist
