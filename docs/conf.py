@@ -35,7 +35,7 @@ def _link_to_pages(
     app: Sphinx,
     path: object,
     parent: str,
-    content: list[str],  # noqa: ARG001 - Sphinx's signature
+    content: list[str],
 ) -> None:
     """Let links of an included file lead to pages of the site."""
     for file, page in _PAGES.items():

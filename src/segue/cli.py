@@ -24,6 +24,7 @@ from . import audio, hub
 from .catalogue import CATALOGUE
 from .checkpoint import open_checkpoint
 from .continuation import Request, Result, continue_audio
+from .doctor import command as doctor_command
 from .errors import RequestError, SegueError
 from .lab import bench_command, matrix_command, quality_command
 from .model import Model, load
@@ -142,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     matrix_command.add_parser(commands)
     quality_command.add_parser(commands)
     serve_command.add_parser(commands)
+    doctor_command.add_parser(commands)
     return parser
 
 

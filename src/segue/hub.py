@@ -107,7 +107,7 @@ def local_models() -> list[LocalModel]:
     models = []
     if (folder := built_in_folder()) is not None:
         models.append(LocalModel(BUILT_IN, folder, _bytes_in(folder), True, ()))
-    for repository in sorted(_cache().glob("models--*")):
+    for repository in sorted(cache_folder().glob("models--*")):
         name = repository.name.removeprefix("models--").replace("--", "/")
         snapshots = _snapshots(repository)
         known = any(name in family for family in CATALOGUE.values())
@@ -154,7 +154,7 @@ def _check_repository_name(name: str) -> None:
 # --- The cache ----------------------------------------------------------------------------------
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """Where huggingface_hub keeps it, by the environment of now: it looked when it was imported."""
     env = os.environ.get
     home = env("HF_HOME") or f"{env('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
@@ -163,7 +163,7 @@ def _cache() -> Path:
 
 
 def _repository(name: str) -> Path:
-    return _cache() / f"models--{name.replace('/', '--')}"
+    return cache_folder() / f"models--{name.replace('/', '--')}"
 
 
 def _snapshots(repository: Path) -> list[Path]:
@@ -200,7 +200,7 @@ def _state(name: str, files: FileChoice) -> str:
     if snapshots := _snapshots(_repository(name)):
         lacking = ", ".join(_missing(snapshots[0], files))
         return f"{name} is only partly in the cache (no {lacking})"
-    return f"{name} is not in the cache ({_cache()})"
+    return f"{name} is not in the cache ({cache_folder()})"
 
 
 def _looks_like_musicgen(snapshot: Path) -> bool:

@@ -1,0 +1,1 @@
+"""`segue doctor`: what a bug report needs, and what is wrong with this installation."""
