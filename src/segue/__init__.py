@@ -5,6 +5,9 @@ import segue
 model = segue.load("facebook/musicgen-small")
 result = model.continue_audio(samples, sample_rate, prompt_seconds=6, seed=1)
 result.takes[0].audio.samples
+
+for chunk in model.stream(samples, sample_rate, seed=1):  # sound, while it is generated
+    ...
 """
 
 from .audio import Audio
@@ -12,15 +15,18 @@ from .continuation import Continuation, Request, Result, Take
 from .errors import AudioError, CheckpointError, RequestError, SegueError
 from .model import ENGINES, Model, load
 from .progress import Progress
+from .recipe import PRESETS, Recipe
 
 __all__ = [
     "ENGINES",
+    "PRESETS",
     "Audio",
     "AudioError",
     "CheckpointError",
     "Continuation",
     "Model",
     "Progress",
+    "Recipe",
     "Request",
     "RequestError",
     "Result",

@@ -25,6 +25,9 @@ MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 # Integers of 32 bits and doubles do not survive float32; all else does, bit by bit.
 _WIDE_SUBTYPES = ("PCM_32", "DOUBLE")
 
+_MOST_CHANNELS = 64
+"""More than any recording has; an array with more stands on its side."""
+
 _LENGTH_UNKNOWN = 2**63 - 1
 """What libsndfile says of a FLAC that came out of a pipe."""
 
@@ -91,9 +94,15 @@ def from_array(samples: np.ndarray, sample_rate: int) -> Audio:
     """Audio of an array `(T,)` or `(T, C)`, of floats in -1 to 1 or of integers at full scale.
 
     Raises:
-        AudioError: another shape or type.
+        AudioError: another shape or type; or more channels than samples, which is an array
+            `(C, T)` as torchaudio and librosa have them.
     """
     samples = np.asarray(samples)
+    if samples.ndim == 2 and samples.shape[1] > max(samples.shape[0], _MOST_CHANNELS):
+        raise AudioError(
+            f"samples of the shape {samples.shape} would be {samples.shape[1]} channels; segue "
+            "takes (time, channels): pass samples.T"
+        )
     if np.issubdtype(samples.dtype, np.signedinteger):
         samples = samples / -float(np.iinfo(samples.dtype).min)
     elif not np.issubdtype(samples.dtype, np.floating):

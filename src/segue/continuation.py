@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -86,6 +86,21 @@ class Request:
     def described(self) -> bool:
         """Whether there is text; blanks are none."""
         return bool(self.text.strip())
+
+
+class RequestOptions(TypedDict, total=False):
+    """The attributes of `Request` but its audio, as keyword arguments; all have its defaults."""
+
+    prompt_seconds: float
+    output_seconds: float
+    prompt_from: Literal["start", "end"]
+    text: str
+    top_k: int
+    temperature: float
+    guidance_coef: float
+    allow_empty_text_cfg: bool
+    seed: int | None
+    variations: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +180,14 @@ class Continuation:
     The prompt is encoded when this is made.
 
     Attributes:
+        request: what is continued, and how.
         prompt_codes: `(K, F)` of the prompt.
         total_frames: frames of prompt and continuation together, once all are played.
         seeds: of the takes.
     """
 
     def __init__(self, engine: Engine, request: Request, progress: Progress = SILENT) -> None:
-        self._engine, self._request, self._progress = engine, request, progress
+        self._engine, self.request, self._progress = engine, request, progress
         self._clock = _Clock()
         self._steps = 0
         codec, channels = engine.config.codec, engine.config.lm.audio_channels
@@ -205,6 +221,11 @@ class Continuation:
         self._codes = np.repeat(self.prompt_codes[None], request.variations, axis=0)
 
     @property
+    def prompt(self) -> np.ndarray:
+        """The user's own samples of the prompt, `(T, C)` at the rate of the request's audio."""
+        return self.request.audio.samples[self._start : self._join]
+
+    @property
     def codes(self) -> np.ndarray:
         """Codes `(N, K, F)` of the prompt and of all that has been played so far."""
         return self._codes
@@ -216,9 +237,9 @@ class Continuation:
         it moves by 18 s, and the 12 s that stay are the prompt of what comes.
         """
         conditioning = None
-        if self._request.described:
+        if self.request.described:
             with self._clock("text_encode_s"), self._progress.stage("read the text"):
-                conditioning = self._engine.condition(self._request.text)
+                conditioning = self._engine.condition(self.request.text)
         done = self._codes.shape[2]
         missing = self.total_frames - done
         with self._progress.stage("generate", missing, "frames") as advance:
@@ -233,7 +254,7 @@ class Continuation:
 
     def _window(self, start: int, stop: int, conditioning: object) -> Iterator[np.ndarray]:
         """Fill frames `start` to `stop`, of which the first are known."""
-        request, lm = self._request, self._engine.config.lm
+        request, lm = self.request, self._engine.config.lm
         K, known = lm.num_codebooks, self._codes.shape[2] - start
         codes = np.full((len(self._codes), K, stop - start), UNKNOWN, np.int32)
         codes[:, :, :known] = self._codes[:, :, start:]
@@ -262,7 +283,7 @@ class Continuation:
 
     def result(self) -> Result:
         """Decode what has been played so far and splice it onto the user's audio."""
-        audio, codec = self._request.audio, self._engine.config.codec
+        audio, codec = self.request.audio, self._engine.config.codec
         takes = []
         with self._progress.stage("decode", len(self._codes), "takes") as advance:
             for n, (seed, codes) in enumerate(zip(self.seeds, self._codes, strict=True)):
@@ -270,8 +291,7 @@ class Continuation:
                     decoded = self._engine.decode(codes)
                 at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
                 played = to_channels(at_rate, audio.channels)
-                prompt = audio.samples[self._start : self._join]
-                spliced = splice(prompt, played, audio.sample_rate)
+                spliced = splice(self.prompt, played, audio.sample_rate)
                 samples = np.concatenate([audio.samples[: self._start], spliced])
                 takes.append(
                     Take(
@@ -288,7 +308,7 @@ class Continuation:
             join=self._join,
             prompt_frames=prompt_frames,
             new_frames=self._codes.shape[2] - prompt_frames,
-            guided=self._request.guided,
+            guided=self.request.guided,
             timings=dict(self._clock.seconds),
             steps=self._steps,
             notes=tuple(self._notes),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from . import audio
 from .checkpoint import open_checkpoint
 from .config import ModelConfig
-from .continuation import Request, Result, continue_audio
+from .continuation import Request, RequestOptions, Result, continue_audio
 from .engine.base import Engine, LoadReport
 from .errors import RequestError
 from .hub import BUILT_IN
 from .progress import SILENT, Progress
-from .recipe import Recipe
+from .recipe import Recipe, preset
+from .stream import stream
 
 ENGINES = ("auto", "mlx", "openvino")
 CAST_DTYPES = ("float16", "bfloat16", "float32")
@@ -46,15 +48,19 @@ class Model:
         sample_rate: int,
         *,
         progress: Progress = SILENT,
-        **options: Any,
+        **options: Unpack[RequestOptions],
     ) -> Result:
-        """Play on from `samples` `(T,)` or `(T, C)`, floats in -1 to 1.
+        """Continue `samples`.
 
         Args:
-            samples: the audio that the prompt is sliced from.
+            samples: `(T,)` or `(T, C)`, floats in -1 to 1 or integers at full scale; the prompt is
+                sliced from them.
             sample_rate: of `samples`, in Hz; the result has the same.
             progress: shown while it runs.
-            options: the other attributes of `Request`.
+            options: the other attributes of `Request`, such as `prompt_seconds=6`.
+
+        Returns:
+            One take for each variation, and what there is to know of them.
 
         Raises:
             AudioError: the samples cannot be used.
@@ -63,6 +69,34 @@ class Model:
         request = Request(audio.from_array(samples, sample_rate), **options)
         return continue_audio(self.engine, request, progress)
 
+    def stream(
+        self,
+        samples: np.ndarray,
+        sample_rate: int,
+        *,
+        progress: Progress = SILENT,
+        **options: Unpack[RequestOptions],
+    ) -> Iterator[np.ndarray]:
+        """Continue `samples`, and yield the sound of the continuation while it is generated.
+
+        See `segue.stream.stream` for what the chunks are.
+
+        Args:
+            samples: `(T,)` or `(T, C)`, as in `continue_audio`.
+            sample_rate: of `samples`, in Hz.
+            progress: shown while it runs.
+            options: the other attributes of `Request`; one variation.
+
+        Yields:
+            `(T, C)` float32 at `sample_rate`: what follows the prompt, a second or two at a time.
+
+        Raises:
+            AudioError: the samples cannot be used.
+            RequestError: an option is out of range, or there is more than one variation.
+        """
+        request = Request(audio.from_array(samples, sample_rate), **options)
+        return stream(self.engine, request, progress)
+
 
 def load(
     name: str = BUILT_IN,
@@ -70,7 +104,7 @@ def load(
     base_model: str | None = None,
     engine: str = "auto",
     cast_dtype: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> Model:
@@ -82,15 +116,18 @@ def load(
         engine: one of `ENGINES`; `"auto"` is MLX where it has a GPU, else OpenVINO where that is
             installed.  The model's `engine` says which it was.
         cast_dtype: one of `CAST_DTYPES`, or None for the type that the weights are stored in.
-        recipe: what is quantized in memory; None runs the checkpoint as it is.
+        recipe: what is quantized in memory: a `Recipe`, or the name of a preset such as `"q4"`,
+            `"q8"` or `"q4-emb"`; None runs the checkpoint as it is.
         threads: how many OpenVINO uses; None for as many as there are cores.
         progress: shown while it downloads and loads.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it cannot be used.
-        RequestError: no such engine, type or number of threads, or a recipe for what is
+        RequestError: no such engine, type, preset or number of threads, or a recipe for what is
             quantized already.
     """
+    if isinstance(recipe, str):
+        _, recipe = preset(recipe)
     engine = engine_for(engine)
     if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
         raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")

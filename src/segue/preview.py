@@ -38,18 +38,19 @@ class Preview:
         self._tails: np.ndarray | None = None
         self._resamplers: list[soxr.ResampleStream] = []
 
-    def more(self, codes: np.ndarray) -> np.ndarray | None:
-        """What can be heard since the last time.
+    def more(self, codes: np.ndarray, last: bool = False) -> np.ndarray | None:
+        """Decode what has been generated since the last call.
 
         Args:
-            codes: `(N, K, F)` of the prompt and of all that has been played.
+            codes: `(N, K, F)` of the prompt and of all that has been generated.
+            last: nothing comes after these; what is left is decoded, however short.
 
         Returns:
             `(N, T, C)` float32 samples, or None while there is less than a window.
         """
-        ready = codes.shape[2] - LOOKAHEAD_FRAMES
+        ready = codes.shape[2] - (0 if last else LOOKAHEAD_FRAMES)
         wanted = FIRST_FRAMES if self._heard - self._first < FRAMES else FRAMES
-        if ready - self._heard < wanted:
+        if ready - self._heard < (1 if last else wanted):
             return None
         hop = self._engine.config.codec.hop_length
         first = max(0, self._heard - CONTEXT_FRAMES)
@@ -62,9 +63,9 @@ class Preview:
         start = (ready - first) * hop
         self._tails = decoded[:, start : start + hop].copy()
         self._heard = ready
-        return self._resampled(np.stack([to_channels(take, self._channels) for take in new]))
+        return self._resampled(np.stack([to_channels(take, self._channels) for take in new]), last)
 
-    def _resampled(self, takes: np.ndarray) -> np.ndarray:
+    def _resampled(self, takes: np.ndarray, last: bool) -> np.ndarray:
         codec_rate = self._engine.config.codec.sample_rate
         if codec_rate == self._rate:
             return takes
@@ -75,7 +76,7 @@ class Preview:
             ]
         return np.stack(
             [
-                resampler.resample_chunk(np.ascontiguousarray(take, np.float32))
+                resampler.resample_chunk(np.ascontiguousarray(take, np.float32), last=last)
                 for resampler, take in zip(self._resamplers, takes, strict=True)
             ]
         )
