@@ -59,12 +59,12 @@ def test_the_docs_load_nothing_from_elsewhere(server):
 
 
 def test_the_page_s_modules_are_served_and_nothing_else(server):
-    module = server.get("/web/player.js")
+    module = server.get("/web/shared/player.js")
     assert module.status_code == 200
     assert module.headers["content-type"].startswith("text/javascript")
     tag = module.headers["etag"]
-    assert server.get("/web/player.js", headers={"If-None-Match": tag}).status_code == 304
-    assert server.get("/web/style.css").headers["content-type"].startswith("text/css")
+    assert server.get("/web/shared/player.js", headers={"If-None-Match": tag}).status_code == 304
+    assert server.get("/web/shared/style.css").headers["content-type"].startswith("text/css")
     for path in (
         "/web/__init__.py",
         "/web/..%2fcli.py",

@@ -203,10 +203,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         parts = path.strip("/").split("/")
         if path == "/":
-            self._send(200, web.read("service.html").encode(), "text/html; charset=utf-8")
+            self._send(200, web.read("service/index.html").encode(), "text/html; charset=utf-8")
         elif parts[0] == "web":
-            kind = {"js": "text/javascript", "css": "text/css"}[parts[1].rpartition(".")[2]]
-            self._send(200, web.read(parts[1]).encode(), f"{kind}; charset=utf-8")
+            kind = {"js": "text/javascript", "css": "text/css"}[path.rpartition(".")[2]]
+            self._send(200, web.read("/".join(parts[1:])).encode(), f"{kind}; charset=utf-8")
         elif not self.fake.alive:
             self.close_connection = True
         elif self.fake.token and self.headers["Authorization"] != f"Bearer {self.fake.token}":

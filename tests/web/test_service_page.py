@@ -496,7 +496,7 @@ def test_music_that_comes_in_pieces_is_heard_as_one(page, fake):
         """
         const done = arguments[0];
         (async () => {
-          const { Live } = await import("/web/live.js");
+          const { Live } = await import("/web/service/stream_player.js");
           const rate = 44100;
           const context = new OfflineAudioContext(1, 4 * rate, rate);
           const tone = (t) => 0.5 * Math.sin((2 * Math.PI * 441 * t) / rate);
@@ -550,7 +550,7 @@ def test_music_that_comes_too_slowly_waits_and_goes_on(page):
     )
     page.execute_async_script(
         """
-        import("/web/live.js").then(({ Live }) => {
+        import("/web/service/stream_player.js").then(({ Live }) => {
           window.live = new Live({ seconds: 6 });
           live.format({ sample_rate: 8000, channels: 1, takes: 1 });
           live.play();

@@ -9,7 +9,7 @@ from segue import web
 
 @pytest.fixture
 def stats(driver):
-    code = base64.b64encode(web.read("stats.js").encode()).decode()
+    code = base64.b64encode(web.read("shared/stats.js").encode()).decode()
 
     def call(name, *arguments):
         return driver.execute_async_script(

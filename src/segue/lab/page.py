@@ -35,7 +35,7 @@ def page(matrix: dict[str, Any], folder: Path) -> str:
     """The page for a matrix whose WAVs lie in `folder`."""
     rows = matrix["rows"]
     heard, complaints = gather(folder, rows)
-    script, style = web.bundle("report"), web.read("style.css")
+    script, style = web.bundle("report/report"), web.read("shared/style.css")
     title = f"Quantization matrix of {matrix.get('model')}"
     body = "\n".join(
         part

@@ -53,4 +53,5 @@ def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
     add_handlers(app)
     for room in (plugin_api, native_api, prompts, operations, pages):
         app.include_router(room.router)
+    pages.mount_files(app)
     return Guard(app, settings, service.metrics), service

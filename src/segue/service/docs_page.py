@@ -13,7 +13,7 @@ def docs_page(document: dict[str, Any]) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width, initial-scale=1'>",
-        f"<title>{escape(info['title'])}</title><link rel=stylesheet href=/web/style.css>",
+        f"<title>{escape(info['title'])}</title><link rel=stylesheet href=/web/shared/style.css>",
         f"<main><h1>{escape(info['title'])} {escape(info['version'])}</h1>",
         f"<p>{escape(info.get('description', ''))}</p>",
         "<p>For machines: <a href=/openapi.json>openapi.json</a></p>",

@@ -1,59 +1,44 @@
-"""The page, and the modules it is made of: only what `segue.web` has."""
+"""The page, and the files that it is made of."""
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from importlib import resources
+from os import PathLike, stat_result
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from .. import web
-from .errors import RefusalError
 
 router = APIRouter(include_in_schema=False)
 
-PAGE = "service.html"
-_KINDS = {
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-}
+# Asked for every time, and sent when it is another: an update shows at once.
+_REVALIDATE = {"Cache-Control": "no-cache"}
+
+
+class _Files(StaticFiles):
+    """Static files that a browser asks for again each time."""
+
+    def file_response(
+        self,
+        full_path: str | PathLike[str],
+        stat_result: stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        """See `StaticFiles.file_response`."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(_REVALIDATE)
+        return response
+
+
+def mount_files(app: FastAPI) -> None:
+    """Serve `segue.web`'s scripts and styles under `/web`."""
+    app.mount("/web", _Files(directory=web.STATIC))
 
 
 @router.get("/")
-async def page(request: Request) -> Response:
+async def page() -> Response:
     """The page."""
-    return _answer(request, PAGE)
-
-
-@router.get("/web/{name}")
-async def module(request: Request, name: str) -> Response:
-    """One of its modules."""
-    return _answer(request, name)
-
-
-def _answer(request: Request, name: str) -> Response:
-    kind = _KINDS.get(name[name.rfind(".") :])
-    if kind is None or name not in _names():
-        raise RefusalError(404, "there is nothing at this address")
-    content = _read(name)
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    # Asked for every time, and sent when it is another: an update shows at once.
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=f"{kind}; charset=utf-8", headers=headers)
-
-
-@cache
-def _names() -> frozenset[str]:
-    folder = resources.files(web)
-    return frozenset(file.name for file in folder.iterdir() if file.is_file())
-
-
-@cache
-def _read(name: str) -> bytes:
-    return web.read(name).encode()
+    return FileResponse(web.STATIC / "service" / "index.html", headers=_REVALIDATE)

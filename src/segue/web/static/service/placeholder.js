@@ -1,7 +1,7 @@
 // The picture on the empty page: nobody's music, drawn by rule.
 
-import { h } from "./dom.js";
-import { Peaks, waveform } from "./waveform.js";
+import { h } from "../shared/dom.js";
+import { Peaks, waveform } from "../shared/waveform.js";
 
 const SECONDS = 30;
 const JOIN = 6;

@@ -1,10 +1,10 @@
 // A matrix report's page: brings its charts, players and its blind test to life.
 
-import "./player.js";
-import "./abx.js";
+import "../shared/player.js";
+import "../shared/abx.js";
 import { chart, front, legend, memory, numbers, scatter, stacked } from "./charts.js";
-import { h } from "./dom.js";
-import { Source } from "./takes.js";
+import { h } from "../shared/dom.js";
+import { Source } from "../shared/takes.js";
 
 const findings = JSON.parse(document.getElementById("findings").textContent);
 const rows = findings.rows.map((row, n) => ({ ...row, number: n + 1, baseline: n === 0 }));

@@ -3,8 +3,8 @@
 // Two handles and the part between them, each a slider for keys and for the pointer; numbers say
 // the same, for those who know them, and for files that the browser cannot draw.
 
-import { clock, h } from "./dom.js";
-import { waveform } from "./waveform.js";
+import { clock, h } from "../shared/dom.js";
+import { waveform } from "../shared/waveform.js";
 
 const SHORTEST = 0.5;
 const STEPS = { ArrowLeft: -0.1, ArrowDown: -0.1, ArrowRight: 0.1, ArrowUp: 0.1 };

@@ -1,12 +1,12 @@
 // The finished takes on one prompt, of whatever runs, side by side.
 
-import "./abx.js";
-import "./player.js";
+import "../shared/abx.js";
+import "../shared/player.js";
 import * as api from "./api.js";
-import { clock, h } from "./dom.js";
-import { modeOf } from "./run.js";
-import { Source } from "./takes.js";
-import { modeName, seconds, sentence, shortName } from "./words.js";
+import { clock, h } from "../shared/dom.js";
+import { modeOf } from "./job_card.js";
+import { Source } from "../shared/takes.js";
+import { modeName, seconds, sentence, shortName } from "./format.js";
 
 /** Where a WAV file says its sample rate. */
 const RATE_AT = 24;

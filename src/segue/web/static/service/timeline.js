@@ -1,7 +1,7 @@
 // A piece from the prompt on: what is yours, the join, and room for what follows.
 
-import { clock, h } from "./dom.js";
-import { waveform } from "./waveform.js";
+import { clock, h } from "../shared/dom.js";
+import { waveform } from "../shared/waveform.js";
 
 /** An element; `show()` says what is on it, `at(seconds)` moves its playhead, null hides it. */
 export function score() {

@@ -1,7 +1,7 @@
 // Charts as SVG, drawn anew for every width, so that text keeps its size.  Colours are in the style
 // sheet; rows are told apart by their numbers, which are those of the table.
 
-import { h, onWidth, svg } from "./dom.js";
+import { h, onWidth, svg } from "../shared/dom.js";
 
 const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 

@@ -4,7 +4,7 @@
 // be heard. If the model is slower than the music, the music waits, and goes on when there is some
 // more of it.
 
-import { claim, newContext, sounding } from "./takes.js";
+import { claim, newContext, sounding } from "../shared/takes.js";
 
 /** How far ahead a start is scheduled, in seconds. */
 const AHEAD = 0.05;

@@ -1,11 +1,11 @@
 // One job, from the queue to its end: what is shown and heard of it meanwhile.
 
 import * as api from "./api.js";
-import { h } from "./dom.js";
-import { Live, samplesOf } from "./live.js";
-import { score } from "./score.js";
-import { Peaks } from "./waveform.js";
-import { modeName, sentence, shortName, standing } from "./words.js";
+import { h } from "../shared/dom.js";
+import { Live, samplesOf } from "./stream_player.js";
+import { score } from "./timeline.js";
+import { Peaks } from "../shared/waveform.js";
+import { modeName, sentence, shortName, standing } from "./format.js";
 
 /** How often the service is asked, and how seldom while it does not answer, in milliseconds. */
 const OFTEN = 1000;

@@ -2,16 +2,16 @@
 
 import "./slice.js";
 import * as api from "./api.js";
-import { h } from "./dom.js";
-import { ghost } from "./ghost.js";
-import { Piece, pieceKey } from "./piece.js";
-import { Run } from "./run.js";
-import { score } from "./score.js";
-import { newContext, Source, sounding, Takes } from "./takes.js";
-import { follow } from "./transport.js";
+import { h } from "../shared/dom.js";
+import { ghost } from "./placeholder.js";
+import { Piece, pieceKey } from "./take_group.js";
+import { Run } from "./job_card.js";
+import { score } from "./timeline.js";
+import { newContext, Source, sounding, Takes } from "../shared/takes.js";
+import { follow } from "../shared/transport.js";
 import { look, UploadError } from "./upload.js";
-import { wishes } from "./wishes.js";
-import { seconds, sentence, wait } from "./words.js";
+import { wishes } from "./parameters_form.js";
+import { seconds, sentence, wait } from "./format.js";
 
 const KEPT = "segue.runs";
 

@@ -1,7 +1,7 @@
 // What is asked of the model: a form, and what was last asked in this tab.
 
-import { h } from "./dom.js";
-import { modeName, shortName, size } from "./words.js";
+import { h } from "../shared/dom.js";
+import { modeName, shortName, size } from "./format.js";
 
 const KEPT = "segue.wishes";
 const SIZES = ["small", "medium", "large"];

@@ -1,7 +1,7 @@
 // The reader's own audio: looked at before anything is sent, decoded to be seen and heard.
 
-import { size, wait } from "./words.js";
-import { Peaks } from "./waveform.js";
+import { size, wait } from "./format.js";
+import { Peaks } from "../shared/waveform.js";
 
 /** A multiple of three: pieces of base64 then join without padding between them. */
 const PIECE = 3 * 2 ** 20;
