@@ -496,7 +496,7 @@ def test_music_that_comes_in_pieces_is_heard_as_one(page, fake):
         """
         const done = arguments[0];
         (async () => {
-          const { Live } = await import("/web/service/stream_player.js");
+          const { StreamPlayer } = await import("/web/service/stream_player.js");
           const rate = 44100;
           const context = new OfflineAudioContext(1, 4 * rate, rate);
           const tone = (t) => 0.5 * Math.sin((2 * Math.PI * 441 * t) / rate);
@@ -504,7 +504,7 @@ def test_music_that_comes_in_pieces_is_heard_as_one(page, fake):
           const prompt = new AudioBuffer({ length, numberOfChannels: 1, sampleRate: rate });
           prompt.copyToChannel(Float32Array.from({ length }, (_, t) => tone(t)), 0);
           // Asked for a little more than whole frames; the stream says where they end.
-          const live = new Live({ prompt, start: 1, seconds: 1.013, from: 2, context });
+          const live = new StreamPlayer({ prompt, start: 1, seconds: 1.013, from: 2, context });
           live.format({ sample_rate: rate, channels: 1, takes: 1, join_seconds: 3 });
           live.play();
           const pieces = [1, 997, 4410, 12345, 20000];
@@ -550,8 +550,8 @@ def test_music_that_comes_too_slowly_waits_and_goes_on(page):
     )
     page.execute_async_script(
         """
-        import("/web/service/stream_player.js").then(({ Live }) => {
-          window.live = new Live({ seconds: 6 });
+        import("/web/service/stream_player.js").then(({ StreamPlayer }) => {
+          window.live = new StreamPlayer({ seconds: 6 });
           live.format({ sample_rate: 8000, channels: 1, takes: 1 });
           live.play();
           arguments[0]();
@@ -586,3 +586,23 @@ def test_a_token_is_asked_for_once(driver, fake):
     driver.get(fake.url)
     wait_for(driver, "return !!document.querySelector('.invitation')")
     driver.execute_script("sessionStorage.clear()")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["{", "null", "5", '"text"', '{"id": 1}', '[null, 5, [], {"id": 1}, {"id": "a", "about": {}}]'],
+)
+def test_a_damaged_session_is_left_out_and_the_page_works(page, fake, song, kept):
+    page.execute_script(
+        """
+        for (const key of ["segue.runs", "segue.wishes"]) sessionStorage.setItem(key, arguments[0]);
+        """,
+        kept,
+    )
+    page.get(fake.url)
+    wait_for(page, "return !!document.querySelector('.invitation')")
+    opened(page, song)
+    job = generate(page, fake)
+    assert page.execute_script(
+        "return JSON.parse(sessionStorage.getItem('segue.runs')).map(({ id }) => id)"
+    ) == [job.id]

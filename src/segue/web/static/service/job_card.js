@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import { h } from "../shared/dom.js";
-import { Live, samplesOf } from "./stream_player.js";
-import { score } from "./timeline.js";
+import { samplesOf, StreamPlayer } from "./stream_player.js";
+import { timeline } from "./timeline.js";
 import { Peaks } from "../shared/waveform.js";
 import { modeName, sentence, shortName, standing } from "./format.js";
 
@@ -22,7 +22,7 @@ const SOUNDING = ["warming", "processing"];
  * Events: `done` (`answer` is the job's last state), `again` (run it once more), `gone` (it was
  * cancelled, or put away).
  */
-export class Run extends EventTarget {
+export class JobCard extends EventTarget {
   /**
    * `about` is what is kept of it in this tab: `file`, `key`, `start`, `seconds`, `parameters`.
    * `prompt` is the AudioBuffer that has the prompt from `at` seconds on, or null;
@@ -33,7 +33,7 @@ export class Run extends EventTarget {
     Object.assign(this, { id, about, prompt, at });
     this.answer = { status: "queued", progress: 0 };
     const { start: from, seconds } = about;
-    this.live = new Live({ prompt, start: at, seconds, from, context });
+    this.live = new StreamPlayer({ prompt, start: at, seconds, from, context });
     this.live.addEventListener("state", () => this.#showLive());
     this.tracks = [];
     this.element = this.#card();
@@ -168,7 +168,7 @@ export class Run extends EventTarget {
     this.phase = h("span", { role: "status" }, "Waiting");
     this.detail = h("span", { class: "detail" });
     this.bar = h("progress", { max: 100, "aria-label": "Progress" });
-    this.picture = score();
+    this.picture = timeline();
     this.choice = h("div", { class: "segments", role: "radiogroup", "aria-label": "Take to hear" });
     this.hear = h(
       "button",

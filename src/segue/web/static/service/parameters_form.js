@@ -10,7 +10,7 @@ const SIZES = ["small", "medium", "large"];
  * A form on what `service` (the answer of `/api/service`, with `limits` as `limitsOf` has them)
  * offers. Events: `change`, and `submit` from its button.
  */
-export function wishes(service) {
+export function parametersForm(service) {
   const { limits } = service;
   const kept = stored();
   const described = { name: "model_name", "aria-describedby": "model-note" };

@@ -8,7 +8,7 @@ const JOIN = 6;
 const RATE = 400;
 
 /** A waveform with its join, for the eye alone. */
-export function ghost() {
+export function placeholder() {
   const samples = Float32Array.from({ length: SECONDS * RATE }, (_, t) => {
     const time = t / RATE;
     // Beats that die away, louder and softer by the bar, over something slower.

@@ -18,7 +18,7 @@ const BEND = 0.005;
 const FADE = 0.003;
 
 /** Events: `state`. Times are in seconds from the prompt's start. */
-export class Live extends EventTarget {
+export class StreamPlayer extends EventTarget {
   /**
    * `prompt` is the AudioBuffer that holds the prompt, from `start` on, or null if it isn't there;
    * `seconds` is the prompt's length either way, as it was asked for; `from` is where it starts in

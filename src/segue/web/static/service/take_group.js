@@ -15,12 +15,12 @@ const RATE_AT = 24;
 const AGAIN = 2000;
 
 /** What belongs together: takes that start with the same slice of the same file. */
-export function pieceKey({ key, start, seconds: length }) {
+export function groupKey({ key, start, seconds: length }) {
   return JSON.stringify([key, start, length]);
 }
 
 /** Events: `again` (`run` is the one whose input plays once more), `removed` (likewise). */
-export class Piece extends EventTarget {
+export class TakeGroup extends EventTarget {
   constructor(about) {
     super();
     Object.assign(this, { about, sources: [] });
@@ -179,7 +179,7 @@ export class Piece extends EventTarget {
     const test = document.createElement("segue-blind");
     this.blind.append(test);
     const [baseline, ...variants] = this.sources;
-    const report = `page ${pieceKey(this.about)}`;
+    const report = `page ${groupKey(this.about)}`;
     test.open({ report, baseline, variants, join: this.about.seconds });
   }
 }

@@ -4,7 +4,7 @@ import { clock, h } from "../shared/dom.js";
 import { waveform } from "../shared/waveform.js";
 
 /** An element; `show()` says what is on it, `at(seconds)` moves its playhead, null hides it. */
-export function score() {
+export function timeline() {
   const join = h("div", { class: "join" }, h("span", { class: "direction" }, "segue"));
   const head = h("div", { class: "playhead", hidden: true });
   const tracks = h("div", { class: "tracks" });

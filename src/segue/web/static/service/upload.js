@@ -1,4 +1,4 @@
-// The reader's own audio: looked at before anything is sent, decoded to be seen and heard.
+// The reader's own audio: inspected before anything is sent, decoded to be seen and heard.
 
 import { size, wait } from "./format.js";
 import { Peaks } from "../shared/waveform.js";
@@ -15,10 +15,10 @@ const SAMPLE_RATE = 44100;
 export class UploadError extends Error {}
 
 /**
- * Look at `file`. `limits` has `bytes` and `seconds`, or null for either.
+ * Inspect `file`. `limits` has `bytes` and `seconds`, or null for either.
  * The result's `buffer` and `peaks` are null if this browser cannot decode the file.
  */
-export async function look(file, limits) {
+export async function inspect(file, limits) {
   if (!ENDINGS.test(file.name) && !file.type.startsWith("audio/")) {
     throw new UploadError(
       `${file.name} is no audio file that can be read: take a WAV, FLAC, OGG or MP3.`,
