@@ -1,14 +1,10 @@
 """Who may ask, from where, and how much."""
 
-import asyncio
 import http.client
 import socket
 from urllib.parse import urlsplit
 
 import pytest
-
-from segue.service.errors import RefusalError
-from segue.service.guard import _Limited
 
 from .server import Server, encoded, song
 
@@ -144,18 +140,3 @@ def test_with_a_token_nothing_but_the_page_is_answered_without_it(tmp_path, toy_
         assert server.get("/health").status_code == 200
         assert server.get("/").status_code != 401
     assert secret not in server.log.read_text()
-
-
-def test_a_body_that_does_not_end_is_not_waited_for():
-    async def trickle():
-        await asyncio.sleep(0.03)
-        return {"type": "http.request", "body": b" ", "more_body": True}
-
-    async def read_all():
-        receive = _Limited(trickle, limit=1000, seconds=0.1)
-        while True:
-            await receive()
-
-    with pytest.raises(RefusalError) as refused:
-        asyncio.run(read_all())
-    assert refused.value.status == 408

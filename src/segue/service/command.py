@@ -19,8 +19,6 @@ from .logs import FORMATS
 from .settings import GIB, Limits, Settings, state_folder
 
 _FILES = 8192
-_SECONDS_TO_FINISH = 2
-"""What an answer that is being sent may take after the service was told to stop."""
 
 
 def add_parser(commands: Any) -> None:
@@ -139,12 +137,10 @@ def run(options: argparse.Namespace) -> int:
     """`segue serve`: listen until it is told to stop."""
     settings = settings_of(options)
     # Late: nothing else needs them, and they take a while to import.
-    import uvicorn
-
     from .app import make_app
+    from .http_server import make_server
     from .logs import set_up
     from .offer import Offer
-    from .protocol import ImpatientProtocol
     from .store import Store
 
     Offer(settings.models).find(settings.default_model)
@@ -153,27 +149,7 @@ def run(options: argparse.Namespace) -> int:
     with _listening(settings) as listener:
         store = Store(settings.state)
         app, service = make_app(settings, store)
-
-        class Server(uvicorn.Server):
-            """Ends streams first: they would be waited for."""
-
-            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-                service.stopping.set()
-                await super().shutdown(sockets)
-
-        server = Server(
-            uvicorn.Config(
-                app,
-                http=ImpatientProtocol,
-                log_config=None,
-                access_log=False,
-                lifespan="on",
-                server_header=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=_SECONDS_TO_FINISH,
-                h11_max_incomplete_event_size=1 << 16,
-            )
-        )
+        server = make_server(app, service)
         # uvicorn stops in an orderly way, and then raises the signal again for whoever had it.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)

@@ -6,7 +6,6 @@ A page in a browser must not reach the service unless it is the service's own: n
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ipaddress
 import logging
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import RefusalError, refusal
 from .metrics import Metrics
+from .request_body import RequestBody
 from .settings import LOOPBACK, Settings
 
 log = logging.getLogger("segue.service")
@@ -39,8 +39,6 @@ _OPEN = ("/", "/health")
 """What is answered without a token: the page that asks for it, and whether the service lives."""
 
 _UPLOADS = ("/api/juce/process_audio", "/api/juce/continue_music", "/api/jobs")
-_DRAINED_BYTES = 1 << 30
-_DRAINED_SECONDS = 10.0
 
 
 class Guard:
@@ -63,6 +61,7 @@ class Guard:
         began = time.perf_counter()
         status = 0
         streamed = False
+        body = RequestBody(scope, receive, self._limit(scope), self._settings.limits)
 
         async def sent(message: Message) -> None:
             nonlocal status, streamed
@@ -73,10 +72,12 @@ class Guard:
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
                 streamed = headers.get("Content-Type", "").startswith("text/event-stream")
+                if not await body.drain():
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
-            await self._answer(scope, receive, sent)
+            await self._answer(scope, body, sent)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")
@@ -91,44 +92,39 @@ class Guard:
                 },
             )
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        refused = self._refused(scope, headers)
-        if refused is not None:
-            status, line = refused
-            extra = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-            await refusal(status, line, extra)(scope, receive, send)
-            return
-        limit = self._limit(scope)
-        announced = headers.get("content-length", "")
-        if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
-            if headers.get("expect", "").lower() != "100-continue":
-                await _drain(receive)
-            too_large = _too_large(limit)
-            answer = refusal(too_large.status, too_large.line, too_large.headers)
-            await answer(scope, receive, send)
-            return
-        body = _Limited(receive, limit, self._settings.limits.body_seconds)
-        await self._app(scope, body, send)
+    async def _answer(self, scope: Scope, body: RequestBody, send: Send) -> None:
+        try:
+            self._let_in(scope, Headers(scope=scope))
+            if scope["method"] in ("GET", "HEAD") and not await body.drain():
+                # A stream listens for the client to go, and must not meet a body instead.
+                raise RefusalError(413, "the request brings more than is taken; send no body")
+        except RefusalError as error:
+            await refusal(error.status, error.line, error.headers)(scope, body, send)
+        else:
+            await self._app(scope, body, send)
 
     def _limit(self, scope: Scope) -> int:
         limits = self._settings.limits
         return limits.body_bytes if scope["path"] in _UPLOADS else limits.small_body_bytes
 
-    def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
-        """Why a request is not let in, and the status that says so."""
+    def _let_in(self, scope: Scope, headers: Headers) -> None:
+        """Nothing, for a request that may be made.
+
+        Raises:
+            RefusalError: it may not.
+        """
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_us(hosts[0]):
-            return 403, "this service answers to its own name only: open http://localhost:8000"
+            line = "this service answers to its own name only: open http://localhost:8000"
+            raise RefusalError(403, line)
         if not _same_site(scope, headers, hosts[0]):
-            return 403, "requests from other web pages are refused"
+            raise RefusalError(403, "requests from other web pages are refused")
         if scope["method"] in ("POST", "PUT", "PATCH") and _has_body(headers):
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
-                return 415, "the request must be JSON, with Content-Type: application/json"
-        if not self._has_token(scope, headers):
-            return 401, "this service wants a token; it is what segue serve was started with"
-        return None
+                line = "the request must be JSON, with Content-Type: application/json"
+                raise RefusalError(415, line)
+        self._check_token(scope, headers)
 
     def _is_us(self, host: str) -> bool:
         name = _host_name(host)
@@ -139,13 +135,15 @@ class Guard:
         # Reachable from elsewhere, it has names that it does not know; the token keeps others out.
         return not self._settings.on_loopback
 
-    def _has_token(self, scope: Scope, headers: Headers) -> bool:
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
         token = self._settings.token
         if token is None or scope["path"] in _OPEN or scope["path"].startswith("/web/"):
-            return True
+            return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         same = hmac.compare_digest(given.strip().encode(), token.encode())
-        return scheme.lower() == "bearer" and same
+        if scheme.lower() != "bearer" or not same:
+            line = "this service wants a token; it is what segue serve was started with"
+            raise RefusalError(401, line, {"WWW-Authenticate": "Bearer"})
 
 
 def _host_name(host: str) -> str | None:
@@ -188,50 +186,3 @@ def _is_visit(scope: Scope, headers: Headers) -> bool:
 
 def _has_body(headers: Headers) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-
-
-def _too_large(limit: int) -> RefusalError:
-    line = f"the request is larger than the {limit >> 20} MB that are taken; send less audio"
-    return RefusalError(413, line, {"Connection": "close"})
-
-
-class _Limited:
-    """`receive`, with an end to how much and how long."""
-
-    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
-        self._receive, self._limit, self._seconds = receive, limit, seconds
-        self._left = limit
-        self._until: float | None = None
-        self._whole = False
-
-    async def __call__(self) -> Message:
-        if self._whole:  # who listens now waits for the client to go, and may wait long
-            return await self._receive()
-        loop = asyncio.get_running_loop()
-        self._until = self._until or loop.time() + self._seconds
-        try:
-            async with asyncio.timeout_at(self._until):
-                message = await self._receive()
-        except TimeoutError:
-            line = "the request took too long to arrive; try again"
-            raise RefusalError(408, line, {"Connection": "close"}) from None
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            await _drain(self._receive)
-            raise _too_large(self._limit)
-        self._whole = not message.get("more_body", False)
-        return message
-
-
-async def _drain(receive: Receive) -> None:
-    """Let a client finish sending: most read no answer before, and would only see a reset."""
-    left = _DRAINED_BYTES
-    try:
-        async with asyncio.timeout(_DRAINED_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return

@@ -23,7 +23,14 @@ class Limits:
     Attributes:
         body_bytes: of a request with audio; ten minutes of 16-bit stereo at 44.1 kHz fit in.
         small_body_bytes: of any other request.
-        body_seconds: how long a body may take to arrive.
+        head_seconds: from a connection, or a request's first byte, to the end of its head.
+        body_seconds: how long a body may take to arrive, however much it is.
+        body_grace_seconds: how long it may take if nothing comes.
+        body_bytes_per_second: that earn it another second.
+        drain_bytes, drain_seconds: of a body that is refused, and is read nevertheless.
+        linger_seconds: from the last answer on a connection to its end, if its client neither
+            reads nor closes it.
+        send_seconds: how long a client may leave unread what it asked for.
         audio_seconds, min_sample_rate, max_sample_rate, max_channels: of the audio.
         audio_samples: of all channels together.
         read_seconds: how long decoding an upload may take.
@@ -35,7 +42,14 @@ class Limits:
 
     body_bytes: int = 160 * MIB
     small_body_bytes: int = MIB
+    head_seconds: float = 20.0
     body_seconds: float = 120.0
+    body_grace_seconds: float = 20.0
+    body_bytes_per_second: int = 16 << 10
+    drain_bytes: int = 1 << 30
+    drain_seconds: float = 10.0
+    linger_seconds: float = 5.0
+    send_seconds: float = 60.0
     audio_seconds: float = 600.0
     min_sample_rate: int = 8_000
     max_sample_rate: int = 192_000

@@ -347,6 +347,8 @@ def _name_attacks(quick: bool) -> Iterator[Attack]:
     if not quick:
         slow = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 1000
         yield Attack("a head that comes drop by drop", _raw(slow, pace=0.2), (408,))
+        slow = post + b"Content-Length: 1000\r\n\r\n" + b" " * 1000
+        yield Attack("a body that comes drop by drop", _raw(slow, pace=0.2), (408,))
 
 
 def attacks(quick: bool) -> Iterator[Attack]:
@@ -379,7 +381,7 @@ def hostile(server: Server, quick: bool = False, every: int = 1) -> Figures:
         elif status in (200, 202):
             taken += 1
             server.delete(f"/api/jobs/{json.loads(body)['job_id']}")
-        elif not _says_why(body) and status not in (400, 431):
+        elif not _says_why(body):
             wrong.append(f"{attack.name}: {body[:200]}")
         for role, pid in pids.items():
             grown = peak(pid) - before[role]
