@@ -141,3 +141,51 @@ def test_who_stops_sending_in_the_middle_is_told(running, monkeypatch, cut):
         got, _, body = answer(connection)
     assert got == 400
     assert "did not arrive whole" in line_of(body)
+
+
+def test_a_refusal_names_the_port_that_is_listened_on(running):
+    _, _, body = running.send(head("GET /", "Host: evil.example\r\n", 0))
+    assert line_of(body).endswith(f"open http://localhost:{running.port}")
+
+
+def test_a_wrong_token_and_none_and_one_in_disguise_are_told_apart(running):
+    def refused(given):
+        sent = "Host: localhost\r\n" + (f"Authorization: {given}\r\n" if given else "")
+        status, headers, body = running.send(head("GET /api/models", sent, 0))
+        assert status == 401
+        return line_of(body), headers["www-authenticate"]
+
+    assert refused(None) == (
+        "this service wants a token; it is what segue serve was started with",
+        "Bearer",
+    )
+    for given in (f"Basic {TOKEN}", TOKEN, "Bearer", "Bearer  "):
+        assert refused(given) == (
+            "the token must be sent as 'Authorization: Bearer TOKEN'",
+            "Bearer",
+        )
+    assert refused(f"Bearer {TOKEN[:-1]}") == (
+        "the token is wrong; it is what segue serve was started with",
+        'Bearer error="invalid_token"',
+    )
+
+
+def test_a_token_may_have_any_letters(tmp_path):
+    with InProcess(Settings(state=tmp_path, token="clé-à-moi")) as running:
+        for given, status in (("clé-à-moi", 200), ("clé-à-toi", 401)):
+            sent = f"Host: localhost\r\nAuthorization: Bearer {given}\r\n"
+            assert running.send(head("GET /api/models", sent, 0))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("host", "connected", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1", "http://localhost:9000"),
+        ("::1", "::1", "http://localhost:9000"),
+        ("0.0.0.0", "192.168.0.7", "http://192.168.0.7:9000"),
+        ("::", "fe80::1", "http://[fe80::1]:9000"),
+        ("studio.example", None, "http://studio.example:9000"),
+    ],
+)
+def test_an_address_is_one_that_a_browser_takes(tmp_path, host, connected, address):
+    assert Settings(state=tmp_path, host=host).address(9000, connected) == address

@@ -153,9 +153,8 @@ def run(options: argparse.Namespace) -> int:
         # uvicorn stops in an orderly way, and then raises the signal again for whoever had it.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        name = "localhost" if settings.on_loopback else settings.host
-        port = listener.getsockname()[1]
-        print(f"segue serves http://{name}:{port}  (Ctrl-C stops it)", flush=True)  # noqa: T201
+        address = settings.address(listener.getsockname()[1])
+        print(f"segue serves {address}  (Ctrl-C stops it)", flush=True)  # noqa: T201
         server.run(sockets=[listener])
     return 0
 

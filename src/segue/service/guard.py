@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import os
 import time
 from urllib.parse import urlsplit
 
@@ -115,8 +116,9 @@ class Guard:
         """
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_us(hosts[0]):
-            line = "this service answers to its own name only: open http://localhost:8000"
-            raise RefusalError(403, line)
+            host, port = scope.get("server") or (None, self._settings.port)
+            where = self._settings.address(port, host)
+            raise RefusalError(403, f"this service answers to its own name only: open {where}")
         if not _same_site(scope, headers, hosts[0]):
             raise RefusalError(403, "requests from other web pages are refused")
         if scope["method"] in ("POST", "PUT", "PATCH") and _has_body(headers):
@@ -139,11 +141,22 @@ class Guard:
         token = self._settings.token
         if token is None or scope["path"] in _OPEN or scope["path"].startswith("/web/"):
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), token.encode())
-        if scheme.lower() != "bearer" or not same:
-            line = "this service wants a token; it is what segue serve was started with"
-            raise RefusalError(401, line, {"WWW-Authenticate": "Bearer"})
+        sent = headers.get("authorization", "")
+        scheme, _, given = sent.partition(" ")
+        if not sent:
+            raise _unauthorized(
+                "this service wants a token; it is what segue serve was started with"
+            )
+        if scheme.lower() != "bearer" or not given.strip():
+            raise _unauthorized("the token must be sent as 'Authorization: Bearer TOKEN'")
+        # Headers are bytes that were read as Latin-1; a token may be any bytes of the environment.
+        if not hmac.compare_digest(given.strip().encode("latin-1"), os.fsencode(token)):
+            line = "the token is wrong; it is what segue serve was started with"
+            raise _unauthorized(line, 'Bearer error="invalid_token"')
+
+
+def _unauthorized(line: str, challenge: str = "Bearer") -> RefusalError:
+    return RefusalError(401, line, {"WWW-Authenticate": challenge})
 
 
 def _host_name(host: str) -> str | None:

@@ -101,6 +101,16 @@ class Settings:
         """Whether only this machine can connect."""
         return self.host in LOOPBACK
 
+    def address(self, port: int, host: str | None = None) -> str:
+        """Where a browser finds the page.
+
+        Args:
+            port: that is listened on; `self.port` may leave it to the system.
+            host: that a client connected to; None is `self.host`.
+        """
+        name = "localhost" if self.on_loopback else host or self.host
+        return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Where a service keeps its state: `$SEGUE_STATE`, or where the platform has such things.
