@@ -134,7 +134,7 @@ async def take(request: Request, job_id: str, number: int) -> Response:
     "/api/jobs/{job_id}/stream",
     responses={
         200: {"content": {"text/event-stream": {}, "audio/wav": {}}},
-        **refusals(404, 422),
+        **refusals(404, 422, 429),
     },
     tags=["jobs"],
 )

@@ -21,6 +21,7 @@ from .fields import Parameters, PluginParameters, asked
 from .jobs import BusyError, Jobs
 from .metrics import Metrics
 from .offer import Offer, Offered
+from .open_streams import OpenStreams
 from .processes import TaskError, Worker, WorkerDiedError
 from .quantization import chosen
 from .settings import MIB, Settings
@@ -38,7 +39,7 @@ class Service:
     Attributes:
         settings: what it was started with.
         version: of segue.
-        store, offer, downloads, jobs, bodies, metrics: see their modules.
+        store, offer, downloads, jobs, bodies, streams, metrics: see their modules.
         stopping: set when streams shall end.
     """
 
@@ -61,6 +62,7 @@ class Service:
         self._reader = Worker("reader", {"limits": asdict(settings.limits)})
         self.jobs = Jobs(settings, store, self.offer, self.downloads, self.player, self.metrics)
         self.bodies = Bodies(store.uploads, settings)
+        self.streams = OpenStreams(settings.limits.streams)
         self.stopping = asyncio.Event()
         self._warming: asyncio.Task[None] | None = None
 

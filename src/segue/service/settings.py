@@ -31,6 +31,7 @@ class Limits:
         linger_seconds: from the last answer on a connection to its end, if its client neither
             reads nor closes it.
         send_seconds: how long a client may leave unread what it asked for.
+        streams: of one job at once.
         audio_seconds, min_sample_rate, max_sample_rate, max_channels: of the audio.
         audio_samples: of all channels together.
         read_seconds: how long decoding an upload may take.
@@ -50,6 +51,7 @@ class Limits:
     drain_seconds: float = 10.0
     linger_seconds: float = 5.0
     send_seconds: float = 60.0
+    streams: int = 8
     audio_seconds: float = 600.0
     min_sample_rate: int = 8_000
     max_sample_rate: int = 192_000

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from .jobs import View
 from .service import Service
@@ -26,6 +27,20 @@ _SECONDS_BETWEEN = 1.0
 
 _PIECE_SECONDS = 2
 """Of audio in one event."""
+
+
+class _Stream(StreamingResponse):
+    """An answer that is one of a job's streams, from its first byte until its client is gone."""
+
+    def __init__(
+        self, service: Service, job_id: str, content: AsyncIterator[bytes], media_type: str
+    ) -> None:
+        super().__init__(content, media_type=media_type)
+        self._streams, self._job_id = service.streams, job_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.one(self._job_id):
+            await super().__call__(scope, receive, send)
 
 
 class _Sound:
@@ -71,7 +86,7 @@ def _read(path: Path, start: int, count: int) -> bytes:
 
 
 def events(service: Service, job_id: str) -> StreamingResponse:
-    """`format`, then `audio` and `progress` as they come, then `done`."""
+    """`format`, then `audio` and `progress` as they come, then `done`; or a 429."""
 
     async def sent() -> AsyncIterator[bytes]:
         view = service.jobs.view(job_id)
@@ -114,7 +129,7 @@ def events(service: Service, job_id: str) -> StreamingResponse:
                 yield b":\n\n"  # finds out whether anybody is still there
             view = service.jobs.view(job_id)
 
-    return StreamingResponse(sent(), media_type="text/event-stream")
+    return _Stream(service, job_id, sent(), "text/event-stream")
 
 
 def _progress(view: View) -> dict[str, Any]:
@@ -137,7 +152,7 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 
 
 def wav(service: Service, job_id: str) -> StreamingResponse:
-    """The continuation of the first take."""
+    """The continuation of the first take; or a 429."""
 
     async def sent() -> AsyncIterator[bytes]:
         view = service.jobs.view(job_id)
@@ -161,4 +176,4 @@ def wav(service: Service, job_id: str) -> StreamingResponse:
                     await asyncio.sleep(_SECONDS_BETWEEN)
             view = service.jobs.view(job_id)
 
-    return StreamingResponse(sent(), media_type="audio/wav")
+    return _Stream(service, job_id, sent(), "audio/wav")

@@ -1,0 +1,39 @@
+"""How many streams of each job are open."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import RefusalError
+
+
+class OpenStreams:
+    """How many listen to each job: every one of them costs reading and sending.
+
+    Args:
+        most: of one job.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, job_id: str) -> Iterator[None]:
+        """One more, as long as it lasts.
+
+        Raises:
+            RefusalError: there are enough.
+        """
+        if self._open[job_id] >= self._most:
+            line = f"{self._most} streams of this music are open already; close one of them"
+            raise RefusalError(429, line, {"Retry-After": "5"})
+        self._open[job_id] += 1
+        try:
+            yield
+        finally:
+            self._open[job_id] -= 1
+            if not self._open[job_id]:
+                del self._open[job_id]
