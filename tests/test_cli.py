@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from segue import audio
 from segue.cli import main
 
 SEGUE = (sys.executable, "-m", "segue")
@@ -76,6 +78,80 @@ def test_a_song_is_continued_and_the_time_of_each_part_is_told(play, song, home)
     assert "0.5 s of prompt and 0.5 s played on" in out
     assert "× real time" in out
     assert "song-continued.wav  1.00 s, seed 1" in out
+
+
+def test_a_song_out_of_a_pipe_is_continued(toy, song, home):
+    few = ("--prompt-seconds", "0.5", "--output-seconds", "1", "--seed", "1", "--model", str(toy))
+    command = [*SEGUE, "continue", "-", *few, "--prompt-from-end"]
+    run = subprocess.run(command, input=song.read_bytes(), capture_output=True, cwd=home)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == b""
+    assert np.array_equal(samples_of("continued.wav")[:88_200], samples_of(song))
+
+
+def test_a_header_that_lies_is_told_before_the_work_and_in_the_report(play, song):
+    data = bytearray(song.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = bytes(4)
+    song.write_bytes(data)
+    code, out, err = play("--prompt-from-end")
+    assert code == 0
+    said = "song.wav: its header says 0 s, and 2 s of sound are there: these count"
+    assert err == f"segue: note: {said}\n"
+    assert said not in out
+    assert samples_of("song-continued.wav").shape[0] == 88_200 + 22_050
+    code, out, err = play("--json")
+    assert said in json.loads(out)["notes"]
+    song.write_bytes(data[: len(data) // 2])
+    code, out, err = play("--json")
+    assert "0.9999 s of sound are there" in err
+
+
+@pytest.mark.parametrize("options", [{"format": "MP3"}, {"format": "OGG", "subtype": "VORBIS"}])
+def test_loud_lossy_music_stays_as_it_was_or_a_note_says_how_much_did_not(play, options):
+    square = 0.99 * np.sign(np.sin(np.arange(44_100)[:, None] / [20, 30]))
+    soundfile.write("hot", square, 44_100, **options)
+    heard = audio.read("hot").samples
+    assert (np.abs(heard[:22_050]) > 1).sum() > 20
+    code, out, err = play(prompt="hot")
+    assert (code, err) == (0, "")
+    written, _ = soundfile.read("hot-continued.wav", dtype="float32")
+    assert soundfile.info("hot-continued.wav").subtype == "FLOAT"
+    assert np.array_equal(written[:22_050], heard[:22_050])
+    code, out, err = play("-o", "hot.flac", "--json", prompt="hot")
+    (note,) = json.loads(out)["notes"]
+    assert int(note.split()[1]) >= (np.abs(heard[:22_050]) > 1).sum()
+    assert err == f"segue: note: {note}\n"
+
+
+def test_a_link_for_an_output_stays_one(play, home):
+    (home / "elsewhere").mkdir()
+    (home / "out.wav").symlink_to("elsewhere/real.wav")
+    code, _, err = play("-o", "out.wav")
+    assert (code, err) == (0, "")
+    assert (home / "out.wav").is_symlink()
+    assert soundfile.info("elsewhere/real.wav").frames == 44_100
+    (home / "lost.wav").symlink_to("nowhere/real.wav")
+    code, _, err = play("-o", "lost.wav")
+    assert code == 2
+    assert "there is no folder" in err
+
+
+def test_a_named_pipe_for_an_output_is_written_to(play):
+    os.mkfifo("out.wav")
+    with Path("read").open("wb") as read, subprocess.Popen(["cat", "out.wav"], stdout=read):
+        code, _, err = play("-o", "out.wav")
+    assert (code, err) == (0, "")
+    assert soundfile.info("read").frames == 44_100
+
+
+def test_a_matrix_does_not_read_a_pipe_for_every_row(toy, capsys):
+    for prompt in ("-", "pipe"):
+        if prompt == "pipe":
+            os.mkfifo(prompt)
+        code = main(["matrix", prompt, "--model", str(toy)])
+        assert code == 2
+        assert "name a file, not a pipe" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

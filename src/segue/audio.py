@@ -5,55 +5,46 @@ Audio is an array `(T, C)` of floats in -1 to 1 beside its sample rate, as sound
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
+from .channels import to_channels
+from .decode import Source, open_source
+from .decode.opening import opened
+from .encode import encode
 from .errors import AudioError
+
+__all__ = [
+    "Audio",
+    "beside",
+    "check_output",
+    "fit",
+    "from_array",
+    "read",
+    "resample",
+    "to_channels",
+    "write",
+]
+
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 """No converter is slower or faster; a header that says so lies."""
+
+_TRUSTED_FRAMES = 1 << 24
+"""Room is made for so many at most because a header says so."""
 
 # Integers of 32 bits and doubles do not survive float32; all else does, bit by bit.
 _WIDE_SUBTYPES = ("PCM_32", "DOUBLE")
 
 _MOST_CHANNELS = 64
 """More than any recording has; an array with more stands on its side."""
-
-_LENGTH_UNKNOWN = 2**63 - 1
-"""What libsndfile says of a FLAC that came out of a pipe."""
-
-_FORMATS = {
-    ".wav": "WAV",
-    ".w64": "W64",
-    ".rf64": "RF64",
-    ".aif": "AIFF",
-    ".aiff": "AIFF",
-    ".au": "AU",
-    ".caf": "CAF",
-    ".flac": "FLAC",
-    ".ogg": "OGG",
-    ".oga": "OGG",
-    ".opus": "OGG",
-    ".mp3": "MP3",
-}
-"""What is written, by the ending of its name.  Of all that libsndfile writes: no raw samples, none
-that needs a second file or keeps to rates of its own."""
-
-# What is written as it was read.  A WAV can also hold MP3 and ADPCM, which nobody means by `.wav`.
-_KEPT_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "OPUS")
-
-_BLOCK = 65_536
-"""Samples that are written at a time: libsndfile's Vorbis encoder keeps a call's on the stack, and
-crashes with a minute of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +54,17 @@ class Audio:
     Attributes:
         samples: `(T, C)` float32 or float64, -1 to 1.
         sample_rate: in Hz.
-        subtype: how a sample was stored (`"PCM_24"`, `"VORBIS"`), where it came from a file.
+        subtype: how a sample was stored (`"PCM_24"`, `"VORBIS"`, `"AAC"`), where it came from a
+            file.
+        layout: which speakers the channels are for, in WAV's order; see `segue.channels`.
+        notes: what the user should know of the file, one line each.
     """
 
     samples: np.ndarray
     sample_rate: int
     subtype: str | None = None
+    layout: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.shape[1] == 0:
@@ -113,34 +109,57 @@ def from_array(samples: np.ndarray, sample_rate: int) -> Audio:
 
 
 def read(path: str | Path, seconds: float | None = None) -> Audio:
-    """Read a file in any format that libsndfile knows, or its first `seconds`.
+    """Read a file in any format that libsndfile or FFmpeg decode, or its first `seconds`.
+
+    It is read to the end of what is there, whatever its header says; see `segue.decode`.
+
+    Args:
+        path: a file, a pipe, or `-` for standard input.
+        seconds: at most.
 
     Raises:
-        AudioError: there is no such file, it is no audio, or it ends before it should.
+        AudioError: there is no such file, it is no audio, or too much for this machine's memory.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "no such file"
-        raise AudioError(f"{path}: {what}")
     try:
-        # By descriptor: with a name, its ending would count for more than what is in the file.
-        with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
-            if seconds is None and file.frames == _LENGTH_UNKNOWN:
-                raise AudioError("it does not say how long it is; save it anew")
-            wanted = file.frames if seconds is None else seconds * file.samplerate
-            dtype = "float64" if file.subtype in _WIDE_SUBTYPES else "float32"
-            count = round(max(0, min(file.frames, wanted)))
-            samples = file.read(count, dtype=dtype, always_2d=True)
-            return Audio(samples, file.samplerate, file.subtype)
-    except soundfile.LibsndfileError as error:
-        reason = f"{error.error_string.rstrip('.')}; WAV, FLAC, OGG, MP3 and AIFF files work"
+        with opened(path) as file:
+            try:
+                with open_source(file, seconds) as source:
+                    return _taken(source, seconds, path)
+            except AudioError as error:
+                reason = str(error)
     except OSError as error:
         reason = str(error.strerror)
     except MemoryError:
         reason = "it does not fit into memory"
-    except AudioError as error:
-        reason = str(error)
     raise AudioError(f"{path}: cannot be read as audio: {reason}")
+
+
+def _taken(source: Source, seconds: float | None, path: Path) -> Audio:
+    """The samples of a source, or its first `seconds`."""
+    rate, channels = source.sample_rate, source.channels
+    dtype = "float64" if source.subtype in _WIDE_SUBTYPES else "float32"
+    most = _half_of_memory() // (np.dtype(dtype).itemsize * channels)
+    # min() first: infinite seconds are no integer.
+    wanted = most + 1 if seconds is None else round(max(0, min(most + 1, seconds * rate)))
+    samples = np.empty((min(wanted, source.declared or 0, _TRUSTED_FRAMES), channels), dtype)
+    length = 0
+    blocks = source.blocks(dtype)
+    while length < wanted and (block := next(blocks, None)) is not None:
+        end = min(wanted, length + len(block))
+        if end > most:
+            raise MemoryError
+        if end > len(samples):
+            samples.resize((max(end, min(wanted, len(samples) * 3 // 2)), channels), refcheck=False)
+        samples[length:end] = block[: end - length]
+        length = end
+    samples.resize((length, channels), refcheck=False)
+    notes = tuple(f"{path}: {note}" for note in source.notes)
+    return Audio(samples, rate, source.subtype, source.layout, notes)
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def check_output(path: str | Path, audio: Audio) -> None:
@@ -149,60 +168,62 @@ def check_output(path: str | Path, audio: Audio) -> None:
     Raises:
         AudioError: the name ends in no known format, or the format cannot hold the audio.
     """
-    _encode(Path(path), replace(audio, samples=audio.samples[:0]))
+    encode(Path(path), audio.samples[:0], audio.sample_rate, audio.subtype, audio.layout)
 
 
-def write(path: str | Path, audio: Audio) -> None:
+def write(path: str | Path, audio: Audio) -> list[str]:
     """Write a file whole or not at all, in the format its name ends in.
 
-    Samples are stored as they came (`audio.subtype`) where the format can, otherwise as 24-bit
-    integers or what the format has.  Samples beyond full scale are clipped where integers are.
+    Samples are stored as they came (`audio.subtype`) where the format can, what was lossy as floats
+    where it can, otherwise as 24-bit integers or what the format has.  Where integers are, samples
+    beyond full scale are limited to it.  A named pipe is written to, and a link's target replaced.
+
+    Returns:
+        What the user should know, one line each: samples that were limited, speakers that the
+        format cannot name.
 
     Raises:
         AudioError: the folder is missing, cannot be written, or the format cannot hold the audio.
     """
     path = Path(path)
     # Not by libsndfile itself, which does not always tell when a disk is full.
-    encoded = _encode(path, audio)
+    encoded, notes = encode(path, audio.samples, audio.sample_rate, audio.subtype, audio.layout)
+    if path.is_fifo():
+        try:
+            with path.open("wb") as pipe:
+                pipe.write(encoded.getbuffer())
+        except OSError as error:
+            raise AudioError(f"{path}: cannot be written ({error.strerror})") from None
+        return notes
     with beside(path) as temporary:
         temporary.write_bytes(encoded.getbuffer())
+    return notes
 
 
-def _encode(path: Path, audio: Audio) -> io.BytesIO:
-    """The contents of the file `path`."""
-    format_ = _FORMATS.get(path.suffix.lower())
-    if format_ is None:
-        raise AudioError(f"{path}: end the name in .wav, .flac, .ogg or .mp3")
-    subtypes = soundfile.available_subtypes(format_)
-    subtype = "PCM_24" if "PCM_24" in subtypes else soundfile.default_subtype(format_)
-    if audio.subtype in subtypes and audio.subtype in _KEPT_SUBTYPES:
-        subtype = audio.subtype
-    if path.suffix.lower() == ".opus":
-        subtype = "OPUS"
-    encoded = io.BytesIO()
-    try:
-        if subtype == "VORBIS" and (audio.sample_rate > 200_000 or audio.channels > 255):
-            raise ValueError("libsndfile does not refuse this, but crashes")
-        with soundfile.SoundFile(
-            encoded, "w", audio.sample_rate, audio.channels, subtype, format=format_
-        ) as file:
-            for start in range(0, len(audio.samples), _BLOCK):
-                file.write(audio.samples[start : start + _BLOCK])
-    except (soundfile.LibsndfileError, ValueError):
-        raise AudioError(
-            f"{path}: {format_} ({subtype}) cannot hold {audio.channels} channels at "
-            f"{audio.sample_rate} Hz; write a .wav"
-        ) from None
-    return encoded
+def target(path: Path) -> Path:
+    """What a link leads to; `path` itself if it is none.
+
+    Raises:
+        AudioError: it leads round in a circle.
+    """
+    if not path.is_symlink():
+        return path
+    end = Path(os.path.realpath(path))
+    if end.is_symlink():
+        raise AudioError(f"{path}: a link that leads nowhere")
+    return end
 
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A file next to `path` that takes its place if all goes well, and is gone if it does not.
 
+    Where `path` is a link, it is what the link leads to that is replaced.
+
     Raises:
         AudioError: the folder is missing or cannot be written to.
     """
+    path = target(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
@@ -235,23 +256,3 @@ def fit(samples: np.ndarray, length: int) -> np.ndarray:
     """The first `length` of samples `(T, C)`, silence behind them where there are fewer."""
     samples = samples[:length]
     return np.pad(samples, [(0, length - len(samples)), (0, 0)])
-
-
-def to_channels(samples: np.ndarray, channels: int) -> np.ndarray:
-    """Samples `(T, C)` with another number of channels.
-
-    Down to one channel, and from one, all are alike: the mean, and copies.  Down to two, and from
-    two, even channels are left and odd ones right.
-    """
-    have = samples.shape[1]
-    if have == channels:
-        return samples
-    if channels == 1:
-        mean: np.ndarray = samples.mean(axis=1, keepdims=True, dtype=samples.dtype)
-        return mean
-    if have == 1:
-        return np.repeat(samples, channels, axis=1)
-    if channels == 2:
-        sides = [samples[:, side::2].mean(axis=1, dtype=samples.dtype) for side in (0, 1)]
-        return np.stack(sides, axis=1)
-    return samples[:, np.arange(channels) % have]

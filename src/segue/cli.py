@@ -24,6 +24,7 @@ from . import audio, hub
 from .catalogue import CATALOGUE
 from .checkpoint import open_checkpoint
 from .continuation import Request, Result, continue_audio
+from .decode.opening import STDIN
 from .doctor import command as doctor_command
 from .errors import RequestError, SegueError
 from .lab import bench_command, matrix_command, quality_command
@@ -88,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    play.add_argument("prompt", metavar="PROMPT", type=Path, help="an audio file of any format")
+    play.add_argument(
+        "prompt",
+        metavar="PROMPT",
+        type=Path,
+        help="an audio file of any format; - is standard input",
+    )
     play.add_argument(
         "-o",
         "--output",
@@ -153,6 +159,8 @@ def run_continue(options: argparse.Namespace) -> int:
     progress = progress_for(not options.no_progress)
     recipe = recipe_of(options)
     request = request_of(options, options.prompt, options.variations)
+    for note in request.audio.notes:  # now, so that nobody waits for what she did not want
+        print(f"segue: note: {note}", file=sys.stderr)  # noqa: T201
     outputs = _outputs(options, request)
     before = time.perf_counter()
     model = load(
@@ -168,31 +176,36 @@ def run_continue(options: argparse.Namespace) -> int:
     result = continue_audio(model.engine, request, progress)
     timings |= result.timings
     before = time.perf_counter()
+    notes = list(result.notes)
     with progress.stage("write", len(outputs)) as advance:
         for n, (path, take) in enumerate(zip(outputs, result.takes, strict=True)):
-            audio.write(path, take.played if options.codec_prompt else take.audio)
+            for note in audio.write(path, take.played if options.codec_prompt else take.audio):
+                print(f"segue: note: {note}", file=sys.stderr)  # noqa: T201
+                notes.append(note)
             advance(n + 1)
     timings["write_s"] = time.perf_counter() - before
     timings["total_s"] = time.perf_counter() - started
     report = _report(model, request, result, outputs, timings) | _variant(model, options, recipe)
+    report["notes"] = notes
     if options.json:
         Console().out(json.dumps(report, indent=2), highlight=False)
     else:
-        _show(report)
+        _show(report, [note for note in result.notes if note not in request.audio.notes])
     return 0
 
 
 def _outputs(options: argparse.Namespace, request: Request) -> list[Path]:
     """Where the takes go; checked before anything is loaded, so that no wait is for nothing."""
     prompt: Path = options.prompt
-    path: Path = getattr(options, "output", Path(f"{prompt.stem}-continued.wav"))
+    default = "continued.wav" if prompt == STDIN else f"{prompt.stem}-continued.wav"
+    path: Path = getattr(options, "output", Path(default))
     audio.check_output(path, request.audio)
     numbers = range(1, request.variations + 1)
     several = [path.with_stem(f"{path.stem}-{n}") for n in numbers]
     paths = [path] if request.variations == 1 else several
     for path in paths:
         check_folder(path)
-        if path.exists() and path.samefile(prompt):
+        if prompt.exists() and path.exists() and path.samefile(prompt):
             raise RequestError(f"{path}: the prompt itself; name another output")
     return paths
 
@@ -256,8 +269,8 @@ _PARTS = {
 }
 
 
-def _show(report: dict[str, Any]) -> None:
-    """The report for people."""
+def _show(report: dict[str, Any], notes: list[str]) -> None:
+    """The report for people, with what has not been said to them yet."""
     console = Console()
     table = Table("part", "seconds", box=None, pad_edge=False)
     table.columns[1].justify = "right"
@@ -272,7 +285,7 @@ def _show(report: dict[str, Any]) -> None:
         highlight=False,
         markup=False,
     )
-    for note in report["notes"]:
+    for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     for output in report["outputs"]:
         console.print(

@@ -202,8 +202,8 @@ class Continuation:
         )
         self._start, self._join = laid_out.start, laid_out.join
         self.total_frames = laid_out.total_frames
-        self._notes = list(laid_out.notes)
-        prompt = to_channels(audio.samples[self._start : self._join], channels)
+        self._notes = [*audio.notes, *laid_out.notes]
+        prompt = to_channels(audio.samples[self._start : self._join], channels, audio.layout)
         if not (np.abs(audio.samples[: self._join]) < LOUDEST).all():
             raise AudioError(
                 f"the audio holds samples that are no sound (NaN, infinity, or beyond {LOUDEST:g})"
@@ -290,7 +290,7 @@ class Continuation:
                 with self._clock("decode_full_s"):
                     decoded = self._engine.decode(codes)
                 at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
-                played = to_channels(at_rate, audio.channels)
+                played = to_channels(at_rate, audio.channels, audio.layout)
                 spliced = splice(self.prompt, played, audio.sample_rate)
                 samples = np.concatenate([audio.samples[: self._start], spliced])
                 takes.append(

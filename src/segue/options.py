@@ -141,9 +141,11 @@ def check_folder(path: Path) -> None:
     Raises:
         RequestError: its folder is not there, or cannot be written to.
     """
-    folder = path.absolute().parent
+    if path.is_fifo():
+        return
+    folder = audio.target(path).absolute().parent
     if not folder.is_dir():
-        raise RequestError(f"{path}: there is no folder {path.parent}")
+        raise RequestError(f"{path}: there is no folder {audio.target(path).parent}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RequestError(f"{path}: the folder {folder} cannot be written to")
     if path.is_dir():

@@ -30,10 +30,19 @@ class Preview:
         prompt_frames: how many frames the prompt has; sound starts behind it.
         sample_rate: of the sound, in Hz.
         channels: of the sound.
+        layout: of the channels; see `segue.channels`.
     """
 
-    def __init__(self, engine: Engine, prompt_frames: int, sample_rate: int, channels: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        prompt_frames: int,
+        sample_rate: int,
+        channels: int,
+        layout: int | None = None,
+    ) -> None:
         self._engine, self._channels, self._rate = engine, channels, sample_rate
+        self._layout = layout
         self._first = self._heard = prompt_frames
         self._tails: np.ndarray | None = None
         self._resamplers: list[soxr.ResampleStream] = []
@@ -63,7 +72,8 @@ class Preview:
         start = (ready - first) * hop
         self._tails = decoded[:, start : start + hop].copy()
         self._heard = ready
-        return self._resampled(np.stack([to_channels(take, self._channels) for take in new]), last)
+        spread = [to_channels(take, self._channels, self._layout) for take in new]
+        return self._resampled(np.stack(spread), last)
 
     def _resampled(self, takes: np.ndarray, last: bool) -> np.ndarray:
         codec_rate = self._engine.config.codec.sample_rate

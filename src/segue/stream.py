@@ -45,7 +45,7 @@ def _chunks(engine: Engine, continuation: Continuation) -> Iterator[np.ndarray]:
     prompt, codec = continuation.prompt, engine.config.codec
     audio = continuation.request.audio
     prompt_frames = continuation.prompt_codes.shape[1]
-    preview = Preview(engine, prompt_frames, audio.sample_rate, audio.channels)
+    preview = Preview(engine, prompt_frames, audio.sample_rate, audio.channels, audio.layout)
     total = round(continuation.total_frames * audio.sample_rate / codec.frame_rate) - len(prompt)
     done = 0
     for _ in continuation.frames():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ..encoded import by_ffmpeg, mp3, tones
 from .server import encoded, song
 
 SONG = song(3.0)
@@ -238,3 +239,35 @@ def test_models_say_how_much_there_is_to_download(server):
     assert models["built-in"] is None
     assert 2.3e9 < models["facebook/musicgen-small"] < 2.5e9
     assert models["thepatch/vanya_ai_dnb_0.1"] < models["facebook/musicgen-small"]
+
+
+# --- Audio as people bring it ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "container"),
+    [("a.m4a", "aac", "mp4"), ("a.webm", "libopus", "webm"), ("a.oga", "flac", "ogg")],
+)
+def test_what_libsndfile_does_not_decode_is_taken(server, tmp_path, name, encoder, container):
+    path = by_ffmpeg(tmp_path / name, encoder, tones(48_000, seconds=2), 48_000, container)
+    data = base64.b64encode(path.read_bytes()).decode()
+    answer = server.post("/api/jobs", audio_data=data, prompt_start=0)
+    assert answer.status_code == 202, answer.text
+    server.delete(f"/api/jobs/{answer.json()['job_id']}")
+
+
+def test_what_was_wrong_with_the_audio_is_told_with_what_came_of_it(server):
+    square = np.sign(tones(44_100, seconds=4)) * np.float32(0.99)
+    cut = mp3(square)[:-20_000]
+    fields = {"prompt_seconds": 1, "output_seconds": 2, "seed": 1}
+    data = base64.b64encode(cut).decode()
+    answer = server.post("/api/jobs", audio_data=data, **fields).json()
+    state = done(server, answer["job_id"])
+    header, louder = state["notes"]
+    assert "the audio: its header says 4" in header
+    assert "take 1: " in louder
+    assert "louder than full scale" in louder
+    poll = server.get(f"/api/juce/poll_status/{answer['session_id']}").json()
+    assert louder in poll["queue_status"]["message"]
+    again = server.post(f"/api/jobs/{answer['job_id']}/retry", seed=2).json()
+    assert done(server, again["job_id"])["notes"][0] == header

@@ -267,7 +267,8 @@ def _decoded_alone(model: Model, result: Result) -> Audio:
     codec, take = model.config.codec, result.takes[0]
     decoded = model.engine.decode(take.codes[:, result.prompt_frames :])
     at_rate = audio.resample(decoded, codec.sample_rate, take.audio.sample_rate)
-    return replace(take.audio, samples=audio.to_channels(at_rate, take.audio.channels))
+    samples = audio.to_channels(at_rate, take.audio.channels, take.audio.layout)
+    return replace(take.audio, samples=samples)
 
 
 def _shapes(model: Model, result: Result) -> dict[str, Any]:

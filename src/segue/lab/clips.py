@@ -23,7 +23,10 @@ MAX_FILES = 120
 """Of long files the start is heard, and of many files as much that all of them together stay below
 20 minutes: more narrows the intervals little, and fills the disk."""
 
-_AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf")
+_AUDIO_ENDINGS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"),
+    *(".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".w64", ".rf64", ".bw64", ".wv"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Clip:
             )
         if not np.isfinite(whole.samples).all():
             raise AudioError(f"{self.name}: holds samples that are no sound (NaN or infinity)")
-        heard = audio.to_channels(whole.samples, config.lm.audio_channels)
+        heard = audio.to_channels(whole.samples, config.lm.audio_channels, whole.layout)
         rate = config.codec.sample_rate
         heard = audio.resample(heard, whole.sample_rate, rate)
         return Audio(heard.astype(np.float32), rate)

@@ -48,7 +48,9 @@ class Take:
 
     def flac(self) -> bytes:
         """Its samples, in 16 bits."""
-        samples = audio.to_channels(self.audio.samples, min(2, self.audio.channels))
+        samples = audio.to_channels(
+            self.audio.samples, min(2, self.audio.channels), self.audio.layout
+        )
         # libsndfile would scale floats by 32767: a 16-bit WAV would not come out as it went in.
         integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
         encoded = io.BytesIO()

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ..checkpoint import open_checkpoint
+from ..decode.opening import STDIN
 from ..errors import RequestError
 from ..options import (
     HelpFormatter,
@@ -122,6 +123,10 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
     for path in options.quality_prompt:
         if not path.exists():
             raise RequestError(f"--quality-prompt {path}: no such file or folder")
+    if not options.prompt.is_file() and (options.prompt == STDIN or options.prompt.is_fifo()):
+        raise RequestError(
+            f"{options.prompt}: every row reads the prompt by itself; name a file, not a pipe"
+        )
     request = repeatable_request(options)
     path = options.out or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
     if path.exists():

@@ -13,6 +13,7 @@ import soundfile
 from .. import audio
 from ..audio import Audio
 from ..continuation import Continuation, Request
+from ..encode import count_beyond, limited, new_wav
 from ..preview import Preview
 from .admission import cut
 from .durable import publish, sync_folder
@@ -45,7 +46,8 @@ class Player:
         Args:
             task: `input` is a WAV of the store's; `folder` is where takes and preview go; `request`
                 has `start` (seconds, or None for the end), `prompt_seconds`, `output_seconds`,
-                `text`, `top_k`, `temperature`, `guidance_coef`, `seed`, `variations`.
+                `text`, `top_k`, `temperature`, `guidance_coef`, `seed`, `variations`, and
+                `notes` on the audio.
             line: told of all that takes time.
 
         Raises:
@@ -72,10 +74,14 @@ class Player:
         result = continuation.result()
         line.check()
         takes = []
+        notes = [*task["request"].get("notes", ()), *result.notes]
         with progress.stage("write", len(result.takes), "takes") as advance:
             for n, take in enumerate(result.takes):
                 path = folder / f"take-{n + 1}.wav"
-                _write(path, take.audio)
+                beyond = _write(path, take.audio)
+                if beyond:
+                    said = limited(beyond, take.audio.samples.size)
+                    notes.append(f"take {n + 1}: {said}")
                 frames, size = len(take.audio.samples), path.stat().st_size
                 takes.append(
                     {"seed": take.seed, "file": path.name, "frames": frames, "bytes": size}
@@ -89,7 +95,7 @@ class Player:
             "channels": request.audio.channels,
             "join": result.join,
             "new_seconds": result.new_frames / ready.model.config.codec.frame_rate,
-            "notes": list(result.notes),
+            "notes": notes,
             "load_s": None if was_loaded else load_s,
             "play_s": time.perf_counter() - before,
             "timings_s": {name: round(s, 4) for name, s in result.timings.items()},
@@ -138,6 +144,7 @@ class _PreviewFiles:
             continuation.prompt_codes.shape[1],
             heard.sample_rate,
             heard.channels,
+            heard.layout,
         )
         self._folder = folder
         self._samples = 0
@@ -154,18 +161,23 @@ class _PreviewFiles:
         return self._samples
 
 
-def _write(path: Path, take: Audio) -> None:
-    """16-bit WAV; what came in with 16 bits goes out as it was."""
-    temporary = path.with_suffix(".part")
+def _write(path: Path, take: Audio) -> int:
+    """16-bit WAV; what came in with 16 bits goes out as it was.
+
+    Returns:
+        How many samples were beyond full scale, and are limited to it.
+    """
+    temporary, beyond = path.with_suffix(".part"), 0
     try:
-        with soundfile.SoundFile(
-            temporary, "w", take.sample_rate, take.channels, "PCM_16", format="WAV"
-        ) as file:
+        with new_wav(temporary, take.sample_rate, take.channels, "PCM_16", take.layout) as file:
             for start in range(0, len(take.samples), _BLOCK):
-                file.write(_int16(take.samples[start : start + _BLOCK]))
+                block = take.samples[start : start + _BLOCK]
+                beyond += count_beyond(block)
+                file.write(_int16(block))
     except soundfile.LibsndfileError as error:
         raise OSError(error.error_string.rstrip(".").lower()) from None
     publish(temporary, path)
+    return beyond
 
 
 _BLOCK = 1 << 20

@@ -92,8 +92,8 @@ class Service:
 
     # --- Audio to a job -------------------------------------------------------------------------
 
-    async def read_upload(self, path: Path) -> Input:
-        """Decode an upload into the store, in the reader's process.
+    async def read_upload(self, path: Path) -> tuple[Input, list[str]]:
+        """Decode an upload into the store, in the reader's process; what is to be said of it, too.
 
         Raises:
             RefusalError: it is no audio, or more than is taken.
@@ -114,7 +114,8 @@ class Service:
             raise RefusalError(422, "the audio takes too long to read; send it as WAV") from None
         except TaskError as error:
             raise RefusalError(422, str(error)) from None
-        return Input(name, **read)
+        notes = read.pop("notes")
+        return Input(name, **read), notes
 
     async def new_job(
         self,
@@ -161,7 +162,11 @@ class Service:
             mode = known["quantization"]
         quantization = chosen(mode, self.settings.quantization)
         made = not isinstance(audio, Input)
-        input_ = audio if isinstance(audio, Input) else await self.read_upload(audio)
+        if isinstance(audio, Input):
+            input_, notes = audio, [] if known is None else known["request"].get("notes", [])
+        else:
+            input_, notes = await self.read_upload(audio)
+        request["notes"] = notes
         try:
             planned(request, input_.frames, input_.sample_rate)
             await self.jobs.make_room()

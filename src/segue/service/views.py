@@ -71,7 +71,8 @@ def queue_status(view: View) -> dict[str, Any]:
         "source": SOURCE,
     }
     if live is None:
-        return status | {"message": view.job.error or "done"}
+        notes = (view.job.result or {}).get("notes", [])
+        return status | {"message": view.job.error or "; ".join(["done", *notes])}
     if live.phase == "download" and live.download is not None:
         return status | downloading(live.download)
     if live.phase == "load":
