@@ -32,7 +32,7 @@ export class PromptPanel extends EventTarget {
       type: "file",
       id: "file",
       class: "unseen",
-      accept: "audio/*,.wav,.flac,.ogg,.oga,.opus,.mp3,.aif,.aiff",
+      accept: "audio/*,.wav,.flac,.ogg,.oga,.opus,.mp3,.m4a,.aac,.aif,.aiff,.caf,.webm,.mka,.wma",
       "aria-label": "Choose a file",
       "aria-describedby": "file-complaint",
       onchange: () => this.#take(),
@@ -52,7 +52,7 @@ export class PromptPanel extends EventTarget {
       return h("button", { type: "button", onclick: borrow }, prompt.title ?? prompt.name);
     });
     const label = h("label", { for: "file", class: "button primary" }, "Choose a file");
-    const formats = note("WAV, FLAC, OGG or MP3");
+    const formats = note("WAV, FLAC, OGG, MP3 or M4A");
     this.#drop.replaceChildren(
       placeholder(),
       h("p", { class: "invitation" }, "Drop a piece of music here"),

@@ -6,7 +6,7 @@ import { Peaks } from "../shared/waveform.js";
 /** A multiple of three: pieces of base64 then join without padding between them. */
 const PIECE = 3 * 2 ** 20;
 
-const ENDINGS = /\.(wav|wave|flac|og[ga]|opus|mp3|aiff?|caf|au|w64|rf64)$/i;
+const ENDINGS = /\.(wav|wave|flac|og[ga]|opus|mp[234]|m4[ab]|aac|aif[fc]?|caf|au|w64|rf64|bw64|webm|mka|wma|wv)$/i;
 
 /** At which rate audio is decoded to be seen and heard; what is sent is the file as it is. */
 const SAMPLE_RATE = 44100;
@@ -21,7 +21,7 @@ export class UploadError extends Error {}
 export async function inspect(file, limits) {
   if (!ENDINGS.test(file.name) && !file.type.startsWith("audio/")) {
     throw new UploadError(
-      `${file.name} is no audio file that can be read: take a WAV, FLAC, OGG or MP3.`,
+      `${file.name} is no audio file that can be read: take a WAV, FLAC, OGG, MP3 or M4A.`,
     );
   }
   if (file.size === 0) throw new UploadError(`${file.name} is empty.`);
