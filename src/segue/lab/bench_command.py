@@ -114,9 +114,10 @@ def run(options: argparse.Namespace) -> int:
     )
     report = measured.report
     if files:
-        audio.write(files["full"], measured.full)
-        audio.write(files["continuation"], measured.continuation)
-        report = replace(report, audio={name: str(path) for name, path in files.items()})
+        said = audio.write(files["full"], measured.full)
+        said += audio.write(files["continuation"], measured.continuation)
+        written = {name: str(path) for name, path in files.items()}
+        report = replace(report, audio=written, notes=[*report.notes, *said])
     content = report.to_json()
     if options.report_json is not None:
         write_json(options.report_json, content)  # last: where it lies, the audio does too
