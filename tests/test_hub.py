@@ -217,6 +217,13 @@ def test_a_repository_without_a_checkpoint_says_what_was_looked_for(
         locate("owner/name")
 
 
+def test_a_repository_that_is_an_adapter_says_what_to_do(hub: FakeHub) -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": data(90)}
+    hub.add("owner/adapter", files)
+    with one_line("owner/adapter", "PEFT", "merge_and_unload"):
+        locate("owner/adapter")
+
+
 def test_a_shard_that_the_hub_lacks_is_named(hub: FakeHub) -> None:
     hub.add("owner/name", {n: d for n, d in (BESIDE | SHARDS).items() if "-2-of-2" not in n})
     with one_line("owner/name", "model-2-of-2.safetensors"):
@@ -262,12 +269,25 @@ def test_a_folder_is_taken_as_it_is(
         ("owner/name\n", ["built-in", "folder", "repository"]),
         ("nul\0", ["built-in", "folder", "repository"]),
         ("n" * 150, ["built-in", "folder", "repository"]),
+        ("https://huggingface.co/owner/name", ["address", "'owner/name'"]),
+        ("https://huggingface.co/owner/name/tree/main", ["address", "'owner/name'"]),
+        ("http://hf.co/owner/name/resolve/main/state_dict.bin?download=true", ["'owner/name'"]),
+        ("huggingface.co/owner/name.git", ["address", "'owner/name'"]),
+        ("hf://owner/name@main", ["address", "'owner/name'"]),
+        ("git@hf.co:owner/name", ["address", "'owner/name'"]),
+        ("https://huggingface.co/t5-base#files", ["address", "'t5-base'"]),
+        ("https://huggingface.co/t5-base/tree/main", ["address", "'t5-base'"]),
+        ("https://huggingface.co/datasets/owner/name", ["not one of a model"]),
+        ("https://example.com/model.zip", ["address", "download it"]),
+        ("models--owner--name", ["cache", "'owner/name'"]),
+        ("checkpoint.th", ["training checkpoint", "export_lm"]),
     ],
 )
 def test_a_name_that_cannot_be_found_is_one_clear_line(
     home: Path, hub: FakeHub, name: str, words: list[str]
 ) -> None:
     (home / "a-file.bin").write_bytes(b"x")
+    (home / "checkpoint.th").write_bytes(b"x")
     with one_line(*words):
         locate(name)
     assert find_local(name) is None

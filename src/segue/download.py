@@ -30,6 +30,7 @@ import httpx2
 from huggingface_hub import get_session, get_token
 from huggingface_hub.errors import OfflineModeIsEnabled
 
+from . import mistaken
 from .errors import CheckpointError
 from .files import FileChoice
 from .progress import Progress
@@ -59,6 +60,8 @@ def download(name: str, files: FileChoice, folder: Path, progress: Progress) -> 
         repository = _Repository(name, folder)
         needed = files.select(repository.files, lambda file: repository.bring(file).read_bytes())
         if not needed:
+            if (problem := mistaken.names_of_another_kind(repository.files)) is not None:
+                raise CheckpointError(f"{name}: {problem}")
             raise CheckpointError(
                 f"{name} holds nothing that segue reads; it looks for {files.looked_for}"
             )

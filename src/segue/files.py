@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import CheckpointError
+
 CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
@@ -28,6 +30,12 @@ _BESIDE_WEIGHTS = (
 )
 
 Read = Callable[[str], bytes]
+
+
+def unreadable(path: Path | str, error: OSError) -> CheckpointError:
+    """What to say of a file or a folder that cannot be read: permissions are no damage."""
+    reason = error.strerror or type(error).__name__
+    return CheckpointError(f"{path}: cannot be read ({reason}): check path and permissions")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from . import mistaken
 from .catalogue import CATALOGUE
 from .errors import CheckpointError
 from .files import (
@@ -26,6 +27,7 @@ from .files import (
     WHOLE_MODEL,
     FileChoice,
     model_type,
+    unreadable,
 )
 from .progress import SILENT, Progress
 
@@ -111,11 +113,15 @@ def local_models() -> list[LocalModel]:
         name = repository.name.removeprefix("models--").replace("--", "/")
         snapshots = _snapshots(repository)
         known = any(name in family for family in CATALOGUE.values())
-        if known or any(map(_looks_like_musicgen, snapshots)):
-            path = _complete(snapshots, WHOLE_MODEL) or next(iter(snapshots), repository)
-            size = _bytes_in(path) + _bytes_in(repository / "blobs", "*.incomplete")
-            missing = _missing(path, WHOLE_MODEL)
-            models.append(LocalModel(name, path, size, not missing, missing))
+        try:
+            if known or any(map(_looks_like_musicgen, snapshots)):
+                path = _complete(snapshots, WHOLE_MODEL) or next(iter(snapshots), repository)
+                size = _bytes_in(path) + _bytes_in(repository / "blobs", "*.incomplete")
+                missing = _missing(path, WHOLE_MODEL)
+                models.append(LocalModel(name, path, size, not missing, missing))
+        except OSError:  # somebody else's, which nothing here may read
+            if known:
+                models.append(LocalModel(name, repository, 0, False, (WHOLE_MODEL.looked_for,)))
     return models
 
 
@@ -140,8 +146,10 @@ def _check_repository_name(name: str) -> None:
             "this installation came without its built-in checkpoint; "
             "name a folder, or a repository such as 'facebook/musicgen-small'"
         )
-    if name and os.path.lexists(_expanded(name)):
-        raise CheckpointError(f"{name!r} is not a folder; name the one that holds the checkpoint")
+    if (problem := mistaken.name_of_another_kind(name)) is not None:
+        raise CheckpointError(problem)
+    if name and (problem := _not_a_folder(name)) is not None:
+        raise CheckpointError(problem)
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise CheckpointError(f"there is no folder {name!r}")
     if not _REPOSITORY.fullmatch(name) or "--" in name or ".." in name:
@@ -149,6 +157,20 @@ def _check_repository_name(name: str) -> None:
             f"{name!r} cannot be a checkpoint; name {BUILT_IN!r}, a folder, "
             "or a repository of the Hugging Face hub such as 'facebook/musicgen-small'"
         )
+
+
+def _not_a_folder(name: str) -> str | None:
+    """Why the path `name`, which is no folder to us, is none; None if nothing is there."""
+    path = _expanded(name)
+    try:
+        path.lstat()
+    except PermissionError as error:
+        # Without a way to look, a name that can only be a path is one.
+        is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
+        return str(unreadable(path, error)) if is_path else None
+    except (OSError, ValueError):
+        return None
+    return mistaken.path_of_another_kind(Path(name))
 
 
 # --- The cache ----------------------------------------------------------------------------------
