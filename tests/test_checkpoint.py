@@ -1,16 +1,19 @@
 """Any layout gives the same model, and what is wrong with a checkpoint is said in one line."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import ml_dtypes
 import mlx.core as mx
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
 
 from segue.checkpoint import open_checkpoint
@@ -21,6 +24,7 @@ from segue.errors import CheckpointError
 from segue.layouts import from_audiocraft
 
 from . import torch_files
+from .published_configs import XP_CODEC, XP_LM
 
 
 def open_engine(folder, **options):
@@ -135,18 +139,7 @@ def test_a_fine_tune_takes_shape_codec_and_text_encoder_from_its_base_model(both
 
 def test_a_fine_tune_without_base_model_takes_its_shape_from_xp_cfg(both, tmp_path, monkeypatch):
     hf, fine_tune = both
-    codec = load_file(hf / "model.safetensors")
-    named = {
-        n.removeprefix("audio_encoder."): a
-        for n, a in codec.items()
-        if n.startswith("audio_encoder.")
-    }
-    audiocraft = {
-        n.replace(".layers.", ".vq.layers.", 1).replace(".codebook.", "._codebook.")
-        if n.startswith("quantizer")
-        else n.replace(".layers.", ".model.", 1).replace(".conv.", ".conv.conv."): a
-        for n, a in named.items()
-    }
+    audiocraft = audiocraft_codec(load_file(hf / "model.safetensors"))
     seanet = {"dimension": 16, "n_filters": 4, "ratios": [8, 5, 4, 4], "pad_mode": "reflect"}
     codec_cfg = {"sample_rate": 32_000, "seanet": seanet, "rvq": {"n_q": 4, "bins": 64}}
     torch_files.save(
@@ -443,6 +436,358 @@ def test_the_pattern_of_an_audiocraft_checkpoint_counts():
 
 def _lm(text):
     return LMConfig.from_xp_cfg(json.loads(text))
+
+
+# --- What an export of AudioCraft says -----------------------------------------------------------
+
+
+def audiocraft_codec(weights):
+    """The codec of a Hugging Face checkpoint under AudioCraft's names."""
+    return {
+        n.replace(".layers.", ".vq.layers.", 1).replace(".codebook.", "._codebook.")
+        if n.startswith("quantizer")
+        else n.replace(".layers.", ".model.", 1).replace(".conv.", ".conv.conv."): a
+        for name, a in weights.items()
+        if name.startswith("audio_encoder.")
+        for n in [name.removeprefix("audio_encoder.")]
+    }
+
+
+TOY_SIZES = {"dim": 64, "num_heads": 4, "num_layers": 2, "hidden_scale": 2, "n_q": 4, "card": 64}
+
+
+def exported_lm(**changes):
+    """A language model's `xp.cfg` as AudioCraft exports it, of the toy's size."""
+    lm = XP_LM["transformer_lm"] | TOY_SIZES
+    return yaml.safe_dump(XP_LM | {"transformer_lm": lm} | changes)
+
+
+def exported_codec(**seanet):
+    toy = {"dimension": 16, "n_filters": 4, "pad_mode": "reflect"}
+    return yaml.safe_dump(
+        XP_CODEC
+        | {"seanet": XP_CODEC["seanet"] | toy | seanet, "rvq": XP_CODEC["rvq"] | {"bins": 64}}
+    )
+
+
+@pytest.fixture
+def export(toy, tmp_path, monkeypatch):
+    """A fine-tune and its codec as `audiocraft.utils.export` writes them."""
+    monkeypatch.setitem(HIDDEN_DIMS_OF_T5, "t5-base", 32)
+    weights = load_file(toy / "model.safetensors")
+
+    def write(lm=None, codec=None, state=None, **package):
+        folder = tmp_path / "export"
+        folder.mkdir(exist_ok=True)
+        state = audiocraft_lm(weights) if state is None else state
+        content = {"best_state": state, "xp.cfg": lm or exported_lm(), "exported": True} | package
+        torch_files.save(content, folder / "state_dict.bin")
+        torch_files.save(
+            {"best_state": audiocraft_codec(weights), "xp.cfg": codec or exported_codec()},
+            folder / "compression_state_dict.bin",
+        )
+        return folder
+
+    return write
+
+
+def test_an_export_with_unresolved_references_sounds_like_the_same_weights_elsewhere(toy, export):
+    """`causal: ${encodec.causal}` is false; read as a text, it made the codec causal."""
+    engine, whole = open_engine(export()), open_engine(toy)
+    np.testing.assert_array_equal(logits(engine), logits(whole))
+    for ours, theirs in zip(codec_copy(engine), codec_copy(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert engine.config.codec.causal is False
+
+
+def test_a_codec_that_its_export_calls_causal_is_causal(export):
+    checkpoint = open_checkpoint(str(export(codec=exported_codec(causal=True))))
+    assert checkpoint.config.codec.causal is True
+
+
+def test_a_refusal_names_the_file_the_field_and_the_value(export):
+    for key, value in (("positional_embedding", "rope"), ("norm_first", False)):
+        lm = XP_LM["transformer_lm"] | TOY_SIZES | {key: value}
+        line = refusal(export(lm=exported_lm(transformer_lm=lm)))
+        assert f"state_dict.bin: xp.cfg: transformer_lm.{key} is {value!r}" in line
+        assert "--base-model" not in line  # which would not help
+    line = refusal(export(codec=exported_codec(pad_mode="replicate")))
+    assert "compression_state_dict.bin: xp.cfg: seanet.pad_mode is 'replicate'" in line
+
+
+def test_what_a_fine_tune_was_trained_as_is_looked_at_with_a_base_model_too(toy, export):
+    """The base model's configuration says nothing of what was changed in training."""
+    lm = XP_LM["transformer_lm"] | TOY_SIZES | {"positional_embedding": "sin_rope"}
+    assert "sin_rope" in refusal(export(lm=exported_lm(transformer_lm=lm)), base_model=str(toy))
+    heads = export(
+        lm=exported_lm(transformer_lm=XP_LM["transformer_lm"] | TOY_SIZES | {"num_heads": 8})
+    )
+    assert open_checkpoint(str(heads), base_model=str(toy)).config.lm.num_heads == 8
+    shutil.copy(toy / "config.json", heads)
+    assert open_checkpoint(str(heads)).config.lm.num_heads == 8
+
+
+def test_a_codec_of_another_rate_is_not_put_beside_a_model(export):
+    line = refusal(export(lm=exported_lm(sample_rate=16_000)))
+    assert "sample_rate is 16000" in line
+    assert "state_dict.bin" in line
+
+
+@pytest.mark.parametrize("codec", ["dac_44khz", "facebook/encodec_24khz"])
+def test_a_model_of_another_codec_is_not_played_through_musicgens(toy, export, codec):
+    folder = export()
+    torch_files.save({"pretrained": codec}, folder / "compression_state_dict.bin")
+    line = refusal(folder, base_model=str(toy))
+    assert codec in line
+    assert "compression_state_dict.bin" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("condition_provider.conditioners.self_wav.output_proj.weight", "self_wav"),
+        ("condition_provider.conditioners.description.t5.shared.weight", "trained along"),
+        ("transformer.layers.0.layer_scale_1.scale", "no place"),
+        ("transformer.layers.0.self_attn.q_layer_norm.weight", "no place"),
+    ],
+)
+def test_tensors_that_would_change_the_music_are_not_passed_over(toy, export, name, words):
+    state = audiocraft_lm(load_file(toy / "model.safetensors"))
+    line = refusal(export(state=state | {name: np.ones(64, np.float32)}))
+    assert words in line
+    assert "state_dict.bin" in line
+
+
+# --- What a model was wrapped in ----------------------------------------------------------------
+
+WRAPPED = {
+    "DataParallel": lambda n: f"module.{n}",
+    "Lightning": lambda n: f"model.{n}",
+    "both": lambda n: f"model.module.{n}",
+    "an attribute": lambda n: f"lm.{n}",
+    "compiled": lambda n: f"_orig_mod.{n}",
+    "FSDP": lambda n: f"_fsdp_wrapped_module.{n}".replace(
+        "self_attn", "_fsdp_wrapped_module.self_attn"
+    ),
+    "Fabric": lambda n: f"_forward_module.{n}",
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_prefixes_of_training_are_read(toy, export, wrapper):
+    plain = audiocraft_lm(load_file(toy / "model.safetensors"))
+    state = {WRAPPED[wrapper](name): array for name, array in plain.items()}
+    expected = logits(open_engine(toy))
+    np.testing.assert_array_equal(logits(open_engine(export(state=state))), expected)
+
+
+def test_a_state_dict_by_itself_and_lightnings_are_read(toy, tmp_path):
+    plain = audiocraft_lm(load_file(toy / "model.safetensors"))
+    lightning = {
+        "state_dict": {f"model.{n}": a for n, a in plain.items()},
+        "pytorch-lightning_version": "2.4.0",
+        "epoch": 3,
+    }
+    expected = logits(open_engine(toy))
+    for content in (plain, lightning):
+        torch_files.save(content, tmp_path / "state_dict.bin")
+        engine = open_engine(tmp_path, base_model=str(toy))
+        np.testing.assert_array_equal(logits(engine), expected)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_prefixes_are_read_in_the_hugging_face_layout_too(toy, copy, wrapper):
+    resave(copy, lambda w: [w.update({WRAPPED[wrapper](n): w.pop(n)}) for n in list(w)])
+    assert_same_model(open_engine(toy), open_engine(copy))
+
+
+def test_a_tensor_that_is_there_twice_is_named(copy):
+    name = "enc_to_dec_proj.bias"
+    resave(copy, lambda w: w.update({f"_orig_mod.{name}": w[name]}))
+    assert f"{name!r} is there twice" in refusal(copy)
+
+
+# --- What is no checkpoint ----------------------------------------------------------------------
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1234\n"
+PAGE = b"\n<!DOCTYPE html><html><head><title>Log in</title>"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize(("content", "words"), [(POINTER, "git lfs pull"), (PAGE, "web page")])
+def test_what_stands_in_a_files_place_is_told(copy, file, content, words):
+    (copy / file).write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(str(copy)).text()
+    assert str(caught.value).startswith(f"{copy / file}: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["state_dict.bin", "compression_state_dict.bin"])
+def test_a_pointer_in_audiocrafts_layout_is_told(export, file):
+    folder = export()
+    (folder / file).write_bytes(POINTER)
+    assert "git lfs pull" in refusal(folder)
+    assert file in refusal(folder)
+
+
+def test_a_training_checkpoint_says_how_it_is_exported(toy, export, tmp_path):
+    """Under its own name, and under the name of what AudioCraft exports."""
+    run = tmp_path / "xps" / "0123abcd"
+    run.mkdir(parents=True)
+    (run / "checkpoint.th").write_bytes(b"PK")
+    for named in (run, run / "checkpoint.th"):
+        assert "export_lm" in refusal(named)
+        assert str(run) in refusal(named)
+    state = audiocraft_lm(load_file(toy / "model.safetensors"))
+    config = torch_files.Call(torch_files.Global("omegaconf.dictconfig", "DictConfig"), ())
+    for package in ({"best_state": {"model": state}}, {"best_state": state, "xp.cfg": config}):
+        folder = export()
+        torch_files.save(package, folder / "state_dict.bin")
+        assert "export_lm" in refusal(folder)
+        assert "state_dict.bin" in refusal(folder)
+
+
+def test_an_adapter_says_that_it_is_merged_first(copy, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    content = {"base_model_name_or_path": "facebook/musicgen-small"}
+    (adapter / "adapter_config.json").write_text(json.dumps(content))
+    line = refusal(adapter)
+    assert "merge_and_unload" in line
+    assert "facebook/musicgen-small" in line
+    # Beside a whole model, too: without the adapter it would play something else.
+    shutil.copy(adapter / "adapter_config.json", copy)
+    assert "merge_and_unload" in refusal(copy)
+
+
+def test_a_folder_of_the_cache_says_what_to_name(tmp_path):
+    cached(tmp_path, "owner/na--me").mkdir(parents=True)
+    assert "name 'owner/na--me'" in refusal(tmp_path / "models--owner--na--me")
+    assert "segue models" in refusal(tmp_path)
+
+
+# --- What may not be read -----------------------------------------------------------------------
+
+
+@contextmanager
+def nobody():
+    """As a user who owns nothing."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def readable(copy):
+    """A copy whose way there everybody may go, as that of a shared disk."""
+    if os.geteuid() == 0:
+        for folder in (copy, *copy.parents):
+            if folder.stat().st_mode & 0o001 == 0:
+                folder.chmod(0o755)
+        for file in copy.iterdir():  # safetensors writes for its owner alone
+            file.chmod(0o644)
+    return copy
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "config.json", "tokenizer.json", "state_dict.bin", "."]
+)
+def test_permissions_are_told_as_permissions(readable, file):
+    if file == "state_dict.bin":
+        (readable / "model.safetensors").unlink()
+        (readable / file).write_bytes(b"PK")
+    path = readable / file
+    path.chmod(0)
+    try:
+        with nobody(), pytest.raises(CheckpointError) as caught:
+            open_checkpoint(str(readable)).text()
+    finally:
+        path.chmod(0o755)
+    line = str(caught.value)
+    assert line == f"{path}: cannot be read (Permission denied): check path and permissions"
+
+
+def test_a_folder_behind_a_closed_one_is_not_called_missing(readable):
+    readable.parent.chmod(0)
+    try:
+        with nobody(), pytest.raises(CheckpointError) as caught:
+            open_checkpoint(str(readable))
+    finally:
+        readable.parent.chmod(0o755)
+    assert "Permission denied" in str(caught.value)
+    assert str(readable) in str(caught.value)
+
+
+# --- Every error names its file, once -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("decoder", {"activation_function": "relu"}),
+        ("audio_encoder", {"pad_mode": "replicate"}),
+        ("audio_encoder", {"chunk_length_s": 1.0}),
+        ("text_encoder", {"model_type": "bert"}),
+        ("decoder", {"vocab_size": 2048}),
+    ],
+)
+def test_an_error_of_a_configuration_names_its_path_once(copy, part, changes):
+    edit_config(copy, **{part: changes})
+    line = refusal(copy)
+    assert line.count(str(copy)) == 1
+    assert line.startswith(f"{copy / 'config.json'}: ")
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "", '{"decoder": ' + "[" * 100_000])
+def test_what_is_no_table_names_its_path_once(copy, content):
+    (copy / "config.json").write_text(content)
+    assert refusal(copy).count(str(copy)) == 1
+    (copy / "config.json").unlink()
+    (copy / "config.json").mkdir()
+    assert refusal(copy).count(str(copy)) == 1
+
+
+def test_the_companions_errors_name_their_own_files(both, tmp_path, monkeypatch):
+    hf, fine_tune = both
+    cache = tmp_path / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    codec = cached(cache, "mlx-community/encodec-32khz-float32")
+    mlx_codec(hf, codec)
+    base = cached(cache, "facebook/toy")
+    base.mkdir(parents=True)
+    shutil.copy(hf / "config.json", base)
+    config = CONFIG["audio_encoder"] | {"normalize": True}
+    (codec / "config.json").write_text(json.dumps(config))
+    assert refusal(fine_tune, base_model="facebook/toy").startswith(f"{codec / 'config.json'}: ")
+    (codec / "config.json").write_text(json.dumps(CONFIG["audio_encoder"]))
+    text = cached(cache, "t5-base")
+    text.mkdir(parents=True)
+    shutil.copy(hf / "model.safetensors", text)
+    shutil.copy(hf / "tokenizer.json", text)
+    (text / "config.json").write_text(json.dumps({"model_type": "t5", "d_model": "wide"}))
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(str(fine_tune), base_model="facebook/toy").text()
+    assert str(caught.value).startswith(f"{text / 'config.json'}: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("decoder.layers.0.conv.weight", np.float32(0)),
+        ("encoder.layers.0.conv.weight_v", np.ones((4, 1, 7), np.float32)),
+    ],
+)
+def test_a_tensor_of_a_shape_that_makes_no_sense_is_one_line(copy, old, new):
+    extra = {"audio_encoder.encoder.layers.0.conv.weight_g": np.ones(3, np.float32)}
+    resave(copy, lambda w: w.update({f"audio_encoder.{old}": np.asarray(new)} | extra))
+    assert "model.safetensors" in refusal(copy)
 
 
 # --- Memory -------------------------------------------------------------------------------------

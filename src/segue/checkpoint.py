@@ -8,16 +8,13 @@ fine-tunes were trained with.  The text encoder is looked for only when somebody
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import hub, layouts, unpickle
-from .config import CodecConfig, ModelConfig, T5Config, read_xp_cfg
+from . import hub, interpolation, layouts, mistaken, unpickle
+from .config import CodecConfig, ModelConfig, T5Config, TrainingConfig
 from .errors import CheckpointError
 from .files import (
     AUDIOCRAFT_CODEC,
@@ -26,10 +23,20 @@ from .files import (
     CONFIG_ONLY,
     SAFETENSORS,
     TOKENIZER,
-    TORCH,
+    unreadable,
+)
+from .model_files import (
+    check_head,
+    existing,
+    has_hf_weights,
+    open_package,
+    open_weights,
+    read_config,
+    told_of,
 )
 from .progress import SILENT, Progress
-from .tensors import Tensors, of_arrays, open_safetensors
+from .schema import IncompleteConfigError
+from .tensors import Tensors
 
 CODEC_COMPANIONS = ("mlx-community/encodec-32khz-float32", "facebook/encodec_32khz")
 TEXT_COMPANION = "t5-base"
@@ -76,20 +83,27 @@ class Checkpoint:
         Raises:
             CheckpointError: there is none, or its files are incomplete.
         """
+        try:
+            return self._text(progress)
+        except OSError as error:
+            raise unreadable(error.filename or self.folder, error) from None
+
+    def _text(self, progress: Progress) -> TextPart:
         if self._text_tensors is not None and self.config.text is not None:
             part = TextPart(self.config.text, self._text_tensors, self._tokenizer())
         else:
             folder = hub.locate(TEXT_COMPANION, progress=progress)
-            config = T5Config.from_hf(_read_json(folder / CONFIG))
+            config = read_config(folder / CONFIG, T5Config.from_hf)
             tensors = Tensors(
-                {n: t for n, t in _open_weights(folder).items() if _is_text_encoder(n)}
+                {n: t for n, t in open_weights(folder).items() if _is_text_encoder(n)}
             )
-            part = TextPart(config, tensors, _existing(folder / TOKENIZER))
+            part = TextPart(config, tensors, existing(folder / TOKENIZER))
         if part.config.dim != self.config.text_dim:
             raise CheckpointError(
                 f"{self.name}: the text encoder has {part.config.dim} dimensions, the checkpoint "
                 f"was trained with {self.config.text_dim}; pass --base-model"
             )
+        check_head(part.tokenizer)
         layouts.check(part.tensors, layouts.t5_shapes(part.config), str(part.tokenizer.parent))
         return part
 
@@ -97,7 +111,7 @@ class Checkpoint:
         for folder in self._text_sources:
             if (folder / TOKENIZER).exists():
                 return folder / "tokenizer.json"
-        return _existing(self._text_sources[0] / TOKENIZER)
+        return existing(self._text_sources[0] / TOKENIZER)
 
 
 def open_checkpoint(
@@ -115,11 +129,23 @@ def open_checkpoint(
         CheckpointError: one line that names the file and the tensor.
     """
     folder = hub.locate(name, progress=progress)
-    audiocraft = (folder / AUDIOCRAFT_LM).exists()
-    if (folder / CONFIG).exists() and (_has_hf_weights(folder) or not audiocraft):
+    try:
+        return _open(name, folder, base_model, progress)
+    except OSError as error:
+        raise unreadable(error.filename or folder, error) from None
+
+
+def _open(name: str, folder: Path, base_model: str | None, progress: Progress) -> Checkpoint:
+    names = {path.name for path in folder.iterdir()}
+    if (problem := mistaken.names_of_another_kind(names)) is not None:
+        raise CheckpointError(f"{folder}: {problem}{mistaken.adapted_model(folder)}")
+    audiocraft = AUDIOCRAFT_LM in names
+    if CONFIG in names and (has_hf_weights(folder) or not audiocraft):
         checkpoint = _open_hf(name, folder)
     elif audiocraft:
         checkpoint = _open_audiocraft(name, folder, base_model, progress)
+    elif (problem := mistaken.folder_of_another_kind(folder, names)) is not None:
+        raise CheckpointError(f"{folder}: {problem}")
     else:
         raise CheckpointError(
             f"{folder}: no checkpoint here: segue looks for {CONFIG} with {SAFETENSORS}, "
@@ -135,8 +161,8 @@ def open_checkpoint(
 
 
 def _open_hf(name: str, folder: Path) -> Checkpoint:
-    config = _read_config(folder)
-    tensors = Tensors({n: t for n, t in _open_weights(folder).items() if not _ignored(n)})
+    config = read_config(folder / CONFIG, ModelConfig.from_hf)
+    tensors = open_weights(folder)
     text = tensors.under(layouts.TEXT)
     # The embedding is tied, and different versions of the library kept different names of it.
     if (copy := text.pop("encoder.embed_tokens.weight", None)) is not None:
@@ -155,33 +181,58 @@ def _open_audiocraft(
     name: str, folder: Path, base_model: str | None, progress: Progress
 ) -> Checkpoint:
     path = folder / AUDIOCRAFT_LM
-    package = _open_package(path)
-    state = {n: a for n, a in package["best_state"].items() if not _ignored(n)}
-    lm = layouts.from_audiocraft(of_arrays(state, path))
+    package, state = open_package(path)
+    lm = layouts.from_audiocraft(state)
     base = _base_folder(base_model, progress)
     shaped = next((f for f in (folder, base) if f is not None and (f / CONFIG).exists()), None)
+    trained = _trained(package, path, shaped is not None)
     text: T5Config | None = None
     if shaped is not None:
-        known = _read_config(shaped)
-        lm_config, text, text_dim = known.lm, known.text, known.text_dim
-    elif isinstance(package.get("xp.cfg"), str):
-        try:
-            lm_config, text_dim = read_xp_cfg(package["xp.cfg"])
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}; pass --base-model") from None
+        known = read_config(shaped / CONFIG, ModelConfig.from_hf)
+        # What it was trained as counts for more than the configuration of what it came from.
+        lm_config = known.lm if trained is None else trained.lm
+        text, text_dim = known.text, known.text_dim
+    elif trained is not None:
+        lm_config, text_dim = trained.lm, trained.text_dim
     else:
         raise CheckpointError(
             f"{path}: the file does not say how large the model is, and there is no {CONFIG}; "
             "pass --base-model with the model it was trained from"
         )
-    codec_config, codec = _codec_of(folder, base, progress)
-    checkpoint = Checkpoint(
-        name, folder, ModelConfig(lm_config, codec_config, text, text_dim), lm, codec
-    )
-    if base is not None and text is not None and _has_hf_weights(base):
+    codec_config, codec, codec_source = _codec_of(folder, base, progress)
+    if trained is not None and trained.sample_rate not in (None, codec_config.sample_rate):
+        raise CheckpointError(
+            f"{path}: sample_rate is {trained.sample_rate}, and the codec at {codec_source} has "
+            f"{codec_config.sample_rate}; put the codec that it was trained with beside it, as "
+            f"{AUDIOCRAFT_CODEC}"
+        )
+    config = told_of(path, lambda: ModelConfig(lm_config, codec_config, text, text_dim))
+    checkpoint = Checkpoint(name, folder, config, lm, codec)
+    if base is not None and text is not None and has_hf_weights(base):
         checkpoint._text_tensors = _open_hf(name, base)._text_tensors
         checkpoint._text_sources = [base]
     return checkpoint
+
+
+def _trained(package: Mapping[str, Any], path: Path, shaped: bool) -> TrainingConfig | None:
+    """What the `xp.cfg` in `package` says, if it says all that is needed.
+
+    Args:
+        package: the content of `path`.
+        path: for messages.
+        shaped: whether there is another configuration, so that it need not.
+    """
+    text = package.get("xp.cfg")
+    if not isinstance(text, str):
+        return None
+    try:
+        return TrainingConfig.from_xp_cfg(interpolation.parse(text))
+    except IncompleteConfigError as error:
+        if shaped:
+            return None
+        raise CheckpointError(f"{path}: xp.cfg: {error}; pass --base-model") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: xp.cfg: {error}") from None
 
 
 def _base_folder(base_model: str | None, progress: Progress) -> Path | None:
@@ -191,26 +242,39 @@ def _base_folder(base_model: str | None, progress: Progress) -> Path | None:
     return hub.find_local(base_model) or hub.locate(base_model, CONFIG_ONLY, progress)
 
 
-def _codec_of(folder: Path, base: Path | None, progress: Progress) -> tuple[CodecConfig, Tensors]:
-    """The codec of an AudioCraft fine-tune: its own, its base model's, or the companion."""
+def _codec_of(
+    folder: Path, base: Path | None, progress: Progress
+) -> tuple[CodecConfig, Tensors, Path]:
+    """The codec of an AudioCraft fine-tune: its own, its base model's, or the companion.
+
+    Where it lies comes third.
+    """
     companions: tuple[str, ...] = CODEC_COMPANIONS
     path = folder / AUDIOCRAFT_CODEC
     if path.exists():
         package = unpickle.load(path)
         # MusicGen's own repositories only say here which codec they were trained with.
         if isinstance(package, Mapping) and isinstance(package.get("pretrained"), str):
-            companions = (*companions, package["pretrained"])
+            named = package["pretrained"]
+            if named.removeprefix("//pretrained/").split("/")[-1] != "encodec_32khz":
+                raise CheckpointError(
+                    f"{path}: the model was trained with the codec {mistaken.quoted(named)}; segue "
+                    "runs MusicGen's, facebook/encodec_32khz, or one that lies here whole"
+                )
         else:
-            package = _open_package(path)
-            state = {n: a for n, a in package["best_state"].items() if not _ignored(n)}
-            config = CodecConfig.from_xp_cfg(str(package.get("xp.cfg", "")))
-            return config, layouts.from_codec(of_arrays(state, path))
-    if base is not None and _has_hf_weights(base):
+            package, state = open_package(path)
+            xp_cfg = str(package.get("xp.cfg", ""))
+            config = told_of(
+                f"{path}: xp.cfg", lambda: CodecConfig.from_xp_cfg(interpolation.parse(xp_cfg))
+            )
+            return config, layouts.from_codec(state), path
+    if base is not None and has_hf_weights(base):
         whole = _open_hf(str(base), base)
-        return whole.config.codec, whole.codec
+        return whole.config.codec, whole.codec, base
     source = _first_available(companions, progress)
-    tensors = Tensors({n: t for n, t in _open_weights(source).items() if not _ignored(n)})
-    return CodecConfig.from_hf(_read_json(source / CONFIG)), layouts.from_codec(tensors)
+    tensors = open_weights(source)
+    config = read_config(source / CONFIG, CodecConfig.from_hf)
+    return config, layouts.from_codec(tensors), source
 
 
 def _first_available(names: tuple[str, ...], progress: Progress) -> Path:
@@ -220,83 +284,8 @@ def _first_available(names: tuple[str, ...], progress: Progress) -> Path:
     return hub.locate(names[0], progress=progress)
 
 
-def _open_package(path: Path) -> dict[str, Any]:
-    """An AudioCraft file: `best_state` (tensors by name) and `xp.cfg` (YAML text)."""
-    package = unpickle.load(path)
-    if not isinstance(package, Mapping) or not isinstance(package.get("best_state"), Mapping):
-        raise CheckpointError(
-            f"{path}: no 'best_state' in the file; AudioCraft's exported checkpoints have one"
-        )
-    for name, value in package["best_state"].items():
-        if not isinstance(value, np.ndarray):
-            raise CheckpointError(f"{path}: {name!r} is a {type(value).__name__}, not a tensor")
-    return dict(package)
-
-
-def _open_weights(folder: Path) -> Tensors:
-    """The weights of a folder in the Hugging Face layout: one file, or an index and its shards."""
-    for single in (SAFETENSORS, TORCH):
-        if (folder / single).exists():
-            return _open_file(folder / single)
-        index = folder / f"{single}.index.json"
-        if index.exists():
-            weight_map = _read_json(index).get("weight_map", {})
-            tensors = Tensors()
-            for shard in sorted(set(weight_map.values())):
-                tensors |= _open_file(_existing(folder / shard))
-            for name, shard in weight_map.items():
-                if name not in tensors:
-                    raise CheckpointError(f"{folder / shard}: the tensor {name!r} is missing")
-            return tensors
-    raise CheckpointError(
-        f"{folder}: there is a {CONFIG} but no {SAFETENSORS} and no {TORCH}; "
-        "the download was not finished"
-    )
-
-
-def _open_file(path: Path) -> Tensors:
-    if path.suffix == ".safetensors":
-        return open_safetensors(path)
-    state = unpickle.load(path)
-    if not isinstance(state, Mapping) or not all(isinstance(a, np.ndarray) for a in state.values()):
-        raise CheckpointError(f"{path}: not a table of tensors")
-    return of_arrays(state, path)
-
-
-def _has_hf_weights(folder: Path) -> bool:
-    names = (SAFETENSORS, TORCH, f"{SAFETENSORS}.index.json", f"{TORCH}.index.json")
-    return any((folder / name).exists() for name in names)
-
-
-def _ignored(name: str) -> bool:
-    return layouts.IGNORED.search(name) is not None
-
-
 def _is_text_encoder(name: str) -> bool:
     """Whether a tensor of a whole T5 belongs to its encoder."""
     return name == "shared.weight" or (
         name.startswith("encoder.") and name != "encoder.embed_tokens.weight"
     )
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise CheckpointError(f"{path}: the file is missing; the download was not finished")
-    return path
-
-
-def _read_config(folder: Path) -> ModelConfig:
-    try:
-        return ModelConfig.from_hf(_read_json(folder / CONFIG))
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_existing(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a table")
-    return content

@@ -1,7 +1,8 @@
 """The shape of a MusicGen model: what `config.json` and `xp.cfg` say, validated once.
 
-Field names are segue's; each `from_...` names where its facts lie in the file it reads.  Anything
-that segue cannot run is refused here, so that the engines may assume what these classes promise.
+Field names are segue's; `config_fields` and `audiocraft_fields` say what becomes of each field of
+the files.  Anything that segue cannot run is refused here, so that the engines may assume what
+these classes promise.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from . import audiocraft_fields as audiocraft
+from . import config_fields as hugging_face
 from .errors import CheckpointError
+from .schema import Fields, IncompleteConfigError, NoEffect, read_fields
 
 Json = Mapping[str, Any]
 
@@ -51,15 +53,20 @@ class QuantizationConfig:
 
     @classmethod
     def from_json(cls, block: Json) -> QuantizationConfig:
-        """Read the `quantization` block of a `config.json`."""
+        """Read the `quantization` block of a `config.json`.
 
-        def params(entry: Json) -> QuantizationParams:
-            return QuantizationParams(
-                entry["bits"], entry["group_size"], entry.get("mode", "affine")
-            )
+        Raises:
+            CheckpointError: it has no bits or group size, or none that MLX has.
+        """
 
-        exceptions = {n: params(e) for n, e in block.items() if isinstance(e, Mapping)}
-        return cls(params(block), exceptions)
+        def params(entry: Json, where: str) -> QuantizationParams:
+            return QuantizationParams(**read_fields(entry, hugging_face.QUANTIZATION, where))
+
+        name = "quantization"
+        exceptions = {
+            n: params(e, f"{name}.{n}") for n, e in block.items() if isinstance(e, Mapping)
+        }
+        return cls(params(block, name), exceptions)
 
 
 @dataclass(frozen=True)
@@ -119,47 +126,43 @@ class LMConfig:
     @classmethod
     def from_hf(cls, config: Json) -> LMConfig:
         """Read the `decoder` part of a Hugging Face `config.json`."""
-        if config.get("model_type") == "musicgen_melody_decoder":
-            raise CheckpointError(
-                "this is a MusicGen melody checkpoint, whose conditioning is prepended to the "
-                "sequence: segue does not run those; take the same size without -melody"
-            )
-        if config.get("activation_function", "gelu") != "gelu":
-            raise CheckpointError(
-                f"the decoder's activation is {config['activation_function']!r}; MusicGen has gelu"
-            )
-        return cls(
-            dim=config["hidden_size"],
-            num_layers=config["num_hidden_layers"],
-            num_heads=config["num_attention_heads"],
-            ffn_dim=config["ffn_dim"],
-            num_codebooks=config.get("num_codebooks", 4),
-            cardinality=config.get("vocab_size", 2048),
-            audio_channels=config.get("audio_channels", 1),
-            delays=tuple(config.get("delays", ())),
-        )
+        values = read_fields(config, hugging_face.DECODER, "decoder")
+        for name in ("pad_token_id", "bos_token_id"):
+            token = values.pop(name)
+            if token is not None and 0 <= token < values["cardinality"]:
+                raise CheckpointError(
+                    f"decoder.{name} is {token}, which is a code; MusicGen's special token is "
+                    f"vocab_size, {values['cardinality']}"
+                )
+        return cls(**values)
 
     @classmethod
     def from_xp_cfg(cls, config: Json) -> LMConfig:
         """Read AudioCraft's training configuration (`xp.cfg` of a `state_dict.bin`)."""
-        lm = config["transformer_lm"]
-        stereo = config.get("interleave_stereo_codebooks") or {}
-        pattern = config.get("codebooks_pattern") or {}
-        if pattern.get("modeling", "delay") != "delay":
+        top = read_fields(config, audiocraft.XP_LM)
+        name = "interleave_stereo_codebooks"
+        stereo = read_fields(top[name] or {}, audiocraft.INTERLEAVE, name, closed=True)["use"]
+        if not stereo and top["channels"] == 2:
             raise CheckpointError(
-                f"the codebooks are interleaved by the pattern {pattern['modeling']!r}; "
-                "segue runs MusicGen's delay pattern"
+                f"channels is 2 without {name}.use; segue runs MusicGen's mono codec twice for "
+                "stereo"
             )
-        return cls(
-            dim=lm["dim"],
-            num_layers=lm["num_layers"],
-            num_heads=lm["num_heads"],
-            ffn_dim=int(lm.get("hidden_scale", 4) * lm["dim"]),
-            num_codebooks=lm.get("n_q", 4),
-            cardinality=lm.get("card", 2048),
-            audio_channels=2 if stereo.get("use") else 1,
-            delays=tuple((pattern.get("delay") or {}).get("delays") or ()),
+        name = "codebooks_pattern"
+        pattern = read_fields(top[name] or {}, audiocraft.CODEBOOKS_PATTERN, name)
+        delay = read_fields(pattern["delay"] or {}, audiocraft.DELAY, f"{name}.delay", closed=True)
+        values = read_fields(
+            top["transformer_lm"], audiocraft.TRANSFORMER_LM, "transformer_lm", closed=True
         )
+        values["ffn_dim"] = int(values.pop("hidden_scale") * values["dim"])
+        per_channel = values["num_codebooks"] // (2 if stereo else 1)
+        if top["compression_model_n_q"] not in (None, per_channel):
+            raise CheckpointError(
+                f"compression_model_n_q is {top['compression_model_n_q']}, and transformer_lm.n_q "
+                f"makes {per_channel} codebooks a channel"
+            )
+        if delay["delays"] is None and top[name] is not None:  # AudioCraft's default
+            delay["delays"] = tuple(range(values["num_codebooks"]))
+        return cls(**values, audio_channels=2 if stereo else 1, delays=delay["delays"] or ())
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,16 @@ class CodecConfig:
                 f"the codec has {self.audio_channels} channels; MusicGen's codec is mono, "
                 "run twice for stereo"
             )
+        if self.codebook_dim != self.hidden_size or self.num_codebooks < 1:
+            raise CheckpointError(
+                f"the codec quantizes {self.hidden_size} dimensions with {self.num_codebooks} "
+                f"codebooks of {self.codebook_dim}"
+            )
+        if self.trim_right_ratio != 1 and not self.causal:
+            raise CheckpointError(
+                f"the codec has the trim_right_ratio {self.trim_right_ratio}, which only a causal "
+                "one can"
+            )
         if self.sample_rate % self.hop_length:
             raise CheckpointError(
                 f"the codec makes a fraction of a frame per second ({self.sample_rate} Hz, "
@@ -225,74 +238,33 @@ class CodecConfig:
         The number of codebooks follows from the largest bandwidth in kbit/s, as `transformers`
         computes it (`EncodecConfig.num_quantizers`).
         """
-        if config.get("model_type", "encodec") != "encodec":
-            raise CheckpointError(
-                f"the audio codec is a {config['model_type']!r}; segue runs EnCodec"
-            )
-        if config.get("norm_type", "weight_norm") != "weight_norm" or config.get("normalize"):
-            raise CheckpointError(
-                "the codec normalises its input or its layers, as EnCodec at 48 kHz does; "
-                "segue runs the 32 kHz codec of MusicGen"
-            )
-        sample_rate = config.get("sampling_rate", 32_000)
-        ratios = tuple(config.get("upsampling_ratios", (8, 5, 4, 4)))
-        codebook_size = config.get("codebook_size", 2048)
-        frame_rate = math.ceil(sample_rate / math.prod(ratios))
-        kbits = config.get("target_bandwidths", (2.2,))[-1]
-        hidden_size = config.get("hidden_size", 128)
-        return cls(
-            sample_rate=sample_rate,
-            audio_channels=config.get("audio_channels", 1),
-            num_filters=config.get("num_filters", 64),
-            ratios=ratios,
-            num_residual_layers=config.get("num_residual_layers", 1),
-            dilation_growth=config.get("dilation_growth_rate", 2),
-            compress=config.get("compress", 2),
-            kernel_size=config.get("kernel_size", 7),
-            last_kernel_size=config.get("last_kernel_size", 7),
-            residual_kernel_size=config.get("residual_kernel_size", 3),
-            num_lstm_layers=config.get("num_lstm_layers", 2),
-            hidden_size=hidden_size,
-            num_codebooks=int(1000 * kbits // (frame_rate * math.log2(codebook_size))),
-            codebook_size=codebook_size,
-            codebook_dim=config.get("codebook_dim") or hidden_size,
-            causal=config.get("use_causal_conv", False),
-            pad_mode=config.get("pad_mode", "reflect"),
-            trim_right_ratio=config.get("trim_right_ratio", 1.0),
-            conv_shortcut=config.get("use_conv_shortcut", False),
-        )
+        values = read_fields(config, hugging_face.AUDIO_ENCODER, "audio_encoder")
+        values["codebook_dim"] = values["codebook_dim"] or values["hidden_size"]
+        frame_rate = math.ceil(values["sample_rate"] / math.prod(values["ratios"]))
+        bits = frame_rate * math.ceil(math.log2(values["codebook_size"]))
+        values["num_codebooks"] = int(1000 * values.pop("target_bandwidths")[-1] // bits)
+        return cls(**values)
 
     @classmethod
-    def from_xp_cfg(cls, text: str) -> CodecConfig:
-        """Read the `xp.cfg` text of an AudioCraft `compression_state_dict.bin`."""
-        config = _yaml(text)
-        try:
-            seanet = config["seanet"]
-            if seanet.get("norm", "weight_norm") not in ("weight_norm", "none"):
-                raise CheckpointError(f"the codec is normalised by {seanet['norm']!r}")
-            return cls(
-                sample_rate=config["sample_rate"],
-                audio_channels=seanet.get("channels", 1),
-                num_filters=seanet["n_filters"],
-                ratios=tuple(seanet["ratios"]),
-                num_residual_layers=seanet.get("n_residual_layers", 1),
-                dilation_growth=seanet.get("dilation_base", 2),
-                compress=seanet.get("compress", 2),
-                kernel_size=seanet.get("kernel_size", 7),
-                last_kernel_size=seanet.get("last_kernel_size", 7),
-                residual_kernel_size=seanet.get("residual_kernel_size", 3),
-                num_lstm_layers=seanet.get("lstm", 2),
-                hidden_size=seanet["dimension"],
-                num_codebooks=config["rvq"]["n_q"],
-                codebook_size=config["rvq"]["bins"],
-                codebook_dim=seanet["dimension"],
-                causal=seanet.get("causal", False),
-                pad_mode=seanet.get("pad_mode", "reflect"),
-                trim_right_ratio=(seanet.get("decoder") or {}).get("trim_right_ratio", 1.0),
-                conv_shortcut=not seanet.get("true_skip", True),
+    def from_xp_cfg(cls, config: Json) -> CodecConfig:
+        """Read the `xp.cfg` of an AudioCraft `compression_state_dict.bin`, as it was parsed."""
+        top = read_fields(config, audiocraft.XP_CODEC)
+        encodec = read_fields(top["encodec"] or {}, audiocraft.ENCODEC, "encodec", closed=True)
+        values = read_fields(top["seanet"], audiocraft.SEANET, "seanet", closed=True)
+        values["conv_shortcut"] = not values.pop("true_skip")
+        values["codebook_dim"] = values["hidden_size"]
+        for half, own in (("encoder", {}), ("decoder", audiocraft.SEANET_DECODER)):
+            values |= _half(values.pop(half) or {}, own, top["seanet"], f"seanet.{half}")
+        sample_rate = encodec["sample_rate"] or top["sample_rate"]
+        if sample_rate is None:
+            raise IncompleteConfigError("lacks 'sample_rate'")
+        channels = encodec["channels"] or values["audio_channels"]
+        if channels != values["audio_channels"]:
+            raise CheckpointError(
+                f"encodec.channels is {channels} and seanet.channels {values['audio_channels']}"
             )
-        except (KeyError, TypeError) as missing:
-            raise CheckpointError(f"the codec's xp.cfg does not say {missing}") from None
+        values |= read_fields(top["rvq"], audiocraft.RVQ, "rvq", closed=True)
+        return cls(**values, sample_rate=sample_rate)
 
 
 @dataclass(frozen=True)
@@ -320,25 +292,17 @@ class T5Config:
     @classmethod
     def from_hf(cls, config: Json) -> T5Config:
         """Read the `text_encoder` part of a Hugging Face `config.json`, or a T5's own."""
-        if config.get("model_type", "t5") != "t5":
-            raise CheckpointError(f"the text encoder is a {config['model_type']!r}; segue runs T5")
-        projection = config.get("feed_forward_proj", "relu")
-        if projection not in ("relu", "gated-gelu"):
+        values = read_fields(config, hugging_face.TEXT_ENCODER, "text_encoder")
+        projection = values.pop("feed_forward_proj")
+        values["gated"] = gated = projection == "gated-gelu"
+        activation, said = values.pop("dense_act_fn"), values.pop("is_gated_act")
+        # Written beside feed_forward_proj, which they follow from; read, they overrule it.
+        if activation not in (None, "gelu_new" if gated else "relu") or said not in (None, gated):
             raise CheckpointError(
-                f"the text encoder's feed-forward is {projection!r}; segue runs relu and gated-gelu"
+                f"text_encoder.feed_forward_proj is {projection!r}, and dense_act_fn "
+                f"{activation!r} or is_gated_act {said!r} contradict it"
             )
-        return cls(
-            vocab_size=config["vocab_size"],
-            dim=config["d_model"],
-            head_dim=config["d_kv"],
-            num_heads=config["num_heads"],
-            num_layers=config["num_layers"],
-            ffn_dim=config["d_ff"],
-            num_buckets=config.get("relative_attention_num_buckets", 32),
-            max_distance=config.get("relative_attention_max_distance", 128),
-            norm_eps=config.get("layer_norm_epsilon", 1e-6),
-            gated=projection.startswith("gated"),
-        )
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -377,49 +341,89 @@ class ModelConfig:
         Raises:
             CheckpointError: it is no MusicGen configuration, or one that segue does not run.
         """
-        if config.get("model_type") not in ("musicgen", None) or "decoder" not in config:
-            if config.get("model_type") == "musicgen_melody":
-                LMConfig.from_hf({"model_type": "musicgen_melody_decoder"})
+        kind = config.get("model_type")
+        decoder = config.get("decoder")
+        decoder_kind = decoder.get("model_type") if isinstance(decoder, Mapping) else None
+        if kind == "musicgen_melody" or decoder_kind == "musicgen_melody_decoder":
+            raise CheckpointError(hugging_face.MELODY)
+        if kind not in ("musicgen", None) or decoder is None:
+            raise CheckpointError(f"it describes a {kind!r} model, not MusicGen")
+        values = read_fields(config, hugging_face.MUSICGEN)
+        block, foreign = values["quantization"], values["quantization_config"]
+        if foreign and foreign != block:  # mlx-lm writes its own under both names
             raise CheckpointError(
-                f"config.json describes a {config.get('model_type')!r} model, not MusicGen"
+                "quantization_config: the weights are packed in a way that segue does not read "
+                f"({foreign.get('quant_method', 'no quant_method')}); take the checkpoint that "
+                "was quantized, and `segue quantize` it"
             )
-        try:
-            text = T5Config.from_hf(config["text_encoder"])
-            block = config.get("quantization")
-            return cls(
-                lm=LMConfig.from_hf(config["decoder"]),
-                codec=CodecConfig.from_hf(config["audio_encoder"]),
-                text=text,
-                text_dim=text.dim,
-                quantization=QuantizationConfig.from_json(block) if block else None,
-            )
-        except KeyError as missing:
-            raise CheckpointError(f"config.json lacks {missing}") from None
+        text = T5Config.from_hf(values["text_encoder"])
+        return cls(
+            lm=LMConfig.from_hf(values["decoder"]),
+            codec=CodecConfig.from_hf(values["audio_encoder"]),
+            text=text,
+            text_dim=text.dim,
+            quantization=QuantizationConfig.from_json(block) if block else None,
+        )
 
 
-def read_xp_cfg(text: str) -> tuple[LMConfig, int]:
-    """The language model's shape, and its text encoder's width, from a `state_dict.bin`'s `xp.cfg`.
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What the `xp.cfg` of a `state_dict.bin` says of the model.
 
-    Raises:
-        CheckpointError: it is no training configuration, or lacks the shape.
+    Attributes:
+        lm: its shape.
+        text_dim: width of the text encoder that it was trained with.
+        sample_rate: of the codec that it was trained with, in Hz; None where it is not said.
     """
-    config = _yaml(text)
-    try:
-        conditioner = (config.get("conditioners") or {}).get("description") or {}
-        t5_name = (conditioner.get("t5") or {}).get("name", "t5-base")
-        return LMConfig.from_xp_cfg(config), HIDDEN_DIMS_OF_T5.get(t5_name, 768)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"xp.cfg does not tell the model's shape ({error!r})") from None
+
+    lm: LMConfig
+    text_dim: int
+    sample_rate: int | None
+
+    @classmethod
+    def from_xp_cfg(cls, config: Json) -> TrainingConfig:
+        """Read the `xp.cfg` of an AudioCraft `state_dict.bin`, as it was parsed.
+
+        Raises:
+            IncompleteConfigError: it lacks the shape.
+            CheckpointError: the model is one that segue does not run.
+        """
+        top = read_fields(config, audiocraft.XP_LM)
+        read_fields(top["fuser"] or {}, audiocraft.FUSER, "fuser", closed=True)
+        t5_name = _t5_name(top["conditioners"] or {})
+        return cls(LMConfig.from_xp_cfg(config), HIDDEN_DIMS_OF_T5[t5_name], top["sample_rate"])
 
 
-def _yaml(text: str) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"xp.cfg is not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError("xp.cfg is not a training configuration")
-    return config
+def _t5_name(conditioners: Json) -> str:
+    """The text encoder, which must be all that conditions the model."""
+    for name in conditioners:
+        if name == "args":
+            args = conditioners[name] or {}
+            read_fields(args, audiocraft.CONDITIONERS_ARGS, "conditioners.args", closed=True)
+        elif name != "description":
+            raise CheckpointError(
+                f"conditioners.{name}: the model is conditioned by more than a description; "
+                "segue runs MusicGen's text conditioning alone"
+            )
+    where = "conditioners.description"
+    description = read_fields(conditioners.get("description") or {}, audiocraft.DESCRIPTION, where)
+    t5 = read_fields(description["t5"] or {}, audiocraft.T5_CONDITIONER, f"{where}.t5", closed=True)
+    return str(t5["name"])
+
+
+def _half(section: Json, own: Fields, shared: Json, where: str) -> dict[str, Any]:
+    """What a half of the codec has of its own; what it has again must be as both have it."""
+    for name in section:
+        if name in audiocraft.SEANET and name not in own:
+            both = read_fields(shared, audiocraft.SEANET, "seanet")
+            half = read_fields({**shared, name: section[name]}, audiocraft.SEANET, where)
+            if both != half:
+                raise CheckpointError(
+                    f"{where}.{name} differs from seanet.{name}; segue runs codecs whose halves "
+                    "are alike"
+                )
+    repeated = dict.fromkeys(audiocraft.SEANET, NoEffect("says what both halves have"))
+    return read_fields(section, {**repeated, **own}, where, closed=True)
 
 
 def to_hf(
@@ -458,9 +462,7 @@ def to_hf(
             "hidden_size": codec.hidden_size,
             "codebook_size": codec.codebook_size,
             "codebook_dim": codec.codebook_dim,
-            "target_bandwidths": [
-                codec.num_codebooks * codec.frame_rate * math.log2(codec.codebook_size) / 1000
-            ],
+            "target_bandwidths": [_bandwidth(codec)],
             "use_causal_conv": codec.causal,
             "use_conv_shortcut": codec.conv_shortcut,
             "pad_mode": codec.pad_mode,
@@ -487,3 +489,11 @@ def to_hf(
             "mode": quantization.mode,
         }
     return written
+
+
+def _bandwidth(codec: CodecConfig) -> float:
+    """The bandwidth in kbit/s from which `CodecConfig.from_hf` finds the codebooks again."""
+    bits = codec.frame_rate * math.ceil(math.log2(codec.codebook_size))
+    found = codec.num_codebooks * bits / 1000
+    # Where the division was rounded down, it would be one codebook less.
+    return found if 1000 * found // bits == codec.num_codebooks else math.nextafter(found, math.inf)

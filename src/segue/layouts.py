@@ -12,6 +12,7 @@ Nothing is read here but shapes: a renamed, split or folded tensor is computed w
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -34,8 +35,34 @@ Shapes = dict[str, tuple[int, ...]]
 IGNORED = re.compile(
     r"embed_positions\.weights?$|\.(embed_avg|cluster_size|inited)$"
     r"|^text_encoder\.decoder\.|^text_encoder\.lm_head"
-    r"|^condition_provider\.(?!conditioners\.description\.output_proj\.)"
 )
+
+# --- What wraps a model ------------------------------------------------------------------------
+
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_forward_module)\.")
+_PREFIXES = ("module.", "model.", "lm.")
+
+
+def unwrapped(state: Tensors) -> Tensors:
+    """The tensors of `state` without the names of what the model was wrapped in to be trained.
+
+    torch.compile, FSDP and Fabric put a name wherever they wrap a module; DataParallel (`module.`),
+    Lightning (the attribute, mostly `model.`) before all names.
+
+    Raises:
+        CheckpointError: two tensors would have one name.
+    """
+    names = {name: _WRAPPERS.sub("", name) for name in state}
+    while names and (
+        prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in names.values())), None)
+    ):
+        names = {name: short.removeprefix(prefix) for name, short in names.items()}
+    renamed = Tensors({names[name]: tensor for name, tensor in state.items()})
+    if len(renamed) != len(state):
+        twice = next(n for n in names.values() if list(names.values()).count(n) > 1)
+        raise CheckpointError(f"{renamed[twice].source}: the tensor {twice!r} is there twice")
+    return renamed
+
 
 # --- AudioCraft's language model ---------------------------------------------------------------
 
@@ -51,21 +78,33 @@ _AUDIOCRAFT_NAMES = [
     (r"^transformer\.layers\.(\d+)\.norm_cross\.", rf"{LM}layers.\1.encoder_attn_layer_norm."),
     (r"^transformer\.layers\.(\d+)\.norm2\.", rf"{LM}layers.\1.final_layer_norm."),
 ]
+_CONDITIONER = re.compile(
+    r"condition_provider\.conditioners\.(?!description\.output_proj\.)(\w+)\."
+)
 
 
 def from_audiocraft(state: Tensors) -> Tensors:
     """The language model of AudioCraft's `state_dict.bin`, under segue's names.
 
     Q, K and V lie stacked in `in_proj_weight` there.
+
+    Raises:
+        CheckpointError: more than a description conditions it, or its text encoder is its own.
     """
     named = Tensors()
     for name, tensor in state.items():
+        if (match := _CONDITIONER.match(name)) is not None:
+            what = f"the conditioner {match[1]!r}; segue runs MusicGen's text conditioning alone"
+            if match[1] == "description":
+                what = "a text encoder that was trained along, where segue takes T5 as it is"
+            raise CheckpointError(f"{tensor.source}: the tensor {name!r} belongs to {what}")
         ours = name
         for pattern, replacement in _AUDIOCRAFT_NAMES:
             ours, hits = re.subn(pattern, replacement, name)
             if hits:
                 break
-        if ours.endswith(".in_proj_weight"):
+        # What does not divide is left for `check` to complain of.
+        if ours.endswith(".in_proj_weight") and tensor.shape and tensor.shape[0] % 3 == 0:
             base = ours.removesuffix("in_proj_weight")
             rows = tensor.shape[0] // 3
             for i, letter in enumerate("qkv"):
@@ -159,6 +198,11 @@ def _fold_weight_norm(state: Tensors) -> Iterator[tuple[str, Tensor]]:
                 and (base := name.removesuffix(v_suffix)) + g_suffix in state
             ):
                 g = state[base + g_suffix]
+                if not tensor.shape or math.prod(g.shape) != tensor.shape[0]:
+                    raise CheckpointError(
+                        f"{tensor.source}: the tensor {base + g_suffix!r} has the shape {g.shape}, "
+                        f"which is no norm for each of {tensor.shape[:1]} rows"
+                    )
                 folded |= {name, base + g_suffix}
                 yield base + ".weight", tensor.map(tensor.shape, partial(_normed, g=g))
     yield from ((name, tensor) for name, tensor in state.items() if name not in folded)
@@ -180,7 +224,7 @@ def _from_mlx_codec(state: Tensors) -> Iterator[tuple[str, Tensor]]:
     ]
     transposed = {f"decoder.layers.{n}.conv.weight" for n in sorted(alone)[1:-1]}
     for name, tensor in state.items():
-        if name.endswith("conv.weight"):
+        if name.endswith("conv.weight") and len(tensor.shape) == 3:
             out, kernel, into = tensor.shape
             if name in transposed:
                 yield name, tensor.map((into, out, kernel), lambda w: w.transpose(2, 0, 1))
@@ -309,7 +353,7 @@ def quantized_shapes(shapes: Shapes, tensors: Tensors, quantization: Quantizatio
     packed: Shapes = {}
     for name, shape in shapes.items():
         module = name.removesuffix(".weight")
-        if f"{module}.scales" not in tensors:
+        if f"{module}.scales" not in tensors or len(shape) != 2:
             packed[name] = shape
             continue
         params = quantization.of(module)
@@ -324,10 +368,17 @@ def quantized_shapes(shapes: Shapes, tensors: Tensors, quantization: Quantizatio
 def check(tensors: Tensors, shapes: Shapes, where: str) -> None:
     """Make sure that `tensors` are just what `shapes` asks for.
 
+    Args:
+        tensors: as they were opened.
+        shapes: what there has to be.
+        where: the folder to name where they come from several files, or from none.
+
     Raises:
         CheckpointError: a tensor is missing, has another shape, or means nothing to segue; the
             line names the file and the tensor.
     """
+    files = {tensor.source for tensor in tensors.values()}
+    where = str(files.pop()) if len(files) == 1 else where
     for name, shape in shapes.items():
         if name not in tensors:
             raise CheckpointError(

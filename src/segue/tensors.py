@@ -18,7 +18,9 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from . import mistaken
 from .errors import CheckpointError
+from .files import unreadable
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -107,18 +109,24 @@ def open_safetensors(path: Path) -> Tensors:
     little endian, a JSON header, the data (https://github.com/huggingface/safetensors).
 
     Raises:
-        CheckpointError: the file is damaged, cut short, or holds a type segue does not read.
+        CheckpointError: the file cannot be read, is damaged, cut short or something else, or holds
+            a type segue does not read.
     """
     try:
-        with safe_open(path, framework="numpy"):
-            pass
         with path.open("rb") as file:
+            if (problem := mistaken.file_of_another_kind(file.read(512))) is not None:
+                raise CheckpointError(f"{path}: {problem}")
+            with safe_open(path, framework="numpy"):
+                pass
+            file.seek(0)
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a whole safetensors file ({error}); download it again"
         ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     header.pop("__metadata__", None)
     return Tensors({n: _mapped(path, 8 + length, n, entry) for n, entry in header.items()})
 

@@ -31,6 +31,8 @@ import ml_dtypes
 import numpy as np
 
 from segue.errors import CheckpointError
+from segue.files import unreadable
+from segue.mistaken import TRAINING_CHECKPOINT, file_of_another_kind
 
 # The pickle holds names and shapes, about 250 bytes a tensor: 0.3 MiB for the largest MusicGen.
 # It bounds what a hostile one can cost as well: at worst 250 times its size in memory.
@@ -102,9 +104,7 @@ def load(path: Path) -> Any:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror or error}): check path and permissions"
-        ) from error
+        raise unreadable(path, error) from error
     except _DAMAGE as error:
         raise _damaged(f"{path}: is damaged or cut short") from error
 
@@ -116,6 +116,8 @@ def _check_format(file: io.BufferedReader) -> None:
         return
     if not head:
         raise _damaged("is empty")
+    if (problem := file_of_another_kind(head)) is not None:
+        raise CheckpointError(f"is not a zip archive that torch.save wrote: {problem}")
     if head[_TAR_MAGIC_OFFSET:].startswith(_TAR_MAGIC):
         # torch.load(weights_only=True) refuses these too, so there is no safe way to re-save one.
         raise CheckpointError(
@@ -392,6 +394,8 @@ def _check_result(value: Any, budget: int) -> None:
 
 
 def _global(name: str) -> _Global:
+    if name.startswith("omegaconf."):  # what AudioCraft's solvers keep, and its export leaves out
+        raise CheckpointError(TRAINING_CHECKPOINT)
     if name not in _DTYPES and name not in _CALLABLES:
         raise _refused(f"load {_shown(name)}")
     return _Global(name)

@@ -1,0 +1,255 @@
+"""Every field of AudioCraft's `xp.cfg`, one line each: read, fixed, or without effect.
+
+Facts from AudioCraft 1.4: `config/`, `audiocraft/models/builders.py`, and the constructors that it
+hands whole tables to.  They refuse what they do not know, and so does segue.  An absent field has
+the value that MusicGen has: an `xp.cfg` is exported whole.
+"""
+
+from __future__ import annotations
+
+from .schema import (
+    ANYTHING,
+    CODEBOOKS,
+    DELAYS,
+    FLAG,
+    KERNEL,
+    LAYERS,
+    PAD_MODES,
+    RATE,
+    REQUIRED,
+    STRIDES,
+    TABLE,
+    Fields,
+    NoEffect,
+    Only,
+    Read,
+    number,
+    one_of,
+    optional,
+    whole,
+)
+
+_TRAINING = NoEffect("of training")
+_GENERATION = NoEffect("an option of the request, not of the model")
+_SPEED = NoEffect("how the same numbers are computed")
+
+# --- The language model -------------------------------------------------------------
+
+_OTHER_PATTERN = NoEffect("of a pattern that is not chosen")
+
+XP_LM: Fields = {
+    "transformer_lm": Read(ANYTHING, None),  # what lacks it may have a base model's shape
+    "codebooks_pattern": Read(optional(TABLE), None),
+    "interleave_stereo_codebooks": Read(optional(TABLE), None),
+    "conditioners": Read(optional(TABLE), None),
+    "fuser": Read(optional(TABLE), None),
+    "lm_model": Only(("transformer_lm",), "another kind of language model"),
+    "sample_rate": Read(optional(RATE), None),
+    "channels": Read(optional(whole(1, 2)), None),
+    "compression_model_n_q": Read(optional(CODEBOOKS), None),
+    "compression_model_checkpoint": NoEffect(
+        "the codec at hand has its rate and codebooks checked"
+    ),
+    "classifier_free_guidance": _GENERATION,
+    "attribute_dropout": _TRAINING,
+    "tokens": _TRAINING,
+    **dict.fromkeys(
+        [
+            "augmentations",
+            "autocast",
+            "autocast_dtype",
+            "benchmark_no_load",
+            "cache",
+            "checkpoint",
+            "continue_from",
+            "dataset",
+            "datasource",
+            "deadlock",
+            "device",
+            "dora",
+            "dtype",
+            "efficient_attention_backend",
+            "evaluate",
+            "execute_inplace",
+            "execute_only",
+            "fsdp",
+            "generate",
+            "label",
+            "logging",
+            "metrics",
+            "mp_start_method",
+            "num_threads",
+            "optim",
+            "profiler",
+            "schedule",
+            "seed",
+            "show",
+            "slurm",
+            "solver",
+            "tensorboard",
+            "wandb",
+        ],
+        _TRAINING,
+    ),
+}
+"""The top of a language model's `xp.cfg`."""
+
+TRANSFORMER_LM: Fields = {
+    "dim": Read(whole(2), REQUIRED),
+    "num_layers": Read(LAYERS, REQUIRED),
+    "num_heads": Read(whole(), REQUIRED),
+    "hidden_scale": Read(number(0.001, 1024), 4.0),
+    "n_q": Read(CODEBOOKS, 4, "num_codebooks"),
+    "card": Read(whole(2), 2048, "cardinality"),
+    "activation": Only(("gelu",), "the activation of the feed-forward"),
+    "norm": Only(("layer_norm",), "how layers are normalised"),
+    "norm_first": Only((True,), "whether layers normalise their input"),
+    "bias_ff": Only((False,), "biases of the feed-forward"),
+    "bias_attn": Only((False,), "biases of attention"),
+    "bias_proj": Only((False,), "biases of the heads"),
+    "causal": Only((True,), "whether attention sees only what came before"),
+    "past_context": Only((None,), "attention forgets what is longer ago"),
+    "layer_scale": Only((None,), "what layers add is scaled (LayerScale)"),
+    "positional_embedding": Only(("sin",), "how positions are told"),
+    "max_period": Only((10_000,), "the longest period of the positions"),
+    "positional_scale": Only((1,), "positions are scaled"),
+    "qk_layer_norm": Only((False,), "queries and keys are normalised"),
+    "qk_layer_norm_cross": Only((False,), "queries and keys are normalised"),
+    "kv_repeat": Only((1,), "heads share keys and values"),
+    "q_modeling": Only(("delay", None), "how codebooks are interleaved"),
+    "xpos": NoEffect("of rotary positions"),
+    "cross_attention": NoEffect("the fuser's entry turns it on"),
+    "two_step_cfg": NoEffect("the unconditioned stream is zeros, of any length"),
+    "layer_norm_eps": NoEffect("AudioCraft makes its norms anew, with 1e-5"),
+    "custom": _SPEED,
+    "memory_efficient": _SPEED,
+    "attention_as_float32": _SPEED,
+    "checkpointing": _TRAINING,
+    "dropout": _TRAINING,
+    "attention_dropout": _TRAINING,
+    "emb_lr": _TRAINING,
+    "lr": _TRAINING,
+    "weight_decay": _TRAINING,
+    "weight_init": _TRAINING,
+    "depthwise_init": _TRAINING,
+    "zero_bias_init": _TRAINING,
+}
+"""`LMModel`, `StreamingTransformer` and `StreamingTransformerLayer`."""
+
+CODEBOOKS_PATTERN: Fields = {
+    "modeling": Only(("delay", None), "how codebooks are interleaved"),
+    "delay": Read(optional(TABLE), None),
+    "parallel": _OTHER_PATTERN,
+    "unroll": _OTHER_PATTERN,
+    "coarse_first": _OTHER_PATTERN,
+    "music_lm": _OTHER_PATTERN,
+    "musiclm": _OTHER_PATTERN,
+}
+
+DELAY: Fields = {
+    "delays": Read(optional(DELAYS), None),
+    "flatten_first": Only((0,), "the first frames have their codebooks one after the other"),
+    "empty_initial": Only((0,), "the sequence begins with more or fewer special tokens"),
+}
+
+INTERLEAVE: Fields = {
+    "use": Read(FLAG, False),
+    "per_timestep": Only((False,), "left and right take turns in time"),
+}
+
+FUSER: Fields = {
+    "cross": Only((["description"],), "what cross-attention sees"),
+    "sum": Only(([],), "conditions are added to the sequence"),
+    "prepend": Only(([],), "conditions are put before the sequence, as MusicGen melody does"),
+    "input_interpolate": Only(([],), "conditions are added to the sequence"),
+    "ignore": NoEffect("conditions that go nowhere"),
+    "cross_attention_pos_emb": Only((False,), "conditions have positions"),
+    "cross_attention_pos_emb_scale": NoEffect("of positions that conditions do not have"),
+}
+
+CONDITIONERS_ARGS: Fields = {"merge_text_conditions_p": _TRAINING, "drop_desc_p": _TRAINING}
+
+DESCRIPTION: Fields = {
+    "model": Only(("t5",), "how the text is encoded"),
+    "t5": Read(optional(TABLE), None),
+}
+
+T5_CONDITIONER: Fields = {
+    "name": Read(one_of("t5-small", "t5-base", "t5-large"), "t5-base"),
+    "finetune": Only((False,), "the text encoder was trained along, where segue takes T5 as it is"),
+    "normalize_text": Only((False,), "the text is lemmatised, and its stop words left out"),
+    "word_dropout": _TRAINING,
+    "autocast_dtype": NoEffect("segue's T5 computes in float32"),
+}
+
+# --- The codec ----------------------------------------------------------------------
+
+XP_CODEC: Fields = {
+    "seanet": Read(TABLE, REQUIRED),
+    "rvq": Read(TABLE, REQUIRED),
+    "encodec": Read(optional(TABLE), None),
+    "compression_model": Only(("encodec",), "another kind of codec"),
+    "sample_rate": Read(optional(RATE), None),
+    "channels": Read(optional(whole(1, 64)), None),
+    "no_quant": NoEffect("of a codec without codes"),
+}
+"""The top of a codec's `xp.cfg`; the rest of it is of training."""
+
+ENCODEC: Fields = {
+    "autoencoder": Only(("seanet",), "another kind of codec"),
+    "quantizer": Only(("rvq",), "another kind of quantizer"),
+    "sample_rate": Read(optional(RATE), None),
+    "channels": Read(optional(whole(1, 64)), None),
+    "renormalize": Only((False,), "the input is normalised as in EnCodec at 48 kHz"),
+    "renorm": NoEffect("AudioCraft drops it"),
+    "causal": NoEffect("seanet.causal is what pads; this only forbids renormalize"),
+}
+
+SEANET: Fields = {
+    "dimension": Read(whole(), REQUIRED, "hidden_size"),
+    "n_filters": Read(whole(), REQUIRED, "num_filters"),
+    "ratios": Read(STRIDES, REQUIRED),
+    "channels": Read(whole(1, 64), 1, "audio_channels"),
+    "n_residual_layers": Read(whole(1, 16), 1, "num_residual_layers"),
+    "dilation_base": Read(whole(1, 16), 2, "dilation_growth"),
+    "compress": Read(whole(1, 1024), 2),
+    "kernel_size": Read(KERNEL, 7),
+    "last_kernel_size": Read(KERNEL, 7),
+    "residual_kernel_size": Read(KERNEL, 3),
+    "lstm": Read(whole(1, 64), 2, "num_lstm_layers"),
+    "causal": Read(FLAG, False),
+    "pad_mode": Read(PAD_MODES, "reflect"),
+    "true_skip": Read(FLAG, True),
+    "encoder": Read(optional(TABLE), None),
+    "decoder": Read(optional(TABLE), None),
+    "activation": Only(("ELU",), "the activation of the codec"),
+    "activation_params": Only(({"alpha": 1.0}, {}), "parameters of the activation"),
+    "norm": Only(("weight_norm", "none"), "layers are normalised as in EnCodec at 48 kHz"),
+    "norm_params": NoEffect("weight norm has none"),
+    "disable_norm_outer_blocks": NoEffect("weight norm is folded wherever a tensor has it"),
+}
+
+SEANET_DECODER: Fields = {
+    "trim_right_ratio": Read(number(0, 1), 1.0),
+    "final_activation": Only((None,), "an activation behind the last layer"),
+    "final_activation_params": NoEffect("of an activation that is not there"),
+}
+
+RVQ: Fields = {
+    "n_q": Read(CODEBOOKS, REQUIRED, "num_codebooks"),
+    "bins": Read(whole(2), REQUIRED, "codebook_size"),
+    "dimension": NoEffect("AudioCraft puts seanet.dimension in its place"),
+    **dict.fromkeys(
+        [
+            "q_dropout",
+            "decay",
+            "kmeans_init",
+            "kmeans_iters",
+            "threshold_ema_dead_code",
+            "orthogonal_reg_weight",
+            "orthogonal_reg_active_codes_only",
+            "orthogonal_reg_max_codes",
+        ],
+        _TRAINING,
+    ),
+}
