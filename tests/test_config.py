@@ -123,6 +123,23 @@ def test_every_field_of_what_is_published_is_in_a_table():
             assert set(look_up(config, path)) <= set(table), (source, path)
 
 
+PARAMETERS = {
+    "LMModel": """n_q card dim num_heads hidden_scale norm norm_first emb_lr bias_proj weight_init
+        depthwise_init zero_bias_init two_step_cfg""",
+    "StreamingTransformer": """num_heads num_layers dropout bias_ff bias_attn causal past_context
+        custom memory_efficient attention_as_float32 cross_attention layer_scale
+        positional_embedding max_period positional_scale xpos lr weight_decay checkpointing""",
+    "StreamingTransformerLayer": """qk_layer_norm qk_layer_norm_cross attention_dropout kv_repeat
+        norm activation layer_norm_eps""",
+}
+"""Of AudioCraft's classes, less the objects that its builders hand them."""
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_of_audiocrafts_transformer_is_in_the_table(name):
+    assert set(PARAMETERS[name].split()) <= set(audiocraft.TRANSFORMER_LM)
+
+
 def test_what_transformers_leaves_out_has_the_value_that_transformers_gives_it():
     """Its newer versions write only what differs from the defaults of the class."""
     parts = {"text_encoder": {"model_type": "t5"}, "audio_encoder": {}, "decoder": {}}

@@ -397,6 +397,31 @@ def test_local_models_are_the_musicgen_checkpoints_of_the_cache(hub: FakeHub) ->
     assert (shards.complete, shards.missing) == (False, ("model-2-of-2.safetensors",))
 
 
+def test_a_checkpoint_that_somebody_else_keeps_to_themselves_is_listed_as_not_usable(
+    home: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared cache, with a snapshot that only its owner may enter."""
+    hub.add("facebook/musicgen-small", MUSICGEN)
+    hub.add("owner/other", MUSICGEN)
+    small, other = locate("facebook/musicgen-small"), locate("owner/other")
+    for folder in [*home.parents, home, *home.rglob("*")]:
+        if os.geteuid() == 0 and folder.is_dir() and not folder.stat().st_mode & 0o001:
+            folder.chmod(0o755)
+    small.chmod(0)
+    other.chmod(0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        found = {m.name: m for m in local_models() if m.name != BUILT_IN}
+        assert find_local("facebook/musicgen-small") is None
+    finally:
+        os.seteuid(os.getuid())
+        small.chmod(0o755)
+        other.chmod(0o755)
+    assert set(found) == {"facebook/musicgen-small"}
+    assert not found["facebook/musicgen-small"].complete
+
+
 def test_local_models_show_a_download_that_has_only_begun(hub: FakeHub) -> None:
     name = "thepatch/hoenn_lofi"
     hub.add(name, {"state_dict.bin": data(200_000)})

@@ -100,8 +100,8 @@ class Checkpoint:
             part = TextPart(config, tensors, existing(folder / TOKENIZER))
         if part.config.dim != self.config.text_dim:
             raise CheckpointError(
-                f"{self.name}: the text encoder has {part.config.dim} dimensions, the checkpoint "
-                f"was trained with {self.config.text_dim}; pass --base-model"
+                f"{part.tokenizer.parent}: the text encoder has {part.config.dim} dimensions, "
+                f"{self.name} was trained with {self.config.text_dim}; pass --base-model"
             )
         check_head(part.tokenizer)
         layouts.check(part.tensors, layouts.t5_shapes(part.config), str(part.tokenizer.parent))
@@ -222,11 +222,11 @@ def _trained(package: Mapping[str, Any], path: Path, shaped: bool) -> TrainingCo
         path: for messages.
         shaped: whether there is another configuration, so that it need not.
     """
-    text = package.get("xp.cfg")
-    if not isinstance(text, str):
+    said = package.get("xp.cfg")
+    if not isinstance(said, str | Mapping):
         return None
     try:
-        return TrainingConfig.from_xp_cfg(interpolation.parse(text))
+        return TrainingConfig.from_xp_cfg(interpolation.parse(said))
     except IncompleteConfigError as error:
         if shaped:
             return None
@@ -263,7 +263,7 @@ def _codec_of(
                 )
         else:
             package, state = open_package(path)
-            xp_cfg = str(package.get("xp.cfg", ""))
+            xp_cfg = package.get("xp.cfg", "")
             config = told_of(
                 f"{path}: xp.cfg", lambda: CodecConfig.from_xp_cfg(interpolation.parse(xp_cfg))
             )

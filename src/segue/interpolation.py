@@ -50,23 +50,28 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse(text: str) -> Section:
-    """The tables of an `xp.cfg`, whose fields are resolved when they are read.
+def parse(said: object) -> Section:
+    """The tables of an `xp.cfg`, text or parsed already, whose fields are resolved when read.
 
     Raises:
         IncompleteConfigError: it is no YAML, or not a table.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise IncompleteConfigError(f"it has {len(text)} characters, more than a configuration has")
-    try:
-        config = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise IncompleteConfigError(f"it is not YAML: {str(error).splitlines()[0]}") from None
-    except (RecursionError, ValueError) as error:  # brackets without end; the 32nd of a month
-        raise IncompleteConfigError(f"it is not YAML ({type(error).__name__})") from None
+    config = _yaml(said) if isinstance(said, str) else said
     if not isinstance(config, Mapping):
         raise IncompleteConfigError("it is not a training configuration")
     return Section(config)
+
+
+def _yaml(text: str) -> object:
+    if len(text) > MAX_CHARACTERS:
+        raise IncompleteConfigError(f"it has {len(text)} characters, more than a configuration has")
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+    except (RecursionError, ValueError) as error:  # brackets without end; the 32nd of a month
+        reason = type(error).__name__
+    raise IncompleteConfigError(f"it is not YAML ({reason})")
 
 
 class Section(Mapping[str, Any]):

@@ -37,33 +37,6 @@ IGNORED = re.compile(
     r"|^text_encoder\.decoder\.|^text_encoder\.lm_head"
 )
 
-# --- What wraps a model ------------------------------------------------------------------------
-
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_forward_module)\.")
-_PREFIXES = ("module.", "model.", "lm.")
-
-
-def unwrapped(state: Tensors) -> Tensors:
-    """The tensors of `state` without the names of what the model was wrapped in to be trained.
-
-    torch.compile, FSDP and Fabric put a name wherever they wrap a module; DataParallel (`module.`),
-    Lightning (the attribute, mostly `model.`) before all names.
-
-    Raises:
-        CheckpointError: two tensors would have one name.
-    """
-    names = {name: _WRAPPERS.sub("", name) for name in state}
-    while names and (
-        prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in names.values())), None)
-    ):
-        names = {name: short.removeprefix(prefix) for name, short in names.items()}
-    renamed = Tensors({names[name]: tensor for name, tensor in state.items()})
-    if len(renamed) != len(state):
-        twice = next(n for n in names.values() if list(names.values()).count(n) > 1)
-        raise CheckpointError(f"{renamed[twice].source}: the tensor {twice!r} is there twice")
-    return renamed
-
-
 # --- AudioCraft's language model ---------------------------------------------------------------
 
 _AUDIOCRAFT_NAMES = [
@@ -98,6 +71,7 @@ def from_audiocraft(state: Tensors) -> Tensors:
             if match[1] == "description":
                 what = "a text encoder that was trained along, where segue takes T5 as it is"
             raise CheckpointError(f"{tensor.source}: the tensor {name!r} belongs to {what}")
+        name = name.replace(".mha.", ".")  # attention that is torch's own, on the same weights
         ours = name
         for pattern, replacement in _AUDIOCRAFT_NAMES:
             ours, hits = re.subn(pattern, replacement, name)

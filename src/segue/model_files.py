@@ -15,7 +15,7 @@ import numpy as np
 from . import layouts, mistaken, unpickle
 from .errors import CheckpointError
 from .files import CONFIG, SAFETENSORS, TORCH, unreadable
-from .tensors import Tensors, of_arrays, open_safetensors
+from .tensors import Tensors, of_arrays, open_safetensors, unwrapped
 
 _MAX_JSON_BYTES = 64 * 2**20  # of a configuration or an index, which is read as a whole
 
@@ -65,7 +65,7 @@ def open_weights(folder: Path) -> Tensors:
 
 def _named(tensors: Tensors) -> Tensors:
     """Without what wraps the model, and what nobody needs."""
-    named = layouts.unwrapped(tensors)
+    named = unwrapped(tensors)
     return Tensors({n: t for n, t in named.items() if layouts.IGNORED.search(n) is None})
 
 

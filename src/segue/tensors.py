@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,10 @@ DTYPES = {
     "BOOL": np.dtype(np.bool_),
 }
 """Element types of safetensors files, by the names in their headers."""
+
+
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_forward_module)\.")
+_PREFIXES = ("module.", "model.", "lm.")
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,27 @@ def of_arrays(arrays: Mapping[str, np.ndarray], source: Path) -> Tensors:
         return Tensor(array.shape, lambda: array, source)
 
     return Tensors({name: tensor(array) for name, array in arrays.items()})
+
+
+def unwrapped(state: Tensors) -> Tensors:
+    """The tensors of `state` without the names of what the model was wrapped in to be trained.
+
+    torch.compile, FSDP and Fabric put a name wherever they wrap a module; DataParallel (`module.`),
+    Lightning (the attribute, mostly `model.`) before all names.
+
+    Raises:
+        CheckpointError: two tensors would have one name.
+    """
+    names = {name: _WRAPPERS.sub("", name) for name in state}
+    while names and (
+        prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in names.values())), None)
+    ):
+        names = {name: short.removeprefix(prefix) for name, short in names.items()}
+    renamed = Tensors({names[name]: tensor for name, tensor in state.items()})
+    if len(renamed) != len(state):
+        twice = next(n for n in names.values() if list(names.values()).count(n) > 1)
+        raise CheckpointError(f"{renamed[twice].source}: the tensor {twice!r} is there twice")
+    return renamed
 
 
 def open_safetensors(path: Path) -> Tensors:
