@@ -351,26 +351,6 @@ def test_a_full_disk_is_told_and_leaves_the_old_file_and_no_other(tmp_path, endi
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_interruption_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"what was there before")
-    with pytest.raises(KeyboardInterrupt), audio.beside(path) as temporary:  # noqa: PT012
-        temporary.write_bytes(b"half of")
-        raise KeyboardInterrupt
-    assert path.read_bytes() == b"what was there before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_until_it_is_whole_a_file_has_another_name_in_the_same_folder(tmp_path):
-    path = tmp_path / "a.wav"
-    with audio.beside(path) as temporary:
-        temporary.write_bytes(b"whole")
-        assert temporary.parent == path.parent
-        assert not path.exists()
-    assert path.read_bytes() == b"whole"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
 def test_a_written_file_has_the_permissions_that_the_user_gives_hers(tmp_path, umask):
     before = os.umask(umask)

@@ -1,6 +1,7 @@
 """Quantized in memory or kept on disk: the same weights, the same codes."""
 
 import json
+import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,10 +14,12 @@ import segue
 from segue import quantize, tensors
 from segue.checkpoint import open_checkpoint
 from segue.engine.mlx import MLXEngine
-from segue.errors import CheckpointError, RequestError
+from segue.errors import CheckpointError, OutputError, RequestError
 from segue.lab.modules import modules_of
 from segue.quantize import save_quantized
 from segue.recipe import Recipe
+
+from .disks import fill, small_disk
 
 RECIPES = [
     Recipe("decoder-linears", 4, 64),
@@ -165,19 +168,22 @@ def test_large_checkpoints_are_written_in_shards(toy, tmp_path, monkeypatch):
     np.testing.assert_array_equal(codes(one), codes(many))
 
 
-def test_a_failure_leaves_nothing_behind(toy, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(quantize.mx, "save_safetensors", full)
-    with pytest.raises(CheckpointError, match="No space left"):
-        save(toy, Recipe(), tmp_path / "q")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("part", [0, 0.5, 1])
+def test_a_full_disk_is_one_line_and_leaves_nothing_behind(toy, tmp_path, part):
+    """Full before the weights, within them, or behind them."""
+    save(toy, Recipe(), tmp_path / "whole")
+    size = (tmp_path / "whole" / "model.safetensors").stat().st_size
+    with small_disk(tmp_path / "disk", size="2m") as disk:
+        fill(disk, leave=math.ceil(part * size / 4096) * 4096)
+        with pytest.raises(OutputError, match=r"q: cannot be written \(No space left") as error:
+            save(toy, Recipe(), disk / "q")
+        assert "\n" not in str(error.value)
+        assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
 def test_an_existing_folder_is_never_touched(toy, tmp_path):
     (tmp_path / "q").mkdir()
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         save(toy, Recipe(), tmp_path / "q")
 
 

@@ -6,15 +6,13 @@ Audio is an array `(T, C)` of floats in -1 to 1 beside its sample rate, as sound
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soxr
 
+from . import atomic
 from .channels import to_channels
 from .decode import Source, open_source
 from .decode.opening import opened
@@ -23,7 +21,6 @@ from .errors import AudioError
 
 __all__ = [
     "Audio",
-    "beside",
     "check_output",
     "fit",
     "from_array",
@@ -183,64 +180,19 @@ def write(path: str | Path, audio: Audio) -> list[str]:
         format cannot name.
 
     Raises:
-        AudioError: the folder is missing, cannot be written, or the format cannot hold the audio.
+        OutputError: the folder is missing, cannot be written, or the disk is full.
+        AudioError: the format cannot hold the audio.
     """
     path = Path(path)
     # Not by libsndfile itself, which does not always tell when a disk is full.
     encoded, notes = encode(path, audio.samples, audio.sample_rate, audio.subtype, audio.layout)
     if path.is_fifo():
-        try:
-            with path.open("wb") as pipe:
-                pipe.write(encoded.getbuffer())
-        except OSError as error:
-            raise AudioError(f"{path}: cannot be written ({error.strerror})") from None
+        with atomic.explained(path), path.open("wb") as pipe:
+            pipe.write(encoded.getbuffer())
         return notes
-    with beside(path) as temporary:
+    with atomic.writing(path) as temporary:
         temporary.write_bytes(encoded.getbuffer())
     return notes
-
-
-def target(path: Path) -> Path:
-    """What a link leads to; `path` itself if it is none.
-
-    Raises:
-        AudioError: it leads round in a circle.
-    """
-    if not path.is_symlink():
-        return path
-    end = Path(os.path.realpath(path))
-    if end.is_symlink():
-        raise AudioError(f"{path}: a link that leads nowhere")
-    return end
-
-
-@contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A file next to `path` that takes its place if all goes well, and is gone if it does not.
-
-    Where `path` is a link, it is what the link leads to that is replaced.
-
-    Raises:
-        AudioError: the folder is missing or cannot be written to.
-    """
-    path = target(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be written ({error.strerror})") from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files private; what a user asked for has her usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:

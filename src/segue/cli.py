@@ -6,8 +6,8 @@ Each command is a function of parsed options, a thin shell over the library.
 from __future__ import annotations
 
 import argparse
-import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -20,15 +20,15 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from . import audio, hub
-from .catalogue import CATALOGUE
+from . import audio, models_command, outputs, streams
+from .atomic import check_new_folder
 from .checkpoint import open_checkpoint
 from .continuation import Request, Result, continue_audio
-from .decode.opening import STDIN
 from .doctor import command as doctor_command
 from .errors import RequestError, SegueError
 from .lab import bench_command, matrix_command, quality_command
 from .model import Model, load
+from .models_command import size_of
 from .options import (
     HelpFormatter,
     add_base_option,
@@ -38,7 +38,6 @@ from .options import (
     add_recipe_options,
     add_request_options,
     add_threads_option,
-    check_folder,
     recipe_of,
     request_of,
 )
@@ -46,23 +45,52 @@ from .recipe import Recipe
 from .service import command as serve_command
 from .terminal import progress_for
 
+UNREAD = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the result is the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8, nor a terminal
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Run a command; the result is the exit code.
+
+    It is 0, 2 for bad input and for a system that does not let segue do it, 130 after Ctrl-C, and
+    1 where nobody reads what is printed any more.
+    """
+    with streams.prepared():
+        try:
+            return _run(arguments)
+        except SegueError as error:
+            line = str(error)
+        except BrokenPipeError:
+            return UNREAD
+        except OSError as error:  # the last resort; who knows what to do about one says so earlier
+            line = _of_system(error)
+        except KeyboardInterrupt:
+            print("segue: stopped", file=sys.stderr)  # noqa: T201
+            return INTERRUPTED
+        print(f"segue: {line}", file=sys.stderr)  # noqa: T201
+        return BAD_INPUT
+
+
+def _of_system(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason}"
+    try:
+        Path.cwd()
+    except OSError:
+        return "the working folder is not there any more; go to another"
+    return reason
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
         code: int = options.run(options)
-    except SegueError as error:
-        print(f"segue: {error}", file=sys.stderr)  # noqa: T201
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("segue: stopped", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+    except SystemExit:  # after --help and --version, and of rich, when nobody reads any more
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()  # here, where it may still be said that it fails
     return code
 
 
@@ -100,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         help="where to write it: .wav, .flac, .ogg or .mp3; several variations are numbered "
-        "(default: PROMPT-continued.wav, here)",
+        "(default: PROMPT-continued.wav, here, or its next free number)",
         default=argparse.SUPPRESS,
     )
     add_model_options(play)
@@ -118,15 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add_output_options(play)
     play.set_defaults(run=run_continue)
 
-    models = commands.add_parser(
-        "models",
-        help="what checkpoints are here, and what can be had",
-        description="List the checkpoints that are here, and those that can be downloaded.",
-        allow_abbrev=False,
-    )
-    models.add_argument("--json", action="store_true", help="print JSON")
-    models.set_defaults(run=run_models)
-
+    models_command.add_parser(commands)
     quantize = commands.add_parser(
         "quantize",
         help="quantize a checkpoint once and keep it",
@@ -161,7 +181,10 @@ def run_continue(options: argparse.Namespace) -> int:
     request = request_of(options, options.prompt, options.variations)
     for note in request.audio.notes:  # now, so that nobody waits for what she did not want
         print(f"segue: note: {note}", file=sys.stderr)  # noqa: T201
-    outputs = _outputs(options, request)
+    wanted, name_note = getattr(options, "output", None), None
+    if wanted is None:
+        wanted, name_note = outputs.default(options.prompt, request.variations)
+    paths = outputs.paths_for(wanted, request.audio, request.variations, options.prompt)
     before = time.perf_counter()
     model = load(
         options.model,
@@ -177,16 +200,16 @@ def run_continue(options: argparse.Namespace) -> int:
     timings |= result.timings
     before = time.perf_counter()
     notes = list(result.notes)
-    with progress.stage("write", len(outputs)) as advance:
-        for n, (path, take) in enumerate(zip(outputs, result.takes, strict=True)):
+    with progress.stage("write", len(paths)) as advance:
+        for n, (path, take) in enumerate(zip(paths, result.takes, strict=True)):
             for note in audio.write(path, take.played if options.codec_prompt else take.audio):
                 print(f"segue: note: {note}", file=sys.stderr)  # noqa: T201
                 notes.append(note)
             advance(n + 1)
     timings["write_s"] = time.perf_counter() - before
     timings["total_s"] = time.perf_counter() - started
-    report = _report(model, request, result, outputs, timings) | _variant(model, options, recipe)
-    report["notes"] = notes
+    report = _report(model, request, result, paths, timings) | _variant(model, options, recipe)
+    report["notes"] = notes if name_note is None else [*notes, name_note]
     if options.json:
         Console().out(json.dumps(report, indent=2), highlight=False)
     else:
@@ -194,24 +217,8 @@ def run_continue(options: argparse.Namespace) -> int:
     return 0
 
 
-def _outputs(options: argparse.Namespace, request: Request) -> list[Path]:
-    """Where the takes go; checked before anything is loaded, so that no wait is for nothing."""
-    prompt: Path = options.prompt
-    default = "continued.wav" if prompt == STDIN else f"{prompt.stem}-continued.wav"
-    path: Path = getattr(options, "output", Path(default))
-    audio.check_output(path, request.audio)
-    numbers = range(1, request.variations + 1)
-    several = [path.with_stem(f"{path.stem}-{n}") for n in numbers]
-    paths = [path] if request.variations == 1 else several
-    for path in paths:
-        check_folder(path)
-        if prompt.exists() and path.exists() and path.samefile(prompt):
-            raise RequestError(f"{path}: the prompt itself; name another output")
-    return paths
-
-
 def _report(
-    model: Model, request: Request, result: Result, outputs: list[Path], timings: dict[str, float]
+    model: Model, request: Request, result: Result, paths: list[Path], timings: dict[str, float]
 ) -> dict[str, Any]:
     """What `--json` prints."""
     lm, codec, engine = model.config.lm, model.config.codec, model.engine
@@ -223,7 +230,7 @@ def _report(
         "dtype": engine.dtype,
         "outputs": [
             {"path": str(path), "seed": take.seed, "seconds": round(take.audio.seconds, 6)}
-            for path, take in zip(outputs, result.takes, strict=True)
+            for path, take in zip(paths, result.takes, strict=True)
         ],
         "sample_rate": request.audio.sample_rate,
         "channels": request.audio.channels,
@@ -301,8 +308,7 @@ def run_quantize(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     progress = progress_for(not options.no_progress)
     recipe = recipe_of(options)
-    if options.output.exists():
-        raise RequestError(f"{options.output}: exists already; name a new folder")
+    check_new_folder(options.output)
     checkpoint = open_checkpoint(options.model, options.base_model, progress)
     # Imported here, because it is MLX that quantizes, whatever plays later.
     from .quantize import save_quantized
@@ -324,7 +330,7 @@ def run_quantize(options: argparse.Namespace) -> int:
         Console().out(json.dumps(report, indent=2), highlight=False)
         return 0
     lines = [
-        f"{saved.folder}: {_size(saved.bytes)}, {len(saved.quantized)} modules quantized, "
+        f"{saved.folder}: {size_of(saved.bytes)}, {len(saved.quantized)} modules quantized, "
         f"in {seconds:.1f} s",
         f"play with it: segue continue PROMPT --model {shlex.quote(str(saved.folder))}",
     ]
@@ -333,47 +339,3 @@ def run_quantize(options: argparse.Namespace) -> int:
     for line in lines:
         Console().print(line, highlight=False, markup=False, soft_wrap=True)
     return 0
-
-
-def run_models(options: argparse.Namespace) -> int:
-    """`segue models`: what is here, and what can be had."""
-    here = hub.local_models()
-    names = {model.name for model in here}
-    absent = [
-        (name, size, family.approximate_bytes(name))
-        for size, family in CATALOGUE.items()
-        for name in family
-        if name not in names
-    ]
-    if options.json:
-        report = {
-            "here": [
-                {
-                    "name": model.name,
-                    "path": str(model.path),
-                    "bytes": model.size_bytes,
-                    "complete": model.complete,
-                    "missing": list(model.missing),
-                }
-                for model in here
-            ],
-            "to_be_had": [
-                {"name": name, "size": size, "approximate_bytes": count}
-                for name, size, count in absent
-            ],
-        }
-        Console().out(json.dumps(report, indent=2), highlight=False)
-        return 0
-    table = Table("model", "", "on disk", "state", box=None, pad_edge=False)
-    table.columns[2].justify = "right"
-    for model in here:
-        state = "here" if model.complete else f"incomplete: no {', '.join(model.missing)}"
-        table.add_row(model.name, "", _size(model.size_bytes), state)
-    for name, size, count in absent:
-        table.add_row(name, size, f"about {_size(count)}", "can be downloaded")
-    Console().print(table)
-    return 0
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

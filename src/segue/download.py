@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ import httpx2
 from huggingface_hub import get_session, get_token
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from . import mistaken
+from . import atomic, mistaken
 from .errors import CheckpointError
 from .files import FileChoice
 from .progress import Progress
@@ -174,7 +173,7 @@ class _Repository:
     def _ask(self) -> Any:
         """The hub's description of the repository, with the size and the hash of every file."""
         # Not `build_hf_headers`, which tells the hub what else is installed and running here.
-        if token := get_token():
+        if token := _token():
             if not (token.isascii() and token.isprintable()):
                 raise CheckpointError("HF_TOKEN holds characters that no token has; set it anew")
             self.headers["Authorization"] = f"Bearer {token}"
@@ -219,7 +218,8 @@ class _Repository:
             with _alone(lock):
                 if not file.has_size_of(blob):
                     self._transfer(name, file, arrived)
-                    self._part(file).replace(blob)
+                    # Its hash is not looked at again, so it must survive a power cut, too.
+                    atomic.publish(self._part(file), blob)
                 _link(link, blob)
         arrived(file.size)
         return link
@@ -228,9 +228,8 @@ class _Repository:
         """Let the cache know which commit `main` is; its other users look there."""
         reference = self.folder / "refs" / "main"
         reference.parent.mkdir(parents=True, exist_ok=True)
-        beside = reference.with_name(f"main.{uuid.uuid4().hex}")
-        beside.write_text(self.commit)
-        beside.replace(reference)
+        with atomic.replacing(reference) as temporary:
+            temporary.write_text(self.commit)
 
     def _blob(self, file: _File) -> Path:
         return self.folder / "blobs" / file.digest
@@ -293,6 +292,13 @@ class _Repository:
 def _hub() -> str:
     """The address of the hub, by the environment of now."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def _token() -> str | None:
+    try:
+        return get_token()
+    except OSError:  # the file with it is not ours to read; most repositories want none
+        return None
 
 
 def _hash(text: str) -> str:

@@ -130,12 +130,16 @@ def new_wav(
     """A WAV to be written to block by block, with a channel mask where there is a layout.
 
     Raises:
-        soundfile.LibsndfileError: it cannot be written.
+        OSError: it cannot be written; a full disk, mostly.
     """
-    with soundfile.SoundFile(
-        path, "w", sample_rate, channels, subtype, format=_container("WAV", channels, layout)
-    ) as file:
-        yield file
+    container = _container("WAV", channels, layout)
+    try:
+        with soundfile.SoundFile(
+            path, "w", sample_rate, channels, subtype, format=container
+        ) as file:
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise OSError(error.error_string.rstrip(".").lower()) from None
     if layout is not None:
         with path.open("r+b") as written:
             _set_mask(written, layout)

@@ -21,3 +21,18 @@ class CheckpointError(SegueError):
 
 class RequestError(SegueError):
     """Options out of range, or that contradict each other."""
+
+
+class OutputError(AudioError):
+    """A file or a folder that cannot be written.
+
+    It is an `AudioError`, since most that segue writes is audio: who writes some need not tell the
+    two apart.
+
+    Attributes:
+        reason: what the system said.
+    """
+
+    def __init__(self, line: str, reason: str = "") -> None:
+        super().__init__(line)
+        self.reason = reason

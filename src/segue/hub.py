@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -55,6 +56,7 @@ def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILE
         CheckpointError: one line, be it the name, the network, the hub or the disk.
     """
     if (here := find_local(name, files)) is not None:
+        _check_open(here)
         return here
     _check_repository_name(name)
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
@@ -109,7 +111,7 @@ def local_models() -> list[LocalModel]:
     models = []
     if (folder := built_in_folder()) is not None:
         models.append(LocalModel(BUILT_IN, folder, _bytes_in(folder), True, ()))
-    for repository in sorted(cache_folder().glob("models--*")):
+    for repository in _repositories():
         name = repository.name.removeprefix("models--").replace("--", "/")
         snapshots = _snapshots(repository)
         known = any(name in family for family in CATALOGUE.values())
@@ -117,12 +119,28 @@ def local_models() -> list[LocalModel]:
             if known or any(map(_looks_like_musicgen, snapshots)):
                 path = _complete(snapshots, WHOLE_MODEL) or next(iter(snapshots), repository)
                 size = _bytes_in(path) + _bytes_in(repository / "blobs", "*.incomplete")
-                missing = _missing(path, WHOLE_MODEL)
+                closed = () if snapshots else _closed(repository / "snapshots")
+                missing = closed or _missing(path, WHOLE_MODEL)
                 models.append(LocalModel(name, path, size, not missing, missing))
         except OSError:  # somebody else's, which nothing here may read
             if known:
                 models.append(LocalModel(name, repository, 0, False, (WHOLE_MODEL.looked_for,)))
     return models
+
+
+def cache_trouble() -> str | None:
+    """Why nobody can tell what is in the cache, in one line; None if it can be read."""
+    cache = cache_folder()
+    try:
+        with os.scandir(cache) as entries:
+            for entry in entries:
+                entry.stat(follow_symlinks=False)  # refused where only the names may be seen
+                break
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"{cache}: the cache of models cannot be read ({error.strerror})"
+    return None
 
 
 # --- Names --------------------------------------------------------------------------------------
@@ -140,6 +158,18 @@ def _expanded(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises for an unknown user
 
 
+def _check_open(folder: Path) -> None:
+    """Refuse a folder whose files cannot be reached, which is not the same as having none."""
+    with suppress(OSError, ValueError):  # what else is wrong is found where it matters
+        try:
+            (folder / CONFIG).stat()
+        except PermissionError as error:
+            raise CheckpointError(
+                f"{folder}: the folder cannot be read ({error.strerror}); look at its permissions "
+                "and at those of the folders that it lies in"
+            ) from None
+
+
 def _check_repository_name(name: str) -> None:
     if name == BUILT_IN:
         raise CheckpointError(
@@ -150,6 +180,8 @@ def _check_repository_name(name: str) -> None:
         raise CheckpointError(problem)
     if name and (problem := _not_a_folder(name)) is not None:
         raise CheckpointError(problem)
+    if name.startswith(("/", ".", "~")) or os.path.lexists(name.partition("/")[0]):
+        _check_open(_expanded(name))
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise CheckpointError(f"there is no folder {name!r}")
     if not _REPOSITORY.fullmatch(name) or "--" in name or ".." in name:
@@ -188,6 +220,13 @@ def _repository(name: str) -> Path:
     return cache_folder() / f"models--{name.replace('/', '--')}"
 
 
+def _repositories() -> list[Path]:
+    try:
+        return sorted(path for path in cache_folder().iterdir() if path.name.startswith("models--"))
+    except OSError:  # not there, or see `cache_trouble`
+        return []
+
+
 def _snapshots(repository: Path) -> list[Path]:
     """The commits of it that are cached: first the one that was `main` last, then the newest."""
     try:
@@ -212,27 +251,53 @@ def _missing(snapshot: Path, files: FileChoice) -> tuple[str, ...]:
     try:
         names = {path.name for path in snapshot.iterdir() if path.is_file()}
         needed = files.select(names, read)
+    except PermissionError as error:
+        return (_permission(error),)
     except OSError:
         needed = []
     return tuple(n for n in needed if n not in names) if needed else (files.looked_for,)
 
 
+def _closed(folder: Path) -> tuple[str, ...]:
+    """As `_missing`, of a folder that is not ours to look into."""
+    try:
+        with os.scandir(folder):
+            return ()
+    except PermissionError as error:
+        return (_permission(error),)
+    except OSError:
+        return ()
+
+
+def _permission(error: PermissionError) -> str:
+    return f"permission to read {error.filename}"
+
+
 def _state(name: str, files: FileChoice) -> str:
     """How much of the repository `name` is in the cache, for a message."""
+    if (trouble := cache_trouble()) is not None:
+        return trouble
     if snapshots := _snapshots(_repository(name)):
         lacking = ", ".join(_missing(snapshots[0], files))
         return f"{name} is only partly in the cache (no {lacking})"
+    if closed := _closed(_repository(name) / "snapshots"):
+        return f"{name} may be in the cache, but there is no {closed[0]}"
     return f"{name} is not in the cache ({cache_folder()})"
 
 
 def _looks_like_musicgen(snapshot: Path) -> bool:
-    if any((snapshot / name).exists() for name in (AUDIOCRAFT_LM, AUDIOCRAFT_CODEC)):
-        return True
     try:
+        if any((snapshot / name).exists() for name in (AUDIOCRAFT_LM, AUDIOCRAFT_CODEC)):
+            return True
         return model_type((snapshot / CONFIG).read_bytes()) in _MUSICGEN
     except OSError:
         return False
 
 
 def _bytes_in(folder: Path, pattern: str = "*") -> int:
-    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
+    total = 0
+    with suppress(OSError):  # what is not ours to read
+        for path in folder.glob(pattern):
+            if path.is_file():
+                total += path.stat().st_size
+    return total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from . import audio, hub
@@ -133,23 +132,6 @@ def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -
         seed=options.seed,
         variations=variations,
     )
-
-
-def check_folder(path: Path) -> None:
-    """Find out now, before work is put into it, whether a file could be written at `path`.
-
-    Raises:
-        RequestError: its folder is not there, or cannot be written to.
-    """
-    if path.is_fifo():
-        return
-    folder = audio.target(path).absolute().parent
-    if not folder.is_dir():
-        raise RequestError(f"{path}: there is no folder {audio.target(path).parent}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RequestError(f"{path}: the folder {folder} cannot be written to")
-    if path.is_dir():
-        raise RequestError(f"{path}: a folder; name a file")
 
 
 def add_recipe_options(parser: argparse.ArgumentParser, switch: bool = True) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +17,13 @@ import ml_dtypes
 import mlx.core as mx
 import numpy as np
 
-from . import layouts
+from . import atomic, layouts
 from .checkpoint import Checkpoint
 from .config import QuantizationConfig, to_hf
 from .engine.base import LoadReport
 from .engine.mlx import DTYPES
 from .engine.mlx.weights import in_type, quantized
-from .errors import CheckpointError, RequestError
+from .errors import RequestError
 from .files import CONFIG, SAFETENSORS, TOKENIZER
 from .progress import SILENT, Progress
 from .recipe import Recipe
@@ -67,25 +66,20 @@ def save_quantized(
         progress: shown while it runs.
 
     Raises:
-        CheckpointError: the folder exists or cannot be written, or the text encoder is not here.
+        OutputError: the folder exists or cannot be written, or the disk is full.
+        CheckpointError: the text encoder is not here.
         RequestError: the checkpoint is quantized already.
     """
     if checkpoint.config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
-    if folder.exists():
-        raise CheckpointError(f"{folder}: exists already; name a new folder")
+    atomic.check_new_folder(folder)
     text = checkpoint.text(progress)
     done: list[str] = []
     left: list[str] = []
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from None
-    try:
+    with atomic.creating(folder) as temporary:
         kept = _kept(checkpoint)
         with progress.stage("quantize", len(kept), "tensors") as advance:
-            shards = _Shards(beside)
+            shards = _Shards(temporary)
             for n, (name, parts) in enumerate(kept.items()):
                 values = _stacked(checkpoint.lm, parts, _dtype(cast_dtype))
                 modules = [part.removesuffix(".weight") for part in parts]
@@ -107,14 +101,8 @@ def save_quantized(
                     shards.add(prefix + name, mx.array(np.asarray(tensors.take(name))))
             size = shards.close()
         config = to_hf(checkpoint.config, text.config, recipe.params if recipe and done else None)
-        (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-        shutil.copy(text.tokenizer, beside / TOKENIZER)
-        beside.chmod(0o755)
-        beside.rename(folder)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        shutil.copyfile(text.tokenizer, temporary / TOKENIZER)
     return Saved(folder, size, tuple(done), tuple(left))
 
 
@@ -215,7 +203,9 @@ class _Shards:
 
     def _write(self) -> None:
         path = self._folder / f"{len(self._files)}.safetensors"
-        mx.save_safetensors(str(path), self._open, {"format": "mlx"})
+        # Through a file of Python's: of one that it opens itself, MLX does not say what is wrong.
+        with path.open("wb") as file:
+            mx.save_safetensors(file, self._open, {"format": "mlx"})
         self._files.append(list(self._open))
         self._bytes += sum(values.nbytes for values in self._open.values())
         self._open = {}

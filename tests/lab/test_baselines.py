@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from segue.errors import RequestError
 from segue.lab.baselines import UNFINISHED_SECONDS, BaselineCache, key_of, origin_of
 from segue.lab.variant import Variant
 from segue.recipe import Recipe
+
+from ..disks import fill, small_disk
 
 BASELINE = Variant("baseline")
 
@@ -92,14 +95,24 @@ def test_what_nobody_will_finish_is_swept(cache):
     assert [path.name for path in cache.folder.iterdir()] == ["new.part"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(cache, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    with small_disk(tmp_path / "disk") as disk:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+        cache = BaselineCache()
+        fill(disk)
+        with pytest.raises(RequestError, match=r"No space left on device.*XDG_CACHE_HOME"):
+            cache.write("a", arrays())
+        assert not list(cache.folder.iterdir())
 
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(RequestError, match=r"No space left on device.*XDG_CACHE_HOME"):
-        cache.write("a", arrays())
-    assert not list(cache.folder.iterdir())
+
+def test_no_home_is_one_line(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(RequestError, match=r"no home folder.*XDG_CACHE_HOME"):
+        BaselineCache()
 
 
 def test_a_folder_that_cannot_be_is_one_line(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import struct
 import zlib
 
@@ -13,10 +14,11 @@ import pytest
 import soundfile
 
 from segue import audio
-from segue.errors import AudioError, RequestError
+from segue.errors import OutputError, RequestError
 from segue.lab import findings, listening, report, spectrogram
 from segue.lab.listening import gather
 
+from ..disks import fill, small_disk
 from . import matrix_folder
 
 
@@ -47,13 +49,13 @@ def test_what_is_no_matrix_is_refused(tmp_path, content):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_folder_that_cannot_be_written_says_so(folder, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tempfile.mkstemp", full)
-    with pytest.raises(AudioError, match="No space left"):
-        report.write(folder)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(folder, tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        shutil.copy(folder / "matrix.json", disk)
+        fill(disk)
+        with pytest.raises(OutputError, match=r"report\.md: cannot be written \(No space left"):
+            report.write(disk)
+        assert {path.name for path in disk.iterdir()} == {"matrix.json", "filler"}
 
 
 # --- Markdown -------------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ def test_a_port_in_use_is_said_in_one_line(capsys, tmp_path):
         (("--max-disk", "-1"), "--max-disk must be more than 0"),
         (("--threads", "0"), "threads must lie between"),
         (("--models", "/no/such/folder"), "there is no such folder"),
+        (("--models", "x" * 300), "there is no such folder"),
+        (("--state-dir", "x" * 300), "cannot be used (File name too long)"),
         (("--default-model", "nobody/nothing"), "there is no model nobody/nothing here"),
     ],
 )

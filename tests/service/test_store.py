@@ -2,11 +2,14 @@
 
 import sqlite3
 import time
+import uuid
 
 import pytest
 
 from segue.errors import SegueError
 from segue.service.store import COMPLETED, FAILED, QUEUED, RUNNING, Input, Store
+
+from ..disks import fill, small_disk
 
 
 @pytest.fixture
@@ -29,6 +32,60 @@ def complete(store, job, size=50):
     (folder / "take-1.wav").write_bytes(bytes(size))
     done = store.complete(begun, {"takes": [{"file": "take-1.wav", "bytes": size}]})
     return begun, done
+
+
+def test_what_the_store_did_not_name_is_no_obstacle_and_stays(tmp_path):
+    """Finder leaves `.DS_Store` wherever somebody looks, and people put things anywhere."""
+    store = Store(tmp_path)
+    _, done = complete(store, add(store))
+    assert done
+    store.close()
+    for folder in (store.folder, store.jobs, store.inputs):
+        (folder / ".DS_Store").write_bytes(b"Finder's")
+        (folder / "my music").mkdir()
+        (folder / "my music" / "song.wav").write_bytes(b"mine")
+        (folder / "link").symlink_to("nowhere")
+    job = next(path for path in store.jobs.iterdir() if len(path.name) == 36)
+    (job / ".DS_Store").write_bytes(b"Finder's")
+    (job / "1" / ".DS_Store").write_bytes(b"Finder's")
+    (store.jobs / str(uuid.uuid4())).write_bytes(b"a file where a folder would be")
+    (store.inputs / f"{uuid.uuid4()}.wav").mkdir()
+    (store.inputs / f"{uuid.uuid4()}.part").write_bytes(b"half")
+
+    store = Store(tmp_path)
+    assert store.recover() == []
+    assert (job / "1" / "take-1.wav").is_file()
+    for folder in (store.folder, store.jobs, store.inputs):
+        assert (folder / ".DS_Store").read_bytes() == b"Finder's"
+        assert (folder / "my music" / "song.wav").read_bytes() == b"mine"
+        assert (folder / "link").is_symlink()
+    assert not list(store.inputs.glob("*.part"))
+    store.sweep(keep_seconds=0, limit=0)
+    assert not job.exists()
+    store.close()
+
+
+def test_a_full_disk_says_that_room_is_wanted(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        with pytest.raises(SegueError, match=r"full.*make room") as error:
+            Store(disk / "state")
+        assert "\n" not in str(error.value)
+
+
+def test_what_a_full_disk_refuses_leaves_the_store_as_it_was(tmp_path):
+    with small_disk(tmp_path / "disk", size="2m") as disk:
+        store = Store(disk / "state")
+        job = add(store)
+        fill(disk)
+        assert not store.writable()
+        long = {"request": {"text": "x" * 3_000_000}}
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            store.add(long, store.input(job.input))
+        (disk / "filler").unlink()
+        assert store.writable()
+        assert store.begin(job).state == RUNNING
+        store.close()
 
 
 def test_jobs_are_kept_in_their_order(store):
@@ -98,7 +155,7 @@ def test_a_start_queues_what_was_interrupted_and_removes_what_no_row_names(tmp_p
     _, orphan = store.new_input()
     orphan.write_bytes(b"nobody's")
     (store.uploads / "x.json").write_bytes(b"on its way")
-    (store.jobs / "unknown" / "1").mkdir(parents=True)
+    (store.jobs / str(uuid.uuid4()) / "1").mkdir(parents=True)
     store.close()
 
     store = Store(tmp_path)

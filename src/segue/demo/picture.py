@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio import Audio, beside
+from ..atomic import writing
+from ..audio import Audio
 
 FLOOR_DB = -80.0
 WINDOW = 2048
@@ -47,7 +48,7 @@ def draw(audio: Audio, join: int, path: Path) -> None:
     wave.annotate(
         "the model plays on", (join / audio.sample_rate, 0.9), (6, 0), textcoords="offset points"
     )
-    with beside(path) as temporary:
+    with writing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     plt.close(figure)
 

@@ -14,4 +14,4 @@ def cache_folder(name: str) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    return folder if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else None

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 import time
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import SUFFIX, replacing
 from ..checkpoint import Checkpoint
 from ..errors import RequestError
 from ..progress import SILENT, Progress
@@ -43,13 +43,19 @@ class BaselineCache:
     """Entries in `$XDG_CACHE_HOME/segue/quality`, by default `~/.cache/segue/quality`.
 
     Raises:
-        RequestError: the folder cannot be made.
+        RequestError: the folder cannot be made or written to.
     """
 
     def __init__(self) -> None:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         # The specification wants relative paths ignored.
-        root = home if home.is_absolute() else Path.home() / ".cache"
+        try:
+            root = home if home.is_absolute() else Path.home() / ".cache"
+        except RuntimeError:
+            raise RequestError(
+                "there is no home folder to keep the baseline's distributions in; point "
+                "XDG_CACHE_HOME to a folder with room"
+            ) from None
         self.folder = root / "segue" / "quality"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,13 +91,8 @@ class BaselineCache:
             RequestError: the disk is full, or the folder cannot be written to.
         """
         try:
-            handle, name = tempfile.mkstemp(suffix=".part", dir=self.folder)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez(file, allow_pickle=False, **arrays)
-                Path(name).replace(self._path(key))
-            finally:
-                Path(name).unlink(missing_ok=True)
+            with replacing(self._path(key)) as temporary, temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -103,7 +104,7 @@ class BaselineCache:
                 stat = path.stat()
                 if path.suffix == ".npz":
                     entries.append((stat.st_mtime_ns, stat.st_size, path))
-                elif path.suffix == ".part" and time.time() - stat.st_mtime > UNFINISHED_SECONDS:
+                elif path.suffix == SUFFIX and time.time() - stat.st_mtime > UNFINISHED_SECONDS:
                     path.unlink()
         total = 0
         for _, size, path in sorted(entries, reverse=True):

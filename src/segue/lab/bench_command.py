@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import audio
+from ..atomic import check_writable
 from ..continuation import Request
 from ..errors import RequestError
 from ..options import (
@@ -17,7 +18,6 @@ from ..options import (
     add_output_options,
     add_recipe_options,
     add_request_options,
-    check_folder,
     recipe_of,
     request_of,
 )
@@ -97,9 +97,9 @@ def run(options: argparse.Namespace) -> int:
         files = {name: Path(f"{options.save_prefix}_{name}.wav") for name in names}
     for path in files.values():
         audio.check_output(path, request.audio)
-        check_folder(path)
+        check_writable(path)
     if options.report_json is not None:
-        check_folder(options.report_json)
+        check_writable(options.report_json)
     progress = Relay() if options.progress_lines else progress_for(not options.no_progress)
     measured = measure(
         Variant("bench", options.cast_dtype, recipe),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..audio import beside
+from ..atomic import writing
 from ..errors import RequestError
 
 
@@ -14,9 +14,9 @@ def write_json(path: Path, content: Any) -> None:
     """Write `path` whole or not at all.
 
     Raises:
-        AudioError: the folder cannot be written to.
+        OutputError: the folder cannot be written to, or the disk is full.
     """
-    with beside(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import audio
+from ..atomic import name_bytes, shortened
 from ..audio import Audio
 from ..continuation import Request, continue_audio
 from ..engine.base import Engine
@@ -133,8 +134,9 @@ def _write(plan: Plan, n: int, seed: int, pair: Sequence[np.ndarray]) -> dict[st
     files = {}
     sides = {"baseline": plan.baseline, "variant": plan.variant}
     for (side, variant), samples in zip(sides.items(), pair, strict=True):
-        stem = Path(plan.clips[n].name).stem
-        files[side] = f"{n + 1:02}-{stem}-seed{seed}-{variant.name}.wav"
+        rest = f"-seed{seed}-{variant.name}.wav"
+        room = name_bytes(plan.folder) - len(f"{n + 1:02}-{rest}")
+        files[side] = f"{n + 1:02}-{shortened(Path(plan.clips[n].name).stem, room)}{rest}"
         audio.write(plan.folder / files[side], Audio(samples, plan.config.codec.sample_rate))
     return {"files": files}
 

@@ -25,18 +25,27 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in _lines_of("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def _lines_of(path: str) -> list[str]:
+    """What Linux says of itself; nothing elsewhere, and in a sandbox that hides it."""
+    try:
+        return Path(path).read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def is_busy() -> bool:
     """Whether more ran in the last minute than what is measured can account for."""
     cores: int = machine()["cores"]
-    return os.getloadavg()[0] > cores + 1
+    try:
+        return os.getloadavg()[0] > cores + 1
+    except OSError:  # the system does not say
+        return False
 
 
 def versions() -> dict[str, str]:
@@ -52,11 +61,9 @@ def versions() -> dict[str, str]:
 
 def peak_memory_bytes() -> int:
     """The most memory that this process has had resident."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux's getrusage starts from what the process that started this one had.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) * 1024
+    # Linux's getrusage starts from what the process that started this one had.
+    for line in _lines_of("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from ..atomic import check_new_folder
 from ..checkpoint import open_checkpoint
 from ..decode.opening import STDIN
 from ..errors import RequestError
@@ -101,13 +103,13 @@ def run(options: argparse.Namespace) -> int:
         if folder.matrix["request"]["quality"]:
             measure_quality(folder, progress, console)
         choose(folder)
-        matrix_table.show(folder.matrix, as_json=options.json)
         written = report(folder, progress)
     except BaseException:
         Console(stderr=True).print(
             f"segue: go on with: segue matrix --resume {folder.path}", markup=False, soft_wrap=True
         )
         raise
+    matrix_table.show(folder.matrix, as_json=options.json)
     for path in [folder.path / FILE, *written]:
         console.print(path, soft_wrap=True)
     if all(row["status"] != "ok" for row in folder.matrix["rows"]):
@@ -121,7 +123,7 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
         raise RequestError("name a prompt, an audio file; or --resume a folder")
     variants = rows_of(options.rows, options.row)
     for path in options.quality_prompt:
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - Path's own raises for some names
             raise RequestError(f"--quality-prompt {path}: no such file or folder")
     if not options.prompt.is_file() and (options.prompt == STDIN or options.prompt.is_fifo()):
         raise RequestError(
@@ -129,8 +131,9 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
         )
     request = repeatable_request(options)
     path = options.out or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
-    if path.exists():
+    if os.path.lexists(path):
         raise RequestError(f"{path}: exists already; name a new folder, or --resume {path}")
+    check_new_folder(path)
     open_checkpoint(options.model, options.base_model, progress)
     assert request.seed is not None  # noqa: S101 - that is what makes it repeatable
     settings = sampling(request) | {

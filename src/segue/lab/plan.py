@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..admission import MAX_VARIATIONS
+from ..atomic import check_writable
 from ..audio import Audio
 from ..config import ModelConfig
 from ..continuation import Request
@@ -50,7 +51,7 @@ class Plan:
         """The seconds of each clip.
 
         Raises:
-            AudioError: a clip cannot be heard, or the folder cannot be made.
+            AudioError: a clip cannot be heard, or the folder cannot be made or written to.
             RequestError: an option is out of range.
         """
         if not self.continuation_seconds >= 0.1:
@@ -69,6 +70,7 @@ class Plan:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise AudioError(f"{self.folder}: cannot be made ({error.strerror})") from None
+            check_writable(self.folder / "a take.wav")
         return seconds
 
     def request(self, heard: Audio) -> Request:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..atomic import check_writable
 from ..errors import RequestError
 from ..hub import BUILT_IN
 from ..options import (
@@ -19,7 +20,6 @@ from ..options import (
     add_cast_option,
     add_engine_option,
     add_recipe_options,
-    check_folder,
     recipe_of,
 )
 from ..recipe import PRESETS, preset
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     """`segue quality`: check, measure, write, print."""
     variant = variant_of(options)
     if options.report_json is not None:
-        check_folder(options.report_json)
+        check_writable(options.report_json)
     quality = measure(
         Variant("baseline"),
         variant,

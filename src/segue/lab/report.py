@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..audio import beside
+from ..atomic import writing
 from .findings import COLUMNS_EXPLAINED, columns, facts, how, name_of, no_pick, notes, read, trouble
 from .page import page
 
@@ -16,13 +16,13 @@ def write(folder: Path) -> list[Path]:
 
     Raises:
         RequestError: there is no matrix, or it cannot be read.
-        AudioError: the folder cannot be written to.
+        OutputError: the folder cannot be written to, or the disk is full.
     """
     matrix = read(folder)
     written = []
     for name, text in (("report.md", markdown(matrix)), ("report.html", page(matrix, folder))):
         path = folder / name
-        with beside(path) as temporary:
+        with writing(path) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
         written.append(path)
     return written

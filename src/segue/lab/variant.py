@@ -12,7 +12,7 @@ from ..model import CAST_DTYPES, Model, load
 from ..progress import SILENT, Progress
 from ..recipe import Recipe
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Variant:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise RequestError(
-                f"a row's name is made of letters, digits, '.', '+' and '-', unlike {self.name!r}"
+                "a row's name is made of letters, digits, '.', '+' and '-', at most 100 of them, "
+                f"unlike {self.name!r}"
             )
         if self.cast_dtype is not None and self.cast_dtype not in CAST_DTYPES:
             raise RequestError(

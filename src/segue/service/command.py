@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import hub
-from ..errors import RequestError
+from ..errors import OutputError, RequestError
 from ..model import ENGINES, MAX_THREADS
 from ..options import HelpFormatter, add_threads_option
 from .logs import FORMATS
@@ -109,7 +109,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
         )
         demand(options.engine != "mlx", "threads are OpenVINO's to count; leave --engine mlx out")
     for folder in options.models:
-        demand(folder.is_dir(), f"--models {folder}: there is no such folder")
+        # Not Path's own, which raises for some names and folders.
+        there = os.path.isdir(folder)  # noqa: PTH112
+        demand(there, f"--models {folder}: there is no such folder, or it cannot be reached")
+        demand(
+            os.access(folder, os.R_OK | os.X_OK),
+            f"--models {folder}: the folder cannot be read (Permission denied)",
+        )
     token = options.token or os.environ.get("SEGUE_TOKEN") or None
     settings = Settings(
         state=(options.state_dir or state_folder()).absolute(),
@@ -154,7 +160,8 @@ def run(options: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         address = settings.address(listener.getsockname()[1])
-        print(f"segue serves {address}  (Ctrl-C stops it)", flush=True)  # noqa: T201
+        with suppress(OutputError, BrokenPipeError):  # it serves, whether that can be said or not
+            print(f"segue serves {address}  (Ctrl-C stops it)", flush=True)  # noqa: T201
         server.run(sockets=[listener])
     return 0
 

@@ -6,6 +6,7 @@ Nothing else: a name from a client never becomes a path or an address by itself.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -155,7 +156,9 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    return (folder / AUDIOCRAFT_LM).is_file() or _hidden_size(folder) is not None
+    # Not Path's own, which raises where the folder is closed to us.
+    has_lm = os.path.isfile(folder / AUDIOCRAFT_LM)  # noqa: PTH113
+    return has_lm or _hidden_size(folder) is not None
 
 
 def _hidden_size(folder: Path) -> int | None:

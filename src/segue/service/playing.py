@@ -11,12 +11,12 @@ import numpy as np
 import soundfile
 
 from .. import audio
+from ..atomic import replacing, sync_folder
 from ..audio import Audio
 from ..continuation import Continuation, Request
 from ..encode import count_beyond, limited, new_wav
 from ..preview import Preview
 from .admission import cut
-from .durable import publish, sync_folder
 from .loaded import Asked, Loaded, Ready
 from .variants import Variants, unfinished
 from .worker import Line, Told
@@ -167,16 +167,15 @@ def _write(path: Path, take: Audio) -> int:
     Returns:
         How many samples were beyond full scale, and are limited to it.
     """
-    temporary, beyond = path.with_suffix(".part"), 0
-    try:
-        with new_wav(temporary, take.sample_rate, take.channels, "PCM_16", take.layout) as file:
-            for start in range(0, len(take.samples), _BLOCK):
-                block = take.samples[start : start + _BLOCK]
-                beyond += count_beyond(block)
-                file.write(_int16(block))
-    except soundfile.LibsndfileError as error:
-        raise OSError(error.error_string.rstrip(".").lower()) from None
-    publish(temporary, path)
+    beyond = 0
+    with (
+        replacing(path, durable=True) as temporary,
+        new_wav(temporary, take.sample_rate, take.channels, "PCM_16", take.layout) as file,
+    ):
+        for start in range(0, len(take.samples), _BLOCK):
+            block = take.samples[start : start + _BLOCK]
+            beyond += count_beyond(block)
+            file.write(_int16(block))
     return beyond
 
 

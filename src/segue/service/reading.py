@@ -16,11 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
+from ..atomic import publish
 from ..continuation import LOUDEST
 from ..decode import Source, open_source
 from ..encode import new_wav
 from ..errors import AudioError
-from .durable import publish
 from .worker import Line
 
 _MEMORY = 3 << 30

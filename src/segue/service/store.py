@@ -163,9 +163,11 @@ class Store:
                 f"{folder}: cannot be used ({error.strerror}); name another with --state-dir"
             ) from None
         except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
             raise SegueError(
                 f"{folder / 'segue.db'}: cannot be used ({error}); "
-                "move it away, or name another folder with --state-dir"
+                f"{'make room' if full else 'move it away'}, or name another folder with "
+                "--state-dir"
             ) from None
         self._writing, self._reading = threading.Lock(), threading.Lock()
 
@@ -229,14 +231,17 @@ class Store:
                 "UPDATE jobs SET state = ?, deaths = deaths + 1 WHERE state = ?", (QUEUED, RUNNING)
             )
         known_inputs = {row["id"] for row in self._rows("SELECT id FROM inputs")}
-        for path in self.inputs.iterdir():
-            if path.name.removesuffix(".wav") not in known_inputs:
+        # What is not named as the store names things is somebody else's: Finder's, say.
+        for path in filter(_is_ours, self.inputs.iterdir()):
+            if path.name.removesuffix(".wav") not in known_inputs and not path.is_dir():
                 path.unlink(missing_ok=True)
         attempts = {
             row["id"]: (row["attempts"] if row["state"] == COMPLETED else None)
             for row in self._rows("SELECT id, attempts, state FROM jobs")
         }
-        for folder in self.jobs.iterdir():
+        for folder in filter(_is_ours, self.jobs.iterdir()):
+            if not folder.is_dir() or folder.is_symlink():
+                continue
             kept = attempts.get(folder.name)
             for attempt in folder.iterdir():
                 if attempt.name != str(kept):
@@ -440,6 +445,10 @@ class Store:
                 "count = excluded.count",
                 [(key, seconds, count) for key, (seconds, count) in speeds.items()],
             )
+
+
+def _is_ours(path: Path) -> bool:
+    return _ID.fullmatch(path.name.partition(".")[0]) is not None
 
 
 def _job(row: sqlite3.Row) -> Job:

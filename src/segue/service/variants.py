@@ -7,10 +7,11 @@ import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ..checkpoint import open_checkpoint
-from ..errors import CheckpointError
+from ..errors import CheckpointError, OutputError
 from ..progress import Progress
 from ..recipe import Recipe
 
@@ -43,7 +44,7 @@ class Variants:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 save_quantized(checkpoint, recipe, folder, progress=progress)
-            except (CheckpointError, OSError) as error:
+            except (CheckpointError, OutputError, OSError) as error:
                 # No room on the disk, or no text encoder, which this request may not need.
                 print(f"{folder.name} is not kept: {error}", file=sys.stderr)  # noqa: T201
                 return None
@@ -56,7 +57,8 @@ class Variants:
         folders.sort(key=lambda f: (f == keep, f.stat().st_mtime), reverse=True)
         total = 0
         for folder in folders:
-            total += sum(path.stat().st_size for path in folder.iterdir())
+            with suppress(OSError):  # another may be removing it
+                total += sum(path.stat().st_size for path in folder.iterdir())
             if total > self._limit and folder != keep:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -11,6 +11,7 @@ whatever it does.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
@@ -132,14 +133,20 @@ def serve(tasks: dict[str, Task], line: Line) -> None:
             outcome = {"error": str(error), "fault": False}
         except MemoryError:
             outcome = {"error": NO_MEMORY, "fault": False}
-        except OSError:
+        except OSError as error:
             traceback.print_exc()
-            outcome = {"error": NO_DISK, "fault": True}
+            outcome = {"error": _of_system(error), "fault": True}
         except Exception as error:
             traceback.print_exc()
             said = f"something went wrong inside segue ({type(error).__name__}); its log says more"
             outcome = {"error": said, "fault": True}
         line.tell(**outcome)
+
+
+def _of_system(error: OSError) -> str:
+    if error.filename is not None and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"segue may not use {os.fsdecode(error.filename)} ({error.strerror})"
+    return NO_DISK
 
 
 def _tasks(settings: Message) -> dict[str, Task]:

@@ -1,0 +1,70 @@
+"""Where the takes of `segue continue` go, found out before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from pathlib import Path
+
+from . import atomic, audio
+from .audio import Audio
+from .errors import RequestError
+
+_LONGEST_NUMBER = len("-999-99")
+"""Room that a default name leaves, for its own number and a variation's."""
+
+
+def paths_for(wanted: Path, sound: Audio, variations: int, prompt: Path) -> list[Path]:
+    """The file of each take, so that no wait is for nothing.
+
+    Args:
+        wanted: the name for one take; several are numbered.
+        sound: something like what will be written.
+        variations: how many takes.
+        prompt: a file that must stay.
+
+    Raises:
+        AudioError: the name ends in no known format, or the format cannot hold the sound.
+        OutputError: a file cannot be written there.
+        RequestError: a file is the prompt itself.
+    """
+    audio.check_output(wanted, sound)
+    paths = _numbered(wanted, variations)
+    for path in paths:
+        atomic.check_writable(path)
+        if path.exists() and prompt.exists() and path.samefile(prompt):
+            raise RequestError(f"{path}: the prompt itself; name another output")
+    return paths
+
+
+def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
+    """`PROMPT-continued.wav` in the working folder, or the next number of it that nothing has.
+
+    The name of the prompt is shortened where the disk could not hold a longer one.
+
+    Returns:
+        What to hand to `paths_for`, and a note for the user where it is not the plain name.
+    """
+    ending = "-continued"
+    room = atomic.name_bytes(Path()) - len(f"{ending}.wav") - _LONGEST_NUMBER
+    stem = atomic.shortened(prompt.stem, room)
+    plain = Path(f"{stem}{ending}.wav")
+    taken = _taken(plain, variations)
+    if taken is None:
+        return plain, None
+    for number in count(2):
+        path = plain.with_stem(f"{plain.stem}-{number}")
+        if _taken(path, variations) is None:
+            break
+    return path, f"{taken} is there already, and stays as it is"
+
+
+def _taken(path: Path, variations: int) -> Path | None:
+    """The first of the files that is there already."""
+    return next((path for path in _numbered(path, variations) if os.path.lexists(path)), None)
+
+
+def _numbered(path: Path, variations: int) -> list[Path]:
+    if variations == 1:
+        return [path]
+    return [path.with_stem(f"{path.stem}-{n}") for n in range(1, variations + 1)]
