@@ -410,6 +410,18 @@ def test_bad_input_ends_with_2_and_one_line_and_writes_nothing(what, toy, shelf,
     assert files(shelf) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("short.wav", "too short"), ("nan.wav", "no sound (NaN, infinity")]
+)
+@pytest.mark.parametrize("command", ["continue", "bench --prompt"])
+def test_what_is_wrong_with_the_sound_names_the_file(command, name, words, toy, shelf, capsys):
+    few = ("--model", str(toy), "--prompt-seconds", "0.5", "--output-seconds", "1")
+    assert main([*command.split(), name, *few, "--engine", "mlx"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"segue: {name}: the audio ")
+    assert words in line
+
+
 @pytest.mark.parametrize("line", [[], ["play"], ["--louder"], ["models", "x"]])
 def test_a_command_that_is_none_ends_with_2_and_one_line(line, capsys):
     assert main(line) == 2

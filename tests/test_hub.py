@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -25,6 +27,7 @@ from segue.files import CONFIG_ONLY
 from segue.hub import BUILT_IN, find_local, local_models, locate
 from segue.progress import Advance, Progress
 
+from .disks import fill, small_disk
 from .fake_hub import FakeHub
 
 
@@ -432,6 +435,36 @@ def test_local_models_show_a_download_that_has_only_begun(hub: FakeHub) -> None:
 
 
 # --- Without the hub ----------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_is_one_line_and_what_came_is_gone_on_with(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota, or somebody else's files: there was room when it began."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9e9))
+    hub.add("me/model", AUDIOCRAFT | {"config.json": MUSICGEN_CONFIG})
+    with small_disk(tmp_path / "disk") as disk:
+        monkeypatch.setenv("HF_HOME", str(disk))
+        filler = fill(disk, leave=100_000)
+        with one_line("cannot store me/model", str(disk), "No space left on device"):
+            locate("me/model")
+        assert not local_models()[-1].complete
+        filler.unlink()
+        folder = locate("me/model")
+        assert contents(folder)["state_dict.bin"] == AUDIOCRAFT["state_dict.bin"]
+        assert hub.requests[-1].range is not None
+        assert not list(disk.rglob("*.part"))
+
+
+def test_a_token_that_is_not_ours_to_read_is_none(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed() -> str:
+        raise PermissionError(13, "Permission denied", "/home/somebody/token")
+
+    monkeypatch.setattr(download, "get_token", closed)
+    hub.add("me/model", MUSICGEN)
+    assert locate("me/model").is_dir()
 
 
 def test_a_hub_that_is_down_is_one_line() -> None:

@@ -74,6 +74,12 @@ def test_no_variation_is_overwritten(here):
     assert name_of("song.wav") == "song-continued.wav"
 
 
+def test_standard_input_has_no_name_to_go_on_with(here):
+    assert name_of("-") == "continued.wav"
+    (here / "continued.wav").touch()
+    assert name_of("-") == "continued-2.wav"
+
+
 def test_a_link_that_leads_nowhere_is_there(here):
     (here / "song-continued.wav").symlink_to("nowhere")
     assert name_of("song.wav") == "song-continued-2.wav"

@@ -38,6 +38,7 @@ from .options import (
     add_recipe_options,
     add_request_options,
     add_threads_option,
+    naming,
     recipe_of,
     request_of,
 )
@@ -196,7 +197,8 @@ def run_continue(options: argparse.Namespace) -> int:
         progress=progress,
     )
     timings = {"model_load_s": time.perf_counter() - before}
-    result = continue_audio(model.engine, request, progress)
+    with naming(options.prompt):
+        result = continue_audio(model.engine, request, progress)
     timings |= result.timings
     before = time.perf_counter()
     notes = list(result.notes)

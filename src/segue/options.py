@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import audio, hub
 from .continuation import Request
-from .errors import RequestError
+from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES
 from .recipe import POSSIBLE, SCOPES, Recipe
 
@@ -132,6 +134,21 @@ def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -
         seed=options.seed,
         variations=variations,
     )
+
+
+@contextmanager
+def naming(prompt: Path) -> Iterator[None]:
+    """Let what is wrong with the audio of a file name the file.
+
+    Raises:
+        AudioError: whatever the block said of audio, after the name of `prompt`.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except AudioError as error:
+        raise AudioError(f"{prompt}: {error}") from None
 
 
 def add_recipe_options(parser: argparse.ArgumentParser, switch: bool = True) -> None:

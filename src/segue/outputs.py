@@ -40,15 +40,15 @@ def paths_for(wanted: Path, sound: Audio, variations: int, prompt: Path) -> list
 def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
     """`PROMPT-continued.wav` in the working folder, or the next number of it that nothing has.
 
-    The name of the prompt is shortened where the disk could not hold a longer one.
+    The name of the prompt is shortened where the disk could not hold a longer one; of standard
+    input, `-`, it is `continued.wav`.
 
     Returns:
         What to hand to `paths_for`, and a note for the user where it is not the plain name.
     """
-    ending = "-continued"
-    room = atomic.name_bytes(Path()) - len(f"{ending}.wav") - _LONGEST_NUMBER
-    stem = atomic.shortened(prompt.stem, room)
-    plain = Path(f"{stem}{ending}.wav")
+    room = atomic.name_bytes(Path()) - len("-continued.wav") - _LONGEST_NUMBER
+    begin = "" if str(prompt) == "-" else f"{atomic.shortened(prompt.stem, room)}-"
+    plain = Path(f"{begin}continued.wav")
     taken = _taken(plain, variations)
     if taken is None:
         return plain, None

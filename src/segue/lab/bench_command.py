@@ -18,6 +18,7 @@ from ..options import (
     add_output_options,
     add_recipe_options,
     add_request_options,
+    naming,
     recipe_of,
     request_of,
 )
@@ -101,17 +102,18 @@ def run(options: argparse.Namespace) -> int:
     if options.report_json is not None:
         check_writable(options.report_json)
     progress = Relay() if options.progress_lines else progress_for(not options.no_progress)
-    measured = measure(
-        Variant("bench", options.cast_dtype, recipe),
-        options.model,
-        request,
-        str(options.prompt),
-        base_model=options.base_model,
-        engine=options.engine,
-        runs=options.runs,
-        decode_continuation=options.decode_continuation,
-        progress=progress,
-    )
+    with naming(options.prompt):
+        measured = measure(
+            Variant("bench", options.cast_dtype, recipe),
+            options.model,
+            request,
+            str(options.prompt),
+            base_model=options.base_model,
+            engine=options.engine,
+            runs=options.runs,
+            decode_continuation=options.decode_continuation,
+            progress=progress,
+        )
     report = measured.report
     if files:
         said = audio.write(files["full"], measured.full)
