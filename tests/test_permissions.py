@@ -138,3 +138,22 @@ def test_an_output_in_a_closed_folder_is_refused_before_the_work(tmp_path, toy):
         line = refused("continue", "song.wav", "--model", toy, "-o", folder / name)
         assert f"the folder {folder} cannot be written to (Permission denied)" in line
     assert [path.name for path in folder.iterdir()] == ["old.wav"]
+
+
+def test_the_service_offers_what_it_can_read(home, toy, tmp_path):
+    closed_one = cached(home, "facebook/musicgen-small", toy)
+    shelf = tmp_path / "shelf"
+    for name in ("mine", "theirs"):
+        shutil.copytree(toy, shelf / name)
+    code = (
+        "import json, sys; from pathlib import Path; from segue.service.offer import Offer\n"
+        "print(json.dumps({m.path: m.missing for m in Offer([Path(sys.argv[1])]).all()}))"
+    )
+    with closed(shelf / "theirs"), closed(closed_one):
+        done = subprocess.run(
+            [*bound(), sys.executable, "-c", code, str(shelf)], capture_output=True, text=True
+        )
+    offered = json.loads(done.stdout)
+    assert offered["local/mine"] == []
+    assert "local/theirs" not in offered
+    assert offered["facebook/musicgen-small"][0].startswith("permission to read")

@@ -71,6 +71,26 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(command):
     assert err in ("0\n", "1\n")  # all was in the pipe already, or not
 
 
+def test_a_matrix_is_whole_though_nobody_reads_what_it_prints(toy, here):
+    few = "--prompt-seconds 0.2 --output-seconds 0.4 --runs 0 --engine mlx --no-quality"
+    rows = "--row name=baseline --out m"
+    shell(f"({SEGUE} matrix song.wav --model {toy} {few} {rows} 2>m.log; echo $? >code) | true")
+    assert (here / "code").read_text() in ("0\n", "1\n")
+    assert (here / "m" / "report.html").is_file()
+    assert "--resume" not in (here / "m.log").read_text()
+
+
+@needs_full
+def test_bars_and_messages_that_cannot_be_shown_stop_nothing(toy, here):
+    few = "--prompt-seconds 0.2 --output-seconds 0.4 --runs 0 --engine mlx --no-quality"
+    rows = "--row name=baseline --out m"
+    line = f"{SEGUE} matrix song.wav --model {toy} {few} {rows} 2>/dev/full"
+    code, out, _ = shell(line)
+    assert code == 0
+    assert "baseline" in out
+    assert (here / "m" / "report.html").is_file()
+
+
 def test_what_is_closed_does_not_become_somebody_else_s_stream(here):
     code = (
         "import os, sys\n"

@@ -9,9 +9,12 @@ import pytest
 import soundfile
 
 from segue.audio import Audio
+from segue.progress import SILENT
+from segue.recipe import Recipe
 from segue.service import playing, worker
 from segue.service.reading import Reader
 from segue.service.settings import Limits
+from segue.service.variants import Variants
 from segue.service.worker import NO_DISK
 
 from ..disks import fill, small_disk
@@ -81,6 +84,15 @@ def test_a_take_is_written_whole_or_not_at_all(tmp_path, room):
         playing._write(disk / "take-1.wav", take)
         assert soundfile.info(disk / "take-1.wav").frames == 44_100
         assert [path.name for path in disk.iterdir()] == ["take-1.wav"]
+
+
+def test_a_quantized_model_that_cannot_be_kept_is_made_in_memory(toy, tmp_path, capsys):
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        variants = Variants(disk / "variants", 1 << 30)
+        assert variants.find_or_make(str(toy), None, Recipe(), SILENT) is None
+        assert "is not kept" in capsys.readouterr().err
+        assert list((disk / "variants").iterdir()) == []
 
 
 def test_what_is_forbidden_is_not_said_to_be_a_full_disk():

@@ -7,7 +7,8 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from .. import audio, cli, hub
+from .. import atomic, audio, cli, hub
+from ..errors import SegueError
 from .picture import draw
 from .prompt import band
 from .toy import write_checkpoint
@@ -20,7 +21,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m segue.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo-out"), help="where to write")
     folder: Path = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with atomic.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return _demonstrate(folder)
+    except SegueError as error:
+        print(f"segue: {error}", file=sys.stderr)  # noqa: T201
+        return cli.BAD_INPUT
+
+
+def _demonstrate(folder: Path) -> int:
     model = hub.BUILT_IN
     if hub.built_in_folder() is None:
         model = str(write_checkpoint(folder / "random-checkpoint"))
