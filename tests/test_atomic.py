@@ -121,14 +121,15 @@ def test_other_users_of_a_name_do_not_get_in_the_way(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
-    with pytest.raises(ValueError, match="half"), atomic.creating(tmp_path / "q") as temporary:  # noqa: PT012
+    path = tmp_path / "in" / "q"
+    with pytest.raises(ValueError, match="half"), atomic.creating(path) as temporary:  # noqa: PT012
         (temporary / "weights").write_bytes(b"half")
         raise ValueError("half")
     assert list(tmp_path.iterdir()) == []
-    with atomic.creating(tmp_path / "in" / "q") as temporary:
+    with atomic.creating(path) as temporary:
         (temporary / "weights").write_bytes(b"whole")
-        assert list((tmp_path / "in").iterdir()) == [temporary]
-    assert (tmp_path / "in" / "q" / "weights").read_bytes() == b"whole"
+        assert list(path.parent.iterdir()) == [temporary]
+    assert (path / "weights").read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])

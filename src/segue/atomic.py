@@ -128,7 +128,7 @@ def _try(folder: Path, path: Path) -> None:
     try:
         _new(folder, _make_file).unlink()
     except OSError as error:
-        if _is_gone(folder):
+        if _is_of_a_lost(folder, error):
             raise _gone(path) from None
         raise OutputError(
             f"{path}: the folder {folder.absolute()} cannot be written to ({_reason(error)})",
@@ -181,13 +181,15 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
 def creating(path: Path) -> Iterator[Path]:
     """An empty folder to write to; it becomes the new folder `path` at the end of the block.
 
-    Its files are on the disk before it has its name.  If the block raises, it is removed.
+    Its files are on the disk before it has its name.  If the block raises, it is removed,
+    and so are the folders that were made for it to lie in.
 
     Raises:
         OutputError: there is something at `path`, or it cannot be written; one line.
     """
     if os.path.lexists(path):
         raise OutputError(f"{path}: exists already; name a new folder")
+    above = [folder for folder in path.parents if not os.path.lexists(folder)]
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _new(path.parent, Path.mkdir)
@@ -200,6 +202,9 @@ def creating(path: Path) -> Iterator[Path]:
             sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            for folder in above:
+                with suppress(OSError):  # only an empty one goes
+                    folder.rmdir()
 
 
 def publish(temporary: Path, final: Path) -> None:
@@ -239,7 +244,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESTALE) and _is_gone(path.parent):
+        if _is_of_a_lost(path.parent, error):
             raise _gone(path) from None
         reason = _reason(error)
         if isinstance(error.filename, str) and _is_another(Path(error.filename), path):
@@ -250,6 +255,10 @@ def explained(path: Path) -> Iterator[None]:
 def _is_another(named: Path, path: Path) -> bool:
     """Whether an error speaks of a file that is neither `path`, nor above it, nor temporary."""
     return not path.is_relative_to(named) and _PREFIX not in str(named)
+
+
+def _is_of_a_lost(folder: Path, error: OSError) -> bool:
+    return error.errno in (errno.ENOENT, errno.ESTALE) and _is_gone(folder)
 
 
 def _is_gone(folder: Path) -> bool:
