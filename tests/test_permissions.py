@@ -119,6 +119,14 @@ def test_a_closed_folder_is_no_folder_without_a_checkpoint(toy, tmp_path, where)
     assert not (tmp_path / "q").exists()
 
 
+def test_the_doctor_names_what_is_closed(home):
+    with closed(home):
+        code, out, err = segue("doctor", "--no-self-test")
+    assert (code, err) == (1, "")
+    assert f"checkpoints: {home} cannot be written to; mend its permissions" in out
+    assert "the cache of models cannot be read (Permission denied)" in out
+
+
 def test_a_prompt_in_a_closed_folder_is_one_line(tmp_path, toy):
     folder = tmp_path / "music"
     folder.mkdir()

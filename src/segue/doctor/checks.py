@@ -154,7 +154,8 @@ def _look_at_folders(report: Report) -> None:
             report.folders[name] = {"path": None, "bytes": 0, "writable": False}
             report.problems.append(f"{name}: there is no folder that can be written to")
             continue
-        there = next(p for p in (path, *path.parents) if p.exists())
+        # Not Path's own, which raises where a folder is closed to us.
+        there = next(p for p in (path, *path.parents) if os.path.lexists(p))
         writable = os.access(there, os.W_OK | os.X_OK)
         free = shutil.disk_usage(there).free
         report.folders[name] = {
@@ -185,11 +186,9 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _look_at_models(report: Report) -> None:
-    try:
-        here = hub.local_models()
-    except OSError as error:
-        report.problems.append(f"checkpoints cannot be listed: {error}")
-        return
+    if (trouble := hub.cache_trouble()) is not None:
+        report.problems.append(trouble)
+    here = hub.local_models()
     for model in here:
         report.models.append(
             {
