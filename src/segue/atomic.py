@@ -39,7 +39,7 @@ def check_writable(path: Path) -> None:
         OutputError: one line; the name is too long, the folder is not there or cannot be written
             to, `path` is a folder, or it is a file that only somebody else may replace.
     """
-    if path.is_fifo():
+    if is_pipe(path):
         return
     path = target_of(path)
     folder = _folder_of(path)
@@ -80,13 +80,21 @@ def check_new_folder(path: Path) -> None:
     _try(there, path)
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether there is a named pipe at `path`, to be written to and not replaced."""
+    try:
+        return path.is_fifo()
+    except OSError:  # a name that is too long, a folder that is closed
+        return False
+
+
 def target_of(path: Path) -> Path:
     """What a link leads to, be it there or not; `path` itself if it is none.
 
     Raises:
         OutputError: it leads round in a circle.
     """
-    if not path.is_symlink():
+    if not os.path.islink(path):  # noqa: PTH114 - Path's own raises where a name is too long
         return path
     end = Path(os.path.realpath(path))
     if end.is_symlink():

@@ -186,7 +186,7 @@ def write(path: str | Path, audio: Audio) -> list[str]:
     path = Path(path)
     # Not by libsndfile itself, which does not always tell when a disk is full.
     encoded, notes = encode(path, audio.samples, audio.sample_rate, audio.subtype, audio.layout)
-    if path.is_fifo():
+    if atomic.is_pipe(path):
         with atomic.explained(path), path.open("wb") as pipe:
             pipe.write(encoded.getbuffer())
         return notes
