@@ -18,6 +18,8 @@ import soundfile
 from segue import audio
 from segue.cli import main
 
+from .broken import broken
+
 SEGUE = (sys.executable, "-m", "segue")
 
 
@@ -63,6 +65,26 @@ def samples_of(path):
 
 
 # --- segue continue -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["mlx", "openvino"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("decoder.lm_heads.0.weight", "logits"),
+        ("audio_encoder.decoder.layers.0.conv.bias", "weights of"),
+    ],
+)
+def test_a_model_that_overflows_is_one_line_and_no_music(
+    play, toy, home, tmp_path, engine, name, what
+):
+    pytest.importorskip(engine)
+    folder = broken(toy, tmp_path / "broken", name)
+    code, out, err = play("--model", folder, "--engine", engine)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"segue: the model overflows, its {what}")
+    assert err.count("\n") == 1
+    assert files(home) == ["song.wav"]
 
 
 def test_a_song_is_continued_and_the_time_of_each_part_is_told(play, song, home):

@@ -36,3 +36,27 @@ class OutputError(AudioError):
     def __init__(self, line: str, reason: str = "") -> None:
         super().__init__(line)
         self.reason = reason
+
+
+class ModelOverflowError(RequestError):
+    """A model computed NaN or infinity, so that there is nothing to write.
+
+    A narrow type may overflow, or a weight may be NaN.
+
+    Args:
+        what: the values that are not finite, in the plural, such as `"logits"`.
+        fixed: whether they belong to a part of the model that is float32 whatever is chosen.
+        name: of the variant, for the start of the line; empty for none.
+    """
+
+    def __init__(self, what: str, fixed: bool = False, name: str = "") -> None:
+        advice = "another type or quantization"
+        if fixed:
+            advice = "another checkpoint, or download this one again"
+        start = f"{name}: " if name else ""
+        super().__init__(f"{start}the model overflows, its {what} are no numbers; choose {advice}")
+        self._what, self._fixed = what, fixed
+
+    def of(self, name: str) -> ModelOverflowError:
+        """The same error, with the name of the variant at the start of its line."""
+        return ModelOverflowError(self._what, self._fixed, name)

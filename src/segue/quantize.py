@@ -22,7 +22,7 @@ from .checkpoint import Checkpoint
 from .config import QuantizationConfig, to_hf
 from .engine.base import LoadReport
 from .engine.mlx import DTYPES
-from .engine.mlx.weights import in_type, quantized
+from .engine.mlx.weights import check_weights, in_type, quantized
 from .errors import RequestError
 from .files import CONFIG, SAFETENSORS, TOKENIZER
 from .progress import SILENT, Progress
@@ -69,6 +69,7 @@ def save_quantized(
         OutputError: the folder exists or cannot be written, or the disk is full.
         CheckpointError: the text encoder is not here.
         RequestError: the checkpoint is quantized already.
+        ModelOverflowError: weights are NaN or infinite, as they are or cast.
     """
     if checkpoint.config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
@@ -82,12 +83,13 @@ def save_quantized(
             shards = _Shards(temporary)
             for n, (name, parts) in enumerate(kept.items()):
                 values = _stacked(checkpoint.lm, parts, _dtype(cast_dtype))
+                check_weights([values], parts[0])
                 modules = [part.removesuffix(".weight") for part in parts]
                 if recipe is None or modules == parts or not recipe.covers(modules[0]):
                     shards.add(name, values)
                 elif recipe.fits(values.shape[-1]):
                     done += modules
-                    for part, packed in quantized(values, recipe.params).items():
+                    for part, packed in quantized(values, recipe.params, modules[0]).items():
                         shards.add(f"{name.removesuffix('.weight')}.{part}", packed)
                 else:
                     left += modules
@@ -98,7 +100,9 @@ def save_quantized(
                 (layouts.TEXT, text.tensors),
             ):
                 for name in list(tensors):
-                    shards.add(prefix + name, mx.array(np.asarray(tensors.take(name))))
+                    values = mx.array(np.asarray(tensors.take(name)))
+                    check_weights([values], prefix + name, fixed=True)
+                    shards.add(prefix + name, values)
             size = shards.close()
         config = to_hf(checkpoint.config, text.config, recipe.params if recipe and done else None)
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -143,6 +147,7 @@ def in_memory(
 
     Raises:
         RequestError: the checkpoint is quantized already.
+        ModelOverflowError: a weight that is to be quantized is NaN or infinite.
     """
     if checkpoint.config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
@@ -161,7 +166,7 @@ def in_memory(
                 with report.timed("quantize"):
                     arrays = {
                         f"{module}.{part}": _array(packed)
-                        for part, packed in quantized(values, recipe.params).items()
+                        for part, packed in quantized(values, recipe.params, module).items()
                     }
                 tensors |= of_arrays(arrays, tensor.source)
                 report.quantized.append(module)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..config import ModelConfig
+from ..errors import ModelOverflowError
 
 Conditioning = Any
 """A text as an engine keeps it; only the engine that made it can use it."""
@@ -59,8 +60,27 @@ class LoadReport:
         self.seconds[what] += time.perf_counter() - start
 
 
+def check_finite(values: np.ndarray, what: str, fixed: bool = False) -> np.ndarray:
+    """`values` if all of them are finite.
+
+    Args:
+        values: floats of any shape.
+        what: see `ModelOverflowError`.
+        fixed: see there.
+
+    Raises:
+        ModelOverflowError: one is NaN or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise ModelOverflowError(what, fixed)
+    return values
+
+
 class Engine(Protocol):
     """A loaded checkpoint that can encode, play on and decode.
+
+    No method but `logits` returns what a NaN or an infinity went into: they raise
+    `ModelOverflowError` instead, so that a model that overflows is never written as music.
 
     Codes are integers `(K, F)`: codebooks (8 for stereo, left and right interleaved) by frames.
     A sequence is codes in the delay pattern, `(K, S)`; see `segue.pattern`.
@@ -119,7 +139,8 @@ class Engine(Protocol):
 
         Returns:
             An iterator over the columns from the first with an unknown entry to the last, each
-            `(N, K)` int32.  It may be dropped at any time.
+            `(N, K)` int32.  It may be dropped at any time.  A column whose logits are not finite
+            raises `ModelOverflowError`, here or in the iterator.
         """
 
     def logits(self, sequence: np.ndarray, conditioning: Conditioning | None = None) -> np.ndarray:

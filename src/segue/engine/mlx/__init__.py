@@ -16,9 +16,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...checkpoint import Checkpoint
+from ...errors import ModelOverflowError
 from ...progress import SILENT, Progress
 from ...recipe import Recipe
-from ..base import Sampling
+from ..base import Sampling, check_finite
 from . import kernels
 from .decoding import Decoding
 from .lm import CrossKV
@@ -95,14 +96,18 @@ class MLXEngine:
         lm = self.config.lm
         per_channel = lm.num_codebooks // lm.audio_channels
         channels = mx.array(np.ascontiguousarray(samples.T, np.float32))[..., None]
-        codes = np.array(self._codec.encode(channels, per_channel))  # (C, K, F)
+        found, finite = self._codec.encode(channels, per_channel)
+        codes = np.array(found)  # (C, K, F)
+        if not finite.item():
+            raise ModelOverflowError("encoder's values", fixed=True)
         return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, -1)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Engine.decode`."""
         channels = self.config.lm.audio_channels
         per_channel = codes.reshape(-1, channels, codes.shape[-1]).transpose(1, 0, 2)
-        return np.array(self._codec.decode(mx.array(per_channel)))[..., 0].T
+        samples = np.array(self._codec.decode(mx.array(per_channel)))[..., 0].T
+        return check_finite(samples, "samples", fixed=True)
 
     def condition(self, text: str) -> CrossKV:
         """See `Engine.condition`; the last texts are kept."""
@@ -112,7 +117,10 @@ class MLXEngine:
         encoder, tokenizer = self._text_encoder
         ids = mx.array([tokenizer.encode(text).ids])
         cross = self._lm.project(encoder(ids).astype(self._lm.dtype))
-        mx.eval(cross)
+        finite = mx.stack([mx.isfinite(part).all() for pair in cross for part in pair]).all()
+        mx.eval(cross, finite)
+        if not finite.item():
+            raise ModelOverflowError("values of the text")
         return cross
 
     @cached_property

@@ -189,16 +189,20 @@ class Codec(nn.Module):
         self.decoder = Stack(_decoder_layers(config))
         self.codebooks = mx.zeros((config.num_codebooks, config.codebook_size, config.codebook_dim))
 
-    def encode(self, samples: mx.array, num_codebooks: int) -> mx.array:
-        """Codes `(B, K, F)` int32 of samples `(B, T, 1)`, with the first `num_codebooks`."""
+    def encode(self, samples: mx.array, num_codebooks: int) -> tuple[mx.array, mx.array]:
+        """Codes `(B, K, F)` int32 of samples `(B, T, 1)`, with the first `num_codebooks`.
+
+        Returns:
+            The codes, and whether the encoder's output, which they stand for, is finite.
+        """
         residual = self.encoder(samples)
-        codes = []
+        finite, codes = mx.isfinite(residual).all(), []
         for codebook in self.codebooks[:num_codebooks]:
             # |x - e|² without |x|², which is the same for all entries.
             distance = mx.square(codebook).sum(axis=-1) - 2 * (residual @ codebook.T)
             codes.append(mx.argmin(distance, axis=-1).astype(mx.int32))
             residual = residual - codebook[codes[-1]]
-        return mx.stack(codes, axis=1)
+        return mx.stack(codes, axis=1), finite
 
     def decode(self, codes: mx.array) -> mx.array:
         """Samples `(B, T, 1)` of codes `(B, K, F)`."""

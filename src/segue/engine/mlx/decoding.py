@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
-from ...pattern import first_unknown
+from ...errors import ModelOverflowError
+from ...pattern import UNKNOWN, first_unknown
 from . import cache as kv_cache
 from .lm import LM, CrossKV
 from .sampling import Controls, Noise, Sampler
@@ -50,6 +51,8 @@ class Decoding:
     ) -> None:
         takes, starts = len(seeds), len(sequence)
         self._begin = begin = first_unknown(sequence)
+        self._unknown = sequence.transpose(2, 0, 1) == UNKNOWN  # (S, starts, K)
+        self._overflown = lm.config.cardinality
         self._step, self._controls = step, controls
         self._masks = None if in_place else kv_cache.Masks(lm.dtype)
         self._first_step, self._together = first_step, together
@@ -88,7 +91,19 @@ class Decoding:
         return None if self._noise is None else self._noise.of(self._first_step + column)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The columns `(N, K)` from the first unknown one on, some steps behind the engine."""
+        """The columns `(N, K)` from the first unknown one on, some steps behind the engine.
+
+        Raises:
+            ModelOverflowError: a column's logits are NaN or infinite.
+        """
+        for column, tokens in enumerate(self._read(), self._begin):
+            # What is drawn then is read with what is drawn anyway, so that nothing waits for it.
+            if ((tokens == self._overflown) & self._unknown[column]).any():
+                raise ModelOverflowError("logits")
+            yield tokens
+
+    def _read(self) -> Iterator[np.ndarray]:
+        """Columns as they are drawn, see `__iter__`."""
         drawn, under_way = [self._tokens], deque[tuple[int, mx.array]]()
         for column in range(self._begin + 1, len(self._columns)):
             if column > self._cache[0].shape[3]:

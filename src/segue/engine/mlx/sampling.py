@@ -7,6 +7,7 @@ alone: two variants of a model with one seed share it, and differ only where the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -51,7 +52,10 @@ class Sampler:
         return self.top_k != 1
 
     def __call__(self, logits: mx.array, gumbel: mx.array | None, controls: Controls) -> mx.array:
-        """Tokens `(N, K)` int32.
+        """Tokens `(N, K)` int32, 0 to V - 1; V where logits are NaN or infinite.
+
+        V is the special token, which is never drawn, so that it can tell the host of an overflow;
+        and the steps that are under way meanwhile can embed it as any other.
 
         Args:
             logits: `(N, K, V)`, or `(2N, K, V)` with the conditioned stream first.
@@ -62,6 +66,12 @@ class Sampler:
         if self.guided:
             cond, uncond = mx.split(logits, 2)
             logits = uncond + (cond - uncond) * coef
+        # A sum is one reduction, finite only if all of its terms are; no comparison holds of NaN.
+        finite = mx.abs(logits.sum(axis=-1)) < math.inf
+        return mx.where(finite, self._drawn(logits, gumbel, temperature), logits.shape[-1])
+
+    def _drawn(self, logits: mx.array, gumbel: mx.array | None, temperature: mx.array) -> mx.array:
+        """Tokens `(N, K)` int32 of finite logits `(N, K, V)`, guidance done."""
         V = logits.shape[-1]
         if gumbel is None:
             return mx.argmax(logits, axis=-1).astype(mx.int32)

@@ -8,7 +8,7 @@ is stacked after quantizing is what would have been quantized after stacking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ...config import (
     QuantizationParams,
     T5Config,
 )
-from ...errors import CheckpointError, RequestError
+from ...errors import CheckpointError, ModelOverflowError, RequestError
 from ...layouts import LM as LM_PREFIX
 from ...layouts import PROJECTION, stacks
 from ...recipe import Recipe
@@ -101,7 +101,7 @@ def load_lm(
         elif recipe is not None and recipe.covers(theirs[0]):
             if recipe.fits(parts["weight"].shape[-1]):
                 with report.timed("quantize"):
-                    parts |= quantized(parts["weight"], recipe.params)
+                    parts |= quantized(parts["weight"], recipe.params, theirs[0])
                     mx.eval(parts)
                 how[ours] = recipe.params
                 report.quantized += theirs
@@ -122,10 +122,31 @@ def load_lm(
     return model, report
 
 
-def quantized(weight: mx.array, params: QuantizationParams) -> dict[str, mx.array]:
-    """`weight`, `scales` and, in the affine mode, `biases` of a weight `(rows, columns)`."""
+def quantized(weight: mx.array, params: QuantizationParams, name: str) -> dict[str, mx.array]:
+    """`weight`, `scales` and, in the affine mode, `biases` of a weight `(rows, columns)`.
+
+    Raises:
+        ModelOverflowError: a weight is NaN or infinite.  Quantizing would make some number of it.
+    """
+    check_weights([weight], name)
     parts = mx.quantize(weight, params.group_size, params.bits, params.mode)
     return dict(zip(("weight", "scales", "biases"), parts, strict=False))
+
+
+def check_weights(weights: Iterable[mx.array], name: str, fixed: bool = False) -> None:
+    """Refuse weights that are no numbers; integers always are.
+
+    Args:
+        weights: they are evaluated.
+        name: of the module or the part of the model.
+        fixed: see `ModelOverflowError`.
+
+    Raises:
+        ModelOverflowError: one is NaN or infinite.
+    """
+    finite = [mx.isfinite(w).all() for w in weights if mx.issubdtype(w.dtype, mx.floating)]
+    if finite and not mx.stack(finite).all().item():
+        raise ModelOverflowError(f"weights of {name}", fixed)
 
 
 def in_type(values: mx.array, dtype: mx.Dtype | None) -> mx.array:
@@ -225,8 +246,11 @@ def load_codec(config: CodecConfig, tensors: Tensors) -> Codec:
             loaded.append((name, value.transpose(1, 2, 0) if transposed else value.swapaxes(1, 2)))
         else:
             loaded.append((name, value))
-    model.load_weights(loaded + list(biases.items()))
+    loaded += biases.items()
+    model.load_weights(loaded)
     mx.eval(model.parameters())
+    # A gate that saturates would take an infinity for 1.
+    check_weights([values for _, values in loaded], "the codec", fixed=True)
     return model
 
 
@@ -243,7 +267,7 @@ def load_t5(config: T5Config, tensors: Tensors) -> T5Encoder:
     loaded = []
     for ours, theirs in _t5_names(config):
         loaded.append((ours, mx.array(tensors.take(theirs)).astype(mx.float32)))
-        mx.eval(loaded[-1][1])
+        check_weights([loaded[-1][1]], theirs, fixed=True)
     model.load_weights(loaded)
     return model
 

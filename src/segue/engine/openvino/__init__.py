@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from ...checkpoint import Checkpoint
 from ...progress import SILENT, Progress
-from ..base import LoadReport, Sampling
+from ..base import LoadReport, Sampling, check_finite
 from .codec import Codec
 from .decoding import Decoding
 from .lm import LM, CrossKV
@@ -72,7 +72,8 @@ class OpenVINOEngine:
         """See `Engine.decode`."""
         channels = self.config.lm.audio_channels
         per_channel = codes.reshape(len(codes) // channels, channels, codes.shape[-1])
-        return self._codec.decode(per_channel.transpose(1, 0, 2)).T
+        samples = self._codec.decode(per_channel.transpose(1, 0, 2)).T
+        return check_finite(samples, "samples", fixed=True)
 
     def condition(self, text: str) -> CrossKV:
         """See `Engine.condition`; the last texts are kept."""
@@ -80,7 +81,10 @@ class OpenVINOEngine:
 
     def _condition(self, text: str) -> CrossKV:
         encoder, tokenizer = self._text_encoder
-        return self._lm.project(encoder(np.array(tokenizer.encode(text).ids)))
+        cross = self._lm.project(encoder(np.array(tokenizer.encode(text).ids)))
+        for part in (part for pair in cross for part in pair):
+            check_finite(part, "values of the text")
+        return cross
 
     def _make_room(self) -> None:
         """Let go of the graphs around the language model, which is about to need the memory.

@@ -17,9 +17,11 @@ import numpy as np
 
 from ...config import CodecConfig
 from ...tensors import Tensors
+from ..base import check_finite
 from . import graph
 from .graph import Output
 from .runtime import compiled, give_back, ops, ov, run
+from .weights import finite
 
 FRAMES_HEARD = 300
 FRAMES_PLAYED = 100
@@ -50,7 +52,7 @@ class Codec:
     def __init__(self, config: CodecConfig, tensors: Tensors, threads: int | None) -> None:
         self._config, self._layers = config, Layers(config, tensors)
         self._codebooks = [
-            tensors[f"quantizer.layers.{k}.codebook.embed"].read().astype(np.float32)
+            finite(tensors, f"quantizer.layers.{k}.codebook.embed")
             for k in range(config.num_codebooks)
         ]
         self._threads = threads
@@ -69,7 +71,8 @@ class Codec:
             model = self._model("analysis", len(samples), None if plain else part.shape[2])
             found.append(piece.cut(run(model, part)[0], 1))
         encoded = self._whole("encoded", np.concatenate(found, axis=2))
-        residual = encoded.transpose(0, 2, 1)  # (B, F, D)
+        # (B, F, D)
+        residual = check_finite(encoded.transpose(0, 2, 1), "encoder's values", fixed=True)
         codes = []
         for codebook in self._codebooks[:num_codebooks]:
             # |x - e|² without |x|², which is the same for all entries.
@@ -222,7 +225,7 @@ class Layers:
         return [x], Signal(_tall(x), length)
 
     def _read(self, name: str) -> np.ndarray:
-        return self._tensors[name].read().astype(np.float32)
+        return finite(self._tensors, name)
 
     def _weights(self, name: str) -> tuple[np.ndarray, Output]:
         """A convolution's weight as torch has it, and its bias `(1, out, 1, 1)`."""

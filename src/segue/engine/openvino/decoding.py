@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...errors import ModelOverflowError
 from ...pattern import UNKNOWN, first_unknown
 from ..base import Sampling
 from .lm import LM, CrossKV
@@ -51,7 +52,11 @@ class Decoding:
             logits, columns = logits[self._rows], np.repeat(columns, takes, axis=0)
             self._run.attend_to(_of_batch(cross, takes, self._guided))
         self._columns = columns
-        self._tokens = self._next(logits, self._begin)
+        try:
+            self._tokens = self._next(logits, self._begin)
+        except ModelOverflowError:
+            self._run.release()
+            raise
 
     def _streams(self, rows: np.ndarray) -> np.ndarray:
         """The rows that the model runs for those of the takes: conditioned, then unconditioned."""

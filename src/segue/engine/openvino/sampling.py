@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..base import Sampling
+from ..base import Sampling, check_finite
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
@@ -25,7 +25,11 @@ def draw(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Sampli
         step: the number of the column that is drawn.
         seeds: of the takes.
         sampling: how.
+
+    Raises:
+        ModelOverflowError: a logit is NaN or infinite.
     """
+    check_finite(logits, "logits")
     if sampling.guidance_coef is not None:
         cond, uncond = logits[: len(seeds)], logits[len(seeds) :]
         logits = uncond + (cond - uncond) * np.float32(sampling.guidance_coef)

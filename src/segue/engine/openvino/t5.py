@@ -6,10 +6,12 @@ import numpy as np
 
 from ...config import T5Config
 from ...tensors import Tensors
+from ..base import check_finite
 from ..buckets import relative_buckets
 from . import graph
 from .graph import Output
 from .runtime import compiled, ops, ov, run
+from .weights import finite
 
 
 class T5Encoder:
@@ -21,8 +23,9 @@ class T5Encoder:
     def __init__(self, config: T5Config, tensors: Tensors, threads: int | None) -> None:
         self._config = config
         self._embedding = tensors["shared.weight"].read()
+        check_finite(self._embedding, "weights of shared", fixed=True)
         bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        self._bias = tensors[bias].read().astype(np.float32)
+        self._bias = finite(tensors, bias)
         self._model = compiled(_encoder(config, tensors), threads)
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
@@ -37,7 +40,7 @@ def _encoder(config: T5Config, tensors: Tensors) -> ov.Model:
     heads, head_dim = config.num_heads, config.head_dim
 
     def weight(name: str) -> Output:
-        return graph.constant(tensors[f"{name}.weight"].read().astype(np.float32))
+        return graph.constant(finite(tensors, f"{name}.weight"))
 
     def linear(x: Output, name: str) -> Output:
         return ops.matmul(x, weight(name), False, True)

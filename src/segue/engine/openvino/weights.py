@@ -13,7 +13,7 @@ import numpy as np
 from ...config import QuantizationConfig
 from ...errors import CheckpointError
 from ...tensors import Tensors
-from ..base import LoadReport
+from ..base import LoadReport, check_finite
 from .graph import Output, constant
 from .quantized import Packed, stacked
 
@@ -22,6 +22,19 @@ DTYPES: dict[str, type] = {
     "bfloat16": ml_dtypes.bfloat16,
     "float32": np.float32,
 }
+
+
+def finite(tensors: Tensors, name: str) -> np.ndarray:
+    """One tensor of the codec or the text encoder in float32.
+
+    Not all of their NaN and infinities reach the output: a ReLU may take the one for 0, and a gate
+    the other for 1.
+
+    Raises:
+        ModelOverflowError: it holds one.
+    """
+    values = tensors[name].read().astype(np.float32)
+    return check_finite(values, f"weights of {name}", fixed=True)
 
 
 @dataclass

@@ -7,7 +7,8 @@ import mlx.core as mx
 from . import runtime
 
 # One block has one codebook of one take.  The k-th largest logit is found bit by bit; of several
-# that are equal to it, those with the highest numbers take part.
+# that are equal to it, those with the highest numbers take part.  Where a logit is NaN or infinite
+# (an exponent of all ones), the token is V; see `Sampler`.
 SAMPLE_SOURCE = """
 constexpr int EACH = (V + 1023) / 1024;
 int t = threadIdx.x;
@@ -19,6 +20,7 @@ if (there != -1) {
 float logit[EACH];
 unsigned rank[EACH];
 bool in[EACH];
+bool broken = false;
 for (int n = 0; n < EACH; n++) {
   int i = n * 1024 + t;
   in[n] = i < V;
@@ -30,7 +32,12 @@ for (int n = 0; n < EACH; n++) {
     logit[n] = other + (logit[n] - other) * coef[0];
   }
   unsigned bits = __float_as_uint(logit[n] + 0.0f);
+  broken |= (bits & 0x7f800000u) == 0x7f800000u;
   rank[n] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+if (__syncthreads_or(broken)) {
+  if (t == 0) out[blockIdx.x] = V;
+  return;
 }
 if (TOP < V) {
   unsigned bound = 0;
@@ -100,6 +107,8 @@ def sample(
     guided: bool,
 ) -> mx.array:
     """Tokens `(N, K)` int32: `known` where they are, elsewhere drawn as `Sampler` says.
+
+    V is drawn where logits are NaN or infinite, as `Sampler` does; it costs no launch.
 
     Args:
         logits: `(N, K, V)` float32, or `(2N, K, V)` with the conditioned stream first.
