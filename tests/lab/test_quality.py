@@ -17,6 +17,8 @@ from segue.lab.variant import Variant
 from segue.pattern import delay
 from segue.recipe import Recipe
 
+from ..broken import broken
+
 BASELINE = Variant("baseline")
 ENGINES = ["mlx"] + ["openvino"] * (find_spec("openvino") is not None)
 SHORT = {"takes": 2, "continuation_seconds": 0.5}
@@ -282,6 +284,28 @@ def test_a_variant_that_overflows_says_so(measured, monkeypatch):
 
     monkeypatch.setattr(Variant, "load", broken)
     with pytest.raises(RequestError, match="q4: the model overflows"):
+        measured(bits(4))
+
+
+def test_the_baseline_that_overflows_is_named_and_not_kept(measured, toy, tmp_path):
+    model = broken(toy, tmp_path / "broken", "decoder.lm_heads.0.weight")
+    for _ in range(2):
+        with pytest.raises(RequestError, match="baseline: the model overflows, its logits"):
+            measured(bits(4), model=model)
+
+
+def test_what_overflows_while_it_plays_is_named(measured, monkeypatch):
+    original = Variant.load
+
+    def broken_decoder(self, *arguments, **options):
+        loaded = original(self, *arguments, **options)
+        if self.name == "q4":
+            decoded = np.full((1, 9, 1), np.nan)
+            monkeypatch.setattr(loaded.engine._codec, "decode", lambda _: decoded)
+        return loaded
+
+    monkeypatch.setattr(Variant, "load", broken_decoder)
+    with pytest.raises(RequestError, match="q4: the model overflows, its samples"):
         measured(bits(4))
 
 

@@ -16,13 +16,14 @@ logits differ a little, and that is not what is asked.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import open_checkpoint
 from ..engine.base import Engine
-from ..errors import RequestError
+from ..errors import ModelOverflowError, RequestError
 from ..model import engine_for
 from ..progress import SILENT, Progress
 from . import free_running, teacher_forced
@@ -118,8 +119,9 @@ def measure(
     origin = origin_of(checkpoint, baseline, engine, text, progress)
     del checkpoint
     try:
-        heard, played = _listen_to_baseline(plan, origin)
-        with _Loaded(plan, variant) as loaded:
+        with _naming(baseline):
+            heard, played = _listen_to_baseline(plan, origin)
+        with _naming(variant), _Loaded(plan, variant) as loaded:
             found = teacher_forced.compare_tokens(plan, heard, loaded.engine())
             found |= free_running.compare_takes(plan, played, loaded.engine())
     finally:
@@ -137,6 +139,15 @@ def measure(
             for clip, length in zip(plan.clips, seconds, strict=True)
         ],
     } | found
+
+
+@contextmanager
+def _naming(variant: Variant) -> Iterator[None]:
+    """Say which of the two it is that overflows."""
+    try:
+        yield
+    except ModelOverflowError as error:
+        raise error.of(variant.name) from None
 
 
 def _listen_to_baseline(

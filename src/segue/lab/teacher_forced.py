@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..audio import Audio
-from ..engine.base import Engine
-from ..errors import RequestError
+from ..engine.base import Engine, check_finite
 from ..pattern import delay
 from .baselines import key_of
 from .clips import windows
 from .divergence import BLOCK_FRAMES, Bootstrap, Tokens, compare, concatenated, summarise
 from .plan import Plan
-from .variant import Variant
 
 CONTEXT_FRAMES = 50
 """Frames at the start of a window that are heard but not counted, or half of a shorter window.
@@ -61,21 +59,15 @@ def listen(
         key = key_of(origin, "window", piece)
         if plan.cache.read(key, _KEPT) is None:
             codes = baseline().encode(piece)
-            logits = _logits(plan, baseline(), codes, plan.baseline)
+            logits = _logits(plan, baseline(), codes)
             plan.cache.write(key, {"codes": codes, "logits": logits})
         keys.append(key)
     return keys
 
 
-def _logits(plan: Plan, engine: Engine, codes: np.ndarray, variant: Variant) -> np.ndarray:
+def _logits(plan: Plan, engine: Engine, codes: np.ndarray) -> np.ndarray:
     conditioning = engine.condition(plan.text) if plan.text else None
-    logits = counted_logits(engine, codes, conditioning)
-    if not np.isfinite(logits).all():
-        raise RequestError(
-            f"{variant.name}: the model overflows, its logits are no numbers; choose another "
-            "type or quantization"
-        )
-    return logits
+    return check_finite(counted_logits(engine, codes, conditioning), "logits")
 
 
 def compare_tokens(plan: Plan, keys: Sequence[Sequence[str]], engine: Engine) -> dict[str, Any]:
@@ -98,7 +90,7 @@ def compare_tokens(plan: Plan, keys: Sequence[Sequence[str]], engine: Engine) ->
             for key in of_a_clip:
                 theirs = plan.cache.entry(key, _KEPT)
                 codes = theirs["codes"]
-                logits = _logits(plan, engine, codes, plan.variant)
+                logits = _logits(plan, engine, codes)
                 counted = codes.T[context_of(codes.shape[1]) :]
                 parts.append(compare(theirs["logits"], logits, counted))
                 frames[-1].append(len(counted))
