@@ -67,6 +67,13 @@ def samples_of(path):
 # --- segue continue -------------------------------------------------------------------------------
 
 
+def test_a_text_that_is_too_long_is_cut_with_a_note(play):
+    code, out, _ = play("--text", "drums piano " * 10_000)
+    assert code == 0
+    assert "note: the text is longer than the 512 tokens" in out
+    assert "its last 19489 words were left out" in " ".join(out.split())
+
+
 @pytest.mark.parametrize("engine", ["mlx", "openvino"])
 @pytest.mark.parametrize(
     ("name", "what"),

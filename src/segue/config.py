@@ -276,6 +276,8 @@ class T5Config:
         head_dim: `d_kv`; heads need not fill `dim`.
         num_buckets, max_distance: of the relative position bias.
         gated: whether the feed-forward is gated (T5 1.1, Flan) rather than one ReLU.
+        max_tokens: of a text, `n_positions`: what it was trained with.  Nothing in it ends there,
+            but attention takes memory by the square of a text's length.
     """
 
     vocab_size: int = 32_128
@@ -288,6 +290,7 @@ class T5Config:
     max_distance: int = 128
     norm_eps: float = 1e-6
     gated: bool = False
+    max_tokens: int = 512
 
     @classmethod
     def from_hf(cls, config: Json) -> T5Config:
@@ -436,6 +439,7 @@ def to_hf(
         "text_encoder": {
             "model_type": "t5",
             "vocab_size": text.vocab_size,
+            "n_positions": text.max_tokens,
             "d_model": text.dim,
             "d_kv": text.head_dim,
             "d_ff": text.ffn_dim,

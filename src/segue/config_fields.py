@@ -206,7 +206,7 @@ TEXT_ENCODER: Fields = {
     "cross_attention_hidden_size": NoEffect("of T5's decoder"),
     "bos_token_id": _TOKENIZER,
     "pad_token_id": _TOKENIZER,
-    "n_positions": _TOKENIZER,
+    "n_positions": Read(whole(2), 512, "max_tokens"),
     "output_past": _SPEED,
     "dropout_rate": _TRAINING,
     "classifier_dropout": NoEffect("of classifiers"),

@@ -240,6 +240,8 @@ class Continuation:
         if self.request.described:
             with self._clock("text_encode_s"), self._progress.stage("read the text"):
                 conditioning = self._engine.condition(self.request.text)
+                if (note := self._engine.text_note(self.request.text)) is not None:
+                    self._notes.append(note)
         done = self._codes.shape[2]
         missing = self.total_frames - done
         with self._progress.stage("generate", missing, "frames") as advance:

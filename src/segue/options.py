@@ -13,6 +13,11 @@ from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES
 from .recipe import POSSIBLE, SCOPES, Recipe
 
+TEXT_HELP = (
+    "a description of the music; of a long one, what the text encoder takes is read (the first 512 "
+    "tokens)"
+)
+
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Says what an option's default is, where it has one."""
@@ -85,7 +90,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="hear the end of the audio, not its start; everything before it stays",
     )
-    parser.add_argument("--text", default=Request.text, help="a description of the music")
+    parser.add_argument("--text", default=Request.text, help=TEXT_HELP)
     parser.add_argument(
         "--top-k", type=int, default=Request.top_k, help="draw from the k likeliest (0: all)"
     )

@@ -138,6 +138,11 @@ def test_a_text_is_counted_apart_and_brings_a_second_stream(bench):
     assert plain["memory"]["step_weights_bytes"] < report["memory"]["step_weights_bytes"]
 
 
+def test_a_text_that_is_too_long_is_noted(bench):
+    notes = bench("--text", "drums piano " * 10_000, "--runs", "0")["notes"]
+    assert any("its last 19489 words were left out" in note for note in notes)
+
+
 def test_the_cpu_is_not_taken_for_a_gpu(bench):
     assert any("says nothing about a GPU" in note for note in bench()["notes"])
     assert "says nothing about a GPU" in bench.printed

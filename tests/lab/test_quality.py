@@ -309,6 +309,12 @@ def test_what_overflows_while_it_plays_is_named(measured, monkeypatch):
         measured(bits(4))
 
 
+def test_a_text_that_is_too_long_is_cut_with_a_note(measured):
+    found = measured(bits(4), text="drums piano " * 400)
+    (note,) = found["notes"]
+    assert "its last 289 words were left out, from 'piano drums piano drums' on" in note
+
+
 # --- The command --------------------------------------------------------------------------------
 
 

@@ -114,8 +114,17 @@ class Engine(Protocol):
     def condition(self, text: str) -> Conditioning:
         """What the language model attends to for `text`, projected once for every layer.
 
+        Of a text with more tokens than the text encoder's `max_tokens`, the start is read.
+
         Raises:
             CheckpointError: the checkpoint's text encoder is missing or damaged.
+        """
+
+    def text_note(self, text: str) -> str | None:
+        """A line on what of `text` is too long for `condition` to read; None if nothing is.
+
+        Raises:
+            CheckpointError: see `condition`.
         """
 
     def prefill(

@@ -76,6 +76,7 @@ def measure(
 
         - `schema`, `model`, `engine`, `baseline`, `variant`, `seed`, `text`: what was measured.
         - `prompts`: `name` and `seconds` heard of each, and whether it is `built_in`.
+        - `notes`: what one should know, one line each; only where there is something.
         - `tokens`: how many were `counted`, in how many `frames`, `codebooks` and `windows`; the
           `context_frames` that were not, and the bootstrap's blocks.
         - `kl`: nats per token, KL(baseline || variant); for `overall`, `codebook_0` and so on
@@ -124,21 +125,26 @@ def measure(
         with _naming(variant), _Loaded(plan, variant) as loaded:
             found = teacher_forced.compare_tokens(plan, heard, loaded.engine())
             found |= free_running.compare_takes(plan, played, loaded.engine())
+            note = loaded.engine().text_note(text) if text else None
     finally:
         plan.cache.sweep()
-    return {
-        "schema": SCHEMA,
-        "model": model,
-        "engine": engine,
-        "baseline": {"name": baseline.name} | baseline.to_json(),
-        "variant": {"name": variant.name} | variant.to_json(),
-        "seed": seed,
-        "text": text,
-        "prompts": [
-            {"name": clip.name, "seconds": length, "built_in": not prompts}
-            for clip, length in zip(plan.clips, seconds, strict=True)
-        ],
-    } | found
+    return (
+        {
+            "schema": SCHEMA,
+            "model": model,
+            "engine": engine,
+            "baseline": {"name": baseline.name} | baseline.to_json(),
+            "variant": {"name": variant.name} | variant.to_json(),
+            "seed": seed,
+            "text": text,
+            "prompts": [
+                {"name": clip.name, "seconds": length, "built_in": not prompts}
+                for clip, length in zip(plan.clips, seconds, strict=True)
+            ],
+        }
+        | ({} if note is None else {"notes": [note]})
+        | found
+    )
 
 
 @contextmanager

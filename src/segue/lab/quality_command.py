@@ -15,6 +15,7 @@ from ..atomic import check_writable
 from ..errors import RequestError
 from ..hub import BUILT_IN
 from ..options import (
+    TEXT_HELP,
     HelpFormatter,
     add_base_option,
     add_cast_option,
@@ -65,7 +66,7 @@ def add_parser(commands: Any) -> None:
         help="files and folders of music, best some that the model was not trained on (default: "
         "segue's own held-out prompts)",
     )
-    parser.add_argument("--text", default="", help="a description of the music, for both")
+    parser.add_argument("--text", default="", help=f"for both: {TEXT_HELP}")
     parser.add_argument("--seed", type=int, default=SEED, help="of the first take of each prompt")
     parser.add_argument(
         "--takes", type=int, default=TAKES, help="how often each prompt is played on from"
@@ -176,6 +177,7 @@ def _lines(quality: Mapping[str, Any]) -> list[str]:
     ]
     if sound["between_seeds"]:
         lines.append(f"as two seeds are by: {_measures(sound['between_seeds'])}")
+    lines += [f"note: {note}" for note in quality.get("notes", ())]
     if tokens["bootstrap_blocks"] < _FEW_BLOCKS:
         lines.append("note: too little music for the intervals to mean much; give it more")
     return lines

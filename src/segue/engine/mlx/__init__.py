@@ -13,13 +13,13 @@ os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 import mlx.core as mx
 import numpy as np
-from tokenizers import Tokenizer
 
 from ...checkpoint import Checkpoint
 from ...errors import ModelOverflowError
 from ...progress import SILENT, Progress
 from ...recipe import Recipe
 from ..base import Sampling, check_finite
+from ..text import TextTokenizer
 from . import kernels
 from .decoding import Decoding
 from .lm import CrossKV
@@ -123,11 +123,16 @@ class MLXEngine:
             raise ModelOverflowError("values of the text")
         return cross
 
+    def text_note(self, text: str) -> str | None:
+        """See `Engine.text_note`."""
+        return self._text_encoder[1].note(text)
+
     @cached_property
-    def _text_encoder(self) -> tuple[T5Encoder, Tokenizer]:
+    def _text_encoder(self) -> tuple[T5Encoder, TextTokenizer]:
         part = self._checkpoint.text(self._progress)
         with self._progress.stage("load the text encoder"):
-            return load_t5(part.config, part.tensors), Tokenizer.from_file(str(part.tokenizer))
+            tokenizer = TextTokenizer(part.tokenizer, part.config.max_tokens)
+            return load_t5(part.config, part.tensors), tokenizer
 
     def prefill(
         self,

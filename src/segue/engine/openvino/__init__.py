@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from ...checkpoint import Checkpoint
 from ...progress import SILENT, Progress
 from ..base import LoadReport, Sampling, check_finite
+from ..text import TextTokenizer
 from .codec import Codec
 from .decoding import Decoding
 from .lm import LM, CrossKV
@@ -86,6 +86,10 @@ class OpenVINOEngine:
             check_finite(part, "values of the text")
         return cross
 
+    def text_note(self, text: str) -> str | None:
+        """See `Engine.text_note`."""
+        return self._tokenizer.note(text)
+
     def _make_room(self) -> None:
         """Let go of the graphs around the language model, which is about to need the memory.
 
@@ -95,11 +99,15 @@ class OpenVINOEngine:
         self._codec.rest()
 
     @cached_property
-    def _text_encoder(self) -> tuple[T5Encoder, Tokenizer]:
+    def _text_encoder(self) -> tuple[T5Encoder, TextTokenizer]:
         part = self._checkpoint.text(self._progress)
         with self._progress.stage("load the text encoder"):
-            encoder = T5Encoder(part.config, part.tensors, self._threads)
-            return encoder, Tokenizer.from_file(str(part.tokenizer))
+            return T5Encoder(part.config, part.tensors, self._threads), self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> TextTokenizer:
+        part = self._checkpoint.text(self._progress)
+        return TextTokenizer(part.tokenizer, part.config.max_tokens)
 
     def prefill(
         self,
