@@ -112,6 +112,9 @@ def test_the_first_run_and_the_others_are_kept_apart(bench):
             assert steady["min"][kind][name] <= middle <= steady["max"][kind][name]
     assert set(first["timings_s"]) == set(steady["median"]["timings_s"])
     assert report["speed"] == steady["median"]["speed"]
+    each = sorted(steady["each"]["token_generate_s"])
+    ends = [steady[end]["timings_s"]["token_generate_s"] for end in ("min", "median", "max")]
+    assert each == ends
     assert report["timings_s"]["prefill_s"] == steady["median"]["timings_s"]["prefill_s"]
 
 

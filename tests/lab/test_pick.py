@@ -1,11 +1,13 @@
 """The pick: the fastest within the budget, why, and how to use it."""
 
 import math
+import statistics
 
 import pytest
 
 from segue.cli import main
-from segue.lab.pick import MAX_KL, TIE, pick
+from segue.lab.noise import TIE
+from segue.lab.pick import MAX_KL, pick, smaller
 from segue.lab.variant import Variant
 from segue.recipe import Recipe
 
@@ -26,6 +28,23 @@ def row(name, seconds, kl, recipe=None, cast_dtype=None, **change):
         "quality": None if kl is None else {"kl": {"overall": {"mean": kl}}},
         "audio": None,
     } | change
+
+
+def runs(*seconds, name="baseline", kl=0.0, recipe=None, cast_dtype=None, **bench):
+    """A row that ran several times."""
+    found = row(name, statistics.median(seconds), kl, recipe, cast_dtype)
+    ends = {"min": min(seconds), "median": found["bench"]["timings_s"]["token_generate_s"]}
+    steady = {end: {"timings_s": {"token_generate_s": s}} for end, s in ends.items()}
+    steady["max"] = {"timings_s": {"token_generate_s": max(seconds)}}
+    steady |= {"runs": len(seconds), "each": {"token_generate_s": list(seconds)}}
+    found["bench"] |= {"steady": steady} | bench
+    return found
+
+
+def weighing(count, row):
+    """The row with weights of so many bytes."""
+    row["bench"]["memory"] = {"weights_bytes": count}
+    return row
 
 
 BASELINE, Q8_ROW, Q4_ROW = row("baseline", 10, 0.0), row("q8", 6, 1e-4, Q8), row("q4", 4, 0.05, Q4)
@@ -75,6 +94,76 @@ def test_rows_whose_runs_overlap_are_as_fast():
     assert picked(*rows)["name"] == "q8"
     rows[2]["bench"]["steady"] = steady(4.9, 5.05)
     assert picked(*rows)["name"] == "q4"
+
+
+@pytest.mark.parametrize("baseline", [(4.0, 4.0, 4.0), (3.8, 4.0, 4.2), (4.0,)])
+@pytest.mark.parametrize("q4", [(1.9, 2.0, 4.0), (2.0, 2.0, 4.0), (2.0, 2.1, 1.9, 2.0, 4.0, 4.0)])
+def test_one_slow_run_of_the_fastest_row_does_not_widen_the_tie(q4, baseline):
+    rows = [runs(*baseline), runs(*q4, name="q4", kl=0.01, recipe=Q4)]
+    found = picked(*rows)
+    assert found["name"] == "q4"
+    assert "As fast" not in found["why"]
+    for found in rows:  # an older report, which knows the least, the median and the most
+        del found["bench"]["steady"]["each"]
+    assert picked(*rows)["name"] == "q4"
+
+
+def test_a_row_that_does_what_the_baseline_does_measures_the_noise_of_rows():
+    def rows(twin, codes="a"):
+        return [
+            runs(10.0, 10.01, 10.02, codes_sha256="a"),
+            runs(
+                twin, twin + 0.01, twin + 0.02, name="f16", cast_dtype="float16", codes_sha256=codes
+            ),
+            runs(9.3, 9.31, 9.32, name="q8", kl=1e-4, recipe=Q8, codes_sha256="b"),
+        ]
+
+    assert picked(*rows(10.0))["name"] == "q8"
+    noisy = picked(*rows(11.0))
+    assert noisy["name"] == "baseline"
+    assert "As fast, as far as the runs tell, but not as good: q8." in noisy["why"]
+    assert "baseline and f16 do the same, and took times apart by 10%" in noisy["why"]
+    # What plays other codes is no such row.
+    assert picked(*rows(11.0, "c"))["name"] == "q8"
+
+
+def test_a_recipe_that_quantizes_nothing_is_the_baseline_by_another_name():
+    idle = runs(5.0, 5.1, name="idle", recipe=Q8, modules={"quantized": [], "left": ["x"]})
+    assert picked(runs(10.0, 10.1), idle)["name"] == "baseline"
+
+
+def test_with_one_run_of_each_row_it_says_that_it_cannot_tell():
+    unsure = "With one run of each row it cannot be told what is speed and what is noise"
+    assert unsure in picked(BASELINE, Q8_ROW)["why"]
+    assert unsure in picked(runs(10.0), runs(6.0, name="q8", kl=1e-4, recipe=Q8))["why"]
+    assert unsure not in picked(runs(10.0, 10.1), runs(6.0, 6.1, name="q8", kl=1e-4))["why"]
+
+
+def test_a_row_that_takes_much_less_memory_is_named():
+    rows = [
+        weighing(50_500_000, row("baseline", 5.0, 0.0)),
+        weighing(50_500_000, row("float16", 5.0, 1e-9, cast_dtype="float16")),
+        weighing(20_400_000, row("q8", 5.2, 4e-4, Q8)),
+        weighing(19_000_000, row("q8-emb", 5.2, 5e-4, Recipe("decoder-linears+emb", 8))),
+        weighing(15_100_000, row("q4", 5.5, 0.015, Q4)),
+        weighing(9_000_000, row("q2", 5.5, 0.3, Recipe(bits=2))),
+    ]
+    found = picked(*rows)
+    assert found["name"] == "baseline"
+    named = "With less memory: q8 (40% of the weights, 0.0004 nats, 1.04 × the time), q4 (30% of"
+    assert named in found["why"]
+    assert "q8-emb (" not in found["why"]
+    assert [each["name"] for each in smaller(rows[0], rows, MAX_KL)] == ["q8", "q4"]
+    assert "With less memory: q4 (74% of the weights" in picked(*rows[2:5])["why"]
+    assert "memory" not in picked(*rows, max_kl=1e-5)["why"]
+
+
+def test_it_says_of_how_much_music_the_seconds_are():
+    shapes = {"samples": [30 * 44_100, 2], "join_sample": 6 * 44_100, "sample_rate": 44_100}
+    rows = runs(3.0, 3.0, shapes=shapes), runs(1.29, 1.29, name="q8", kl=1e-4, shapes=shapes)
+    rows[1]["variant"] = Q8_ROW["variant"]
+    assert "q8 generates 24 s of music in 1.29 s, 2.33 ×" in picked(*rows)["why"]
+    assert "which generates 24 s of music in 3.00 s." in picked(rows[0])["why"]
 
 
 def test_a_cast_that_changes_nothing_is_never_the_pick():

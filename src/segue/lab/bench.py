@@ -56,7 +56,8 @@ class Report:
         speed: of the same runs; `real_time_factor` is seconds of new music per second of
             generating, as `segue continue` has it, `real_time_factor_whole` per second of a run.
         first_run: `timings_s` and `speed` of the first run.
-        steady: how many `runs` followed, and their `median`, `min` and `max`; None for none.
+        steady: how many `runs` followed, and their `median`, `min` and `max`; `each` has what one
+            took to generate, in their order.  None for none.
         memory: `process_peak_bytes`; `engine_peak_bytes`, what the engine's library held at most
             (MLX counts it, for others None); `weights_bytes` of the language model as the engine
             holds it; `step_weights_bytes`, what of it every decode step reads.
@@ -240,7 +241,7 @@ def _pair(run: Mapping[str, Timings]) -> tuple[Timings, Timings]:
 
 
 def _steady(runs: Sequence[tuple[Timings, Timings]]) -> dict[str, Any] | None:
-    """Median, least and most of every figure of some runs; None if there are none."""
+    """Median, least and most of every figure of some runs, see `Report.steady`."""
     if not runs:
         return None
 
@@ -256,6 +257,7 @@ def _steady(runs: Sequence[tuple[Timings, Timings]]) -> dict[str, Any] | None:
         "median": over(statistics.median),
         "min": over(min),
         "max": over(max),
+        "each": {"token_generate_s": [timings["token_generate_s"] for timings, _ in runs]},
     }
 
 

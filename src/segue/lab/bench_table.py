@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .findings import music_seconds
+
 _PARTS = {
     "prompt_encode_s": "encode the prompt",
     "text_encode_s": "read the text",
@@ -64,8 +66,8 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         f"{speed['ms_per_step']:.2f} ms a step, {speed['steps_per_s']:.1f} steps a second, "
         f"{speed['real_time_factor']:.2f} × real time, "
         f"{speed['real_time_factor_whole']:.2f} × from prompt to sound",
-        f"{shapes['new_frames']} frames after a prompt of {shapes['prompt_frames']}, "
-        f"seed {report['seed']}",
+        f"{music_seconds(report):.3g} s of music ({shapes['new_frames']} frames) a run, after a "
+        f"prompt of {shapes['prompt_frames']} frames, seed {report['seed']}",
     ]
     held = [f"process {megabytes(memory['process_peak_bytes'])}"]
     if memory["engine_peak_bytes"] is not None:

@@ -94,6 +94,17 @@ def run_seconds(row: Any) -> float | None:
     return first if steady is None else steady
 
 
+def music_seconds(bench: Any) -> float | None:
+    """Seconds of new music in a run of a bench: what follows the join."""
+    shapes = dig(bench, "shapes")
+    samples, join = dig(shapes, "samples"), number(shapes, "join_sample")
+    rate = number(shapes, "sample_rate")
+    if not isinstance(samples, list) or not samples or join is None or not rate:
+        return None
+    whole = number({"samples": samples[0]}, "samples")
+    return None if whole is None else (whole - join) / rate
+
+
 def real_time_factor(row: Any) -> float | None:
     """Seconds of music that are generated in a second."""
     return _first(row, ("speed", "real_time_factor"), ("real_time_factor",))
