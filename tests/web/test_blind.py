@@ -42,6 +42,12 @@ def said(driver):
     return driver.find_element(By.CSS_SELECTOR, "segue-blind .status").text
 
 
+def test_the_pick_is_the_first_to_be_offered(page):
+    select = page.find_element(By.CSS_SELECTOR, "segue-blind select")
+    names = [option.text for option in select.find_elements(By.TAG_NAME, "option")]
+    assert names[:2] == ["q8-g64-decoder-linears", "float16"]
+
+
 def test_ten_trials_of_abx_by_keyboard(page):
     begin(page)
     press(page, Keys.SPACE, "1", "2", "x")

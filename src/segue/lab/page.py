@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import web
 from . import findings, spectrogram
+from .blind import opponents
 from .findings import columns, dig, facts, how, name_of, number, trouble
 from .listening import Listening, gather
 
@@ -107,6 +108,7 @@ def _findings(matrix: dict[str, Any], heard: list[Listening]) -> dict[str, Any]:
         "listening": [
             {
                 "join": listening.join,
+                "blind": opponents(matrix, listening.takes),
                 "takes": [
                     {
                         "name": take.name,

@@ -82,9 +82,10 @@ function nothing(element) {
 }
 
 function openPlayers() {
-  const all = findings.listening.map(({ takes, join }, n) => ({
+  const all = findings.listening.map(({ takes, join, blind }, n) => ({
     join,
     takes,
+    blind,
     sources: takes.map(
       ({ name, gain, rate: sampleRate }, m) =>
         new Source(name, () => recording(`take-${n}-${m}`), { gain, sampleRate }),
@@ -95,10 +96,13 @@ function openPlayers() {
     player.open(sources, join);
   }
   for (const test of document.querySelectorAll("segue-blind")) {
-    const { sources, takes, join } = all[test.dataset.listening];
-    const [baseline, ...variants] = sources;
+    const { sources, takes, join, blind } = all[test.dataset.listening];
+    // The pick comes first; what plays the baseline's own codes is not among them.
+    const variants = blind.map((take) => sources[take]);
     if (takes[0].row === 0 && variants.length) {
-      test.open({ report: findings.report, baseline, variants, join });
+      test.open({ report: findings.report, baseline: sources[0], variants, join });
+    } else if (takes[0].row === 0 && sources.length > 1) {
+      test.append(h("p", {}, "Every variant plays just what the baseline does."));
     } else {
       test.append(h("p", {}, "It takes the baseline's audio, and that of one variant."));
     }
