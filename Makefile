@@ -4,11 +4,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Tests run side by side, a file on one core: what a file's tests share is made once.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TIMES  ?= 5
 
-.PHONY: help demo test soak lint lint-web docs parity lock clean
+.PHONY: help demo test test-loaded coverage soak lint lint-web docs parity lock clean
 
 help:  ## Say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(READY): requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
@@ -20,7 +23,15 @@ demo: $(READY)  ## Set up and continue the built-in prompt
 	$(BIN)/python -m segue.demo
 
 test: $(READY)  ## Set up and run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-loaded: $(READY)  ## Run the tests TIMES times (5) beside two busy loops, which must not matter
+	@for loop in 1 2; do while :; do :; done & loops="$$loops $$!"; done; \
+	trap 'kill $$loops' EXIT; trap 'exit 130' INT TERM; \
+	for n in $$(seq $(TIMES)); do echo "run $$n of $(TIMES)"; $(PYTEST) || exit 1; done
+
+coverage: $(READY)  ## Run the tests and say which lines and branches of segue they reach
+	$(PYTEST) --cov --cov-report=term-missing
 
 soak: $(READY)  ## Set up and try what the service bears (twenty minutes)
 	$(BIN)/python -m tests.service.soak

@@ -1,12 +1,43 @@
-"""Checkpoints of random weights, small enough for every test to run a real model."""
+"""Checkpoints of random weights, small enough for every test to run a real model.
 
+What is run beside what, and what is said at the end, is decided here too.
+"""
+
+import os
 import signal
+from collections import Counter
 from pathlib import Path
+
+# Before anything that computes is imported, here and in every process that a test starts: workers
+# that share the cores must not each start as many threads as there are.
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))
 
 import pytest
 
 import segue
 from segue.demo.toy import write_checkpoint
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of slow tests first: begun last, one of them would leave the other cores idle."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run, and why, where it is seen."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+    )
+    if reasons:
+        terminalreporter.section("not run here")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count} test{'s' * (count > 1)} skipped: {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)

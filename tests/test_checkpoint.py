@@ -809,6 +809,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
 @pytest.mark.parametrize("layout", ["Hugging Face", "AudioCraft"])
 def test_loading_never_holds_a_checkpoint_twice(tmp_path, layout):

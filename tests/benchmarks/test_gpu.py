@@ -11,6 +11,7 @@ from segue.engine.mlx import kernels
 from segue.engine.mlx.kernels import layer
 
 
+@pytest.mark.slow
 def test_rows_alternate_and_make_a_table(tmp_path, monkeypatch, capsys):
     rows = ["segue 8-bit", "plain MLX loop", "torch CUDA graph"]
     monkeypatch.setitem(gpu.WORKERS, "segue 8-bit", ("", "guided"))

@@ -99,6 +99,7 @@ def test_takes_may_start_differently(engine):
         np.testing.assert_array_equal(together[n], alone[:, first_unknown(sequence) :])
 
 
+@pytest.mark.slow
 def test_the_compiled_step_plays_what_the_plain_one_does(toy):
     """Metal and CUDA run the compiled one; on the CPU it is only tested."""
     plain, compiled = (MLXEngine(open_checkpoint(str(toy))) for _ in range(2))

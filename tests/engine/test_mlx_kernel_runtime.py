@@ -14,6 +14,7 @@ from segue.engine.mlx import kernels
 from segue.engine.mlx.kernels import choosing, memory, runtime
 from segue.errors import RequestError
 
+ONLY_A_CARD = "needs CUDA: whether the cache keeps what a kernel writes, only a card shows"
 ARGUMENTS = (("x", mx.float32),), (("out", mx.float32),)
 ADD = runtime.Kernel("add", "out[0] = x[0] + N;", *ARGUMENTS, (("N", 3),))
 TWICE = "__device__ int twice(int n) { return 2 * n; }"
@@ -40,7 +41,7 @@ def no_compiler(on_cuda, monkeypatch):
 @pytest.fixture
 def compiler(on_cuda, monkeypatch, tmp_path):
     """cuda.core, and an empty place on disk for what it compiles."""
-    core = pytest.importorskip("cuda.core")
+    core = pytest.importorskip("cuda.core", reason="needs the CUDA compiler: segue[cuda]")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return core
 
@@ -138,7 +139,7 @@ def test_with_a_cache_that_forgets_attention_takes_the_portable_way(on_cuda, mon
         kernels.chosen(64)
 
 
-@pytest.mark.skipif(not kernels.available(), reason="needs CUDA")
+@pytest.mark.skipif(not kernels.available(), reason=ONLY_A_CARD)
 def test_the_cache_keeps_what_the_kernel_writes():
     assert memory.kept()
 

@@ -1,4 +1,10 @@
-"""The CUDA kernels play what the portable way plays; they run where there is CUDA."""
+"""The CUDA kernels play what the portable way plays.
+
+MLX has nothing that runs CUDA's source on a CPU: what the source computes, only a card shows, and
+`docs/performance.md` says which did, and when.  All around it is tested without one, here and in
+`test_mlx_kernel_runtime.py`: what is launched, with which constants, and the arithmetic of what is
+folded and packed for it.
+"""
 
 from functools import lru_cache
 
@@ -19,7 +25,8 @@ from segue.engine.mlx.step import make_step
 
 from .test_mlx import played, prompt_of
 
-cuda = pytest.mark.skipif(not kernels.available(), reason="needs CUDA")
+ONLY_A_CARD = "needs CUDA: what the kernels compute, only a card shows"
+cuda = pytest.mark.skipif(not kernels.available(), reason=ONLY_A_CARD)
 
 
 @cuda

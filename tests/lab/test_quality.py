@@ -82,6 +82,7 @@ def test_a_model_against_itself_is_exactly_alike(measured, engine):
     assert found["audio"]["between_seeds"]["spectral_distance_db"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_fewer_bits_are_farther_away(measured, engine):
     found = [measured(bits(count), engine=engine) for count in (8, 4, 2)]
@@ -96,6 +97,7 @@ def test_fewer_bits_are_farther_away(measured, engine):
     assert low <= found[1]["kl"]["overall"]["mean"] <= high
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(hub.built_in_folder() is None, reason="no checkpoint is built in")
 def test_fewer_bits_cost_the_built_in_checkpoint_more(measured, tmp_path):
     audio.write(tmp_path / "short.wav", band(1.0))
@@ -107,6 +109,7 @@ def test_fewer_bits_cost_the_built_in_checkpoint_more(measured, tmp_path):
     assert agreement[0] >= agreement[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_kept_baseline_changes_not_a_digit_and_is_not_loaded(
     measured, loads, tmp_path, monkeypatch, engine
@@ -323,6 +326,7 @@ def command(toy, music, *options):
     return cli.main(["quality", str(toy), "--audio", str(music), *short, *map(str, options)])
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_or_json(toy, music, measured, capsys, tmp_path):
     assert command(toy, music, "--variant", "q4", "--report-json", tmp_path / "r.json") == 0
     printed = capsys.readouterr().out

@@ -51,6 +51,7 @@ def under_way(server, session, toy):
     )
 
 
+@pytest.mark.slow
 def test_a_download_tells_bytes_is_cancelled_and_goes_on_where_it_stopped(server, hub, toy):
     size = (toy / WEIGHTS).stat().st_size
     hub.pace_s = 0.05

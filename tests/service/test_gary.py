@@ -54,6 +54,7 @@ def test_a_model_is_fetched_ahead_of_time(gary, hub):
     assert gary.is_downloaded("thepatch/hoenn_lofi")
 
 
+@pytest.mark.slow
 def test_music_is_made_continued_and_made_again(gary, hub):
     recorded = song(8.0)
     gary.shown.clear()

@@ -25,6 +25,7 @@ def ten_hours():
     return flac_of_silence()
 
 
+@pytest.mark.slow
 def test_ten_hours_of_silence(server, ten_hours):
     assert len(ten_hours) < 4_000_000
     refused(server, ten_hours, "longer than the 600 s")
@@ -122,6 +123,7 @@ def test_nothing_is_left_of_what_was_refused(server, ten_hours):
     assert list((server.state / "uploads").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_all_attacks_every_seventh(server):
     hostile(server, quick=True, every=7)
 

@@ -86,6 +86,7 @@ def variants(server):
     return sorted((server.state / "variants").iterdir())
 
 
+@pytest.mark.slow
 def test_the_guard_quantizes_once_keeps_it_and_says_what_ran(server):
     service = server.get("/api/service").json()["quantization"]
     assert (service["enabled"], service["default_mode"]) == (True, "q8_decoder_linears")

@@ -1,0 +1,25 @@
+"""The suite itself: nothing that it leaves out goes unsaid."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_what_is_not_run_is_said_in_the_last_lines():
+    environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
+    environment["PATH"] = str(ROOT / "docs")  # where there is no Chromium
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/web/test_page.py"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, heading, line, closing = done.stdout.splitlines()
+    assert "not run here" in heading
+    assert line == "9 tests skipped: no Chromium here: apt-get install chromium chromium-driver"
+    assert closing.startswith("9 skipped in ")
