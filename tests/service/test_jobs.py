@@ -3,7 +3,6 @@
 import os
 import signal
 import sqlite3
-import time
 
 import pytest
 
@@ -11,7 +10,7 @@ from segue.errors import SegueError
 from segue.service.jobs import MOST_DEATHS
 from segue.service.store import Store
 
-from .server import Server, decoded, encoded, song
+from .server import SECONDS, Server, decoded, encoded, song
 
 SONG = song(2.0)
 AUDIO = encoded(SONG)
@@ -77,19 +76,6 @@ def test_the_queue_is_first_come_first_served_and_says_where_everybody_stands(ow
     assert begun[-3:] == [first, others[0], others[2]]
 
 
-def test_estimates_are_learned_from_what_was_played(own):
-    job = begin(own, 20, variations=2)
-    took = own.until(
-        lambda: [line["seconds"] for line in events(own, "job done") if line["job"] == job],
-        "it is not done",
-    )[0]
-    jobs = [begin(own, 60), *(begin(own, 200, variations=2) for _ in range(2))]
-    first, second = (own.poll(job)["queue_status"]["estimated_seconds"] for job in jobs[1:])
-    assert second - first == pytest.approx(took * 199 / 19, abs=2)
-    for job in reversed(jobs):
-        own.delete(f"/api/jobs/{job}")
-
-
 def test_a_full_queue_refuses_clearly(narrow):
     jobs = [begin(narrow, 60)]
     playing(narrow, jobs[0])
@@ -115,15 +101,13 @@ def test_a_job_that_plays_stops_when_it_is_cancelled(own):
     job = begin(own, 300)
     playing(own, job)
     workers = own.workers()
-    before = time.monotonic()
     assert own.delete(f"/api/jobs/{job}").json()["success"] is True
-    assert time.monotonic() - before < 2
     poll = own.poll(job)
     assert (poll["success"], poll["status"]) == (True, "failed")
     assert poll["error"] == "the music was cancelled"
     assert own.get(f"/api/jobs/{job}").json()["status"] == "cancelled"
     assert own.finished(begin(own))["status"] == "completed"
-    assert own.workers() == workers
+    assert own.workers() == workers  # it heeded, and needed not be ended
     again = own.delete(f"/api/jobs/{job}")
     assert again.status_code == 409
     assert again.json()["success"] is False
@@ -167,18 +151,21 @@ def test_a_worker_that_is_killed_while_it_waits_is_not_missed(own):
 # --- Restarts -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_kill_loses_nothing_and_doubles_nothing(fresh):
     finished = begin(fresh, seed=1)
     fresh.finished(finished)
     result = fresh.poll(finished)["audio_data"]
+    (worker,) = fresh.workers()
     interrupted = begin(fresh, 10, seed=2)
     playing(fresh, interrupted)
+    os.kill(worker, signal.SIGSTOP)  # in the middle of it, however long the rest takes
     queued = begin(fresh, seed=1)
     cancelled = begin(fresh)
     fresh.delete(f"/api/jobs/{cancelled}")
-    (worker,) = fresh.workers()
     fresh.kill()
-    fresh.until(lambda: _gone(worker), "the worker stays", 5)
+    os.kill(worker, signal.SIGCONT)
+    fresh.until(lambda: _gone(worker), "the worker stays")
     fresh.start()
     assert fresh.poll(finished)["audio_data"] == result
     samples, _, _ = decoded(fresh.finished(interrupted)["audio_data"])
@@ -207,19 +194,21 @@ def test_a_job_that_ends_the_service_again_and_again_is_given_up(fresh):
     assert fresh.finished(other)["status"] == "completed"
 
 
-def test_a_stop_is_quick_and_what_played_goes_on_with_the_next_start(fresh):
+@pytest.mark.slow
+def test_a_stop_waits_for_no_job_and_what_played_goes_on_with_the_next_start(fresh):
+    fresh.finished(begin(fresh))
+    (worker,) = fresh.workers()
     job = begin(fresh, 12)
     playing(fresh, job)
-    (worker,) = fresh.workers()
+    os.kill(worker, signal.SIGSTOP)  # whoever waits for the job waits for ever
     with fresh.stream(f"/api/jobs/{job}/stream") as stream:
         next(stream.iter_lines())
-        before = time.monotonic()
         fresh.process.send_signal(signal.SIGTERM)
-        assert fresh.process.wait(10) == 0
-        assert time.monotonic() - before < 4
+        assert fresh.process.wait(SECONDS) == 0
     assert _gone(worker)
     with sqlite3.connect(fresh.state / "segue.db") as db:
-        assert db.execute("SELECT state FROM jobs").fetchall() == [("queued",)]
+        assert db.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchall() == [("queued",)]
+    # A stream that had to be cut off after a while would be one.
     assert not [line for line in fresh.lines() if line["level"] == "error"]
     fresh.stop()
     fresh.start()
@@ -266,8 +255,9 @@ def test_what_is_old_is_swept(narrow):
     job = begin(narrow)
     narrow.finished(job)
     narrow.stop()
-    narrow.options = (*narrow.options, "--keep", "0.0001")
-    time.sleep(0.4)
+    with sqlite3.connect(narrow.state / "segue.db") as db:
+        # As if it had been an hour ago.
+        db.execute("UPDATE jobs SET finished = finished - 3600.5")
     narrow.start()
     narrow.until(lambda: narrow.poll(job)["status"] == "unknown", "it is kept")
     assert list((narrow.state / "inputs").iterdir()) == []

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ..errors import SegueError
 from .downloads import Downloads, Fetch
 from .estimates import Estimates
-from .live import Live
+from .live import Clock, Live
 from .metrics import Metrics
 from .needs import lacking
 from .offer import Offer, Offered
@@ -101,6 +101,7 @@ class Jobs:
         downloads: of those that are not here.
         player: the process that plays.
         metrics: what is counted.
+        clock: seconds that only go forward, by which it is told how long something takes.
     """
 
     def __init__(
@@ -111,10 +112,11 @@ class Jobs:
         downloads: Downloads,
         player: Worker,
         metrics: Metrics,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._settings, self._store, self._offer = settings, store, offer
         self._downloads, self._player, self._metrics = downloads, player, metrics
-        self._estimates = Estimates(store)
+        self._estimates, self._clock = Estimates(store), clock
         self._waiting: dict[str, _Waiting] = {}
         self._unwritten: dict[str, Job] = {}
         self._playing: str | None = None
@@ -127,7 +129,7 @@ class Jobs:
     async def start(self) -> None:
         """Take up what the last run of the service left, and begin."""
         for job in await asyncio.to_thread(self._store.recover):
-            self._waiting[job.id] = _Waiting(job, Live())
+            self._waiting[job.id] = _Waiting(job, Live(clock=self._clock))
             if job.deaths >= MOST_DEATHS:  # it may bring the whole computer down, again and again
                 await self._end(job.id, FAILED, DEADLY_LINE)
                 continue
@@ -250,7 +252,7 @@ class Jobs:
             "request": request,
         }
         job = await asyncio.to_thread(self._store.add, asked, input_)
-        self._waiting[job.id] = _Waiting(job, Live())
+        self._waiting[job.id] = _Waiting(job, Live(clock=self._clock))
         self._metrics.submitted(kind)
         log.info("job queued", extra={"job": job.id, "kind": kind, "model": model.path})
         try:
@@ -303,7 +305,7 @@ class Jobs:
         live.phase, live.message = "load", "loading the model"
         live.changed()
         log.info("job begins", extra={"job": job.id, "attempt": job.attempts})
-        began = time.monotonic()
+        began = self._clock()
         state = FAILED
         try:
             state = await self._played(job, live)
@@ -314,7 +316,7 @@ class Jobs:
         finally:
             self._waiting.pop(job.id, None)
             self._playing = None
-        self._metrics.played(state, time.monotonic() - began)
+        self._metrics.played(state, self._clock() - began)
 
     async def _played(self, job: Job, live: Live) -> str:
         """Play a job; the state that it ends in."""
@@ -383,7 +385,7 @@ class Jobs:
         if job is None or job.state not in WAITING:
             return False
         log.exception("the end of a job cannot be written down yet", extra={"job": name})
-        self._unwritten[name] = replace(job, state=state, error=error, finished=time.time())
+        self._unwritten[name] = replace(job, state=state, error=error, finished=self._store.clock())
         shutil.rmtree(self._store.attempt_folder(job), ignore_errors=True)
         return True
 
@@ -438,7 +440,7 @@ class Jobs:
         estimate, live = self._estimates.of(waiting.job.asked), waiting.live
         if live.began is None:
             return estimate.load + estimate.play
-        took = time.monotonic() - live.began
+        took = self._clock() - live.began
         if live.fraction > 0.1:  # how it goes says more than how it went
             return took * (1 - live.fraction) / live.fraction
         return max(0.0, estimate.play - took)

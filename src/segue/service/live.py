@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Phase = Literal["queued", "download", "load", "play"]
+Clock = Callable[[], float]
 
 _SHARES = {"encode": (0.00, 0.02), "generate": (0.02, 0.95), "decode": (0.95, 0.99)}
 """The part of `play` that each stage takes, about."""
@@ -23,14 +25,19 @@ _SAID = {
 
 
 class Speed:
-    """Bytes a second over the last moments."""
+    """Bytes a second over the last moments.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
         self._seen: list[tuple[float, int]] = []
 
     def at(self, done: int) -> float:
         """The speed, with so many bytes here now."""
-        now = time.monotonic()
+        now = self._clock()
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[0][0] > 5:
             self._seen.pop(0)
@@ -119,9 +126,10 @@ class Live:
         fraction: of `play` that is done.
         message: one line for people.
         download: of the phase `download`.
-        began: when it began to play, by `time.monotonic`.
+        began: when it began to play, by `clock`.
         ran: engine, device and quantization, once they are known.
         heard: samples of the preview that lie on disk.
+        clock: seconds that only go forward.
     """
 
     phase: Phase = "queued"
@@ -131,13 +139,14 @@ class Live:
     began: float | None = None
     ran: dict[str, Any] = field(default_factory=dict)
     heard: int = 0
+    clock: Clock = time.monotonic
     _pulse: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, news: dict[str, Any]) -> None:
         """Take in what the player says."""
         if news.get("playing"):
             self.phase, self.message = "play", _SAID["encode"]
-            self.began, self.download = time.monotonic(), None
+            self.began, self.download = self.clock(), None
             self.ran = {key: news[key] for key in ("engine", "device", "quantization")}
         elif "preview" in news:
             self.heard = news["preview"]

@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +141,16 @@ class Store:
     Reads are for the thread of the event loop and take microseconds.  Writes reach the disk before
     they return; they may come from any thread, one at a time.
 
+    Args:
+        folder: which is made if it is not there.
+        clock: seconds since the epoch, by which things are old.
+
     Raises:
         SegueError: the folder cannot be used, or another service uses it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.folder, self.clock = folder, clock
         self.inputs, self.jobs = folder / "inputs", folder / "jobs"
         self.uploads, self.variants = folder / "uploads", folder / "variants"
         try:
@@ -270,7 +274,7 @@ class Store:
             )
             db.execute(
                 "INSERT INTO jobs (id, state, input, asked, created) VALUES (?, ?, ?, ?, ?)",
-                (name, QUEUED, input_.id, json.dumps(asked), time.time()),
+                (name, QUEUED, input_.id, json.dumps(asked), self.clock()),
             )
         job = self.job(name)
         assert job is not None  # noqa: S101 - it was just written
@@ -294,7 +298,7 @@ class Store:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, finished = ?, result = ?, bytes = ? "
                 "WHERE id = ? AND state = ? AND attempts = ?",
-                (COMPLETED, time.time(), json.dumps(result), size, job.id, RUNNING, job.attempts),
+                (COMPLETED, self.clock(), json.dumps(result), size, job.id, RUNNING, job.attempts),
             ).rowcount
         return bool(changed)
 
@@ -304,7 +308,7 @@ class Store:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, finished = ?, error = ? "
                 "WHERE id = ? AND state IN (?, ?)",
-                (state, time.time(), error, job_id, *WAITING),
+                (state, self.clock(), error, job_id, *WAITING),
             ).rowcount
         if changed:  # what is completed keeps its files
             shutil.rmtree(self.jobs / job_id, ignore_errors=True)
@@ -365,14 +369,14 @@ class Store:
 
         Returns how many jobs were removed.
         """
-        old = self._ids("finished < ?", time.time() - keep_seconds)
+        old = self._ids("finished < ?", self.clock() - keep_seconds)
         self._remove(old)
         removed = len(old)
         while self.bytes() > limit and (oldest := self._ids("finished IS NOT NULL", limit=1)):
             self._remove(oldest)
             removed += 1
         with self._transaction() as db:
-            db.execute("DELETE FROM downloads WHERE finished < ?", (time.time() - keep_seconds,))
+            db.execute("DELETE FROM downloads WHERE finished < ?", (self.clock() - keep_seconds,))
         return removed
 
     def _ids(self, where: str, *values: float, limit: int = -1) -> list[str]:
@@ -399,7 +403,7 @@ class Store:
     def add_download(self, model: str, state: str = RUNNING) -> Download:
         """A download that somebody asked for ahead of time."""
         name = str(uuid.uuid4())
-        now = time.time()
+        now = self.clock()
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO downloads (id, model, state, created, finished) "
@@ -414,7 +418,7 @@ class Store:
             db.execute(
                 "UPDATE downloads SET state = ?, error = ?, finished = ? "
                 "WHERE id = ? AND state = ?",
-                (state, error, time.time(), name, RUNNING),
+                (state, error, self.clock(), name, RUNNING),
             )
 
     def download(self, name: str) -> Download | None:
