@@ -18,6 +18,9 @@ from selenium.webdriver.chrome.service import Service
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 
+SECONDS = 60
+"""How long anything is waited for; a machine that is busy may need some of it."""
+
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -42,7 +45,7 @@ def browser(profile, downloads=None):
     if downloads:
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     driver = webdriver.Chrome(options, Service(DRIVER))
-    driver.set_script_timeout(20)
+    driver.set_script_timeout(SECONDS)
     try:
         # The page that it opens with asks for much.
         driver.get("about:blank")
@@ -66,6 +69,25 @@ def requests_of(driver):
 def complaints_of(driver):
     """What the console has shown since the last call."""
     return [entry["message"] for entry in driver.get_log("browser")]
+
+
+def wait_for(driver, script, *arguments):
+    """What a script returns, as soon as that is true."""
+    end = time.monotonic() + SECONDS
+    while not (found := driver.execute_script(script, *arguments)):
+        if time.monotonic() > end:
+            shown = driver.execute_script("return document.body.innerText")
+            raise AssertionError(f"never true: {script}; page: {shown}")
+        time.sleep(0.02)
+    return found
+
+
+def wait_until(true):
+    """Wait for a condition."""
+    end = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def resize(driver, width, height=900, dark=False):

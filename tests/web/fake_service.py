@@ -138,7 +138,11 @@ class Job:
 
 
 class FakeService:
-    """Runs on loopback from `start` on; `alive` may be taken from it for a while."""
+    """Runs on loopback from `start` on; `alive` may be taken from it for a while.
+
+    Attributes:
+        streams: those that are open now.
+    """
 
     def __init__(self, port=0, by_itself=False):
         self.service = dict(SERVICE)
@@ -146,6 +150,7 @@ class FakeService:
         self.asked = []
         self.refusal = None
         self.alive = True
+        self.streams = set()
         self.token = None
         self.by_itself = by_itself
         self.audio = {}
@@ -249,6 +254,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"success": True, "message": "cancelled"})
 
     def _stream(self, job):
+        self.fake.streams.add(self)
+        try:
+            self._send_events(job)
+        finally:
+            self.fake.streams.discard(self)
+
+    def _send_events(self, job):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()

@@ -1,13 +1,13 @@
 """The blind test in a real browser, by keyboard."""
 
 import json
-import time
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from .browser import wait_for, wait_until
 from .conftest import opened
 
 BLIND = "document.querySelector('segue-blind')"
@@ -96,8 +96,8 @@ def test_x_sounds_like_what_it_is(page):
 
 def test_it_plays_the_continuation_over_and_over(page):
     begin(page)
-    time.sleep(0.2)
-    assert page.execute_script(f"return {BLIND}.takes.loop") == pytest.approx([2.5, 6], abs=1e-3)
+    loop = wait_for(page, f"return {BLIND}.takes?.loop")
+    assert loop == pytest.approx([2.5, 6], abs=1e-3)
 
 
 def test_a_run_goes_on_after_a_reload(page, report_page):
@@ -153,10 +153,7 @@ def test_votes_are_exported_imported_and_cleared(page, tmp_path):
     export, _, clear = page.find_elements(By.CSS_SELECTOR, "segue-blind .file button")
     export.click()
     file = page.downloads / f"votes-{kept['report']}.json"
-    for _ in range(50):
-        if file.exists():
-            break
-        time.sleep(0.1)
+    wait_until(file.exists)
     assert json.loads(file.read_text()) == kept
 
     clear.click()
@@ -170,7 +167,7 @@ def test_votes_are_exported_imported_and_cleared(page, tmp_path):
     both.write_text(json.dumps(kept | {"runs": [*kept["runs"], other]}))
     for added in ("2 new runs", "0 new runs"):
         chooser.send_keys(str(both))
-        wait_for(page, added)
+        says(page, added)
     assert len(votes(page)["runs"]) == 2
     assert "Bo <b>" in page.find_element(By.CSS_SELECTOR, "segue-blind .results").text
 
@@ -187,7 +184,7 @@ def test_a_file_that_holds_no_votes_says_so(page, tmp_path):
     ):
         file.write_text(text)
         page.find_element(By.CSS_SELECTOR, "segue-blind input[type=file]").send_keys(str(file))
-        wait_for(page, complaint)
+        says(page, complaint)
     assert votes(page)["runs"] == []
 
 
@@ -208,9 +205,5 @@ def test_without_storage_votes_last_as_long_as_the_page(driver, report_page):
         driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
-def wait_for(driver, text):
-    for _ in range(50):
-        if text in said(driver):
-            return
-        time.sleep(0.05)
-    assert text in said(driver)
+def says(driver, text):
+    wait_until(lambda: text in said(driver))

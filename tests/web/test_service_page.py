@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import time
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 from segue.demo.prompt import SAMPLE_RATE, band
 
-from .browser import complaints_of, requests_of, resize
+from .browser import complaints_of, requests_of, resize, wait_for, wait_until
 from .fake_service import FakeService
 
 PLAYER = "document.querySelector('segue-player')"
@@ -43,15 +42,6 @@ def page(driver, fake):
     yield driver
     driver.execute_script("sessionStorage.clear()")
     driver.get("about:blank")
-
-
-def wait_for(driver, script, seconds=8):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := driver.execute_script(script):
-            return found
-        time.sleep(0.03)
-    raise AssertionError(f"never true: {script}; page: {text(driver)}")
 
 
 def text(driver, selector="body"):
@@ -93,13 +83,6 @@ def generate(driver, fake):
     return fake.last
 
 
-def wait_until(true, seconds=5):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def play_to_the_end(driver, job, takes):
     """Let a job run, until so many takes are on the page."""
     job.begin()
@@ -134,6 +117,7 @@ def slice_of(driver):
     )
 
 
+@pytest.mark.slow
 def test_from_a_file_to_takes_and_another(page, fake, song):
     opened(page, song)
     assert slice_of(page) == [4, 6]
@@ -312,6 +296,7 @@ def test_a_refusal_and_a_failure_are_said_in_their_place(page, fake, song):
     play_to_the_end(page, fake.last, 1)
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_service_and_a_reload(page, fake, song):
     opened(page, song)
     job = generate(page, fake)
@@ -323,7 +308,7 @@ def test_a_run_outlives_the_service_and_a_reload(page, fake, song):
     says(page, "Playing on", ".run")
     # The stream is cut off, and begins again from its start.
     fake.alive = False
-    time.sleep(0.1)
+    wait_until(lambda: not fake.streams)
     fake.alive = True
     job.play(2)
     wait_for(page, "return document.querySelector('.run progress').value > 16")
@@ -568,7 +553,7 @@ def test_music_that_comes_too_slowly_waits_and_goes_on(page):
     wait_for(page, "live.check(); return !live.waiting && live.currentTime > 6.4")
     page.execute_script("live.pause()")
     where = page.execute_script("return live.currentTime")
-    time.sleep(0.1)
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
     assert page.execute_script("return [live.currentTime, live.playing]") == [where, False]
     # Cut off before its end, it does not play for ever.
     page.execute_script("live.end(); live.currentTime = 8.7; live.play()")

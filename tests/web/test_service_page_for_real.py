@@ -7,8 +7,8 @@ import soundfile
 from segue.demo.prompt import SAMPLE_RATE, band
 from tests.service.server import Server
 
-from .browser import complaints_of
-from .test_service_page import PLAYER, click, opened, ready, says, wait_for
+from .browser import complaints_of, wait_for
+from .test_service_page import PLAYER, click, opened, ready, says
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def served(tmp_path_factory, toy):
         yield server
 
 
+@pytest.mark.slow
 def test_a_file_becomes_music(driver, served, tmp_path):
     path = tmp_path / "my song.wav"
     soundfile.write(path, band(5.0).samples, SAMPLE_RATE)
@@ -37,7 +38,7 @@ def test_a_file_becomes_music(driver, served, tmp_path):
         """
     )
     click(driver, ".generate")
-    wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 2", 30)
+    wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 2")
     ready(driver, 2)
     seconds, join, prompt, names = driver.execute_script(
         f"""
@@ -51,7 +52,7 @@ def test_a_file_becomes_music(driver, served, tmp_path):
     assert np.allclose(prompt, wanted, atol=2 / 32768)
     assert len(set(names)) == 2
     click(driver, ".take button")
-    wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4", 30)
+    wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4")
     assert complaints_of(driver) == []
     driver.execute_script("sessionStorage.clear()")
 
@@ -60,9 +61,9 @@ def test_whoever_has_no_music_takes_a_prompt_that_is_there(driver, served):
     driver.get(served.url)
     says(driver, "Band", ".ready")
     click(driver, ".ready button")
-    wait_for(driver, "return !!document.querySelector('segue-slice .window')", 20)
+    wait_for(driver, "return !!document.querySelector('segue-slice .window')")
     driver.execute_script("document.querySelector('[name=length]').value = 3")
     click(driver, ".generate")
-    wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 1", 30)
+    wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 1")
     assert complaints_of(driver) == []
     driver.execute_script("sessionStorage.clear()")
