@@ -7,10 +7,11 @@ import gc
 import io
 import random
 import struct
+import sys
 import tarfile
-import time
 import tracemalloc
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -685,7 +686,6 @@ def test_a_file_with_damaged_bytes_loads_or_is_refused(load: Loader) -> None:
     whole = checkpoint(inside, WEIGHTS, np.ones(3, BF16))
     loaded = 0
     tracemalloc.start()
-    started = time.monotonic()
     try:
         for _ in range(1000):
             data = bytearray(whole)
@@ -699,7 +699,6 @@ def test_a_file_with_damaged_bytes_loads_or_is_refused(load: Loader) -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - started < 60
     assert 0 < loaded < 1000
 
 
@@ -717,17 +716,28 @@ def walk(value: Any) -> None:
             assert value is None or isinstance(value, str | int | float)
 
 
-def test_reads_as_many_tensors_as_the_largest_model_has_in_a_moment(load: Loader) -> None:
-    tensors = {
-        f"transformer.layers.{key}.self_attn.in_proj_weight": tensor(
-            storage(1, "HalfStorage", str(key)), (1,), (1,)
-        )
-        for key in range(1500)
-    }
-    data = checkpoint(tensors, *np.arange(1500, dtype=np.float16))
-    started = time.monotonic()
-    assert len(load(data)) == 1500
-    assert time.monotonic() - started < 5
+def test_reads_as_many_tensors_as_the_largest_model_has_with_work_for_each_but_no_more(
+    load: Loader,
+) -> None:
+    def calls(count: int) -> int:
+        """Calls of functions, of Python's own too, that it takes to load so many tensors."""
+        tensors = {
+            f"transformer.layers.{key}.self_attn.in_proj_weight": tensor(
+                storage(1, "HalfStorage", str(key)), (1,), (1,)
+            )
+            for key in range(count)
+        }
+        data = checkpoint(tensors, *np.arange(count, dtype=np.float16))
+        events: Counter[str] = Counter()
+        sys.setprofile(lambda frame, event, argument: events.update((event,)))
+        try:
+            loaded = load(data)
+        finally:
+            sys.setprofile(None)
+        assert len(loaded) == count
+        return events["call"] + events["c_call"]
+
+    assert calls(1500) < 2.1 * calls(750)
 
 
 def test_holds_no_lock_on_the_file(load: Loader, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_a_run_may_be_dropped_at_any_time(engine):
     assert played(engine, start_of(engine, 10, 20)).shape == (1, 4, 13)
 
 
+@pytest.mark.slow
 def test_a_long_run_holds(engine):
     """As long as the model's window, in a process of its own: what breaks in it must not hide."""
     code = (
@@ -255,15 +256,16 @@ def test_files_of_compiled_models_leave_memory_and_are_read_again(toy, tmp_path,
     np.testing.assert_array_equal(batch[0], played(engine, start_of(engine, 10, 20), (1,))[0])
 
 
+@pytest.mark.slow
 def test_paging_out_is_safe_while_models_come_and_go(toy):
     """In a process of its own: memory that is taken from its owner would end it."""
     code = (
-        "import gc, sys, threading, time, numpy as np\n"
+        "import gc, sys, threading, numpy as np\n"
         "from segue.checkpoint import open_checkpoint\n"
         "from segue.engine.openvino import OpenVINOEngine, runtime\n"
         "over = threading.Event()\n"
         "def models():\n"
-        "    while not over.is_set():\n"
+        "    for _ in range(8):\n"
         "        engine = OpenVINOEngine(open_checkpoint(sys.argv[1]))\n"
         "        engine.encode(np.zeros((6400, 1), np.float32))\n"
         "        del engine\n"
@@ -272,11 +274,11 @@ def test_paging_out_is_safe_while_models_come_and_go(toy):
         "def memory():\n"
         "    while not over.is_set():\n"
         "        runtime.page_out()\n"
-        "threads = [threading.Thread(target=f) for f in (models, models, memory)]\n"
-        "for thread in threads: thread.start()\n"
-        "time.sleep(8)\n"
+        "*those, other = [threading.Thread(target=f) for f in (models, models, memory)]\n"
+        "for thread in (*those, other): thread.start()\n"
+        "for thread in those: thread.join()\n"
         "over.set()\n"
-        "for thread in threads: thread.join()\n"
+        "other.join()\n"
         "print('whole')\n"
     )
     done = subprocess.run(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,9 +16,11 @@ from mlx.utils import tree_flatten
 import segue
 from segue.checkpoint import open_checkpoint
 from segue.cli import main
+from segue.engine.mlx import MLXEngine
 from segue.lab.bench import SCHEMA
 from segue.lab.modules import modules_of
 from segue.lab.relay import Relay, replay
+from segue.lab.variant import Variant
 from segue.progress import Progress
 from segue.quantize import save_quantized
 from segue.recipe import Recipe
@@ -125,10 +128,37 @@ def test_one_run_is_called_what_it_is(bench):
     assert any("only a first run" in note for note in report["notes"])
 
 
-def test_the_parts_add_up(bench):
-    timings = bench("--text", "drums fast")["timings_s"]
-    parts = sum(seconds for part, seconds in timings.items() if part != "total_s")
-    assert 0.5 * timings["total_s"] < parts <= 1.01 * timings["total_s"]
+def test_each_part_is_counted_once_and_where_it_belongs(bench, monkeypatch):
+    """By a clock that goes on only where the engine works: each part takes what is said here."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def takes(seconds, of, name):
+        original = getattr(of, name)
+
+        def longer(*arguments, **options):
+            now[0] += seconds
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(of, name, longer)
+
+    takes(64, Variant, "load")
+    takes(1, MLXEngine, "encode")
+    takes(2, MLXEngine, "condition")
+    takes(4, MLXEngine, "prefill")
+    takes(16, MLXEngine, "decode")
+    timings = bench("--text", "drums fast", "--decode-continuation", "--save-prefix", "x")
+    assert {part: seconds for part, seconds in timings["timings_s"].items() if seconds} == {
+        "model_load_s": 64,
+        "prompt_encode_s": 1,
+        "text_encode_s": 2,
+        "prefill_s": 4,
+        "decode_full_s": 16,
+        "decode_cont_for_save_s": 16,
+        "total_s": 103,
+    }
+    # It is the second run that is told of; the first one took as long.
+    assert now[0] - 1000 == 103 + 23
 
 
 def test_a_text_is_counted_apart_and_brings_a_second_stream(bench):
@@ -251,7 +281,7 @@ def test_the_continuation_is_decoded_by_itself_for_those_who_ask(bench):
     full, rest = (soundfile.read(f"x_{part}.wav")[0] for part in ("full", "continuation"))
     assert len(rest) == len(full) - report["shapes"]["join_sample"]
     assert not np.array_equal(rest, full[-len(rest) :])
-    assert report["timings_s"]["decode_cont_for_save_s"] > 1e-4
+    assert report["timings_s"]["decode_cont_for_save_s"] > 0
 
 
 def test_the_prompt_may_be_either_end(bench):

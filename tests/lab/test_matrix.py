@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,31 @@ def test_quality_is_measured_beside_the_baseline_and_one_is_picked(matrix, monke
     assert read("m")["max_kl"] == 0
 
 
+@pytest.mark.slow
+def test_from_rows_to_a_pick_all_of_it_is_really_measured(matrix, song, monkeypatch):
+    short = partial(quality.measure, takes=2, continuation_seconds=0.5)
+    monkeypatch.setattr(quality, "measure", short)
+    rows = ("--row", "name=baseline", "--row", "name=q2, bits=2, group=32")
+    folder, content = matrix(
+        *(*rows, "--quality-prompt", str(song), "--max-kl", "1e-6", "--seed", "4"), quality=True
+    )
+    baseline, q2 = content["rows"]
+    assert [row["error"] for row in content["rows"]] == [None, None]
+    assert baseline["quality"]["kl"]["overall"]["mean"] == 0
+    assert baseline["quality"]["top1_agreement"]["overall"]["mean"] == 1
+    assert q2["quality"]["kl"]["overall"]["mean"] > 0.01
+    assert q2["quality"]["top1_agreement"]["overall"]["mean"] < 1
+    assert q2["quality"]["tokens"]["counted"] > 0
+    assert q2["bench"]["memory"]["weights_bytes"] < baseline["bench"]["memory"]["weights_bytes"]
+    # However fast it was, a row beyond the budget is none to pick.
+    assert content["pick"]["name"] == "baseline"
+    assert (folder / "report.html").stat().st_size > 0
+    assert main(["matrix", "--resume", str(folder), "--max-kl", "1000"]) == 0
+    again = read(folder)
+    assert again["rows"] == content["rows"]
+    assert again["pick"]["name"] in ("baseline", "q2")
+
+
 def test_a_matrix_without_a_plain_row_is_measured_beside_one_all_the_same(matrix, monkeypatch):
     calls = []
     monkeypatch.setattr(quality, "measure", fake_measure({"q8": 0.5}, calls))
@@ -422,6 +448,7 @@ def door(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_experiments_matrix_runs_as_written(door, toy, song, monkeypatch):
     few = {"PROMPT_SECONDS": "0.2", "OUTPUT_SECONDS": "0.4", "RUNS": "0", "NO_QUALITY": "1"}
     settings = {
