@@ -7,8 +7,11 @@ READY  := $(VENV)/.ready
 # Tests run side by side, a file on one core: what a file's tests share is made once.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TIMES  ?= 5
+# With COVERAGE=1, it is also said what they reach, and less than the floor is a failure.
+FLOOR  := 80
+COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 
-.PHONY: help demo test test-loaded coverage soak lint lint-web docs parity lock clean
+.PHONY: help demo test test-loaded soak lint lint-web docs parity lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,16 +25,13 @@ $(READY): requirements/dev.lock pyproject.toml
 demo: $(READY)  ## Set up and continue the built-in prompt
 	$(BIN)/python -m segue.demo
 
-test: $(READY)  ## Set up and run the tests
-	$(PYTEST)
+test: $(READY)  ## Set up and run the tests; with COVERAGE=1, say what they reach
+	$(PYTEST) $(COVER)
 
 test-loaded: $(READY)  ## Run the tests TIMES times (5) beside two busy loops, which must not matter
 	@for loop in 1 2; do while :; do :; done & loops="$$loops $$!"; done; \
 	trap 'kill $$loops' EXIT; trap 'exit 130' INT TERM; \
 	for n in $$(seq $(TIMES)); do echo "run $$n of $(TIMES)"; $(PYTEST) || exit 1; done
-
-coverage: $(READY)  ## Run the tests and say which lines and branches of segue they reach
-	$(PYTEST) --cov --cov-report=term-missing
 
 soak: $(READY)  ## Set up and try what the service bears (twenty minutes)
 	$(BIN)/python -m tests.service.soak

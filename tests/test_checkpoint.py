@@ -809,14 +809,20 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A checkpoint that dwarfs everything else in a process."""
+    config = json.loads(json.dumps(CONFIG))
+    config["decoder"] |= {"hidden_size": 768, "ffn_dim": 3072, "num_hidden_layers": 10}
+    return write_checkpoint(tmp_path_factory.mktemp("large"), config=config)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
 @pytest.mark.parametrize("layout", ["Hugging Face", "AudioCraft"])
-def test_loading_never_holds_a_checkpoint_twice(tmp_path, layout):
-    """At most 1.3 times its size, which is large enough here to dwarf everything else."""
-    config = json.loads(json.dumps(CONFIG))
-    config["decoder"] |= {"hidden_size": 768, "ffn_dim": 3072, "num_hidden_layers": 10}
-    hf = write_checkpoint(tmp_path / "hf", config=config)
+def test_loading_never_holds_a_checkpoint_twice(tmp_path, large, layout):
+    """At most 1.3 times its size."""
+    hf = large
     arguments = [str(hf)]
     size = (hf / "model.safetensors").stat().st_size
     if layout == "AudioCraft":

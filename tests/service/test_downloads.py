@@ -54,7 +54,7 @@ def under_way(server, session, toy):
 @pytest.mark.slow
 def test_a_download_tells_bytes_is_cancelled_and_goes_on_where_it_stopped(server, hub, toy):
     size = (toy / WEIGHTS).stat().st_size
-    hub.pace_s = 0.05
+    hub.pace_s = 0.5  # longer than all that happens meanwhile
     first = begin(server, MODEL)
     at = under_way(server, first, toy)
     assert (at["success"], at["status"], at["model_name"]) == (True, "warming", MODEL)
@@ -89,7 +89,7 @@ def test_a_download_tells_bytes_is_cancelled_and_goes_on_where_it_stopped(server
 
 
 def test_others_play_while_a_job_waits_for_its_model(server, hub):
-    hub.pace_s = 0.1
+    hub.pace_s = 0.5
     few = {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": 2}
     waits = server.post("/api/jobs", model_name=OTHER, **few).json()["job_id"]
     ahead = begin(server, OTHER)
