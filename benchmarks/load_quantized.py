@@ -20,10 +20,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from segue.checkpoint import open_checkpoint
+from segue.checkpoints.opening import open_checkpoint
+from segue.checkpoints.quantize import save_quantized
+from segue.checkpoints.recipe import Recipe
 from segue.demo.toy import CONFIG, write_checkpoint
-from segue.quantize import save_quantized
-from segue.recipe import Recipe
 
 DIM = 1024
 LAYER_BYTES = 4 * (8 * DIM * DIM + 2 * 4 * DIM * DIM)
@@ -34,7 +34,7 @@ import mlx.core as mx
 import segue.engine.mlx
 from segue.lab.machine import peak_memory_bytes
 from segue.model import load
-from segue.recipe import Recipe
+from segue.checkpoints.recipe import Recipe
 folder, recipe = json.loads(sys.argv[1])
 mx.eval(mx.zeros(1))
 before, start = peak_memory_bytes(), time.perf_counter()

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 import segue
+from segue.checkpoints.recipe import Recipe
 from segue.cli import main
-from segue.recipe import Recipe
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "load_quantized.py"
 

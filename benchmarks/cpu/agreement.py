@@ -15,7 +15,7 @@ FRAMES = 20
 
 def main(folder: str, threads: str, *_: str) -> None:
     """Measure and print."""
-    from segue.checkpoint import open_checkpoint
+    from segue.checkpoints.opening import open_checkpoint
     from segue.engine.mlx import MLXEngine
     from segue.engine.openvino import OpenVINOEngine
     from segue.pattern import delay

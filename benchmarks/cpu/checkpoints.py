@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from segue.checkpoint import open_checkpoint
+from segue.checkpoints.opening import open_checkpoint
+from segue.checkpoints.quantize import save_quantized
+from segue.checkpoints.recipe import Recipe
 from segue.demo.toy import CONFIG, write_checkpoint
-from segue.quantize import save_quantized
-from segue.recipe import Recipe
 
 RECIPES = {"4 bits": Recipe("decoder-linears", 4, 64), "8 bits": Recipe("decoder-linears", 8, 64)}
 

@@ -25,7 +25,7 @@ LENGTHS = (303, 900, 1400)
 
 def main(folder: str, threads: str, *_: str) -> None:
     """Measure and print."""
-    from segue.checkpoint import open_checkpoint
+    from segue.checkpoints.opening import open_checkpoint
     from segue.engine.openvino import OpenVINOEngine, runtime
     from segue.engine.openvino.codec import FRAMES_HEARD, FRAMES_PLAYED
 

@@ -24,7 +24,7 @@ START = time.perf_counter()
 
 def main(folder: str, threads: str, runs: str, seconds: str) -> None:
     """Measure and print."""
-    from segue.checkpoint import open_checkpoint
+    from segue.checkpoints.opening import open_checkpoint
     from segue.engine.base import Sampling
     from segue.engine.openvino import OpenVINOEngine
     from segue.pattern import UNKNOWN, delay

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segue.config import CodecConfig, LMConfig
-from segue.tensors import Tensors, open_safetensors
+from segue.checkpoints.config import CodecConfig, LMConfig
+from segue.checkpoints.tensors import Tensors, open_safetensors
 
 
 def bytes_of_a_step(folder: Path, lm: LMConfig, known: int, frames: int) -> float:

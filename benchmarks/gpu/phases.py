@@ -19,7 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from segue.config import LMConfig
+from segue.checkpoints.config import LMConfig
 from segue.engine.mlx import kernels
 from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import Layer

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import mlx.core as mx
 import mlx.nn as nn
 
-from segue.config import LMConfig
+from segue.checkpoints.config import LMConfig
 from segue.engine.mlx import kernels
 from segue.engine.mlx.cache import Masks
 from segue.engine.mlx.decoding import _cross_of_batch

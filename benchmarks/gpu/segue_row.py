@@ -11,10 +11,10 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from segue.audio import from_array
+from segue.checkpoints.recipe import Recipe
 from segue.continuation import Continuation, Request
 from segue.engine.mlx import MLXEngine
 from segue.preview import Preview
-from segue.recipe import Recipe
 
 from . import shapes
 

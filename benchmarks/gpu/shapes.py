@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from segue.checkpoint import Checkpoint
-from segue.config import ModelConfig
+from segue.checkpoints.config import ModelConfig
+from segue.checkpoints.layouts import codec_shapes, lm_shapes, t5_shapes
+from segue.checkpoints.opening import Checkpoint
+from segue.checkpoints.tensors import Tensors, of_arrays
 from segue.demo.toy import CONFIG, write_tokenizer
-from segue.layouts import codec_shapes, lm_shapes, t5_shapes
-from segue.tensors import Tensors, of_arrays
 
 DECODERS = {
     "toy": {},

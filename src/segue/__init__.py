@@ -11,11 +11,11 @@ for chunk in model.stream(samples, sample_rate, seed=1):  # sound, while it is g
 """
 
 from .audio import Audio
+from .checkpoints.recipe import PRESETS, Recipe
 from .continuation import Continuation, Request, Result, Take
 from .errors import AudioError, CheckpointError, RequestError, SegueError
 from .model import ENGINES, Model, load
 from .progress import Progress
-from .recipe import PRESETS, Recipe
 
 __all__ = [
     "ENGINES",

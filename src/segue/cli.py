@@ -20,13 +20,15 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from . import audio, models_command, outputs, streams
+from . import audio, models_command, outputs, standard_streams
 from .atomic import check_new_folder
-from .checkpoint import open_checkpoint
+from .checkpoints.opening import open_checkpoint
+from .checkpoints.recipe import Recipe
 from .continuation import Request, Result, continue_audio
 from .doctor import command as doctor_command
 from .errors import RequestError, SegueError
-from .lab import bench_command, matrix_command, quality_command
+from .lab import bench_command, matrix_command
+from .lab.quality import command
 from .model import Model, load
 from .models_command import size_of
 from .options import (
@@ -42,7 +44,6 @@ from .options import (
     recipe_of,
     request_of,
 )
-from .recipe import Recipe
 from .service import command as serve_command
 from .terminal import progress_for
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 0, 2 for bad input and for a system that does not let segue do it, 130 after Ctrl-C, and
     1 where nobody reads what is printed any more.
     """
-    with streams.prepared():
+    with standard_streams.prepared():
         try:
             return _run(arguments)
         except SegueError as error:
@@ -168,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench_command.add_parser(commands)
     matrix_command.add_parser(commands)
-    quality_command.add_parser(commands)
+    command.add_parser(commands)
     serve_command.add_parser(commands)
     doctor_command.add_parser(commands)
     return parser
@@ -313,7 +314,7 @@ def run_quantize(options: argparse.Namespace) -> int:
     check_new_folder(options.output)
     checkpoint = open_checkpoint(options.model, options.base_model, progress)
     # Imported here, because it is MLX that quantizes, whatever plays later.
-    from .quantize import save_quantized
+    from .checkpoints.quantize import save_quantized
 
     saved = save_quantized(checkpoint, recipe, options.output, options.cast_dtype, progress)
     seconds = time.perf_counter() - started

@@ -20,7 +20,7 @@ import numpy as np
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
 from .admission import check_options, plan
 from .audio import Audio, fit, resample, to_channels
-from .config import FRAMES_PER_WINDOW
+from .checkpoints.config import FRAMES_PER_WINDOW
 from .engine.base import Engine, Sampling
 from .errors import AudioError
 from .pattern import UNKNOWN, complete_frames, delay, undelay

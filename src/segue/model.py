@@ -10,14 +10,14 @@ from typing import Unpack
 import numpy as np
 
 from . import audio
-from .checkpoint import open_checkpoint
-from .config import ModelConfig
+from .checkpoints.config import ModelConfig
+from .checkpoints.hub import BUILT_IN
+from .checkpoints.opening import open_checkpoint
+from .checkpoints.recipe import Recipe, preset
 from .continuation import Request, RequestOptions, Result, continue_audio
 from .engine.base import Engine, LoadReport
 from .errors import RequestError
-from .hub import BUILT_IN
 from .progress import SILENT, Progress
-from .recipe import Recipe, preset
 from .stream import stream
 
 ENGINES = ("auto", "mlx", "openvino")
@@ -146,7 +146,7 @@ def load(
 
     report = None
     if recipe is not None:
-        from .quantize import in_memory
+        from .checkpoints.quantize import in_memory
 
         report = LoadReport()
         checkpoint = in_memory(checkpoint, recipe, cast_dtype, progress, report)

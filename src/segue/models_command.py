@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import hub
-from .catalogue import CATALOGUE
+from .checkpoints import hub
+from .checkpoints.catalogue import CATALOGUE
 
 
 def add_parser(commands: Any) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import audio, hub
+from . import audio
+from .checkpoints import hub
+from .checkpoints.recipe import POSSIBLE, SCOPES, Recipe
 from .continuation import Request
 from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES
-from .recipe import POSSIBLE, SCOPES, Recipe
 
 TEXT_HELP = (
     "a description of the music; of a long one, what the text encoder takes is read (the first 512 "

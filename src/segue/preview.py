@@ -30,7 +30,7 @@ class Preview:
         prompt_frames: how many frames the prompt has; sound starts behind it.
         sample_rate: of the sound, in Hz.
         channels: of the sound.
-        layout: of the channels; see `segue.channels`.
+        layout: of the channels; see `segue.audio.channels`.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from segue.checkpoint import open_checkpoint
+from segue.checkpoints.opening import open_checkpoint
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, decoding, kernels
 from segue.engine.mlx.cache import BUCKET

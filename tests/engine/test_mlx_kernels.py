@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu.kernels import cases
-from segue.checkpoint import open_checkpoint
-from segue.config import LMConfig
+from segue.checkpoints.config import LMConfig
+from segue.checkpoints.opening import open_checkpoint
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, kernels
 from segue.engine.mlx.kernels import runtime

@@ -11,7 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import segue
-from segue.checkpoint import open_checkpoint
+from segue.checkpoints.opening import open_checkpoint
+from segue.checkpoints.quantize import save_quantized
+from segue.checkpoints.recipe import POSSIBLE, Recipe
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine
 from segue.engine.mlx.sampling import noise
@@ -21,8 +23,6 @@ from segue.engine.openvino.quantized import Packed, dequantized
 from segue.engine.openvino.sampling import BELOW_ONE, draw, gumbel, random_words
 from segue.errors import RequestError
 from segue.pattern import UNKNOWN, delay
-from segue.quantize import save_quantized
-from segue.recipe import POSSIBLE, Recipe
 
 TEXT = "drums piano"
 
@@ -177,7 +177,7 @@ def test_a_long_run_holds(engine):
     """As long as the model's window, in a process of its own: what breaks in it must not hide."""
     code = (
         "import sys, numpy as np\n"
-        "from segue.checkpoint import open_checkpoint\n"
+        "from segue.checkpoints.opening import open_checkpoint\n"
         "from segue.engine.base import Sampling\n"
         "from segue.engine.openvino import OpenVINOEngine\n"
         "engine = OpenVINOEngine(open_checkpoint(sys.argv[1]))\n"
@@ -261,7 +261,7 @@ def test_paging_out_is_safe_while_models_come_and_go(toy):
     """In a process of its own: memory that is taken from its owner would end it."""
     code = (
         "import gc, sys, threading, numpy as np\n"
-        "from segue.checkpoint import open_checkpoint\n"
+        "from segue.checkpoints.opening import open_checkpoint\n"
         "from segue.engine.openvino import OpenVINOEngine, runtime\n"
         "over = threading.Event()\n"
         "def models():\n"
@@ -360,7 +360,7 @@ def test_groups_on_one_side_of_zero_are_exact(bits, low):
 
 def check_constant(weight, bits, group_size):
     parts = [np.array(p) for p in mx.quantize(mx.array(weight.astype("f4")), group_size, bits)]
-    packed = Packed(segue.config.QuantizationParams(bits, group_size), *parts)
+    packed = Packed(segue.checkpoints.config.QuantizationParams(bits, group_size), *parts)
     constant = packed.constant()
     # Found again in the graph: the constant that is multiplied is as small as it is on disk.
     kinds = set()
@@ -387,7 +387,7 @@ def test_packed_rows_are_what_mlx_says(bits, group_size, mode):
     parts = mx.quantize(mx.array(weight), group_size, bits, mode)
     theirs = mx.dequantize(*parts, group_size=group_size, bits=bits, mode=mode)
     arrays = [np.array(part) for part in parts]
-    params = segue.config.QuantizationParams(bits, group_size, mode)
+    params = segue.checkpoints.config.QuantizationParams(bits, group_size, mode)
     ours = dequantized(arrays[0], arrays[1], arrays[2] if len(arrays) > 2 else None, params)
     np.testing.assert_allclose(ours, np.array(theirs.astype(mx.float32)), rtol=1e-2)
 

@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 import segue
+from segue.checkpoints.opening import open_checkpoint
+from segue.checkpoints.quantize import save_quantized
+from segue.checkpoints.recipe import Recipe
 from segue.engine.base import Sampling
 from segue.engine.mlx import kernels
 from segue.engine.mlx.sampling import Sampler, controls
@@ -12,8 +15,6 @@ from segue.engine.openvino.sampling import draw
 from segue.errors import ModelOverflowError
 from segue.pattern import UNKNOWN, delay
 from segue.preview import Preview
-from segue.quantize import save_quantized
-from segue.recipe import Recipe
 
 from ..broken import broken
 
@@ -160,7 +161,7 @@ def test_no_weights_that_are_no_numbers_are_quantized_in_memory(
     ],
 )
 def test_no_weights_that_are_no_numbers_are_saved(toy, tmp_path, name, value, cast):
-    checkpoint = segue.checkpoint.open_checkpoint(broken(toy, tmp_path / "broken", name, value))
+    checkpoint = open_checkpoint(broken(toy, tmp_path / "broken", name, value))
     with pytest.raises(ModelOverflowError, match=r"its weights of \S+ are no numbers"):
         save_quantized(checkpoint, Recipe(), tmp_path / "out", cast)
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]

@@ -8,12 +8,12 @@ import pytest
 from tokenizers import Tokenizer
 
 import segue
-from segue.checkpoint import open_checkpoint
-from segue.config import T5Config
+from segue.checkpoints.config import T5Config
+from segue.checkpoints.opening import open_checkpoint
+from segue.checkpoints.quantize import save_quantized
+from segue.checkpoints.recipe import Recipe
 from segue.demo.toy import CONFIG, write_tokenizer
 from segue.engine.text import CHARACTERS_PER_TOKEN, TextTokenizer
-from segue.quantize import save_quantized
-from segue.recipe import Recipe
 
 ENGINES = ("mlx", "openvino")
 LONG = " ".join(["drums", "piano", "slow", "bass"] * 5_000)

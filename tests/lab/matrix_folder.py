@@ -11,7 +11,7 @@ import numpy as np
 
 from segue import audio
 from segue.demo.prompt import SAMPLE_RATE, band
-from segue.lab import report
+from segue.lab.report.write import write_report
 
 JOIN_SECONDS = 2.5
 
@@ -153,4 +153,4 @@ def _changed(samples, n):
 
 if __name__ == "__main__":
     folder = write(Path(sys.argv[1]), matrix(rows=[*matrix()["rows"], failed()]))
-    report.write(folder)
+    write_report(folder)

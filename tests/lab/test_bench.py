@@ -14,7 +14,9 @@ import soundfile
 from mlx.utils import tree_flatten
 
 import segue
-from segue.checkpoint import open_checkpoint
+from segue.checkpoints.opening import open_checkpoint
+from segue.checkpoints.quantize import save_quantized
+from segue.checkpoints.recipe import Recipe
 from segue.cli import main
 from segue.engine.mlx import MLXEngine
 from segue.lab.bench import SCHEMA
@@ -22,8 +24,6 @@ from segue.lab.modules import modules_of
 from segue.lab.relay import Relay, replay
 from segue.lab.variant import Variant
 from segue.progress import Progress
-from segue.quantize import save_quantized
-from segue.recipe import Recipe
 
 REPOSITORY = Path(__file__).parents[2]
 TIMINGS = [

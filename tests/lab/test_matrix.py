@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from segue.checkpoints.recipe import Recipe
 from segue.cli import main
 from segue.errors import RequestError
-from segue.lab import quality
 from segue.lab.pick import MAX_KL
+from segue.lab.quality import measure
 from segue.lab.rows import DEFAULT, rows_of
 from segue.lab.variant import Variant
-from segue.recipe import Recipe
 
 REPOSITORY = Path(__file__).parents[2]
 SEGUE = (sys.executable, "-m", "segue")
@@ -230,7 +230,7 @@ def wait_for(path):
 def test_quality_is_measured_beside_the_baseline_and_one_is_picked(matrix, monkeypatch, capsys):
     calls = []
     kls = {"q8": 0.001, "baseline": 0.0}
-    monkeypatch.setattr(quality, "measure", fake_measure(kls, calls))
+    monkeypatch.setattr(measure, "measure", fake_measure(kls, calls))
     rows = ("--row", "name=q8, bits=8", "--row", "name=baseline")
     folder, content = matrix(*rows, "--seed", "4", "--text", "piano", quality=True)
     assert {row["bench"]["engine"] for row in content["rows"]} == {"mlx"}
@@ -253,8 +253,8 @@ def test_quality_is_measured_beside_the_baseline_and_one_is_picked(matrix, monke
 
 @pytest.mark.slow
 def test_from_rows_to_a_pick_all_of_it_is_really_measured(matrix, song, monkeypatch):
-    short = partial(quality.measure, takes=2, continuation_seconds=0.5)
-    monkeypatch.setattr(quality, "measure", short)
+    short = partial(measure.measure, takes=2, continuation_seconds=0.5)
+    monkeypatch.setattr(measure, "measure", short)
     rows = ("--row", "name=baseline", "--row", "name=q2, bits=2, group=32")
     folder, content = matrix(
         *(*rows, "--quality-prompt", str(song), "--max-kl", "1e-6", "--seed", "4"), quality=True
@@ -278,7 +278,7 @@ def test_from_rows_to_a_pick_all_of_it_is_really_measured(matrix, song, monkeypa
 
 def test_a_matrix_without_a_plain_row_is_measured_beside_one_all_the_same(matrix, monkeypatch):
     calls = []
-    monkeypatch.setattr(quality, "measure", fake_measure({"q8": 0.5}, calls))
+    monkeypatch.setattr(measure, "measure", fake_measure({"q8": 0.5}, calls))
     _, content = matrix("--row", "name=q8, bits=8", "--quality-prompt", "song.wav", quality=True)
     assert [call[:3] for call in calls] == [("baseline", "q8", (Path("song.wav"),))]
     assert content["pick"] is None
@@ -286,7 +286,7 @@ def test_a_matrix_without_a_plain_row_is_measured_beside_one_all_the_same(matrix
 
 def test_quality_that_cannot_be_measured_is_said_in_its_row(matrix, monkeypatch):
     kls = {"baseline": 0.0, "q8": RequestError("no numbers")}
-    monkeypatch.setattr(quality, "measure", fake_measure(kls))
+    monkeypatch.setattr(measure, "measure", fake_measure(kls))
     _, content = matrix(*TWO, quality=True)
     q8 = by_name(content)["q8"]
     assert (q8["status"], q8["error"], q8["quality"]) == ("ok", "quality: no numbers", None)

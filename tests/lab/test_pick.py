@@ -5,11 +5,11 @@ import statistics
 
 import pytest
 
+from segue.checkpoints.recipe import Recipe
 from segue.cli import main
 from segue.lab.noise import TIE
 from segue.lab.pick import MAX_KL, pick, smaller
 from segue.lab.variant import Variant
-from segue.recipe import Recipe
 
 Q8, Q4 = Recipe(bits=8), Recipe(bits=4)
 

@@ -15,9 +15,9 @@ import time
 from dataclasses import replace
 
 from segue.service.app import make_app
-from segue.service.http_server import make_server
+from segue.service.http.server import make_server
+from segue.service.jobs.store import Store
 from segue.service.settings import Settings
-from segue.service.store import Store
 
 SECONDS = 60.0
 """After which a test has failed, and does not hang."""

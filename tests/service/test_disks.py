@@ -9,13 +9,13 @@ import pytest
 import soundfile
 
 from segue.audio import Audio
+from segue.checkpoints.recipe import Recipe
 from segue.progress import SILENT
-from segue.recipe import Recipe
-from segue.service import playing, worker
-from segue.service.reading import Reader
 from segue.service.settings import Limits
-from segue.service.variants import Variants
-from segue.service.worker import NO_DISK
+from segue.service.workers import __main__, generate
+from segue.service.workers.__main__ import NO_DISK
+from segue.service.workers.decode_audio import Reader
+from segue.service.workers.quantized_cache import Variants
 
 from ..disks import fill, small_disk
 
@@ -56,7 +56,7 @@ def outcome(task):
             said.append(news)
 
     with pytest.raises(EOFError):
-        worker.serve({"task": task}, Once())
+        __main__.serve({"task": task}, Once())
     return said[-1]
 
 
@@ -77,11 +77,11 @@ def test_a_take_is_written_whole_or_not_at_all(tmp_path, room):
     take = Audio(np.random.default_rng(0).normal(0, 0.1, (44_100, 2)), 44_100)
     with small_disk(tmp_path / "disk") as disk:
         fill(disk, leave=room)
-        said = outcome(lambda *_: playing._write(disk / "take-1.wav", take))
+        said = outcome(lambda *_: generate._write(disk / "take-1.wav", take))
         assert said == {"error": NO_DISK, "fault": True}
         assert [path.name for path in disk.iterdir()] == ["filler"]
         (disk / "filler").unlink()
-        playing._write(disk / "take-1.wav", take)
+        generate._write(disk / "take-1.wav", take)
         assert soundfile.info(disk / "take-1.wav").frames == 44_100
         assert [path.name for path in disk.iterdir()] == ["take-1.wav"]
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from segue.service.store import FAILED, Input, Store
+from segue.service.jobs.store import FAILED, Input, Store
 from tests.fake_hub import FakeHub
 
 from .gary import WARMING_WORDS, Gary, GaveUpError

@@ -6,13 +6,13 @@ import sqlite3
 
 import pytest
 
+from segue.checkpoints.recipe import PRESETS, Recipe
 from segue.demo.toy import write_checkpoint
 from segue.errors import RequestError
 from segue.progress import SILENT
-from segue.recipe import PRESETS, Recipe
-from segue.service.loaded import Asked, Loaded
 from segue.service.quantization import NONE, chosen, from_environment
-from segue.service.variants import Variants
+from segue.service.workers.model_cache import Asked, Loaded
+from segue.service.workers.quantized_cache import Variants
 
 from .server import Server, encoded, song
 

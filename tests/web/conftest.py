@@ -2,7 +2,7 @@
 
 import pytest
 
-from segue.lab import report
+from segue.lab.report.write import write_report
 from tests.lab import matrix_folder
 
 pytest.importorskip("selenium", reason="Selenium is not installed")
@@ -35,7 +35,7 @@ def report_page(tmp_path_factory):
     """The address of a report on five rows and a failed one."""
     rows = [*matrix_folder.matrix()["rows"], matrix_folder.failed()]
     folder = matrix_folder.write(tmp_path_factory.mktemp("matrix"), matrix_folder.matrix(rows=rows))
-    return report.write(folder)[1].as_uri()
+    return write_report(folder)[1].as_uri()
 
 
 @pytest.fixture

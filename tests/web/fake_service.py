@@ -17,7 +17,7 @@ import soundfile
 
 from segue import web
 from segue.demo.prompt import band
-from segue.service.guard import HEADERS
+from segue.service.http.middleware import HEADERS
 
 SERVICE = {
     "success": True,

@@ -1,6 +1,6 @@
 """A report's page in a real browser: on its own, whatever is in it, on any screen."""
 
-from segue.lab import report
+from segue.lab.report.write import write_report
 from tests.lab import matrix_folder
 
 from .browser import complaints_of, requests_of, resize
@@ -57,7 +57,7 @@ def test_hostile_names_are_only_names(driver, tmp_path):
         row["variant"]["recipe"] = {"scope": HOSTILE, "bits": HOSTILE, "mode": HOSTILE}
         row["bench"]["notes"] = [HOSTILE]
     found["rows"].append(matrix_folder.failed(HOSTILE, HOSTILE))
-    page = report.write(matrix_folder.write(tmp_path, found))[1].as_uri()
+    page = write_report(matrix_folder.write(tmp_path, found))[1].as_uri()
     driver.get(page)
     opened(driver)
     assert driver.execute_script("return window.hacked") is None
@@ -77,7 +77,7 @@ def test_what_is_missing_is_a_dash(driver, tmp_path):
     found["rows"][4]["quality"]["kl"]["overall"] = {"mean": float("nan"), "ci95": None}
     found["rows"][4]["bench"]["speed"] = {"real_time_factor": "fast"}
     found["rows"].append({"status": "missing"})
-    driver.get(report.write(matrix_folder.write(tmp_path, found))[1].as_uri())
+    driver.get(write_report(matrix_folder.write(tmp_path, found))[1].as_uri())
     opened(driver)
     body = driver.execute_script("return document.body.innerText")
     assert not any(word in body for word in ("NaN", "undefined", "null", "None", "Infinity"))
@@ -89,7 +89,7 @@ def test_what_is_missing_is_a_dash(driver, tmp_path):
 
 def test_a_matrix_without_sound_or_figures_still_makes_a_page(driver, tmp_path):
     found = matrix_folder.matrix(rows=[matrix_folder.failed()], pick=None)
-    driver.get(report.write(matrix_folder.write(tmp_path, found))[1].as_uri())
+    driver.get(write_report(matrix_folder.write(tmp_path, found))[1].as_uri())
     body = driver.execute_script("return document.body.innerText")
     assert "out of memory" in body
     assert "saved no audio" in body

@@ -7,7 +7,8 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from .. import atomic, audio, cli, hub
+from .. import atomic, audio, cli
+from ..checkpoints import hub
 from ..errors import SegueError
 from .picture import draw
 from .prompt import band

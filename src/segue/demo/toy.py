@@ -14,8 +14,8 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from ..config import ModelConfig
-from ..layouts import CODEC, TEXT, codec_shapes, lm_shapes, t5_shapes
+from ..checkpoints.config import ModelConfig
+from ..checkpoints.layouts import CODEC, TEXT, codec_shapes, lm_shapes, t5_shapes
 
 WORDS = ("<pad>", "</s>", "<unk>", "drums", "piano", "bass", "strings", "fast", "slow", "minor")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import soundfile
 
-from .. import hub
+from ..checkpoints import hub
 from ..engine.caching import cache_folder
 from ..errors import SegueError
 from ..lab.machine import machine

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import pattern
+from ..checkpoints.hub import BUILT_IN
 from ..continuation import Request, continue_audio
 from ..demo.prompt import band
 from ..engine.base import Engine
 from ..errors import SegueError
-from ..hub import BUILT_IN
 from ..model import load
 
 PROMPT_SECONDS, OUTPUT_SECONDS = 2.0, 3.0

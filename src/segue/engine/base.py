@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..config import ModelConfig
+from ..checkpoints.config import ModelConfig
 from ..errors import ModelOverflowError
 
 Conditioning = Any

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import audio
 from ..audio import Audio
-from ..checkpoint import Checkpoint, open_checkpoint
+from ..checkpoints.opening import Checkpoint, open_checkpoint
 from ..continuation import Request, Result, continue_audio
 from ..model import Model
 from ..progress import SILENT, Progress

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .findings import music_seconds
+from .report.findings import music_seconds
 
 _PARTS = {
     "prompt_encode_s": "encode the prompt",

@@ -255,7 +255,7 @@ def _options(folder: Folder, row: Matrix) -> list[str]:
 
 def measure_quality(folder: Folder, progress: Progress, console: Console) -> None:
     """Measure every row that plays and was not measured; what fails is said in its row."""
-    from .quality import measure  # late: most commands do without what it imports
+    from .quality.measure import measure  # late: most commands do without what it imports
 
     matrix, request = folder.matrix, folder.matrix["request"]
     rows = [row for row in matrix["rows"] if row["status"] == "ok"]
@@ -296,7 +296,7 @@ def choose(folder: Folder) -> None:
 
 def report(folder: Folder, progress: Progress) -> list[Path]:
     """Write the reports for people; the result is their files."""
-    from .report import write  # late, as above
+    from .report.write import write_report  # late, as above
 
     with progress.stage("write the report"):
-        return write(folder.path)
+        return write_report(folder.path)

@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from ..atomic import check_new_folder
-from ..checkpoint import open_checkpoint
-from ..decode.opening import STDIN
+from ..audio.decode.opening import STDIN
+from ..checkpoints.opening import open_checkpoint
 from ..errors import RequestError
 from ..options import (
     HelpFormatter,

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .findings import columns, notes
+from .report.findings import columns, notes
 
 
 def show(matrix: Mapping[str, Any], as_json: bool = False) -> None:

@@ -6,11 +6,11 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from ..checkpoint import Checkpoint
-from ..config import QuantizationParams
+from ..checkpoints.config import QuantizationParams
+from ..checkpoints.layouts import LM, PROJECTION
+from ..checkpoints.opening import Checkpoint
+from ..checkpoints.recipe import Recipe
 from ..engine.base import Engine
-from ..layouts import LM, PROJECTION
-from ..recipe import Recipe
 
 _ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 

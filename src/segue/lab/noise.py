@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from .findings import dig, number
+from .report.findings import dig, number
 
 TIE = 0.02
 """Rows within two hundredths of each other are as fast, however steady their runs are."""

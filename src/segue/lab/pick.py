@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import findings
 from .noise import TIE, Noise
+from .report import findings
 from .variant import Variant
 
 __all__ = ["MAX_KL", "TIE", "pick"]

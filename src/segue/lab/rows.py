@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.recipe import PRESETS
 from ..errors import RequestError
 from ..options import recipe
-from ..recipe import PRESETS
 from .variant import Variant
 
 DEFAULT = (

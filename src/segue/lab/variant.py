@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..checkpoints.recipe import Recipe
 from ..errors import RequestError
 from ..model import CAST_DTYPES, Model, load
 from ..progress import SILENT, Progress
-from ..recipe import Recipe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,99}", re.ASCII)
 

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from . import native_api, operations, pages, plugin_api, prompts
-from .errors import add_handlers
-from .guard import Guard
+from .http import native, pages, plugin, prompts, system
+from .http.errors import add_handlers
+from .http.middleware import Guard
+from .jobs.store import Store
 from .service import Service
 from .settings import Settings
-from .store import Store
 
 _DESCRIPTION = (
     "Plays on from a piece of music. A request that cannot be done is answered with a 4xx and "
@@ -51,7 +51,7 @@ def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
     )
     app.state.service = service
     add_handlers(app)
-    for room in (plugin_api, native_api, prompts, operations, pages):
+    for room in (plugin, native, prompts, system, pages):
         app.include_router(room.router)
     pages.mount_files(app)
     return Guard(app, settings, service.metrics), service

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .. import hub
+from ..checkpoints import hub
 from ..errors import OutputError, RequestError
 from ..model import ENGINES, MAX_THREADS
 from ..options import HelpFormatter, add_threads_option
@@ -144,10 +144,10 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     # Late: nothing else needs them, and they take a while to import.
     from .app import make_app
-    from .http_server import make_server
+    from .http.server import make_server
+    from .jobs.models import Offer
+    from .jobs.store import Store
     from .logs import set_up
-    from .offer import Offer
-    from .store import Store
 
     Offer(settings.models).find(settings.default_model)
     set_up(options.log_format, options.verbose)

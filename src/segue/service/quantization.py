@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..checkpoints.recipe import PRESETS, Recipe, preset
 from ..errors import RequestError
-from ..recipe import PRESETS, Recipe, preset
 
 SWITCH = "G4L_MLX_QUANTIZE"
 BITS = "G4L_MLX_Q_BITS"

@@ -13,19 +13,19 @@ from typing import Any
 from fastapi import Request
 
 from ..errors import SegueError
-from .admission import check, planned, seed_for
-from .bodies import Bodies
-from .downloads import Downloads
-from .errors import RefusalError
-from .fields import Parameters, PluginParameters, asked
-from .jobs import BusyError, Jobs
+from .http.errors import RefusalError
+from .http.open_streams import OpenStreams
+from .http.parameters import Parameters, PluginParameters, asked
+from .http.uploads import Bodies
+from .jobs.admission import check, planned, seed_for
+from .jobs.downloads import Downloads
+from .jobs.models import Offer, Offered
+from .jobs.queue import BusyError, Jobs
+from .jobs.store import Input, Job, Store
 from .metrics import Metrics
-from .offer import Offer, Offered
-from .open_streams import OpenStreams
-from .processes import TaskError, Worker, WorkerDiedError
 from .quantization import chosen
 from .settings import MIB, Settings
-from .store import Input, Job, Store
+from .workers.client import TaskError, Worker, WorkerDiedError
 
 log = logging.getLogger("segue.service")
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..checkpoints.hub import BUILT_IN
 from ..errors import RequestError
-from ..hub import BUILT_IN
 from .quantization import NONE, Quantization
 
 MIB, GIB = 1 << 20, 1 << 30

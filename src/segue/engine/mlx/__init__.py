@@ -14,10 +14,10 @@ os.environ.setdefault("MLX_ENABLE_TF32", "0")
 import mlx.core as mx
 import numpy as np
 
-from ...checkpoint import Checkpoint
+from ...checkpoints.opening import Checkpoint
+from ...checkpoints.recipe import Recipe
 from ...errors import ModelOverflowError
 from ...progress import SILENT, Progress
-from ...recipe import Recipe
 from ..base import Sampling, check_finite
 from ..text import TextTokenizer
 from . import kernels

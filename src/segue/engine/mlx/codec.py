@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...config import CodecConfig
+from ...checkpoints.config import CodecConfig
 
 STEPS_PER_EVAL = 256
 """Steps of an LSTM whose graph is built before it is evaluated, to bound memory."""

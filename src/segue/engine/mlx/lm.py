@@ -12,7 +12,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...config import FRAMES_PER_WINDOW, LMConfig
+from ...checkpoints.config import FRAMES_PER_WINDOW, LMConfig
 from . import cache as kv_cache
 from .cache import Cache
 

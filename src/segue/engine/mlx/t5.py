@@ -8,7 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...config import T5Config
+from ...checkpoints.config import T5Config
 from ..buckets import relative_buckets
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...config import (
+from ...checkpoints.config import (
     CodecConfig,
     LMConfig,
     ModelConfig,
@@ -23,11 +23,11 @@ from ...config import (
     QuantizationParams,
     T5Config,
 )
+from ...checkpoints.layouts import LM as LM_PREFIX
+from ...checkpoints.layouts import PROJECTION, stacks
+from ...checkpoints.recipe import Recipe
+from ...checkpoints.tensors import Tensor, Tensors, joined
 from ...errors import CheckpointError, ModelOverflowError, RequestError
-from ...layouts import LM as LM_PREFIX
-from ...layouts import PROJECTION, stacks
-from ...recipe import Recipe
-from ...tensors import Tensor, Tensors, joined
 from ..base import LoadReport
 from .codec import Codec
 from .lm import LM

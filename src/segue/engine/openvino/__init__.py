@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from ...checkpoint import Checkpoint
+from ...checkpoints.opening import Checkpoint
 from ...progress import SILENT, Progress
 from ..base import LoadReport, Sampling, check_finite
 from ..text import TextTokenizer

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ...config import CodecConfig
-from ...tensors import Tensors
+from ...checkpoints.config import CodecConfig
+from ...checkpoints.tensors import Tensors
 from ..base import check_finite
 from . import graph
 from .graph import Output

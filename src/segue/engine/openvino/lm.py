@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ...config import LMConfig
-from ...layouts import LM as PREFIX
-from ...layouts import PROJECTION
+from ...checkpoints.config import LMConfig
+from ...checkpoints.layouts import LM as PREFIX
+from ...checkpoints.layouts import PROJECTION
 from . import graph
 from .graph import Output
 from .runtime import compiled, give_back, ops, ov, page_out, run, states

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from ...config import QuantizationParams
+from ...checkpoints.config import QuantizationParams
 from .graph import Output, constant, integers
 from .runtime import ops, ov
 

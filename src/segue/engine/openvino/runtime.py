@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 # `import openvino` imports its model converter, if it can, and that reports each start to a
-# statistics server.  segue converts nothing, and only `segue.hub` goes to the network.
+# statistics server.  segue converts nothing, and only `segue.checkpoints.hub` goes to the network.
 _CONVERTER = "openvino.tools.ovc"
 _blocked = sys.modules.setdefault(_CONVERTER, None) is None  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402

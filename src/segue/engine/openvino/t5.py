@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...config import T5Config
-from ...tensors import Tensors
+from ...checkpoints.config import T5Config
+from ...checkpoints.tensors import Tensors
 from ..base import check_finite
 from ..buckets import relative_buckets
 from . import graph

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 
-from ...config import QuantizationConfig
+from ...checkpoints.config import QuantizationConfig
+from ...checkpoints.tensors import Tensors
 from ...errors import CheckpointError
-from ...tensors import Tensors
 from ..base import LoadReport, check_finite
 from .graph import Output, constant
 from .quantized import Packed, stacked

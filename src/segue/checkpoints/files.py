@@ -1,0 +1,108 @@
+"""The files of a checkpoint, and which of a repository's are needed.
+
+MusicGen's own repositories hold the same weights in two or three layouts; one is enough.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+
+CONFIG = "config.json"
+SAFETENSORS = "model.safetensors"
+TORCH = "pytorch_model.bin"
+AUDIOCRAFT_LM = "state_dict.bin"
+AUDIOCRAFT_CODEC = "compression_state_dict.bin"
+TOKENIZER = "tokenizer.json"
+_BESIDE_WEIGHTS = (
+    CONFIG,
+    "generation_config.json",
+    "preprocessor_config.json",
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+)
+
+Read = Callable[[str], bytes]
+
+
+def unreadable(path: Path | str, error: OSError) -> CheckpointError:
+    """What to say of a file or a folder that cannot be read: permissions are no damage."""
+    reason = error.strerror or type(error).__name__
+    return CheckpointError(f"{path}: cannot be read ({reason}): check path and permissions")
+
+
+@dataclass(frozen=True)
+class FileChoice:
+    """Which files of a repository are needed.
+
+    Attributes:
+        select: from the names of all its files, and a way to read a small one of them, to the names
+            needed, in the order to fetch them; none if the repository does not fit.
+        looked_for: what a repository that fits holds, in words.
+    """
+
+    select: Callable[[Collection[str], Read], list[str]]
+    looked_for: str
+
+
+def _select_whole_model(names: Collection[str], read: Read) -> list[str]:
+    """One layout, though MusicGen's own repositories hold the same weights in two or three."""
+    return (
+        _select_hugging_face(SAFETENSORS, names, read)
+        or _select_audiocraft(names)
+        or _select_hugging_face(TORCH, names, read)
+    )
+
+
+def _select_hugging_face(weights: str, names: Collection[str], read: Read) -> list[str]:
+    index = f"{weights}.index.json"
+    if CONFIG not in names:
+        return []
+    if weights in names:
+        chosen = [weights]
+    elif index in names and (shards := _shards(read(index))):
+        chosen = [index, *shards]
+    else:
+        return []
+    beside = [name for name in _BESIDE_WEIGHTS if name in names]
+    if TOKENIZER not in beside and model_type(read(CONFIG)) == "t5":
+        beside.append(TOKENIZER)  # AudioCraft, too, caches t5-base, but may do without this file
+    return beside + chosen  # the weights last: where they lie, the rest does too
+
+
+def _select_audiocraft(names: Collection[str]) -> list[str]:
+    if AUDIOCRAFT_LM not in names:
+        return []
+    return [*(name for name in (CONFIG, AUDIOCRAFT_CODEC) if name in names), AUDIOCRAFT_LM]
+
+
+def _shards(index: bytes) -> list[str]:
+    weight_map = _json(index).get("weight_map")
+    shards = {str(shard) for shard in weight_map.values()} if isinstance(weight_map, dict) else ()
+    return sorted(shards) if all(Path(shard).name == shard for shard in shards) else []
+
+
+def model_type(config: bytes) -> str:
+    """What a `config.json` says it is the configuration of."""
+    return str(_json(config).get("model_type"))
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+WHOLE_MODEL = FileChoice(
+    _select_whole_model, f"{SAFETENSORS} or {TORCH} with a {CONFIG}, or {AUDIOCRAFT_LM}"
+)
+CONFIG_ONLY = FileChoice(lambda names, read: [CONFIG] if CONFIG in names else [], CONFIG)

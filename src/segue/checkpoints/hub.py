@@ -1,0 +1,303 @@
+"""Where a checkpoint lies: built in, a folder, the Hugging Face cache or hub.
+
+What lies complete in the cache is used as it is, without asking the hub whether there is a newer
+one.  So starting is instant and works on stage, without a network; to update, delete and run again.
+
+The cache is the one that transformers, AudioCraft and all other users of huggingface_hub share:
+`models--OWNER--NAME/snapshots/COMMIT/FILE`, links to `blobs/HASH`
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache).  It is read here, and added to
+by `download`, which alone touches the network and which only this module calls.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from ..errors import CheckpointError
+from ..progress import SILENT, Progress
+from . import mistaken
+from .catalogue import CATALOGUE
+from .files import (
+    AUDIOCRAFT_CODEC,
+    AUDIOCRAFT_LM,
+    CONFIG,
+    WHOLE_MODEL,
+    FileChoice,
+    model_type,
+    unreadable,
+)
+
+BUILT_IN = "built-in"
+
+_MUSICGEN = ("musicgen", "musicgen_melody")  # `model_type` in config.json
+
+# As `huggingface_hub.utils.validate_repo_id`, which takes a tenth of a second to import.
+_REPOSITORY = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
+
+
+# --- Where a checkpoint lies --------------------------------------------------------------------
+
+
+def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILENT) -> Path:
+    """The folder that holds the checkpoint `name`, downloaded first if it has to be.
+
+    Args:
+        name: `"built-in"`, a folder, or a repository of the hub such as `facebook/musicgen-small`.
+            A folder is taken as it is, and before a repository of the same name.
+        files: what is needed of a repository.
+        progress: shown while files are downloaded, in bytes over all of them.
+
+    Raises:
+        CheckpointError: one line, be it the name, the network, the hub or the disk.
+    """
+    if (here := find_local(name, files)) is not None:
+        _check_open(here)
+        return here
+    _check_repository_name(name)
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise CheckpointError(
+            f"HF_HUB_OFFLINE is set, and {_state(name, files)}; unset it, or name a folder"
+        )
+    # Late, because the libraries behind it take a while to import, and mostly nobody needs them.
+    from .download import UnreachableError, download
+
+    try:
+        return download(name, files, _repository(name), progress)
+    except UnreachableError as error:
+        raise CheckpointError(
+            f"{error}, and {_state(name, files)}; connect and try again, or name a folder"
+        ) from error
+
+
+def find_local(name: str, files: FileChoice = WHOLE_MODEL) -> Path | None:
+    """The folder that holds the checkpoint `name`, if all of it is here.  Asks nobody."""
+    if name == BUILT_IN:
+        return built_in_folder()
+    return _folder(name) or _complete(_snapshots(_repository(name)), files)
+
+
+def built_in_folder() -> Path | None:
+    """The folder of segue's own checkpoint, or None if this installation came without one."""
+    folder = Path(str(resources.files("segue"))) / "demo" / "checkpoint"
+    return folder if (folder / CONFIG).is_file() else None
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A MusicGen checkpoint that is here, or as much of one as is.
+
+    Attributes:
+        name: what `locate` knows it by.
+        path: where it lies.
+        size_bytes: what it takes on disk, an unfinished download included.
+        complete: whether it can be used without the network.
+        missing: the files that it lacks; what was looked for, where their names are not known.
+    """
+
+    name: str
+    path: Path
+    size_bytes: int
+    complete: bool
+    missing: tuple[str, ...]
+
+
+def local_models() -> list[LocalModel]:
+    """The built-in checkpoint, and every MusicGen checkpoint in the Hugging Face cache."""
+    models = []
+    if (folder := built_in_folder()) is not None:
+        models.append(LocalModel(BUILT_IN, folder, _bytes_in(folder), True, ()))
+    for repository in _repositories():
+        name = repository.name.removeprefix("models--").replace("--", "/")
+        snapshots = _snapshots(repository)
+        known = any(name in family for family in CATALOGUE.values())
+        try:
+            if known or any(map(_looks_like_musicgen, snapshots)):
+                path = _complete(snapshots, WHOLE_MODEL) or next(iter(snapshots), repository)
+                size = _bytes_in(path) + _bytes_in(repository / "blobs", "*.incomplete")
+                closed = () if snapshots else _closed(repository / "snapshots")
+                missing = closed or _missing(path, WHOLE_MODEL)
+                models.append(LocalModel(name, path, size, not missing, missing))
+        except OSError:  # somebody else's, which nothing here may read
+            if known:
+                models.append(LocalModel(name, repository, 0, False, (WHOLE_MODEL.looked_for,)))
+    return models
+
+
+def cache_trouble() -> str | None:
+    """Why nobody can tell what is in the cache, in one line; None if it can be read."""
+    cache = cache_folder()
+    try:
+        with os.scandir(cache) as entries:
+            for entry in entries:
+                entry.stat(follow_symlinks=False)  # refused where only the names may be seen
+                break
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"{cache}: the cache of models cannot be read ({error.strerror})"
+    return None
+
+
+# --- Names --------------------------------------------------------------------------------------
+
+
+def _folder(name: str) -> Path | None:
+    try:
+        folder = _expanded(name)
+        return folder if name and folder.is_dir() else None
+    except (OSError, ValueError):  # too long, or with a NUL in it
+        return None
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises for an unknown user
+
+
+def _check_open(folder: Path) -> None:
+    """Refuse a folder whose files cannot be reached, which is not the same as having none."""
+    with suppress(OSError, ValueError):  # what else is wrong is found where it matters
+        try:
+            (folder / CONFIG).stat()
+        except PermissionError as error:
+            raise CheckpointError(
+                f"{folder}: the folder cannot be read ({error.strerror}); look at its permissions "
+                "and at those of the folders that it lies in"
+            ) from None
+
+
+def _check_repository_name(name: str) -> None:
+    if name == BUILT_IN:
+        raise CheckpointError(
+            "this installation came without its built-in checkpoint; "
+            "name a folder, or a repository such as 'facebook/musicgen-small'"
+        )
+    if (problem := mistaken.name_of_another_kind(name)) is not None:
+        raise CheckpointError(problem)
+    if name and (problem := _not_a_folder(name)) is not None:
+        raise CheckpointError(problem)
+    if name.startswith(("/", ".", "~")) or os.path.lexists(name.partition("/")[0]):
+        _check_open(_expanded(name))
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise CheckpointError(f"there is no folder {name!r}")
+    if not _REPOSITORY.fullmatch(name) or "--" in name or ".." in name:
+        raise CheckpointError(
+            f"{name!r} cannot be a checkpoint; name {BUILT_IN!r}, a folder, "
+            "or a repository of the Hugging Face hub such as 'facebook/musicgen-small'"
+        )
+
+
+def _not_a_folder(name: str) -> str | None:
+    """Why the path `name`, which is no folder to us, is none; None if nothing is there."""
+    path = _expanded(name)
+    try:
+        path.lstat()
+    except PermissionError as error:
+        # Without a way to look, a name that can only be a path is one.
+        is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
+        return str(unreadable(path, error)) if is_path else None
+    except (OSError, ValueError):
+        return None
+    return mistaken.path_of_another_kind(Path(name))
+
+
+# --- The cache ----------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where huggingface_hub keeps it, by the environment of now: it looked when it was imported."""
+    env = os.environ.get
+    home = env("HF_HOME") or f"{env('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    cache = env("HF_HUB_CACHE") or env("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return _expanded(os.path.expandvars(cache))
+
+
+def _repository(name: str) -> Path:
+    return cache_folder() / f"models--{name.replace('/', '--')}"
+
+
+def _repositories() -> list[Path]:
+    try:
+        return sorted(path for path in cache_folder().iterdir() if path.name.startswith("models--"))
+    except OSError:  # not there, or see `cache_trouble`
+        return []
+
+
+def _snapshots(repository: Path) -> list[Path]:
+    """The commits of it that are cached: first the one that was `main` last, then the newest."""
+    try:
+        folders = [path for path in (repository / "snapshots").iterdir() if path.is_dir()]
+        reference = repository / "refs" / "main"
+        main = reference.read_text().strip() if reference.is_file() else ""
+        return sorted(folders, key=lambda s: (s.name == main, s.stat().st_mtime), reverse=True)
+    except (OSError, ValueError):  # not there, or nothing that is ours to read
+        return []
+
+
+def _complete(snapshots: list[Path], files: FileChoice) -> Path | None:
+    return next((snapshot for snapshot in snapshots if not _missing(snapshot, files)), None)
+
+
+def _missing(snapshot: Path, files: FileChoice) -> tuple[str, ...]:
+    """The files that `snapshot` lacks, as far as those that are there tell."""
+
+    def read(name: str) -> bytes:
+        return (snapshot / name).read_bytes()
+
+    try:
+        names = {path.name for path in snapshot.iterdir() if path.is_file()}
+        needed = files.select(names, read)
+    except PermissionError as error:
+        return (_permission(error),)
+    except OSError:
+        needed = []
+    return tuple(n for n in needed if n not in names) if needed else (files.looked_for,)
+
+
+def _closed(folder: Path) -> tuple[str, ...]:
+    """As `_missing`, of a folder that is not ours to look into."""
+    try:
+        with os.scandir(folder):
+            return ()
+    except PermissionError as error:
+        return (_permission(error),)
+    except OSError:
+        return ()
+
+
+def _permission(error: PermissionError) -> str:
+    return f"permission to read {error.filename}"
+
+
+def _state(name: str, files: FileChoice) -> str:
+    """How much of the repository `name` is in the cache, for a message."""
+    if (trouble := cache_trouble()) is not None:
+        return trouble
+    if snapshots := _snapshots(_repository(name)):
+        lacking = ", ".join(_missing(snapshots[0], files))
+        return f"{name} is only partly in the cache (no {lacking})"
+    if closed := _closed(_repository(name) / "snapshots"):
+        return f"{name} may be in the cache, but there is no {closed[0]}"
+    return f"{name} is not in the cache ({cache_folder()})"
+
+
+def _looks_like_musicgen(snapshot: Path) -> bool:
+    try:
+        if any((snapshot / name).exists() for name in (AUDIOCRAFT_LM, AUDIOCRAFT_CODEC)):
+            return True
+        return model_type((snapshot / CONFIG).read_bytes()) in _MUSICGEN
+    except OSError:
+        return False
+
+
+def _bytes_in(folder: Path, pattern: str = "*") -> int:
+    total = 0
+    with suppress(OSError):  # what is not ours to read
+        for path in folder.glob(pattern):
+            if path.is_file():
+                total += path.stat().st_size
+    return total

@@ -1,0 +1,110 @@
+"""The music that quality is measured on, in pieces that a model hears at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ... import audio
+from ...audio import Audio
+from ...checkpoints.config import FRAMES_PER_WINDOW, ModelConfig
+from ...demo.prompt import band
+from ...errors import AudioError
+
+SHORTEST_SECONDS = 1.0
+SECONDS_PER_FILE = 120.0
+SECONDS_IN_ALL = 1200.0
+MAX_FILES = 120
+"""Of long files the start is heard, and of many files as much that all of them together stay below
+20 minutes: more narrows the intervals little, and fills the disk."""
+
+_AUDIO_ENDINGS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"),
+    *(".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".w64", ".rf64", ".bw64", ".wv"),
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A piece of music that models are measured on.
+
+    Attributes:
+        name: for people.
+        path: the file, or None for the music by rule that stands in for the built-in prompts.
+        seconds: how much of it is heard, at most.
+    """
+
+    name: str
+    path: Path | None
+    seconds: float
+
+    def samples(self, config: ModelConfig) -> Audio:
+        """Its start, as the model hears it: at the codec's rate, with the model's channels.
+
+        Raises:
+            AudioError: it cannot be read, is too short, or holds what is no sound.
+        """
+        whole = band() if self.path is None else audio.read(self.path, self.seconds)
+        if whole.seconds < SHORTEST_SECONDS:
+            raise AudioError(
+                f"{self.name}: too short to measure anything: it has {whole.seconds:.3g} s, and "
+                f"{SHORTEST_SECONDS:g} s is the least"
+            )
+        if not np.isfinite(whole.samples).all():
+            raise AudioError(f"{self.name}: holds samples that are no sound (NaN or infinity)")
+        heard = audio.to_channels(whole.samples, config.lm.audio_channels, whole.layout)
+        rate = config.codec.sample_rate
+        heard = audio.resample(heard, whole.sample_rate, rate)
+        return Audio(heard.astype(np.float32), rate)
+
+
+def find_clips(prompts: Sequence[Path]) -> list[Clip]:
+    """The music in some files and folders, or segue's own if none is named.
+
+    Folders are searched to their bottom for files whose names end as audio's do; a file that is
+    named is read whatever its name.
+
+    Raises:
+        AudioError: there is no such file or folder, a folder without audio, or too many files.
+    """
+    if not prompts:
+        built_in = Path(str(resources.files("segue.demo"))) / "prompts"
+        if not built_in.is_dir():
+            return [Clip("band", None, SECONDS_PER_FILE)]
+        files = _files_in(built_in)
+        names = [path.stem for path in files]
+    else:
+        files = [file for path in prompts for file in _files_in(path)]
+        names = [str(path) for path in files]
+    if len(files) > MAX_FILES:
+        raise AudioError(f"{len(files)} files are too many; name {MAX_FILES} at most")
+    seconds = min(SECONDS_PER_FILE, SECONDS_IN_ALL / len(files))
+    return [Clip(name, path, seconds) for name, path in zip(names, files, strict=True)]
+
+
+def _files_in(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in _AUDIO_ENDINGS
+        and file.is_file()
+        and not file.name.startswith(".")  # macOS leaves `._name.wav` on other disks
+    )
+    if not found:
+        raise AudioError(f"{path}: no audio in this folder ({', '.join(_AUDIO_ENDINGS)})")
+    return found
+
+
+def windows(samples: np.ndarray, hop_length: int) -> list[np.ndarray]:
+    """Samples `(T, C)` in as few pieces of 30 s at most as they take, all about as long."""
+    frames = len(samples) // hop_length
+    count = -(-frames // FRAMES_PER_WINDOW)
+    edges = [n * frames // count * hop_length for n in range(count + 1)]
+    return [samples[start:stop] for start, stop in pairwise(edges)]

@@ -1,0 +1,84 @@
+"""The report of a matrix: Markdown to paste, and one HTML file to look at and listen to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ...atomic import writing
+from .findings import COLUMNS_EXPLAINED, columns, facts, how, name_of, no_pick, notes, read, trouble
+from .page import page
+
+
+def write_report(folder: Path) -> list[Path]:
+    """Write `report.md` and `report.html` beside a folder's `matrix.json` and WAVs.
+
+    Raises:
+        RequestError: there is no matrix, or it cannot be read.
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    matrix = read(folder)
+    written = []
+    for name, text in (("report.md", markdown(matrix)), ("report.html", page(matrix, folder))):
+        path = folder / name
+        with writing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        written.append(path)
+    return written
+
+
+def markdown(matrix: dict[str, Any]) -> str:
+    """The pick, the table and where they come from, for an issue or a forum."""
+    rows = matrix["rows"]
+    parts = [
+        f"# Quantization matrix of {_plain(matrix.get('model'))}",
+        *_pick(matrix),
+        _table(rows),
+    ]
+    failed = [
+        f"- {_plain(name_of(row, n))}: {_plain(why)}"
+        for n, row in enumerate(rows)
+        if (why := trouble(row)) is not None
+    ]
+    if failed:
+        parts.append("\n".join(failed))
+    parts.append(f"Row 1 is the baseline. {COLUMNS_EXPLAINED}")
+    parts += [f"Note: {_plain(note)}." for note in notes(rows)]
+    parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in facts(matrix)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _pick(matrix: dict[str, Any]) -> list[str]:
+    pick = matrix.get("pick")
+    if not isinstance(pick, dict):
+        return [no_pick(matrix)]
+    parts = [f"**Pick: {_plain(pick.get('name'))}.** {_plain(pick.get('why'))}"]
+    environment = "\n".join(str(line) for line in pick.get("environment") or [])
+    for code in (str(pick.get("command") or ""), environment):
+        if code:
+            # A fence that is longer than any in it cannot be closed from inside.
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
+            parts.append(f"{fence}sh\n{code}\n{fence}")
+    return parts
+
+
+def _table(rows: list[Any]) -> str:
+    shown = columns(rows)
+    best = {(n, column.title) for column in shown for n in column.best(rows)}
+    head = ["#", "variant", "what", *(f"{column.title}, {column.unit}" for column in shown)]
+    lines = [head, ["--:", "---", "---", *("--:" for _ in shown)]]
+    for n, row in enumerate(rows):
+        cells = [
+            f"**{column.text(row)}**" if (n, column.title) in best else column.text(row)
+            for column in shown
+        ]
+        lines.append([str(n + 1), _plain(name_of(row, n)), _plain(how(row)), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: Any) -> str:
+    """Text that Markdown leaves alone, on one line."""
+    line = " ".join(str(text).split())
+    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", line)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,114 @@
+"""Refusals: `{success: false, error}`, and a status that fits."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import sqlite3
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from ...errors import SegueError
+from ..jobs.models import UnknownModelError
+from ..jobs.queue import BusyError
+from ..workers.client import TaskError
+
+log = logging.getLogger("segue.service")
+
+FAULT = "something went wrong inside segue; its log says more"
+
+
+class RefusalError(Exception):
+    """A request cannot be done.
+
+    Attributes:
+        status: of HTTP, 4xx.
+        line: what is wrong and what to do, for a musician.
+        headers: of the answer.
+    """
+
+    def __init__(self, status: int, line: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(line)
+        self.status, self.line, self.headers = status, line, headers
+
+
+def refusal(status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The answer to a request that cannot be done."""
+    return JSONResponse({"success": False, "error": line}, status, headers)
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods that an address takes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether there is no room: on the disk, or in what somebody may take of it."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return any(word in str(error) for word in ("full", "I/O error"))  # SQLite's words
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every error of `app` be answered in one shape."""
+
+    @app.exception_handler(RefusalError)
+    def refused(request: Request, error: RefusalError) -> Response:
+        return refusal(error.status, error.line, error.headers)
+
+    @app.exception_handler(BusyError)
+    def busy(request: Request, error: BusyError) -> Response:
+        after = str(max(1, min(600, math.ceil(error.seconds))))
+        return refusal(429, str(error), {"Retry-After": after})
+
+    @app.exception_handler(UnknownModelError)
+    def unknown(request: Request, error: UnknownModelError) -> Response:
+        return refusal(404, str(error))
+
+    @app.exception_handler(SegueError)
+    def bad_input(request: Request, error: SegueError) -> Response:
+        return refusal(422, str(error))
+
+    @app.exception_handler(TaskError)
+    def failed(request: Request, error: TaskError) -> Response:
+        return refusal(422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(422, f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> Response:
+        lines = {
+            404: "there is nothing at this address",
+            405: f"this address does not take {request.method}",
+        }
+        line = lines.get(error.status_code, str(error.detail))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette's names one route of the address; there may be two
+            headers["Allow"] = ", ".join(sorted(_allowed(request)))
+        return refusal(error.status_code, line, headers)
+
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.Error)
+    def disk(request: Request, error: Exception) -> Response:
+        log.error("disk", exc_info=error, extra={"path": request.url.path})
+        if _is_full(error):
+            return refusal(507, "the disk of this computer is full; make room and try again")
+        return refusal(500, "segue cannot use its folder on the disk; its log says more")
+
+    @app.exception_handler(Exception)
+    def fault(request: Request, error: Exception) -> Response:
+        log.error("fault", exc_info=error, extra={"path": request.url.path})
+        return refusal(500, FAULT)

@@ -1,0 +1,228 @@
+"""The service's own routes, for the page and for anyone else; the same jobs underneath."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from ...checkpoints.recipe import PRESETS
+from ...model import ENGINES
+from ..jobs.queue import View
+from ..jobs.store import CANCELLED, COMPLETED, FAILED, Input, Job
+from ..service import Service, service_of
+from .errors import RefusalError
+from .parameters import LONGEST_PROMPT, NativeAudio, NativeParameters
+from .prompts import prompts
+from .schemas import JOB_LINKS, JobStarted, JobState, Said, refusals
+from .streaming import events, wav
+from .uploads import documented
+from .views import join_seconds, progress_of, quantization_of, queue_status, status_of
+
+router = APIRouter()
+
+
+@router.post(
+    "/api/jobs",
+    status_code=202,
+    response_model=JobStarted,
+    responses={202: JOB_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
+    openapi_extra=documented(NativeAudio),
+    tags=["jobs"],
+)
+async def add_job(request: Request) -> Any:
+    """Play on from a slice of some audio; what lies before it stays, what lies behind is cut."""
+    service = service_of(request)
+    service.jobs.check_room()
+    async with service.bodies.upload(request, NativeAudio) as (fields, audio):
+        job = await service.new_job("native", fields, audio, fields.prompt_start or 0.0)
+    return _begun(job)
+
+
+@router.post(
+    "/api/jobs/{job_id}/retry",
+    status_code=202,
+    response_model=JobStarted,
+    responses={202: JOB_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
+    openapi_extra=documented(NativeParameters, required=False),
+    tags=["jobs"],
+)
+async def retry_job(request: Request, job_id: str) -> Any:
+    """Play on from an earlier job's input; what is not said is as it was, but for the seed."""
+    service = service_of(request)
+    fields = await service.bodies.fields(request, NativeParameters)
+    before = _job(service, job_id)
+    input_ = service.store.input(before.input)
+    if input_ is None:
+        raise _not_known()
+    start = before.asked["request"]["start"] if fields.prompt_start is None else fields.prompt_start
+    return _begun(await service.new_job("native", fields, input_, start, before))
+
+
+def _begun(job: Job) -> dict[str, Any]:
+    return {
+        "success": True,
+        "job_id": job.id,
+        "session_id": job.id,
+        "message": "the music is in the queue",
+        "seed": job.asked["request"]["seed"],
+    }
+
+
+@router.get("/api/jobs/{job_id}", response_model=JobState, responses=refusals(404), tags=["jobs"])
+async def job_state(request: Request, job_id: str) -> Response:
+    """How far a job is, and what came of it."""
+    service = service_of(request)
+    view = _view(service, job_id)
+    return JSONResponse(_state(view, service.store.input(view.job.input)))
+
+
+def _state(view: View, input_: Input | None) -> dict[str, Any]:
+    job, result = view.job, view.job.result or {}
+    ran = result or (view.live.ran if view.live is not None else {})
+    rate = result.get("sample_rate", 1)
+    state: dict[str, Any] = {
+        "success": job.state not in (FAILED, CANCELLED),
+        "job_id": job.id,
+        "status": status_of(view),
+        "progress": progress_of(view),
+        "queue_status": queue_status(view),
+        "seed": job.asked["request"]["seed"],
+        "model_name": job.asked["model"],
+        "quantization": quantization_of(view),
+        "engine": ran.get("engine"),
+        "join_seconds": join_seconds(job, input_),
+        "takes": [
+            {
+                "number": n,
+                "seed": take["seed"],
+                "seconds": take["frames"] / rate,
+                "url": f"/api/jobs/{job.id}/takes/{n}.wav",
+            }
+            for n, take in enumerate(result.get("takes", ()), 1)
+        ],
+        "notes": result.get("notes", []),
+    }
+    if result:
+        state["timings_s"] = result["timings_s"]
+    if job.error is not None:
+        state["error"] = job.error
+    return state
+
+
+@router.get(
+    "/api/jobs/{job_id}/takes/{number}.wav",
+    response_class=FileResponse,
+    responses={200: {"content": {"audio/wav": {}}}, 206: {}, 416: {}, **refusals(404, 409, 422)},
+    tags=["jobs"],
+)
+async def take(request: Request, job_id: str, number: int) -> Response:
+    """A take that is done; parts of it, too, by `Range`."""
+    service = service_of(request)
+    job = _job(service, job_id)
+    if job.state != COMPLETED:
+        raise RefusalError(409, "this music is not done")
+    path = service.store.take_path(job, number)
+    if path is None or not path.is_file():
+        raise RefusalError(404, f"there is no take {number}")
+    return FileResponse(path, media_type="audio/wav", filename=f"segue-{job_id[:8]}-{number}.wav")
+
+
+@router.get(
+    "/api/jobs/{job_id}/stream",
+    responses={
+        200: {"content": {"text/event-stream": {}, "audio/wav": {}}},
+        **refusals(404, 422, 429),
+    },
+    tags=["jobs"],
+)
+async def stream(
+    request: Request,
+    job_id: str,
+    format_: Annotated[Literal["events", "wav"] | None, Query(alias="format")] = None,
+    accept: Annotated[str, Header()] = "",
+) -> Response:
+    """The continuation while it is made, from its start: events, or the first take as WAV."""
+    service = service_of(request)
+    _job(service, job_id)
+    if format_ == "wav" or (format_ is None and "audio/wav" in accept):
+        return wav(service, job_id)
+    return events(service, job_id)
+
+
+@router.delete(
+    "/api/jobs/{job_id}", response_model=Said, responses=refusals(404, 409), tags=["jobs"]
+)
+async def cancel_job(request: Request, job_id: str) -> Any:
+    """Cancel a job, the plugin's sessions included."""
+    service = service_of(request)
+    if not await service.jobs.cancel(_job(service, job_id)):
+        raise RefusalError(409, "this music is over already")
+    return {"success": True, "message": "the music was cancelled"}
+
+
+@router.get("/api/service", responses=refusals(), tags=["service"])
+async def service_state(request: Request) -> dict[str, Any]:
+    """What runs here, and what may be asked for."""
+    service = service_of(request)
+    settings, limits = service.settings, service.settings.limits
+    offered = await asyncio.to_thread(service.offer.all)
+    default = settings.quantization
+    return {
+        "success": True,
+        "version": service.version,
+        "engine": service.jobs.ran.get("engine", settings.engine),
+        "engines": list(ENGINES),
+        "device": service.jobs.ran.get("device"),
+        "default_model": settings.default_model,
+        "quantization": {
+            "enabled": default.recipe is not None,
+            "default_mode": default.mode,
+            "modes": list(PRESETS),
+        },
+        "limits": {
+            "body_bytes": limits.body_bytes,
+            "audio_seconds": limits.audio_seconds,
+            "min_sample_rate": limits.min_sample_rate,
+            "max_sample_rate": limits.max_sample_rate,
+            "max_channels": limits.max_channels,
+            "prompt_seconds": LONGEST_PROMPT,
+            "output_seconds": limits.output_seconds,
+            "variations": limits.variations,
+            "description": limits.description,
+            "waiting": limits.waiting,
+            "keep_seconds": settings.keep_seconds,
+        },
+        "prompts": prompts(),
+        "models": [
+            {
+                "name": model.name,
+                "path": model.path,
+                "downloaded": not model.missing,
+                "size_class": model.size,
+                "bytes": model.bytes,
+                "description": model.description,
+            }
+            for model in offered
+        ],
+    }
+
+
+def _not_known() -> RefusalError:
+    return RefusalError(404, "this music is not known any more; send the audio again")
+
+
+def _job(service: Service, name: str) -> Job:
+    job = service.store.job(name)
+    if job is None:
+        raise _not_known()
+    return job
+
+
+def _view(service: Service, name: str) -> View:
+    view = service.jobs.view(name)
+    if view is None:
+        raise _not_known()
+    return view

@@ -1,0 +1,282 @@
+"""The plugin's routes: what gary4juce and gary4local say, and what they read of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from ..jobs.models import grouped
+from ..jobs.progress import DownloadProgress
+from ..jobs.queue import View
+from ..jobs.store import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    WAITING,
+    Download,
+    Job,
+)
+from ..service import Service, service_of
+from .base64_response import Base64Answer
+from .errors import RefusalError
+from .parameters import MAX_NAME, ModelName, PluginAudio, PluginRetry
+from .schemas import (
+    DOWNLOAD_LINKS,
+    SESSION_LINKS,
+    DownloadStates,
+    ModelList,
+    Poll,
+    Predownload,
+    PredownloadStarted,
+    Said,
+    SessionStarted,
+    refusals,
+)
+from .uploads import documented
+from .views import SOURCE, downloading, plugin_status, progress_of, quantization_of, queue_status
+
+router = APIRouter()
+
+
+@router.post(
+    "/api/juce/process_audio",
+    response_model=SessionStarted,
+    responses={200: SESSION_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
+    openapi_extra=documented(PluginAudio),
+    tags=["plugin"],
+)
+async def process_audio(request: Request) -> Any:
+    """Play on from the first seconds of some audio; 30 s come of it, the prompt among them."""
+    return await _begin(request, "process", 0.0)
+
+
+@router.post(
+    "/api/juce/continue_music",
+    response_model=SessionStarted,
+    responses={200: SESSION_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
+    openapi_extra=documented(PluginAudio),
+    tags=["plugin"],
+)
+async def continue_music(request: Request) -> Any:
+    """Play on from the last seconds of some audio; all before them stays."""
+    return await _begin(request, "continue", None)
+
+
+async def _begin(request: Request, kind: str, start: float | None) -> Any:
+    service = service_of(request)
+    service.jobs.check_room()
+    async with service.bodies.upload(request, PluginAudio) as (fields, audio):
+        job = await service.new_job(kind, fields, audio, start)
+    return _begun(job)
+
+
+def _begun(job: Job) -> dict[str, Any]:
+    return {
+        "success": True,
+        "session_id": job.id,
+        "message": "the music is in the queue",
+        "seed": job.asked["request"]["seed"],
+    }
+
+
+@router.post(
+    "/api/juce/retry_music",
+    response_model=SessionStarted,
+    responses={200: SESSION_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
+    openapi_extra=documented(PluginRetry),
+    tags=["plugin"],
+)
+async def retry_music(request: Request) -> Any:
+    """Play on from an earlier session's input again, with other parameters."""
+    service = service_of(request)
+    fields = await service.bodies.fields(request, PluginRetry)
+    before = service.store.job(fields.session_id)
+    input_ = None if before is None else service.store.input(before.input)
+    if before is None or input_ is None:
+        raise RefusalError(404, "this session is not known any more; send the audio again")
+    start = before.asked["request"]["start"]
+    job = await service.new_job(before.asked["kind"], fields, input_, start, before)
+    return _begun(job)
+
+
+@router.get(
+    "/api/juce/poll_status/{session_id}",
+    response_model=Poll,
+    responses=refusals(),
+    tags=["plugin"],
+)
+async def poll_status(request: Request, session_id: str) -> Response:
+    """How far a session is, and its audio when it is done.
+
+    `success` says whether the question could be answered, not whether the music came out: the
+    plugin waits for ever on `success: false` with an error that speaks of a download, say.
+    """
+    service = service_of(request)
+    view = service.jobs.view(session_id)
+    if view is None:
+        return JSONResponse(_unknown())
+    answer = _poll(service, view)
+    if view.job.state == COMPLETED:
+        path = service.store.take_path(view.job, 1)
+        assert path is not None  # noqa: S101 - a completed job has a take
+        try:
+            return Base64Answer(answer, "audio_data", path)
+        except OSError:  # swept between the two
+            return JSONResponse(_unknown())
+    return JSONResponse(answer)
+
+
+def _unknown() -> dict[str, Any]:
+    return {
+        "success": True,
+        "status": "unknown",
+        "progress": 0,
+        "generation_in_progress": False,
+        "transform_in_progress": False,
+        "generation_seed": None,
+        "queue_status": {},
+        "error": "this session is not known any more; send the audio again",
+    }
+
+
+def _poll(service: Service, view: View) -> dict[str, Any]:
+    job = view.job
+    status = plugin_status(view)
+    answer = {
+        "success": True,
+        "status": status,
+        "progress": progress_of(view),
+        "generation_in_progress": job.state in WAITING,
+        "transform_in_progress": False,
+        "generation_seed": str(job.asked["request"]["seed"]),
+        "queue_status": queue_status(view),
+        "model_name": job.asked["model"],
+        "quantization_mode": quantization_of(view),
+    }
+    if job.error is not None:
+        answer["error"] = job.error
+    return answer
+
+
+# --- Models -------------------------------------------------------------------------------------
+
+
+@router.get(
+    "/api/models", response_model=ModelList, responses=refusals(), tags=["plugin", "models"]
+)
+async def models(request: Request) -> Any:
+    """The models that may be asked for."""
+    offered = await asyncio.to_thread(service_of(request).offer.all)
+    return {"success": True, "models": grouped(offered), "updated_at": _now()}
+
+
+@router.get(
+    "/api/models/download_status",
+    response_model=DownloadStates,
+    responses=refusals(404, 422),
+    tags=["plugin", "models"],
+)
+async def download_status(
+    request: Request, model_name: Annotated[str | None, Query(max_length=MAX_NAME)] = None
+) -> Any:
+    """Which models are here, and what of the others is missing."""
+    offer = service_of(request).offer
+    if model_name:
+        offered = [await asyncio.to_thread(offer.find, model_name)]
+    else:
+        offered = await asyncio.to_thread(offer.all)
+    states = {
+        model.path: {"downloaded": not model.missing, "missing": list(model.missing)}
+        for model in offered
+    }
+    return {"success": True, "models": states, "updated_at": _now()}
+
+
+@router.post(
+    "/api/models/predownload",
+    response_model=PredownloadStarted,
+    responses={200: DOWNLOAD_LINKS, **refusals(404, 408, 413, 415, 422)},
+    openapi_extra=documented(ModelName),
+    tags=["plugin", "models"],
+)
+async def predownload(request: Request) -> Any:
+    """Download a model ahead of time; goes on where an earlier download stopped."""
+    service = service_of(request)
+    fields = await service.bodies.fields(request, ModelName)
+    model = await asyncio.to_thread(service.offer.find, fields.model_name)
+    download = await service.downloads.ahead(model)
+    here = not model.missing
+    return {
+        "success": True,
+        "session_id": download.id,
+        "model_name": model.path,
+        "message": "the model is here already" if here else "the download has begun",
+    }
+
+
+@router.get(
+    "/api/models/predownload_status/{session_id}",
+    response_model=Predownload,
+    responses=refusals(404),
+    tags=["plugin", "models"],
+)
+async def predownload_status(request: Request, session_id: str) -> Any:
+    """How far a download is."""
+    service = service_of(request)
+    return JSONResponse(_predownload(service, _download(service, session_id)))
+
+
+@router.delete(
+    "/api/models/predownload/{session_id}",
+    response_model=Said,
+    responses=refusals(404, 409),
+    tags=["models"],
+)
+async def cancel_predownload(request: Request, session_id: str) -> Any:
+    """Stop a download; what has arrived is kept for the next time."""
+    service = service_of(request)
+    if not await service.downloads.cancel(_download(service, session_id)):
+        raise RefusalError(409, "this download is over already")
+    return {"success": True, "message": "the download was cancelled"}
+
+
+def _download(service: Service, name: str) -> Download:
+    download = service.store.download(name)
+    if download is None:
+        raise RefusalError(404, "this download is not known any more")
+    return download
+
+
+def _predownload(service: Service, download: Download) -> dict[str, Any]:
+    progress = service.downloads.progress_of(download)
+    answer: dict[str, Any] = {
+        "success": True,  # or gary4local shows a line of its own and not the reason
+        "session_id": download.id,
+        "model_name": download.model,
+        "status": FAILED if download.state == CANCELLED else download.state,
+        "progress": 100 if download.state == COMPLETED else 0,
+        "queue_status": {"status": download.state, "message": download.error or "done"},
+    }
+    if download.state == RUNNING:
+        answer["status"] = "warming"
+        progress = progress or DownloadProgress(download.model)
+        answer["progress"] = min(99, math.floor(progress.percent))
+        answer["queue_status"] = {
+            "position": 0,
+            "total_queued": 0,
+            "source": SOURCE,
+            **downloading(progress),
+        }
+    if download.error is not None:
+        answer["error"] = download.error
+    return answer
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,60 @@
+"""What the owner of a service looks at: `/health`, `/metrics`, `/docs`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from ..service import service_of
+from .docs_page import docs_page
+from .schemas import Health, refusals
+
+router = APIRouter()
+
+
+@router.get("/health", response_model=Health, responses=refusals(), tags=["service"])
+async def health(request: Request) -> Any:
+    """Whether music can be made: `live`, or `unhealthy` and why."""
+    service = service_of(request)
+    problems = []
+    if not service.jobs.alive:
+        problems.append("the queue has stopped; start segue serve again")
+    if not await asyncio.to_thread(service.store.writable):
+        problems.append(f"{service.store.folder} cannot be written to; look at the disk")
+    if service.player.cannot_start:
+        problems.append(f"the player does not start: {service.player.cannot_start}")
+    return {
+        "status": "unhealthy" if problems else "live",
+        "service": "segue",
+        "version": service.version,
+        "message": "; ".join(problems) or "ready to play",
+        "worker": "ready" if service.player.pid is not None else "starts with the next request",
+        "waiting": service.jobs.queued(),
+        "playing": service.jobs.playing,
+    }
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **refusals()},
+    tags=["service"],
+)
+async def metrics(request: Request) -> Response:
+    """What is counted, as Prometheus reads it."""
+    service = service_of(request)
+    counted = service.metrics
+    counted.waiting.set(service.jobs.queued())
+    counted.playing.set(service.jobs.playing)
+    counted.disk.set(service.store.bytes())
+    return Response(counted.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The routes, for people."""
+    return HTMLResponse(docs_page(request.app.openapi()))

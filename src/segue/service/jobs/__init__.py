@@ -1,0 +1,1 @@
+"""Jobs: the queue, the store, and the models that they name."""

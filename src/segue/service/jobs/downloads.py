@@ -1,0 +1,150 @@
+"""Downloads: ahead of time, and for jobs whose model is not here; one of each model at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from ..workers.client import TaskCancelledError, TaskError, Worker
+from .models import Offered
+from .progress import DownloadProgress
+from .store import CANCELLED, COMPLETED, FAILED, Download, Store
+
+log = logging.getLogger("segue.service")
+
+AT_ONCE = 2
+"""Downloads that run together; more would share the same line."""
+
+
+class Fetch:
+    """A model on its way here.
+
+    Attributes:
+        path: what it is asked for by.
+        progress: how far it is.
+        holders: who wants it; without any, it stops.
+        error: why it failed, one line.
+        task: done when the model is here, or is not to be.
+    """
+
+    def __init__(self, model: Offered) -> None:
+        self.path = model.path
+        self.progress = DownloadProgress(model.source)
+        self.holders: set[str] = set()
+        self.error: str | None = None
+        self.cancelled = False
+        self.task: asyncio.Task[None]
+        self.worker: Worker
+        self.changed: Callable[[], None] = lambda: None
+
+
+class Downloads:
+    """All models on their way.
+
+    Args:
+        store: remembers those that were asked for ahead of time.
+        make_worker: starts a process for one.
+    """
+
+    def __init__(self, store: Store, make_worker: Callable[[], Worker]) -> None:
+        self._store, self._make_worker = store, make_worker
+        self._fetches: dict[tuple[str, bool], Fetch] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._ahead: dict[str, Fetch] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    def ensure(self, model: Offered, text: bool, holder: str) -> Fetch:
+        """Bring a model here for `holder`; one that is on its way already is shared."""
+        text = text or model.base is None  # only a fine-tune comes without its text encoder
+        key = (model.path, text)
+        fetch = self._fetches.get((model.path, True)) or self._fetches.get(key)
+        if fetch is None or fetch.cancelled:
+            fetch = Fetch(model)
+            fetch.worker = self._make_worker()
+            self._fetches[key] = fetch
+            fetch.task = asyncio.create_task(self._run(fetch, model, text))
+            fetch.task.add_done_callback(lambda _, f=fetch: self._forget(key, f))  # type: ignore[misc]
+        fetch.holders.add(holder)
+        return fetch
+
+    def _forget(self, key: tuple[str, bool], fetch: Fetch) -> None:
+        if self._fetches.get(key) is fetch:
+            del self._fetches[key]
+
+    def release(self, fetch: Fetch, holder: str) -> None:
+        """`holder` does not want it any more; what has arrived stays for the next time."""
+        fetch.holders.discard(holder)
+        if not fetch.holders and not fetch.task.done():
+            fetch.cancelled = True
+            fetch.task.cancel()
+
+    async def _run(self, fetch: Fetch, model: Offered, text: bool) -> None:
+        try:
+            async with self._room:
+                task = {"kind": "fetch", "source": model.source, "base": model.base, "text": text}
+
+                def heard(news: dict[str, object]) -> None:
+                    fetch.progress.hear(news)
+                    fetch.changed()
+
+                log.info("download begins", extra={"model": model.path})
+                await fetch.worker.run(task, heard)
+                log.info("download done", extra={"model": model.path})
+        except (TaskError, TaskCancelledError) as error:
+            fetch.error = str(error) or "it was stopped"
+            log.warning("download failed", extra={"model": model.path, "reason": fetch.error})
+        finally:
+            await fetch.worker.stop()
+
+    # --- Ahead of time --------------------------------------------------------------------------
+
+    async def ahead(self, model: Offered) -> Download:
+        """Begin a download that somebody asked for ahead of time."""
+        if not model.missing:
+            return await asyncio.to_thread(self._store.add_download, model.path, COMPLETED)
+        download = await asyncio.to_thread(self._store.add_download, model.path)
+        self.resume(download, model)
+        return download
+
+    def resume(self, download: Download, model: Offered) -> None:
+        """Go on with a download that the store knows."""
+        fetch = self.ensure(model, text=True, holder=download.id)
+        self._ahead[download.id] = fetch
+        ending = asyncio.create_task(self._end(download, fetch))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def _end(self, download: Download, fetch: Fetch) -> None:
+        await asyncio.wait([fetch.task])
+        if fetch.task.cancelled():
+            return  # by somebody who says so to the store, or because the service ends
+        state = COMPLETED if fetch.error is None else FAILED
+        await asyncio.to_thread(self._store.end_download, download.id, state, fetch.error)
+        self._ahead.pop(download.id, None)
+
+    def progress_of(self, download: Download) -> DownloadProgress | None:
+        """How far a download is that is under way."""
+        fetch = self._ahead.get(download.id)
+        return None if fetch is None else fetch.progress
+
+    async def cancel(self, download: Download) -> bool:
+        """Stop a download; False if it is not under way."""
+        fetch = self._ahead.pop(download.id, None)
+        if fetch is None:
+            return False
+        await asyncio.to_thread(
+            self._store.end_download, download.id, CANCELLED, "the download was cancelled"
+        )
+        self.release(fetch, download.id)
+        return True
+
+    async def close(self) -> None:
+        """Stop all; the next start goes on with those asked for ahead of time."""
+        tasks = [fetch.task for fetch in self._fetches.values()]
+        for task in [*tasks, *self._endings]:
+            task.cancel()
+        for task in [*tasks, *self._endings]:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,185 @@
+"""The models that may be asked for: the catalogue, what is on this machine, and the built-in one.
+
+Nothing else: a name from a client never becomes a path or an address by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...checkpoints import hub
+from ...checkpoints.catalogue import CATALOGUE, DEFAULT_DESCRIPTIONS
+from ...checkpoints.files import AUDIOCRAFT_LM, CONFIG
+from ...checkpoints.hub import BUILT_IN
+from ...errors import SegueError
+from .missing_files import lacking
+
+SIZES = ("small", "medium", "large")
+_WIDEST = {"small": 1024, "medium": 1536}
+_LOCAL = "local/"
+_NUMBERED = re.compile(r"(.+)-(\d+)")
+
+
+class UnknownModelError(SegueError):
+    """A model was asked for that is not offered."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A model.
+
+    Attributes:
+        path: what it is asked for by.
+        name: what people see.
+        size: one of `SIZES`.
+        source: what `hub.locate` is asked for: the owner's folder, or the same as `path`.
+        base: the base of a fine-tune.
+        missing: what of it is not here; empty if it can play without the network.
+        bytes: about what there is to download in all; None if nobody knows.
+    """
+
+    path: str
+    name: str
+    size: str
+    source: str
+    base: str | None
+    missing: tuple[str, ...]
+    bytes: int | None = None
+
+    @property
+    def description(self) -> str:
+        """What it is told when nobody says anything."""
+        return DEFAULT_DESCRIPTIONS.get(self.path, "")
+
+
+class Offer:
+    """What is offered now; looks at the disk on every call.
+
+    Args:
+        folders: what the owner named: checkpoints, or folders of checkpoints.
+    """
+
+    def __init__(self, folders: Iterable[Path] = ()) -> None:
+        self._folders = tuple(folders)
+
+    def all(self) -> list[Offered]:
+        """Every model, the owner's first, then the built-in one, the catalogue, the cache."""
+        found = [*self._own()]
+        here = {model.name: model for model in hub.local_models()}
+        if here.pop(BUILT_IN, None) is not None:
+            found.append(Offered(BUILT_IN, BUILT_IN, "small", BUILT_IN, None, ()))
+        for size, family in CATALOGUE.items():
+            for path in family:
+                base = None if path == family.base else family.base
+                missing = tuple(lacking(path, base))
+                if missing == (path,) and (local := here.get(path)) is not None:
+                    missing = local.missing
+                name = path.rpartition("/")[2]
+                size_class, bytes_ = size.split()[-1], family.approximate_bytes(path)
+                found.append(Offered(path, name, size_class, path, base, missing, bytes_))
+                here.pop(path, None)
+        for path, local in here.items():
+            missing = local.missing or tuple(lacking(path))
+            name = path.rpartition("/")[2]
+            found.append(Offered(path, name, _size(local.path), path, None, missing))
+        return found
+
+    def _own(self) -> list[Offered]:
+        found: dict[str, Offered] = {}
+        for folder in self._folders:
+            inside = sorted(p for p in _subfolders(folder) if _is_checkpoint(p))
+            for path in [folder] if _is_checkpoint(folder) else inside:
+                name = path.resolve().name
+                asked = f"{_LOCAL}{name}"
+                if asked not in found:  # the folder that was named first
+                    missing = tuple(lacking(str(path)))
+                    found[asked] = Offered(asked, name, _size(path), str(path), None, missing)
+        return list(found.values())
+
+    def find(self, name: str) -> Offered:
+        """The model that is asked for by its path, or by its name where only one has it.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        models = self.all()
+        for model in models:
+            if model.path == name:
+                return model
+        named = [model for model in models if model.name == name]
+        if len(named) == 1:
+            return named[0]
+        shown = name if len(name) <= 80 and name.isprintable() else "of that name"
+        raise UnknownModelError(
+            f"there is no model {shown} here; choose one of the list, or start segue serve with "
+            "--models and the folder that holds it"
+        )
+
+
+def grouped(models: Iterable[Offered]) -> dict[str, list[dict[str, Any]]]:
+    """The plugin's list: by size, checkpoints `name-N` of one family under `name`.
+
+    A checkpoint with an epoch is in a group even if it is the only one: the plugin shows the epoch
+    of what is in a group, and only of that.
+    """
+    listed: dict[str, list[dict[str, Any]]] = {size: [] for size in SIZES}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for model in models:
+        entry: dict[str, Any] = {"name": model.name, "path": model.path}
+        match = _NUMBERED.fullmatch(model.name)
+        if match is None:
+            listed[model.size].append(entry | {"type": "single"})
+            continue
+        owner = model.path.removesuffix(model.name)
+        key = (model.size, owner + match[1])
+        if key not in groups:
+            groups[key] = []
+            group = {"name": match[1], "type": "group", "checkpoints": groups[key]}
+            listed[model.size].append(group)
+        groups[key].append(entry | {"epoch": int(match[2])})
+    for checkpoints in groups.values():
+        checkpoints.sort(key=lambda checkpoint: checkpoint["epoch"])
+    return listed
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir()]
+    except OSError:  # a disk that is not plugged in
+        return []
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    # Not Path's own, which raises where the folder is closed to us.
+    has_lm = os.path.isfile(folder / AUDIOCRAFT_LM)  # noqa: PTH113
+    return has_lm or _hidden_size(folder) is not None
+
+
+def _hidden_size(folder: Path) -> int | None:
+    """Width of the language model, where a `config.json` says it."""
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        return int(config["decoder"]["hidden_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _size(folder: Path) -> str:
+    width = _hidden_size(folder)
+    if width is not None:
+        return next((size for size, widest in _WIDEST.items() if width <= widest), "large")
+    # A fine-tune without a config.json, mostly in float16.
+    said = next((size for size in SIZES if size in folder.name.lower()), None)
+    if said is not None:
+        return said
+    try:
+        weights = (folder / AUDIOCRAFT_LM).stat().st_size
+    except OSError:
+        return "small"
+    return "small" if weights < 2e9 else "medium" if weights < 5e9 else "large"

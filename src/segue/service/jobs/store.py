@@ -1,0 +1,490 @@
+"""Jobs, inputs and results on disk, so that nothing is lost, however the service ends.
+
+    segue.db                     jobs, inputs, downloads, speeds            (SQLite)
+    inputs/ID.wav                what is continued; a retry has the same
+    jobs/ID/ATTEMPT/take-N.wav   results; every attempt has a folder of its own
+    uploads/                     on their way in; emptied at the start
+
+A file is on the disk before the row that names it, and a job is completed by one transaction: an
+attempt that was cut short leaves files that no row names, which the next start removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...errors import SegueError
+
+SCHEMA = 1
+QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
+    "queued",
+    "running",
+    "completed",
+    "failed",
+    "cancelled",
+)
+WAITING = (QUEUED, RUNNING)
+
+_ID = re.compile(r"[0-9a-f-]{36}")
+
+_TABLES = """
+CREATE TABLE inputs (
+    id TEXT PRIMARY KEY,
+    sample_rate INTEGER NOT NULL,
+    channels INTEGER NOT NULL,
+    frames INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    input TEXT NOT NULL REFERENCES inputs (id),
+    asked TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    finished REAL,
+    result TEXT,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    error TEXT
+) STRICT;
+CREATE INDEX jobs_by_state ON jobs (state, number);
+CREATE INDEX jobs_by_input ON jobs (input);
+CREATE TABLE downloads (
+    id TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    state TEXT NOT NULL,
+    error TEXT,
+    created REAL NOT NULL,
+    finished REAL
+) STRICT;
+CREATE TABLE speeds (
+    key TEXT PRIMARY KEY,
+    seconds REAL NOT NULL,
+    count INTEGER NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Input:
+    """The audio of a job."""
+
+    id: str
+    sample_rate: int
+    channels: int
+    frames: int
+    bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """How long."""
+        return self.frames / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the table of jobs.
+
+    Attributes:
+        number: in the order in which they came.
+        id: the plugin's session, too.
+        state: `queued`, `running`, `completed`, `failed` or `cancelled`.
+        input: the id of its audio.
+        asked: what was asked for: model, quantization, request.
+        attempts: how often it was begun.
+        deaths: how often the service ended while it ran, without being told to stop.
+        created, finished: seconds since 1970.
+        result: what came of it.
+        error: one line, where it failed.
+    """
+
+    number: int
+    id: str
+    state: str
+    input: str
+    asked: dict[str, Any]
+    attempts: int
+    deaths: int
+    created: float
+    finished: float | None
+    result: dict[str, Any] | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Download:
+    """A row of the table of downloads."""
+
+    id: str
+    model: str
+    state: str
+    error: str | None
+
+
+class Store:
+    """The folder of a service, which no other service uses.
+
+    Reads are for the thread of the event loop and take microseconds.  Writes reach the disk before
+    they return; they may come from any thread, one at a time.
+
+    Args:
+        folder: which is made if it is not there.
+        clock: seconds since the epoch, by which things are old.
+
+    Raises:
+        SegueError: the folder cannot be used, or another service uses it.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.folder, self.clock = folder, clock
+        self.inputs, self.jobs = folder / "inputs", folder / "jobs"
+        self.uploads, self.variants = folder / "uploads", folder / "variants"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)  # what somebody plays is nobody else's business
+            self._lock = _alone(folder / "lock")
+            shutil.rmtree(self.uploads, ignore_errors=True)
+            for part in (self.inputs, self.jobs, self.uploads):
+                part.mkdir(exist_ok=True)
+            self._writer, self._reader = self._connect(), self._connect()
+            self._prepare()
+        except OSError as error:
+            raise SegueError(
+                f"{folder}: cannot be used ({error.strerror}); name another with --state-dir"
+            ) from None
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+            raise SegueError(
+                f"{folder / 'segue.db'}: cannot be used ({error}); "
+                f"{'make room' if full else 'move it away'}, or name another folder with "
+                "--state-dir"
+            ) from None
+        self._writing, self._reading = threading.Lock(), threading.Lock()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.folder / "segue.db", timeout=30, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A commit survives a power cut, too; there are three for a job.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    def _prepare(self) -> None:
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._writer.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        elif version != SCHEMA:
+            raise sqlite3.DatabaseError(f"made by another version of segue: schema {version}")
+
+    def close(self) -> None:
+        """Let the folder go."""
+        with self._writing, self._reading:
+            self._reader.close()
+            self._writer.close()
+        self._lock.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._writing:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:  # a full disk may have rolled back already
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        with self._reading:
+            return self._reader.execute(query, values).fetchall()
+
+    def writable(self) -> bool:
+        """Whether what comes next could be kept."""
+        try:
+            probe = self.folder / "probe"
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink(missing_ok=True)  # others ask, too
+        except OSError:
+            return False
+        return True
+
+    # --- Jobs -----------------------------------------------------------------------------------
+
+    def recover(self) -> list[Job]:
+        """After a start: what was interrupted is queued again; what no row names is removed."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE jobs SET state = ?, deaths = deaths + 1 WHERE state = ?", (QUEUED, RUNNING)
+            )
+        known_inputs = {row["id"] for row in self._rows("SELECT id FROM inputs")}
+        # What is not named as the store names things is somebody else's: Finder's, say.
+        for path in filter(_is_ours, self.inputs.iterdir()):
+            if path.name.removesuffix(".wav") not in known_inputs and not path.is_dir():
+                path.unlink(missing_ok=True)
+        attempts = {
+            row["id"]: (row["attempts"] if row["state"] == COMPLETED else None)
+            for row in self._rows("SELECT id, attempts, state FROM jobs")
+        }
+        for folder in filter(_is_ours, self.jobs.iterdir()):
+            if not folder.is_dir() or folder.is_symlink():
+                continue
+            kept = attempts.get(folder.name)
+            for attempt in folder.iterdir():
+                if attempt.name != str(kept):
+                    shutil.rmtree(attempt, ignore_errors=True)
+            if kept is None:
+                shutil.rmtree(folder, ignore_errors=True)
+        return self.waiting()
+
+    def new_input(self) -> tuple[str, Path]:
+        """An id for some audio, and where it shall lie before it is named in `add`."""
+        name = str(uuid.uuid4())
+        return name, self.inputs / f"{name}.wav"
+
+    def input_path(self, name: str) -> Path:
+        """Where the audio of a job lies."""
+        return self.inputs / f"{name}.wav"
+
+    def add(self, asked: dict[str, Any], input_: Input) -> Job:
+        """Queue a job; the audio lies in its place, or is an earlier job's."""
+        name = str(uuid.uuid4())
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO inputs (id, sample_rate, channels, frames, bytes) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (input_.id, input_.sample_rate, input_.channels, input_.frames, input_.bytes),
+            )
+            db.execute(
+                "INSERT INTO jobs (id, state, input, asked, created) VALUES (?, ?, ?, ?, ?)",
+                (name, QUEUED, input_.id, json.dumps(asked), self.clock()),
+            )
+        job = self.job(name)
+        assert job is not None  # noqa: S101 - it was just written
+        return job
+
+    def begin(self, job: Job) -> Job | None:
+        """A queued job runs from now on, in an attempt of its own; None if it is not queued."""
+        # Not read afterwards: where that failed, a job would run that nobody runs.
+        with self._transaction() as db:
+            rows = db.execute(
+                "UPDATE jobs SET state = ?, attempts = attempts + 1 WHERE id = ? AND state = ? "
+                "RETURNING *",
+                (RUNNING, job.id, QUEUED),
+            ).fetchall()
+        return _job(rows[0]) if rows else None
+
+    def complete(self, job: Job, result: dict[str, Any]) -> bool:
+        """The one moment in which a job is done; False if it is not the attempt that counts."""
+        size = sum(take["bytes"] for take in result["takes"])
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE jobs SET state = ?, finished = ?, result = ?, bytes = ? "
+                "WHERE id = ? AND state = ? AND attempts = ?",
+                (COMPLETED, self.clock(), json.dumps(result), size, job.id, RUNNING, job.attempts),
+            ).rowcount
+        return bool(changed)
+
+    def end(self, job_id: str, state: str, error: str) -> bool:
+        """A waiting job failed or was cancelled; False if it was not waiting any more."""
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE jobs SET state = ?, finished = ?, error = ? "
+                "WHERE id = ? AND state IN (?, ?)",
+                (state, self.clock(), error, job_id, *WAITING),
+            ).rowcount
+        if changed:  # what is completed keeps its files
+            shutil.rmtree(self.jobs / job_id, ignore_errors=True)
+        return bool(changed)
+
+    def put_back(self, job_id: str) -> None:
+        """A running job is queued again, in its old place."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE jobs SET state = ? WHERE id = ? AND state = ?", (QUEUED, job_id, RUNNING)
+            )
+
+    def job(self, name: str) -> Job | None:
+        """A job, or None if there is none or it has been swept."""
+        if not _ID.fullmatch(name):  # what a client sends may be anything
+            return None
+        rows = self._rows("SELECT * FROM jobs WHERE id = ?", (name,))
+        return _job(rows[0]) if rows else None
+
+    def waiting(self) -> list[Job]:
+        """Jobs that are queued or running, in their order; suspects let the others go first."""
+        query = "SELECT * FROM jobs WHERE state IN (?, ?) ORDER BY deaths, number"
+        rows = self._rows(query, WAITING)
+        return [_job(row) for row in rows]
+
+    def input(self, name: str) -> Input | None:
+        """What is known of some audio."""
+        rows = self._rows("SELECT * FROM inputs WHERE id = ?", (name,))
+        return Input(**dict(rows[0])) if rows else None
+
+    def attempt_folder(self, job: Job) -> Path:
+        """Where the attempt that counts writes."""
+        return self.jobs / job.id / str(job.attempts)
+
+    def take_path(self, job: Job, number: int) -> Path | None:
+        """A take of a completed job, counted from 1."""
+        takes = job.result["takes"] if job.result is not None else []
+        if not 1 <= number <= len(takes):
+            return None
+        return self.attempt_folder(job) / str(takes[number - 1]["file"])
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state."""
+        rows = self._rows("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state")
+        return {row["state"]: row["n"] for row in rows}
+
+    # --- Room -----------------------------------------------------------------------------------
+
+    def bytes(self) -> int:
+        """What inputs and results take."""
+        parts = self._rows(
+            "SELECT TOTAL(bytes) AS n FROM inputs UNION ALL SELECT TOTAL(bytes) AS n FROM jobs"
+        )
+        return int(sum(part["n"] for part in parts))
+
+    def sweep(self, keep_seconds: float, limit: int) -> int:
+        """Remove what finished long ago, and then the oldest until the rest fits into `limit`.
+
+        Returns how many jobs were removed.
+        """
+        old = self._ids("finished < ?", self.clock() - keep_seconds)
+        self._remove(old)
+        removed = len(old)
+        while self.bytes() > limit and (oldest := self._ids("finished IS NOT NULL", limit=1)):
+            self._remove(oldest)
+            removed += 1
+        with self._transaction() as db:
+            db.execute("DELETE FROM downloads WHERE finished < ?", (self.clock() - keep_seconds,))
+        return removed
+
+    def _ids(self, where: str, *values: float, limit: int = -1) -> list[str]:
+        query = f"SELECT id FROM jobs WHERE {where} ORDER BY finished LIMIT ?"  # noqa: S608
+        with self._writing:
+            return [row["id"] for row in self._writer.execute(query, (*values, limit))]
+
+    def _remove(self, ids: list[str]) -> None:
+        """Rows first: a file that no row names is found by the next start, the reverse never."""
+        if not ids:
+            return
+        with self._transaction() as db:
+            db.executemany("DELETE FROM jobs WHERE id = ?", [(name,) for name in ids])
+            unused = "id NOT IN (SELECT input FROM jobs)"
+            gone = [r["id"] for r in db.execute(f"SELECT id FROM inputs WHERE {unused}")]  # noqa: S608
+            db.executemany("DELETE FROM inputs WHERE id = ?", [(name,) for name in gone])
+        for name in ids:
+            shutil.rmtree(self.jobs / name, ignore_errors=True)
+        for name in gone:
+            self.input_path(name).unlink(missing_ok=True)
+
+    # --- Downloads and speeds -------------------------------------------------------------------
+
+    def add_download(self, model: str, state: str = RUNNING) -> Download:
+        """A download that somebody asked for ahead of time."""
+        name = str(uuid.uuid4())
+        now = self.clock()
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO downloads (id, model, state, created, finished) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (name, model, state, now, None if state == RUNNING else now),
+            )
+        return Download(name, model, state, None)
+
+    def end_download(self, name: str, state: str, error: str | None = None) -> None:
+        """It is here, or it failed or was cancelled."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE downloads SET state = ?, error = ?, finished = ? "
+                "WHERE id = ? AND state = ?",
+                (state, error, self.clock(), name, RUNNING),
+            )
+
+    def download(self, name: str) -> Download | None:
+        """A download, or None if there is none or it has been swept."""
+        if not _ID.fullmatch(name):
+            return None
+        rows = self._rows("SELECT id, model, state, error FROM downloads WHERE id = ?", (name,))
+        return Download(**dict(rows[0])) if rows else None
+
+    def unfinished_downloads(self) -> list[Download]:
+        """Those that were under way when the service ended."""
+        rows = self._rows(
+            "SELECT id, model, state, error FROM downloads WHERE state = ?", (RUNNING,)
+        )
+        return [Download(**dict(row)) for row in rows]
+
+    def speeds(self) -> dict[str, tuple[float, int]]:
+        """What was learned of how long things take: seconds, and from how many times."""
+        rows = self._rows("SELECT key, seconds, count FROM speeds")
+        return {row["key"]: (row["seconds"], row["count"]) for row in rows}
+
+    def learn(self, speeds: dict[str, tuple[float, int]]) -> None:
+        """Keep what was learned."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO speeds (key, seconds, count) VALUES (?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET seconds = excluded.seconds, "
+                "count = excluded.count",
+                [(key, seconds, count) for key, (seconds, count) in speeds.items()],
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    return _ID.fullmatch(path.name.partition(".")[0]) is not None
+
+
+def _job(row: sqlite3.Row) -> Job:
+    result = row["result"]
+    return Job(
+        number=row["number"],
+        id=row["id"],
+        state=row["state"],
+        input=row["input"],
+        asked=json.loads(row["asked"]),
+        attempts=row["attempts"],
+        deaths=row["deaths"],
+        created=row["created"],
+        finished=row["finished"],
+        result=None if result is None else json.loads(result),
+        error=row["error"],
+    )
+
+
+def _alone(path: Path) -> BinaryIO:
+    """Hold a folder for as long as the process lives, however it ends.
+
+    Raises:
+        SegueError: another process holds it.
+    """
+    lock = path.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise SegueError(
+            f"{path.parent}: another segue serve uses it; stop that one, "
+            "or name another folder with --state-dir"
+        ) from None
+    return lock

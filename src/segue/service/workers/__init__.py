@@ -1,0 +1,1 @@
+"""Worker processes, and the server's client of them."""

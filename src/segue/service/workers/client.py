@@ -1,0 +1,237 @@
+"""The server's end of the line to a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from .__main__ import NO_MEMORY
+
+log = logging.getLogger("segue.service")
+
+SECONDS_TO_HEED = 5.0
+"""How long a worker may take to stop a task before its process is ended."""
+
+_LONGEST_LINE = 1 << 22
+
+Message = dict[str, Any]
+Heard = Callable[[Message], None]
+
+
+class TaskError(Exception):
+    """A task failed.
+
+    Attributes:
+        fault: whether it is segue's own fault, and not the input's.
+    """
+
+    def __init__(self, line: str, fault: bool = False) -> None:
+        super().__init__(line)
+        self.fault = fault
+
+
+class TaskCancelledError(Exception):
+    """A task was cancelled."""
+
+
+class WorkerDiedError(TaskError):
+    """The process ended while it worked.
+
+    Attributes:
+        begun: whether it had begun the task; if not, it was gone before, and nobody knew yet.
+    """
+
+    def __init__(self, line: str, begun: bool = False) -> None:
+        super().__init__(line, fault=True)
+        self.begun = begun
+
+
+class Worker:
+    """A worker process, started when there is something to do, and again when it died.
+
+    Args:
+        role: `player`, `reader` or `downloader`.
+        settings: what it is told, see `segue.service.workers`.
+
+    Attributes:
+        deaths: how often it ended while it worked.
+        cannot_start: why the last start failed, if it did.
+    """
+
+    def __init__(self, role: str, settings: Message) -> None:
+        self.role = role
+        self.deaths = 0
+        self.cannot_start: str | None = None
+        self._command = (
+            sys.executable,
+            "-P",
+            "-m",
+            "segue.service.workers",
+            json.dumps({"role": role, **settings}),
+        )
+        self._process: asyncio.subprocess.Process | None = None
+        self._errors: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._busy = False
+        self._cancelling: asyncio.TimerHandle | None = None
+        self._cancelled = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if one is there."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def run(self, task: Message, heard: Heard = lambda news: None) -> Message:
+        """Do a task, after those that came before it.
+
+        Args:
+            task: see the worker.
+            heard: called with all news on the way.
+
+        Raises:
+            TaskError: it failed, with one line for the user.
+            WorkerDiedError: the process ended.
+            TaskCancelledError: `cancel` was called.
+        """
+        async with self._turn:
+            self._cancelled = False
+            try:
+                try:
+                    return await self._give(task, heard)
+                except WorkerDiedError as died:
+                    if died.begun:
+                        raise
+                return await self._give(task, heard)
+            except asyncio.CancelledError:
+                await self.stop()  # nobody would hear the rest
+                raise
+            except OSError as error:
+                self.cannot_start = error.strerror
+                raise WorkerDiedError(
+                    f"segue could not start its {self.role} ({error.strerror})"
+                ) from None
+            finally:
+                self._busy = False
+                if self._cancelling is not None:
+                    self._cancelling.cancel()
+                    self._cancelling = None
+
+    async def _give(self, task: Message, heard: Heard) -> Message:
+        process = await self._running()
+        self._busy = True
+        self.tell(task=task)
+        return await self._outcome(process, heard)
+
+    async def _outcome(self, process: asyncio.subprocess.Process, heard: Heard) -> Message:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        begun = False
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # longer than any news
+                line = b""
+            if not line.endswith(b"\n"):
+                break
+            news = json.loads(line)
+            if "finished" in news:
+                finished: Message = news["finished"]
+                return finished
+            if "cancelled" in news:
+                raise TaskCancelledError
+            if "error" in news:
+                raise TaskError(news["error"], news["fault"])
+            if "begun" in news:
+                begun = True
+            else:
+                heard(news)
+        with suppress(TimeoutError):  # it has closed its end, so it is ending
+            await asyncio.wait_for(process.wait(), 1)
+        await self.stop()
+        self.deaths += 1
+        if self._cancelled:
+            raise TaskCancelledError
+        log.error("worker died", extra={"role": self.role, "code": process.returncode})
+        raise WorkerDiedError(_reason(process.returncode or 0), begun)
+
+    def cancel(self) -> None:
+        """Stop the task that runs: it is asked to, and if it does not heed, the process ends."""
+        if self._busy and self._cancelling is None:
+            self._cancelled = True
+            self.tell(cancel=True)
+            loop = asyncio.get_running_loop()
+            process = self._process
+            if process is not None:
+                self._cancelling = loop.call_later(SECONDS_TO_HEED, _kill, process)
+
+    def tell(self, **message: Any) -> None:
+        """Send a line."""
+        process = self._process
+        if process is not None and process.stdin is not None and not process.stdin.is_closing():
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def stop(self) -> None:
+        """End the process; the next task starts another."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        _kill(process)
+        if process.stdin is not None:
+            process.stdin.close()
+        await process.wait()
+        if self._errors is not None:
+            await asyncio.wait([self._errors], timeout=1)
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is not None:
+            await self.stop()  # it died while it had nothing to do
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=_LONGEST_LINE,
+                # Ctrl-C in the terminal is the server's to hear.
+                start_new_session=True,
+            )
+            self.cannot_start = None
+            log.info("worker started", extra={"role": self.role, "pid": self._process.pid})
+            self._errors = asyncio.create_task(self._log_errors(self._process))
+        return self._process
+
+    async def _log_errors(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None  # noqa: S101 - it is a pipe
+        while True:
+            try:
+                line = await process.stderr.readline()
+            except ValueError:  # no line is as long as that; the rest may be read
+                continue
+            if not line:
+                return
+            if said := line.decode(errors="replace").rstrip():
+                log.warning("worker: %s", said, extra={"role": self.role})
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        # Not by its own `kill`, which may take the exit code away from who waits for it.
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def _reason(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return NO_MEMORY.replace("this machine ran", "the music was stopped: this machine ran")
+    if code < 0:
+        known = -code in set(signal.Signals)
+        name = signal.Signals(-code).name if known else f"signal {-code}"
+        return f"segue's worker was ended by {name}; try again"
+    return f"segue's worker ended by itself ({code}); try again, its log says more"

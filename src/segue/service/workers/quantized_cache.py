@@ -1,0 +1,83 @@
+"""Quantized checkpoints, made on first use and kept: the next start maps them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from ...checkpoints.opening import open_checkpoint
+from ...checkpoints.recipe import Recipe
+from ...errors import CheckpointError, OutputError
+from ...progress import Progress
+
+
+class Variants:
+    """A folder of checkpoints in segue's own layout.
+
+    Args:
+        folder: where they lie; made when it is needed.
+        limit: bytes they may take together; those not used for longest go first.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._limit = folder, limit
+
+    def find_or_make(
+        self, source: str, base: str | None, recipe: Recipe, progress: Progress
+    ) -> Path | None:
+        """The quantized checkpoint; None if it cannot be kept, and must be made in memory.
+
+        Raises:
+            CheckpointError: the checkpoint itself cannot be used.
+        """
+        checkpoint = open_checkpoint(source, base, progress)
+        folder = self._folder / f"{_plain(source)}-{_identity(checkpoint.folder)}-{recipe.name}"
+        if not folder.is_dir():
+            # Imported here, because it is MLX that quantizes, whatever plays.
+            from ...checkpoints.quantize import save_quantized
+
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                save_quantized(checkpoint, recipe, folder, progress=progress)
+            except (CheckpointError, OutputError, OSError) as error:
+                # No room on the disk, or no text encoder, which this request may not need.
+                print(f"{folder.name} is not kept: {error}", file=sys.stderr)  # noqa: T201
+                return None
+            self._sweep(keep=folder)
+        os.utime(folder)
+        return folder
+
+    def _sweep(self, keep: Path) -> None:
+        folders = [f for f in self._folder.iterdir() if f.is_dir()]
+        folders.sort(key=lambda f: (f == keep, f.stat().st_mtime), reverse=True)
+        total = 0
+        for folder in folders:
+            with suppress(OSError):  # another may be removing it
+                total += sum(path.stat().st_size for path in folder.iterdir())
+            if total > self._limit and folder != keep:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plain(source: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", source.removeprefix("/"))[-60:].lstrip("-.")
+
+
+def _identity(folder: Path) -> str:
+    """Changes when the files of a checkpoint do."""
+    files = sorted(
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.iterdir()
+        if path.is_file()
+    )
+    return hashlib.sha256(repr((str(folder), files)).encode()).hexdigest()[:12]
+
+
+def unfinished(folder: Path) -> None:
+    """Remove what a worker that was killed left half made."""
+    for path in folder.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)

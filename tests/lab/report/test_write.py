@@ -1,0 +1,321 @@
+"""The report of a matrix, as files; tests/web looks at it in a browser."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import soundfile
+
+from segue import audio
+from segue.errors import OutputError, RequestError
+from segue.lab.report import findings, listening, spectrogram
+from segue.lab.report.listening import gather
+from segue.lab.report.write import markdown, write_report
+from tests.disks import fill, small_disk
+from tests.lab import matrix_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    rows = [*matrix_folder.matrix()["rows"], matrix_folder.failed()]
+    path = tmp_path_factory.mktemp("matrix")
+    matrix_folder.write(path, matrix_folder.matrix(rows=rows), seconds=4.0)
+    write_report(path)
+    return path
+
+
+def test_it_writes_markdown_and_one_page(folder):
+    assert write_report(folder) == [folder / "report.md", folder / "report.html"]
+
+
+def test_the_same_matrix_makes_the_same_files(folder):
+    before = [path.read_bytes() for path in write_report(folder)]
+    assert [path.read_bytes() for path in write_report(folder)] == before
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"schema": 2, "rows": []}'])
+def test_what_is_no_matrix_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "matrix.json").write_text(content)
+    with pytest.raises(RequestError, match=r"matrix\.json"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(folder, tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        shutil.copy(folder / "matrix.json", disk)
+        fill(disk)
+        with pytest.raises(OutputError, match=r"report\.md: cannot be written \(No space left"):
+            write_report(disk)
+        assert {path.name for path in disk.iterdir()} == {"matrix.json", "filler"}
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+def test_markdown_has_the_pick_the_table_and_where_it_comes_from(folder):
+    text = (folder / "report.md").read_text()
+    assert "**Pick: q8-g64-decoder-linears.**" in text
+    assert "--quantize --q-bits 8" in text
+    assert "G4L_MLX_Q_BITS=8" in text
+    assert "| 3 | q8-g64-decoder-linears |" in text
+    assert "failed: the process was killed: out of memory" in text
+    assert "- ran on: mlx (TEST DATA), in float16; mlx (TEST DATA), in float32\n" in text
+    assert "- quality measured on: 1 of segue's own prompts, 50 s of music, 9600 tokens\n" in text
+    for fact in ("seed: 12345", "segue: 0.1.0", "processor: none", "model: example/test-data"):
+        assert f"- {fact}" in text
+
+
+def test_a_row_of_markdown_has_as_many_cells_as_its_head(folder):
+    lines = [line for line in (folder / "report.md").read_text().splitlines() if line[:1] == "|"]
+    assert len(lines) == 8
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_markdown_is_not_broken_by_names():
+    hostile = "a|b\n| --- |\n```\n<img src=x> *c* [d](e) \\"
+    found = matrix_folder.matrix(model=hostile)
+    found["rows"][0]["name"] = hostile
+    found["pick"]["command"] = f"true\n```\n{hostile}"
+    text = markdown(found)
+    assert "<img" not in text.replace(found["pick"]["command"], "")
+    row = next(line for line in text.splitlines() if line.startswith("| 1 |"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 15
+    # The fence is longer than the one inside.
+    assert text.count("````") == 2
+
+
+def test_a_matrix_without_a_pick_says_why():
+    found = matrix_folder.matrix(pick=None)
+    assert "none stays within 0.02 nats a token" in markdown(found)
+    for row in found["rows"]:
+        row["quality"] = None
+    assert "quality was not measured" in markdown(found)
+
+
+# --- Figures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (1234.5, "1234"),
+        (99.96, "100"),
+        (9.999, "10.0"),
+        (11.8, "11.8"),
+        (1.6949, "1.69"),
+        (0.0312, "0.0312"),
+        (0.00099, "9.9·10⁻⁴"),
+        (2.1e-16, "2.1·10⁻¹⁶"),
+        (-0.5, "-0.500"),
+    ],
+)
+def test_figures_have_three_digits(value, text):
+    assert findings.significant(value) == text
+
+
+@pytest.mark.parametrize("bad", [None, "1", float("nan"), float("inf"), True, [], {"median": None}])
+def test_what_is_no_number_is_none(bad):
+    assert findings.number({"a": {"b": bad}}, "a", "b") is None
+    assert findings.interval({"a": [bad, 1]}, "a") is None
+
+
+def test_of_several_runs_the_median_counts():
+    assert findings.number({"a": {"median": 2, "min": 1}}, "a") == 2
+
+
+def test_the_baseline_is_not_the_best_at_being_itself():
+    rows = matrix_folder.matrix()["rows"]
+    columns = {column.title: column for column in findings.columns(rows)}
+    assert columns["KL"].best(rows) == [1]
+    assert columns["step"].best(rows) == [4]
+
+
+def test_what_never_diverged_is_known_to_be_at_least_so():
+    rows = matrix_folder.matrix()["rows"]
+    column = next(c for c in findings.columns(rows) if c.title == "plays alike")
+    assert [column.text(row) for row in rows[:2]] == ["≥ 250", "181"]
+
+
+def test_loading_and_running_are_told_apart():
+    row = matrix_folder.matrix()["rows"][3]
+    text = {column.title: column.text(row) for column in findings.columns([row])}
+    assert (text["load"], text["run"]) == ("2.60", "2.43")
+    row["bench"]["steady"] = None
+    row["bench"]["first_run"] = {"timings_s": {"total_s": 3.0}}
+    assert findings.run_seconds(row) == 3.0
+
+
+def test_divergence_says_how_sure_it_is():
+    rows = matrix_folder.matrix()["rows"]
+    column = next(c for c in findings.columns(rows) if c.title == "KL")
+    assert [column.text(row) for row in rows[:4]] == [
+        "0",
+        "2.1·10⁻⁶ ± 6.6·10⁻⁷",
+        "0.00110 ± 0.00035",
+        "0.0312 ± 0.0098",
+    ]
+    assert column.best(rows) == [1]
+    rows[3]["quality"]["kl"]["overall"]["ci95"] = None
+    assert column.text(rows[3]) == "0.0312"
+
+
+def test_rows_of_different_engines_are_told_not_to_compare():
+    rows = matrix_folder.matrix()["rows"]
+    for row, engine in zip(rows, ("mlx", "openvino", "mlx", "mlx", "mlx"), strict=True):
+        row["bench"]["engine"] = engine
+    assert "The rows ran on mlx and openvino: their times do not compare" in findings.notes(rows)
+
+
+def test_what_is_equal_everywhere_is_nowhere_best():
+    rows = matrix_folder.matrix()["rows"][:1] * 3
+    assert not any(column.best(rows) for column in findings.columns(rows))
+
+
+# --- Sound ----------------------------------------------------------------------------------------
+
+
+def test_what_is_embedded_is_bit_for_bit_what_was_written(folder):
+    page = (folder / "report.html").read_text()
+    for n, row in enumerate(matrix_folder.matrix()["rows"]):
+        flac = base64.b64decode(re.search(rf'id="take-0-{n}">([^<]+)<', page).group(1))
+        found, rate = soundfile.read(io.BytesIO(flac), dtype="int16")
+        wanted, _ = soundfile.read(folder / row["audio"]["full"], dtype="int16")
+        assert rate == 44_100
+        assert np.array_equal(found, wanted)
+
+
+def test_the_join_is_where_the_continuation_starts(folder):
+    (heard,), complaints = gather(folder, matrix_folder.matrix()["rows"])
+    assert heard.join == matrix_folder.JOIN_SECONDS
+    assert complaints == []
+
+
+def test_a_continuation_that_is_no_end_of_the_whole_is_heard_too(tmp_path):
+    found = matrix_folder.matrix()
+    matrix_folder.write(tmp_path, found, seconds=4.0)
+    path = tmp_path / found["rows"][1]["audio"]["continuation"]
+    other = audio.read(path)
+    audio.write(path, audio.Audio(other.samples[::-1], other.sample_rate, "PCM_16"))
+    full, alone = gather(tmp_path, found["rows"])[0]
+    assert (full.join, alone.join) == (matrix_folder.JOIN_SECONDS, None)
+    assert len(alone.takes) == 5
+
+
+def test_takes_are_turned_down_to_one_loudness(folder):
+    (heard,), _ = gather(folder, matrix_folder.matrix()["rows"])
+    join = round(matrix_folder.JOIN_SECONDS * 44_100)
+    levels = [
+        listening.loudness(take.gain * take.audio.samples[join:], 44_100) for take in heard.takes
+    ]
+    assert np.ptp(levels) < 0.01
+    assert max(take.gain for take in heard.takes) == 1
+
+
+def test_a_silent_take_does_not_silence_the_others(folder):
+    (heard,), _ = gather(folder, matrix_folder.matrix()["rows"])
+    silent = listening.replace(
+        heard.takes[0],
+        audio=listening.replace(heard.takes[0].audio, samples=0 * heard.takes[0].audio.samples),
+    )
+    gains = [take.gain for take in listening._even([heard.takes[1], silent], None)]
+    assert gains == pytest.approx([10 ** (-listening.MAX_CUT_DB / 20), 1])
+
+
+def test_only_files_of_the_folder_are_read(tmp_path):
+    secret = tmp_path / "secret.wav"
+    audio.write(secret, audio.Audio(np.zeros((100, 1), np.float32), 44_100))
+    inside = tmp_path / "inside"
+    found = matrix_folder.matrix()
+    matrix_folder.write(inside, found, seconds=3.0)
+    for row, name in zip(
+        found["rows"], ("../secret.wav", str(secret), "none.wav", 7, None), strict=True
+    ):
+        row["audio"] = {"full": name}
+    assert gather(inside, found["rows"])[0] == []
+    complaints = gather(inside, found["rows"])[1]
+    assert len(complaints) == 4
+    assert "no such file" in complaints[2]
+
+
+def test_too_much_sound_is_cut_around_the_join(folder, monkeypatch):
+    rows = matrix_folder.matrix()["rows"]
+    monkeypatch.setattr(listening, "LEAD_SECONDS", 1.0)
+    whole = sum(len(take.flac()) for take in gather(folder, rows)[0][0].takes)
+    monkeypatch.setattr(listening, "MAX_BYTES", whole // 2)
+    (heard,), _ = gather(folder, rows)
+    assert heard.join == pytest.approx(1)
+    assert heard.seconds == pytest.approx(2, abs=0.1)
+    assert "Only the seconds from 1.5 to" in heard.notes[1]
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+def test_a_spectrogram_shows_a_tone_where_it_is():
+    rate, seconds = 32_000, 2
+    time = np.arange(rate * seconds) / rate
+    tone = np.sin(2 * np.pi * 1000 * time) * (time >= 1)
+    levels = spectrogram.decibels(tone[:, None], rate)
+    assert levels.shape[1] == spectrogram.WIDTH
+    silent, sounding = levels[:, : spectrogram.WIDTH // 3], levels[:, -spectrogram.WIDTH // 3 :]
+    assert silent.max() < -100
+    row = int(sounding.mean(axis=1).argmax())
+    # 1 kHz of 16 kHz lies at 28 % of the mel scale, from below.
+    assert 1 - row / len(levels) == pytest.approx(0.28, abs=0.02)
+
+
+def test_a_picture_is_a_whole_png():
+    levels = np.linspace(-120, 20, 8 * 6).reshape(6, 8)
+    data = spectrogram.png(levels, 0.0)
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    chunks, position = {}, 8
+    while position < len(data):
+        (length,) = struct.unpack(">I", data[position : position + 4])
+        kind = data[position + 4 : position + 8]
+        content = data[position + 8 : position + 8 + length]
+        (check,) = struct.unpack(">I", data[position + 8 + length : position + 12 + length])
+        assert check == zlib.crc32(kind + content)
+        chunks[kind] = content
+        position += 12 + length
+    assert struct.unpack(">IIBBBBB", chunks[b"IHDR"]) == (8, 6, 8, 3, 0, 0, 0)
+    pixels = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(6, 9)
+    assert pixels[0, :2].tolist() == [0, 0]
+    assert pixels[-1, -1] == 255
+    assert len(chunks[b"PLTE"]) == 768
+
+
+# --- The page -------------------------------------------------------------------------------------
+
+
+def test_the_page_names_no_other_place(folder):
+    page = (folder / "report.html").read_text()
+    # Other than the name of the SVG namespace, which nobody asks for.
+    assert set(re.findall(r"https?://[^\s\"'<]+", page)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"@import|url\(", page)
+    sources = re.findall(r'\b(?:src|href)="([^"]{0,20})', page)
+    assert all(source.startswith("data:") for source in sources)
+
+
+def test_the_policy_allows_the_script_and_style_it_has(folder):
+    page = (folder / "report.html").read_text()
+    for kind, tag in (("script", 'script type="module"'), ("style", "style")):
+        text = re.search(f"<{tag}>(.*?)</{kind}>", page, re.DOTALL).group(1)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in page
+
+
+def test_findings_cannot_end_their_element(tmp_path):
+    found = matrix_folder.matrix(rows=[matrix_folder.failed("</script><b>&", "</script>")])
+    page = write_report(matrix_folder.write(tmp_path, found))[1].read_text()
+    inside = re.search(r'id="findings">(.*?)</script>', page, re.DOTALL).group(1)
+    assert json.loads(inside)["rows"][0]["name"] == "</script><b>&"

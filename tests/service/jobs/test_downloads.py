@@ -1,0 +1,172 @@
+"""Downloads: honest progress, resumed, cancelled, shared, and no reason for others to wait."""
+
+import pytest
+
+from segue.service.jobs.missing_files import lacking
+from segue.service.jobs.progress import DownloadProgress
+from tests.fake_hub import FakeHub
+from tests.service.server import Server, encoded, song
+
+SIZES = ("small", "medium", "large")
+MODEL, OTHER, THIRD = (f"facebook/musicgen-{size}" for size in SIZES)
+AUDIO = encoded(song(2.0))
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def hub(toy):
+    """With a model for each test."""
+    with FakeHub() as hub:
+        files = {path.name: path.read_bytes() for path in toy.iterdir()}
+        for model in (MODEL, OTHER, THIRD):
+            hub.add(model, files)
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def server(hub, tmp_path_factory, toy_options):
+    environment = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    state = tmp_path_factory.mktemp("downloads") / "state"
+    with Server(state, *toy_options, environment=environment) as server:
+        yield server
+
+
+def begin(server, model):
+    return server.post("/api/models/predownload", model_name=model).json()["session_id"]
+
+
+def status(server, session):
+    return server.get(f"/api/models/predownload_status/{session}").json()
+
+
+def under_way(server, session, toy):
+    """Its state when some of the weights are here; all else is small, and comes first or last."""
+    small = sum(path.stat().st_size for path in toy.iterdir() if path.name != WEIGHTS)
+    return server.until(
+        lambda: (
+            (s := status(server, session))["queue_status"].get("downloaded_bytes", 0) > small and s
+        ),
+        "nothing arrives",
+    )
+
+
+@pytest.mark.slow
+def test_a_download_tells_bytes_is_cancelled_and_goes_on_where_it_stopped(server, hub, toy):
+    size = (toy / WEIGHTS).stat().st_size
+    hub.pace_s = 0.5  # longer than all that happens meanwhile
+    first = begin(server, MODEL)
+    at = under_way(server, first, toy)
+    assert (at["success"], at["status"], at["model_name"]) == (True, "warming", MODEL)
+    queue = at["queue_status"]
+    assert (queue["status"], queue["phase"], queue["repo_id"]) == ("warming", "download", MODEL)
+    assert 0 < queue["downloaded_bytes"] < queue["total_bytes"]
+    assert size <= queue["total_bytes"] < size + 10_000
+    assert queue["download_percent"] == 100 * queue["downloaded_bytes"] // queue["total_bytes"]
+    assert type(queue["download_percent"]) is int
+    assert {"speed_bps", "stage_name", "stage_index", "stage_total"} <= set(queue)
+    assert server.delete(f"/api/models/predownload/{first}").status_code == 200
+    stopped = status(server, first)
+    assert (stopped["success"], stopped["status"]) == (True, "failed")
+    assert stopped["error"] == "the download was cancelled"
+    assert server.delete(f"/api/models/predownload/{first}").status_code == 409
+
+    # Killed in the middle of it, the service goes on by itself.
+    server.until(lambda: not server.workers("downloader"), "it goes on")
+    second = begin(server, MODEL)
+    under_way(server, second, toy)
+    server.kill()
+    hub.pace_s = 0.0
+    server.start()
+    server.until(lambda: status(server, second)["status"] == "completed", "it does not end")
+    ranges = [r.range for r in hub.requests if r.at_cdn and r.repository == MODEL]
+    assert ranges[0] is None
+    assert all(range_ is not None for range_ in ranges[1:])
+    here = server.get(f"/api/models/download_status?model_name={MODEL}").json()
+    assert here["models"][MODEL] == {"downloaded": True, "missing": []}
+    again = server.post("/api/models/predownload", model_name=MODEL).json()
+    assert status(server, again["session_id"])["progress"] == 100
+
+
+def test_others_play_while_a_job_waits_for_its_model(server, hub):
+    hub.pace_s = 0.5
+    few = {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": 2}
+    waits = server.post("/api/jobs", model_name=OTHER, **few).json()["job_id"]
+    ahead = begin(server, OTHER)
+    other = server.post("/api/jobs", **few).json()["job_id"]
+    poll = server.until(
+        lambda: (p := server.poll(waits))["queue_status"].get("downloaded_bytes") and p, "nothing"
+    )
+    assert (poll["success"], poll["status"]) == (True, "warming")
+    assert poll["queue_status"]["status"] == "warming"
+    assert poll["queue_status"]["phase"] == "download"
+    assert server.finished(other)["status"] == "completed"
+    assert server.poll(waits)["status"] == "warming"
+    assert len(server.workers("downloader")) == 1  # the two share it
+    # Who asked for it ahead of time changes her mind; the job does not.
+    server.delete(f"/api/models/predownload/{ahead}")
+    hub.pace_s = 0.0
+    assert server.finished(waits)["status"] == "completed"
+
+
+def test_a_download_that_fails_says_why(server, hub):
+    hub.answer(WEIGHTS, 403)
+    session = begin(server, THIRD)
+    failed = server.until(
+        lambda: (s := status(server, session))["status"] == "failed" and s, "it does not fail"
+    )
+    assert failed["success"] is True
+    assert failed["queue_status"]["message"] == failed["error"]
+    assert "does not show it (403)" in failed["error"]
+    assert server.get("/api/models/predownload_status/none").status_code == 404
+    unknown = server.post("/api/models/predownload", model_name="someone/else")
+    assert unknown.status_code == 404
+    assert not [r for r in hub.requests if r.repository == "someone/else"]
+
+
+def test_what_a_fine_tune_needs_shows_when_it_is_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    tune, base = "thepatch/bleeps-medium", "facebook/musicgen-medium"
+    assert lacking(tune, base) == [tune]
+    folder = _cached(tmp_path, tune, "state_dict.bin")
+    assert lacking(tune, base) == ["mlx-community/encodec-32khz-float32", "t5-base"]
+    assert lacking(tune, base, text=False) == ["mlx-community/encodec-32khz-float32"]
+    _cached(tmp_path, "facebook/encodec_32khz", "config.json", "model.safetensors")
+    assert lacking(tune, base) == ["t5-base"]
+    (folder / "compression_state_dict.bin").write_bytes(bytes(2 << 20))
+    assert lacking(tune, base, text=False) == []
+    _cached(tmp_path, base, "config.json", "model.safetensors")
+    assert lacking(tune, base) == []
+
+
+def _cached(home, repository, *files):
+    name = f"models--{repository.replace('/', '--')}"
+    folder = home / "hub" / name / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).write_text("{}")
+    return folder
+
+
+def test_percent_counts_every_repository_and_never_goes_back():
+    progress = DownloadProgress("a")
+    seen = []
+    for news in (
+        {"repository": "a", "index": 1, "of": 1},
+        {"stage": "download a", "done": 50, "total": 100, "unit": "B"},
+        {"repository": "b", "index": 2, "of": 3},
+        {"stage": "download b", "done": 100, "total": 100, "unit": "B"},
+        {"repository": "c", "index": 3, "of": 3},
+    ):
+        progress.hear(news)
+        seen.append(progress.percent)
+    assert seen == sorted(seen) == [0, 50, 50, 66.7, 66.7]
+
+
+def test_the_percent_of_a_stage_is_a_whole_number_and_of_that_stage_alone():
+    progress = DownloadProgress("a")
+    for index, done, percent in ((1, 0, 0), (1, 999, 99), (1, 1000, 100), (2, 0, 0), (3, 126, 12)):
+        progress.hear({"repository": "r", "index": index, "of": 3})
+        progress.hear({"stage": "download r", "done": done, "total": 1000, "unit": "B"})
+        fields = progress.fields()
+        assert (fields["stage_index"], fields["download_percent"]) == (index, percent)
+        assert type(fields["download_percent"]) is int

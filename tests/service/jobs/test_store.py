@@ -1,0 +1,223 @@
+"""What is kept, and what a start makes of what it finds."""
+
+import sqlite3
+import uuid
+
+import pytest
+
+from segue.errors import SegueError
+from segue.service.jobs.store import COMPLETED, FAILED, QUEUED, RUNNING, Input, Store
+from tests.disks import fill, small_disk
+
+
+class Clock:
+    """Goes on a second whenever it is looked at, and farther when it is told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        self.now += 1
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    store = Store(tmp_path / "state", clock)
+    yield store
+    store.close()
+
+
+def add(store, size=100):
+    name, path = store.new_input()
+    path.write_bytes(bytes(size))
+    return store.add({"request": {}}, Input(name, 44_100, 2, 1000, size))
+
+
+def complete(store, job, size=50):
+    begun = store.begin(job)
+    folder = store.attempt_folder(begun)
+    folder.mkdir(parents=True)
+    (folder / "take-1.wav").write_bytes(bytes(size))
+    done = store.complete(begun, {"takes": [{"file": "take-1.wav", "bytes": size}]})
+    return begun, done
+
+
+def test_what_the_store_did_not_name_is_no_obstacle_and_stays(tmp_path):
+    """Finder leaves `.DS_Store` wherever somebody looks, and people put things anywhere."""
+    store = Store(tmp_path)
+    _, done = complete(store, add(store))
+    assert done
+    store.close()
+    for folder in (store.folder, store.jobs, store.inputs):
+        (folder / ".DS_Store").write_bytes(b"Finder's")
+        (folder / "my music").mkdir()
+        (folder / "my music" / "song.wav").write_bytes(b"mine")
+        (folder / "link").symlink_to("nowhere")
+    job = next(path for path in store.jobs.iterdir() if len(path.name) == 36)
+    (job / ".DS_Store").write_bytes(b"Finder's")
+    (job / "1" / ".DS_Store").write_bytes(b"Finder's")
+    (store.jobs / str(uuid.uuid4())).write_bytes(b"a file where a folder would be")
+    (store.inputs / f"{uuid.uuid4()}.wav").mkdir()
+    (store.inputs / f"{uuid.uuid4()}.part").write_bytes(b"half")
+
+    store = Store(tmp_path)
+    assert store.recover() == []
+    assert (job / "1" / "take-1.wav").is_file()
+    for folder in (store.folder, store.jobs, store.inputs):
+        assert (folder / ".DS_Store").read_bytes() == b"Finder's"
+        assert (folder / "my music" / "song.wav").read_bytes() == b"mine"
+        assert (folder / "link").is_symlink()
+    assert not list(store.inputs.glob("*.part"))
+    store.sweep(keep_seconds=0, limit=0)
+    assert not job.exists()
+    store.close()
+
+
+def test_a_full_disk_says_that_room_is_wanted(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        with pytest.raises(SegueError, match=r"full.*make room") as error:
+            Store(disk / "state")
+        assert "\n" not in str(error.value)
+
+
+def test_what_a_full_disk_refuses_leaves_the_store_as_it_was(tmp_path):
+    with small_disk(tmp_path / "disk", size="2m") as disk:
+        store = Store(disk / "state")
+        job = add(store)
+        fill(disk)
+        assert not store.writable()
+        long = {"request": {"text": "x" * 3_000_000}}
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            store.add(long, store.input(job.input))
+        (disk / "filler").unlink()
+        assert store.writable()
+        assert store.begin(job).state == RUNNING
+        store.close()
+
+
+def test_jobs_are_kept_in_their_order(store):
+    jobs = [add(store) for _ in range(3)]
+    store.begin(jobs[0])
+    assert [job.id for job in store.waiting()] == [job.id for job in jobs]
+    assert [job.state for job in store.waiting()] == [RUNNING, QUEUED, QUEUED]
+
+
+def test_a_job_begins_once_and_is_completed_once(store):
+    job = add(store)
+    begun, done = complete(store, job)
+    assert done
+    assert store.begin(job) is None
+    assert not store.complete(begun, {"takes": []})
+    assert not store.end(job.id, FAILED, "late")
+    assert (store.attempt_folder(begun) / "take-1.wav").exists()
+    assert store.job(job.id).state == COMPLETED
+
+
+def test_a_job_the_service_died_of_lets_the_others_go_first(tmp_path):
+    store = Store(tmp_path)
+    jobs = [add(store) for _ in range(3)]
+    store.begin(jobs[0])
+    store.close()  # without a word, as when it is killed
+    store = Store(tmp_path)
+    assert [(job.id, job.deaths) for job in store.recover()] == [
+        (jobs[1].id, 0),
+        (jobs[2].id, 0),
+        (jobs[0].id, 1),
+    ]
+    store.begin(store.job(jobs[1].id))
+    store.put_back(jobs[1].id)
+    store.close()
+    store = Store(tmp_path)
+    assert [job.deaths for job in store.recover()] == [0, 0, 1]
+    store.close()
+
+
+def test_a_transaction_that_finds_the_disk_full_leaves_the_next_one_be(store):
+    job = add(store)
+    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.add({"request": {"text": "a" * 100_000}}, store.input(job.input))
+    store._writer.execute("PRAGMA max_page_count = 1000000")
+    assert [kept.id for kept in store.waiting()] == [job.id]
+    assert store.begin(job).state == RUNNING
+
+
+def test_an_attempt_that_was_overtaken_does_not_count(store):
+    first = store.begin(add(store))
+    store.put_back(first.id)
+    second = store.begin(store.job(first.id))
+    assert (first.attempts, second.attempts) == (1, 2)
+    assert not store.complete(first, {"takes": []})
+    assert store.complete(second, {"takes": []})
+
+
+def test_a_start_queues_what_was_interrupted_and_removes_what_no_row_names(tmp_path):
+    store = Store(tmp_path)
+    interrupted, done = store.begin(add(store)), add(store)
+    complete(store, done)
+    half = store.attempt_folder(interrupted)
+    half.mkdir(parents=True)
+    (half / "take-1.part").write_bytes(b"half")
+    _, orphan = store.new_input()
+    orphan.write_bytes(b"nobody's")
+    (store.uploads / "x.json").write_bytes(b"on its way")
+    (store.jobs / str(uuid.uuid4()) / "1").mkdir(parents=True)
+    store.close()
+
+    store = Store(tmp_path)
+    (again,) = store.recover()
+    assert (again.id, again.state, again.attempts) == (interrupted.id, QUEUED, 1)
+    assert not half.exists()
+    assert not orphan.exists()
+    assert list(store.uploads.iterdir()) == []
+    assert [path.name for path in store.jobs.iterdir()] == [done.id]
+    assert store.take_path(store.job(done.id), 1).read_bytes() == bytes(50)
+    store.close()
+
+
+def test_a_sweep_takes_the_old_and_then_the_oldest(store, clock):
+    jobs = [add(store, 100) for _ in range(4)]
+    for job in jobs[:3]:
+        complete(store, job, 50)
+    assert store.sweep(3600, 10_000) == 0
+    assert store.sweep(3600, 400) == 1
+    assert store.job(jobs[0].id) is None
+    assert store.bytes() == 400
+    assert len(list(store.inputs.iterdir())) == 3
+    clock.now += 3000
+    assert store.sweep(3600, 10_000) == 0
+    clock.now += 600
+    assert store.sweep(3600, 10_000) == 2
+    assert [job.id for job in store.waiting()] == [jobs[3].id]
+    assert store.sweep(0, 0) == 0  # what waits is not taken, whatever the bound
+
+
+def test_an_input_stays_while_a_retry_needs_it(store, clock):
+    job = add(store)
+    complete(store, job)
+    retry = store.add({"request": {}}, store.input(job.input))
+    clock.now += 60
+    store.sweep(30, 10_000)
+    assert store.job(job.id) is None
+    assert store.input_path(retry.input).exists()
+
+
+def test_a_database_of_another_version_is_left_alone(tmp_path):
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "segue.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(SegueError, match="another version of segue"):
+        Store(tmp_path)
+
+
+def test_names_from_clients_are_only_compared(store):
+    for name in ("", "' OR 1=1 --", "../../etc/passwd", "a" * 10_000, "\0", "\ud800"):
+        assert store.job(name) is None
