@@ -164,10 +164,7 @@ def _check_open(folder: Path) -> None:
         try:
             (folder / CONFIG).stat()
         except PermissionError as error:
-            raise CheckpointError(
-                f"{folder}: the folder cannot be read ({error.strerror}); look at its permissions "
-                "and at those of the folders that it lies in"
-            ) from None
+            raise unreadable(folder, error) from None
 
 
 def _check_repository_name(name: str) -> None:
