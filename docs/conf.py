@@ -27,6 +27,7 @@ _PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
     "training/README.md": "training.md",
+    "examples/README.md": "examples.md",
     "src/segue/demo/checkpoint/README.md": "checkpoint.md",
 }
 
