@@ -268,7 +268,7 @@ def test_what_cannot_be_taken_is_said_before_it_is_sent(page, fake, tmp_path):
     soundfile.write(long, np.zeros((100 * 8000, 1)), 8000)
     choose(page, long)
     says(page, "long.flac is 2 min long; the service takes 60 s at most", ".complaint")
-    assert page.execute_script("return document.getElementById('asking').hidden")
+    assert page.execute_script("return document.getElementById('parameters').hidden")
     assert fake.asked == []
 
 
@@ -285,10 +285,10 @@ def test_a_refusal_and_a_failure_are_said_in_their_place(page, fake, song):
     opened(page, song)
     fake.refusal = 429, "the queue is full"
     click(page, ".generate")
-    says(page, "The queue is full. Try again in about 20 s.", ".wishes .complaint")
+    says(page, "The queue is full. Try again in about 20 s.", ".parameters .complaint")
     fake.refusal = None
     job = generate(page, fake)
-    assert text(page, ".wishes .complaint") == ""
+    assert text(page, ".parameters .complaint") == ""
     job.finish(status="failed", error="the model does not fit into memory")
     says(page, "The model does not fit into memory", ".run")
     click(page, ".run .buttons button")
@@ -331,7 +331,7 @@ def test_a_run_outlives_the_service_and_a_reload(page, fake, song):
     assert "seed 1002" in text(page, ".take")
     fake.jobs.clear()
     click(page, ".take button")
-    says(page, "any more. Choose my song.wav again.", ".piece .complaint")
+    says(page, "any more. Choose my song.wav again.", ".take-group .complaint")
 
 
 def test_a_cancelled_run_is_gone(page, fake, song):
@@ -402,7 +402,7 @@ def test_a_name_is_only_a_name(page, fake, tmp_path):
     opened(page, path)
     page.execute_script("document.querySelector('[name=description]').value = '<b>loud</b>'")
     play_to_the_end(page, generate(page, fake), 1)
-    assert "<img src=x" in text(page, ".piece h3")
+    assert "<img src=x" in text(page, ".take-group h3")
     assert "<b>loud</b>" in text(page, ".take")
     assert page.execute_script("return [document.images.length, window.hacked]") == [0, None]
     assert complaints_of(page) == []

@@ -2,7 +2,8 @@
 
 `static/shared` is what the report and the service's page share, `static/report` and
 `static/service` are theirs.  A server hands the files out as they are, under `/web`; a page that
-must stand alone takes `bundle()`.
+must stand alone takes `bundle()`.  Their types are in comments, and `types` describes the JSON that
+they read: for `make lint` alone, nothing of it runs.
 """
 
 from __future__ import annotations

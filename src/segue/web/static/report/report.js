@@ -1,32 +1,32 @@
+// @ts-check
 // A matrix report's page: brings its charts, players and its blind test to life.
 
 import "../shared/player.js";
 import "../shared/abx.js";
-import { chart, front, legend, memory, numbers, scatter, stacked } from "./charts.js";
-import { h } from "../shared/dom.js";
+import { chart, legend, memory, numbers, stacked } from "./charts.js";
+import { front, scatter } from "./scatter.js";
+import { find, h } from "../shared/dom.js";
 import { Source } from "../shared/takes.js";
 
-const findings = JSON.parse(document.getElementById("findings").textContent);
+/** @import { Findings, NumberedRow, Point } from "../../types/findings.js" */
+
+/** @type {Findings} */
+const findings = JSON.parse(textOf("findings"));
+/** @type {NumberedRow[]} */
 const rows = findings.rows.map((row, n) => ({ ...row, number: n + 1, baseline: n === 0 }));
 const measured = rows.filter((row) => row.ok);
 
-drawSpeed(document.querySelector('[data-chart="speed"]'));
-drawMemory(document.querySelector('[data-chart="memory"]'));
-drawTime(document.querySelector('[data-chart="time"]'));
+drawSpeed(find(document, '[data-chart="speed"]'));
+drawMemory(find(document, '[data-chart="memory"]'));
+drawTime(find(document, '[data-chart="time"]'));
 openPlayers();
-document.querySelectorAll(".copy").forEach((button) => button.addEventListener("click", copy));
+document.querySelectorAll(".copy").forEach((button) => {
+  button.addEventListener("click", () => copy(button));
+});
 
+/** @param {HTMLElement} element */
 function drawSpeed(element) {
-  const points = measured
-    .map((row) => ({
-      ...row,
-      // The baseline is as far from itself as anything can be measured to be: not at all.
-      x: row.baseline ? (row.kl ?? 0) : row.kl,
-      y: row.speed,
-      interval: row.kl_ci95,
-      range: row.speed_range,
-    }))
-    .filter((point) => point.x !== null && point.y !== null);
+  const points = measured.flatMap(pointOf);
   if (!points.length) return nothing(element);
   const best = front(points).map((point) => point.name).join(", ");
   const label = `Speed against quality. On the Pareto front: ${best}.`;
@@ -42,18 +42,37 @@ function drawSpeed(element) {
   );
 }
 
+/**
+ * The dot of a row, where it has both coordinates.
+ *
+ * @param {NumberedRow} row
+ * @returns {Point[]}
+ */
+function pointOf(row) {
+  // The baseline is as far from itself as anything can be measured to be: not at all.
+  const x = row.baseline ? (row.kl ?? 0) : row.kl;
+  const y = row.speed;
+  if (x === null || y === null) return [];
+  const { number, name, picked, baseline, kl_ci95: interval, speed_range: range } = row;
+  return [{ number, name, x, y, interval, range, picked, baseline }];
+}
+
+/** @param {HTMLElement} element */
 function drawMemory(element) {
+  /** @param {NumberedRow} row */
   const bytes = (row) => [row.weights, row.engine, row.process];
   const known = measured.filter((row) => bytes(row).some((count) => count !== null));
   if (!known.length) return nothing(element);
-  element.append(
-    legend([
-      ["part-accent", "weights"],
-      known.some((row) => row.engine !== null) && ["part-faint", "engine's peak"],
-      ["mark", "process's peak"],
-    ].filter(Boolean)),
-  );
+  /** @type {[string, string][]} */
+  const entries = [
+    ["part-accent", "weights"],
+    ["part-faint", "engine's peak"],
+    ["mark", "process's peak"],
+  ];
+  const engines = known.some((row) => row.engine !== null);
+  element.append(legend(entries.filter(([kind]) => kind !== "part-faint" || engines)));
   chart(element, "Memory of every variant; the figures follow.", (width) => memory(known, width));
+  /** @param {number | null} count */
   const megabytes = (count) => (count === null ? null : count / 1e6);
   element.append(
     numbers(
@@ -63,8 +82,11 @@ function drawMemory(element) {
   );
 }
 
+/** @param {HTMLElement} element */
 function drawTime(element) {
-  const known = measured.filter((row) => row.seconds);
+  const known = measured.flatMap(({ name, number, seconds }) =>
+    seconds ? [{ name, number, seconds }] : [],
+  );
   if (!known.length) return nothing(element);
   element.append(legend(findings.parts.map((name, part) => [`part-${part}`, name])));
   const label = "Seconds of every part of a run; the figures follow.";
@@ -77,6 +99,7 @@ function drawTime(element) {
   );
 }
 
+/** @param {HTMLElement} element */
 function nothing(element) {
   element.append(h("p", {}, "Nothing was measured."));
 }
@@ -92,11 +115,11 @@ function openPlayers() {
     ),
   }));
   for (const player of document.querySelectorAll("segue-player")) {
-    const { sources, join } = all[player.dataset.listening];
+    const { sources, join } = all[Number(player.dataset.listening)];
     player.open(sources, join);
   }
   for (const test of document.querySelectorAll("segue-blind")) {
-    const { sources, takes, join, blind } = all[test.dataset.listening];
+    const { sources, takes, join, blind } = all[Number(test.dataset.listening)];
     // The pick comes first; what plays the baseline's own codes is not among them.
     const variants = blind.map((take) => sources[take]);
     if (takes[0].row === 0 && variants.length) {
@@ -109,20 +132,32 @@ function openPlayers() {
   }
 }
 
+/**
+ * What the page holds under an id.
+ *
+ * @param {string} id
+ */
+function textOf(id) {
+  return document.getElementById(id)?.textContent ?? "";
+}
+
+/** @param {string} id */
 function recording(id) {
-  const text = atob(document.getElementById(id).textContent);
+  const text = atob(textOf(id));
   const bytes = new Uint8Array(text.length);
   for (let n = 0; n < text.length; n++) bytes[n] = text.charCodeAt(n);
   return bytes.buffer;
 }
 
-async function copy({ currentTarget: button }) {
-  const code = button.parentElement.querySelector("code");
+/** @param {Element} button */
+async function copy(button) {
+  const code = button.parentElement?.querySelector("code");
+  if (!code) return;
   try {
-    await navigator.clipboard.writeText(code.textContent);
+    await navigator.clipboard.writeText(code.textContent ?? "");
   } catch {
     // Without leave to write the clipboard: select it, and let the browser copy what is selected.
-    getSelection().selectAllChildren(code);
+    getSelection()?.selectAllChildren(code);
     document.execCommand("copy");
   }
   button.textContent = "Copied";

@@ -1,16 +1,24 @@
+// @ts-check
 // The page's jobs: started, followed, put among the takes when they are done, and run again.
 
 import * as api from "./api.js";
 import { sentence, wait } from "./format.js";
 import { JobCard } from "./job_card.js";
 import * as session from "./session.js";
-import { groupKey, TakeGroup } from "./take_group.js";
+import { groupKey, JobEvent, TakeGroup } from "./take_group.js";
 import { UploadError } from "./upload.js";
-import { newContext, sounding } from "../shared/takes.js";
+import { isPlaying, newContext } from "../shared/takes.js";
+import { find } from "../shared/dom.js";
 
-const UNHEARD = "This browser cannot decode the music.";
+/** @import { JobParameters } from "../../types/service.js" */
+/** @import { ParametersForm } from "./parameters_form.js" */
+/** @import { PromptPanel } from "./prompt_panel.js" */
+/** @import { JobAbout } from "./session.js" */
+/** @import { Upload } from "./upload.js" */
 
-/** At which rate a job is heard whose prompt this browser cannot decode. */
+const UNDECODABLE = "This browser cannot decode the music.";
+
+/** At which rate a job plays whose prompt this browser cannot decode. */
 const SAMPLE_RATE = 44100;
 
 /** Events: `done` (a job is; the service may offer other models now). */
@@ -19,29 +27,37 @@ export class Jobs extends EventTarget {
   #panel;
   #running;
   #finished;
-  #news;
+  #announcements;
+
+  /** @type {Map<string, TakeGroup>} */
   #groups = new Map();
 
   /**
-   * `form` is what is asked of the model, `panel` the PromptPanel; `running` and `finished` are
-   * the sections for job cards and for takes, `news` is what is read out.
+   * @param {object} page
+   * @param {ParametersForm} page.form
+   * @param {PromptPanel} page.panel
+   * @param {HTMLElement} page.running  the section for job cards
+   * @param {HTMLElement} page.finished  the section for takes
+   * @param {HTMLElement} page.announcements  what screen readers read out
    */
-  constructor({ form, panel, running, finished, news }) {
+  constructor({ form, panel, running, finished, announcements }) {
     super();
     this.#form = form;
     this.#panel = panel;
     this.#running = running;
     this.#finished = finished;
-    this.#news = news;
+    this.#announcements = announcements;
   }
 
   /** Continue the slice with what the form says. */
   async start() {
-    const { length, listen, ...wanted } = this.#form.wanted();
     const { upload, slice } = this.#panel;
-    this.#form.keep();
+    if (!upload || !slice) return;
+    const { length, listen, ...generation } = this.#form.parameters();
+    this.#form.store();
+    /** @type {JobParameters} */
     const parameters = {
-      ...wanted,
+      ...generation,
       prompt_start: slice.start,
       prompt_seconds: slice.seconds,
       output_seconds: slice.seconds + length,
@@ -55,38 +71,40 @@ export class Jobs extends EventTarget {
     };
     const context = contextFor(listen, upload.buffer);
     this.#panel.pause();
-    this.#form.say("");
+    this.#form.showError("");
     this.#form.busy("Sending…");
     try {
       const { job_id: id } = await send(upload, parameters);
       upload.job = id;
       this.#form.busy(null);
-      this.#watch(new JobCard(id, about, { prompt: upload.buffer, at: about.start, context }), true);
+      const sound = { prompt: upload.buffer, at: about.start, context };
+      this.#add(new JobCard(id, about, sound), true);
     } catch (error) {
       context?.close();
       this.#form.busy(null);
-      this.#form.say(complaintOf(error));
+      this.#form.showError(lineOf(error));
     }
   }
 
   /** Find the jobs again that this tab had before it was reloaded. */
   async restore() {
-    for (const { id, about } of session.remembered()) {
+    for (const { id, about } of session.storedJobs()) {
       const card = new JobCard(id, about);
-      this.#watch(card);
-      await card.ask();
+      this.#add(card);
+      await card.poll();
       card.follow();
     }
   }
 
-  #watch(card, isNew = false) {
+  /** @param {JobCard} card */
+  #add(card, isNew = false) {
     card.addEventListener("done", () => this.#finish(card));
-    card.addEventListener("gone", () => {
+    card.addEventListener("removed", () => {
       session.forget(card);
-      this.#leave(card);
+      this.#remove(card);
     });
-    card.addEventListener("again", () => this.#again(card));
-    this.#running.querySelector("h2").after(card.element);
+    card.addEventListener("retry", () => this.#retry(card));
+    find(this.#running, "h2").after(card.element);
     this.#running.hidden = false;
     if (!isNew) return;
     session.remember(card);
@@ -94,6 +112,7 @@ export class Jobs extends EventTarget {
     card.follow();
   }
 
+  /** @param {JobCard} card */
   async #finish(card) {
     const key = groupKey(card.about);
     const group = this.#groups.get(key) ?? this.#newGroup(key, card.about);
@@ -101,35 +120,42 @@ export class Jobs extends EventTarget {
     try {
       first = await group.add(card);
     } catch (error) {
-      card.fail(error instanceof api.ServiceError ? error.message : UNHEARD);
+      card.fail(error instanceof api.ServiceError ? error.message : UNDECODABLE);
       if (!group.sources.length) group.dispatchEvent(new Event("empty"));
       return;
     }
-    const { live } = card;
-    const at = group.sources.indexOf(first) + live.selected;
-    // What is heard goes on where it is, now in the player, with all takes beside it.
+    const stream = card.player;
+    const at = group.sources.indexOf(first) + stream.selected;
+    // Playback goes on where it is, now in the group's player, with all takes beside it.
     const { takes } = group.player;
     if (!takes.playing) {
-      const goesOn = live.playing || (live.wanted && !sounding());
+      const goesOn = stream.playing || (stream.requested && !isPlaying());
       takes.select(at);
-      if (live.started) takes.currentTime = live.currentTime;
+      if (stream.started) takes.currentTime = stream.currentTime;
       if (goesOn) takes.play();
     }
     const focused = card.element.contains(document.activeElement);
     const seen = visible(card.element);
-    this.#leave(card);
-    if (focused) group.player.querySelector(".play")?.focus({ preventScroll: true });
+    this.#remove(card);
+    const play = group.player.querySelector(".play");
+    if (focused && play instanceof HTMLElement) play.focus({ preventScroll: true });
     if (seen) reveal(group.element);
-    this.#news.textContent = `Ready: ${first.name}`;
+    this.#announcements.textContent = `Ready: ${first.name}`;
     this.dispatchEvent(new Event("done"));
   }
 
+  /**
+   * @param {string} key
+   * @param {JobAbout} about
+   */
   #newGroup(key, about) {
     const group = new TakeGroup(about);
     this.#groups.set(key, group);
-    group.addEventListener("again", ({ run }) => this.#again(run, group));
-    group.addEventListener("removed", ({ run }) => {
-      session.forget(run);
+    group.addEventListener("retry", (event) => {
+      if (event instanceof JobEvent) this.#retry(event.card, group);
+    });
+    group.addEventListener("removed", (event) => {
+      if (event instanceof JobEvent) session.forget(event.card);
       if (!group.sources.length) this.#panel.chooser.focus();
     });
     group.addEventListener("empty", () => {
@@ -137,42 +163,51 @@ export class Jobs extends EventTarget {
       group.element.remove();
       this.#finished.hidden = this.#groups.size === 0;
     });
-    this.#finished.querySelector("h2").after(group.element);
+    find(this.#finished, "h2").after(group.element);
     this.#finished.hidden = false;
     return group;
   }
 
-  /** The same once more, with a seed that nobody chose. */
-  async #again(card, group = null) {
+  /**
+   * Run the same once more, with a seed that nobody chose.
+   *
+   * @param {JobCard} card
+   * @param {TakeGroup | null} [group]  that its takes are in
+   */
+  async #retry(card, group = null) {
     const parameters = { ...card.about.parameters, seed: -1 };
     const about = { ...card.about, parameters };
-    const context = contextFor(this.#form.wanted().listen, card.prompt);
+    const context = contextFor(this.#form.parameters().listen, card.prompt);
     group?.player.takes.pause();
-    if (group) group.complaint.textContent = "";
+    group?.showError("");
     try {
-      const { job_id: id } = await this.#rerun(card, parameters);
+      const { job_id: id } = await this.#send(card, parameters);
       // A finished take starts with the prompt.
       const sound = group
         ? { prompt: await group.sources[0].decoded(), at: 0 }
         : { prompt: card.prompt, at: card.at };
-      this.#watch(new JobCard(id, about, { ...sound, context }), true);
+      this.#add(new JobCard(id, about, { ...sound, context }), true);
       if (!group) {
         session.forget(card);
-        this.#leave(card);
+        this.#remove(card);
       }
     } catch (error) {
       context?.close();
-      const line = complaintOf(error);
-      if (group) group.complaint.textContent = line;
-      else card.complain(line);
+      (group ?? card).showError(lineOf(error));
     }
   }
 
-  async #rerun(card, parameters) {
+  /**
+   * Queue a job on another's input, which is sent again if the service has it no more.
+   *
+   * @param {JobCard} card
+   * @param {JobParameters} parameters
+   */
+  async #send(card, parameters) {
     try {
       return await api.retry(card.id, parameters);
     } catch (error) {
-      if (error.status !== 404) throw error;
+      if (api.statusOf(error) !== 404) throw error;
       const { upload } = this.#panel;
       if (upload?.key === card.about.key) return api.start(await upload.encoded(), parameters);
       throw new api.ServiceError(
@@ -181,25 +216,36 @@ export class Jobs extends EventTarget {
     }
   }
 
-  #leave(card) {
+  /** @param {JobCard} card */
+  #remove(card) {
     card.close();
     this.#running.hidden = !this.#running.querySelector(".run");
   }
 }
 
-/** Queue a job on an upload, which is sent only once. */
+/**
+ * Queue a job on an upload, which is sent only once.
+ *
+ * @param {Upload} upload
+ * @param {JobParameters} parameters
+ */
 async function send(upload, parameters) {
   if (upload.job) {
     try {
       return await api.retry(upload.job, parameters);
     } catch (error) {
-      if (error.status !== 404) throw error;
+      if (api.statusOf(error) !== 404) throw error;
     }
   }
   return api.start(await upload.encoded(), parameters);
 }
 
-/** What a job is listened to with; made while the user's hand is on the button, as browsers want. */
+/**
+ * What a job plays with; made while the user's hand is on the button, as browsers demand.
+ *
+ * @param {boolean} listen
+ * @param {AudioBuffer | null} buffer  of the prompt
+ */
 function contextFor(listen, buffer) {
   if (!listen) return null;
   const context = newContext(buffer?.sampleRate ?? SAMPLE_RATE);
@@ -207,18 +253,26 @@ function contextFor(listen, buffer) {
   return context;
 }
 
-function complaintOf(error) {
-  if (!(error instanceof api.ServiceError || error instanceof UploadError)) throw error;
+/**
+ * The line that an error has for the user. Throws any that has none.
+ *
+ * @param {unknown} error
+ */
+function lineOf(error) {
+  if (error instanceof UploadError) return sentence(error.message);
+  if (!(error instanceof api.ServiceError)) throw error;
   const line = sentence(error.message);
   if (!error.retryAfter) return line;
   return `${line.replace(/[^.!?]$/, "$&.")} Try again in about ${wait(error.retryAfter)}.`;
 }
 
+/** @param {Element} element */
 function visible(element) {
   const { top, bottom } = element.getBoundingClientRect();
   return bottom > 0 && top < innerHeight;
 }
 
+/** @param {Element} element */
 function reveal(element) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   element.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "nearest" });

@@ -1,21 +1,43 @@
-// What is asked of the model: a form, and what was last asked in this tab.
+// @ts-check
+// The generation parameters: a form, and what it last held in this tab.
 
 import { h } from "../shared/dom.js";
 import { modeName, shortName, size } from "./format.js";
 
-const KEPT = "segue.wishes";
+/** @import { GenerationParameters, Model } from "../../types/service.js" */
+/** @import { Service } from "./connection.js" */
+
+/**
+ * What the form holds: the parameters, and what only the page uses. `length` is of the
+ * continuation, in seconds; with `listen`, jobs play while they are generated.
+ *
+ * @typedef {GenerationParameters & { length: number, listen: boolean }} Values
+ */
+
+/**
+ * What is stored of them: a seed that nobody chose is empty; `finer` is whether those are unfolded.
+ *
+ * @typedef {Partial<Omit<Values, "seed">> & { seed?: number | "", finer?: boolean }} Stored
+ */
+
+/** @typedef {{ min: number, max: number, step: number | "any" }} Range */
+
+/** @typedef {ReturnType<typeof parametersForm>} ParametersForm */
+
+const STORED = "segue.wishes";
 const SIZES = ["small", "medium", "large"];
 
 /**
- * A form on what `service` (the answer of `/api/service`, with `limits` as `limitsOf` has them)
- * offers. Events: `change`, and `submit` from its button.
+ * A form on what the service offers. Events: `change`, and `submit` from its button.
+ *
+ * @param {Service} service
  */
 export function parametersForm(service) {
   const { limits } = service;
-  const kept = stored();
+  const saved = stored();
   const described = { name: "model_name", "aria-describedby": "model-note" };
   const model = h("select", described, models(service));
-  choose(model, kept.model_name ?? service.default_model);
+  choose(model, saved.model_name ?? service.default_model);
   const modelNote = h("small", { id: "model-note" });
   const mode = h("select", { name: "quantization_mode", "aria-describedby": "mode-note" });
   const modes = service.quantization?.modes ?? [];
@@ -24,7 +46,7 @@ export function parametersForm(service) {
     const label = name === usual ? `${modeName(name)} (the default here)` : modeName(name);
     mode.append(h("option", { value: name, selected: name === usual }, label));
   }
-  choose(mode, kept.quantization_mode);
+  choose(mode, saved.quantization_mode);
   mode.disabled = modes.length < 2;
   const modeNote = h(
     "small",
@@ -37,9 +59,9 @@ export function parametersForm(service) {
     name: "description",
     autocomplete: "off",
     maxlength: limits.description,
-    value: kept.description ?? "",
+    value: saved.description ?? "",
   });
-  const length = number("length", kept.length ?? 24, { min: 1, max: limits.output, step: 1 });
+  const length = number("length", saved.length ?? 24, { min: 1, max: limits.output, step: 1 });
   const variations = h(
     "span",
     { class: "segments", role: "radiogroup", "aria-label": "Takes" },
@@ -51,55 +73,74 @@ export function parametersForm(service) {
           type: "radio",
           name: "variations",
           value: n + 1,
-          checked: n + 1 === (kept.variations ?? 1),
+          checked: n + 1 === (saved.variations ?? 1),
         }),
         h("span", {}, String(n + 1)),
       ),
     ),
   );
-  const topK = number("top_k", kept.top_k ?? 250, { min: 0, max: 2048, step: 1 });
-  const warmth = { min: 0, max: 10, step: "any" };
-  const temperature = number("temperature", kept.temperature ?? 1, warmth);
-  const guidance = number("cfg_coef", kept.cfg_coef ?? 3, { min: 0, max: 20, step: "any" });
-  const seed = number("seed", kept.seed ?? "", { min: 0, max: 2 ** 32 - 1, step: 1 });
+  const topK = number("top_k", saved.top_k ?? 250, { min: 0, max: 2048, step: 1 });
+  /** @type {Range} */
+  const heat = { min: 0, max: 10, step: "any" };
+  const temperature = number("temperature", saved.temperature ?? 1, heat);
+  const guidance = number("cfg_coef", saved.cfg_coef ?? 3, { min: 0, max: 20, step: "any" });
+  const seed = number("seed", saved.seed ?? "", { min: 0, max: 2 ** 32 - 1, step: 1 });
   seed.placeholder = "random";
   seed.required = false;
-  const listen = h("input", { type: "checkbox", name: "listen", checked: kept.listen ?? true });
+  const listen = h("input", { type: "checkbox", name: "listen", checked: saved.listen ?? true });
   const go = h("button", { type: "submit", class: "primary generate" }, "Generate");
-  const sum = h("p", { class: "sum" });
+  const summary = h("p", { class: "sum" });
   const complaint = h("p", { role: "alert", class: "complaint" });
 
+  const finer = h(
+    "details",
+    { class: "finer", open: Boolean(saved.finer) },
+    h("summary", {}, "Finer controls"),
+    h(
+      "div",
+      { class: "finer-fields" },
+      field("Top k", topK, h("small", {}, "draw from the k likeliest; 0: all")),
+      field("Temperature", temperature, h("small", {}, "higher is wilder; 0 repeats itself")),
+      field("Guidance", guidance, h("small", {}, "how much the words count")),
+      field("Seed", seed, h("small", {}, "the same number, the same music")),
+    ),
+  );
   const form = h(
     "form",
-    { class: "wishes", "aria-label": "What to play" },
+    { class: "parameters", "aria-label": "What to play" },
     field("Model", model, modelNote, "model"),
     field("Quantization", mode, modeNote, "mode"),
     field("In words, if you like", text, null, "words"),
     field("Plays on for", h("span", { class: "unit" }, length, " s"), null, "length"),
     h("div", { class: "field takes" }, h("span", {}, "Takes"), variations),
-    h(
-      "details",
-      { class: "finer", open: Boolean(kept.finer) },
-      h("summary", {}, "Finer controls"),
-      h(
-        "div",
-        { class: "finer-fields" },
-        field("Top k", topK, h("small", {}, "draw from the k likeliest; 0: all")),
-        field("Temperature", temperature, h("small", {}, "higher is wilder; 0 repeats itself")),
-        field("Guidance", guidance, h("small", {}, "how much the words count")),
-        field("Seed", seed, h("small", {}, "the same number, the same music")),
-      ),
-    ),
+    finer,
     h(
       "div",
       { class: "go" },
       go,
-      h("div", {}, sum, h("label", { class: "listen" }, listen, " Listen while it is made")),
+      h("div", {}, summary, h("label", { class: "listen" }, listen, " Listen while it is made")),
       complaint,
     ),
   );
-  const finer = form.querySelector("details");
 
+  /**
+   * `description` is empty if there is none, `seed` -1 to draw one.
+   *
+   * @returns {Values}
+   */
+  const parameters = () => ({
+    model_name: model.value || undefined,
+    quantization_mode: mode.disabled ? undefined : mode.value,
+    description: text.value.trim(),
+    length: Number(length.value) || 0,
+    variations: Number(new FormData(form).get("variations") ?? 1),
+    top_k: Number(topK.value),
+    temperature: Number(temperature.value),
+    cfg_coef: Number(guidance.value),
+    seed: seed.value === "" ? -1 : Number(seed.value),
+    listen: listen.checked,
+  });
+  const save = () => store(parameters(), finer.open);
   const explain = () => {
     const chosen = model.selectedOptions[0];
     modelNote.textContent = chosen?.dataset.note ?? "";
@@ -110,93 +151,133 @@ export function parametersForm(service) {
     complaint.textContent = "";
     form.dispatchEvent(new Event("change"));
   });
-  finer.addEventListener("toggle", () => keep(form.wanted(), finer.open));
+  finer.addEventListener("toggle", save);
   explain();
 
-  /** The parameters as the service takes them, without the slice; `length` is of what is new. */
-  form.wanted = () => ({
-    model_name: model.value || undefined,
-    quantization_mode: mode.disabled ? undefined : mode.value,
-    description: text.value.trim(),
-    length: Number(length.value) || 0,
-    variations: Number(variations.querySelector(":checked")?.value ?? 1),
-    top_k: Number(topK.value),
-    temperature: Number(temperature.value),
-    cfg_coef: Number(guidance.value),
-    seed: seed.value === "" ? -1 : Number(seed.value),
-    listen: listen.checked,
-  });
-  form.keep = () => keep(form.wanted(), finer.open);
-  form.say = (line) => (complaint.textContent = line);
-  form.sum = (line) => (sum.textContent = line);
-  /** Offer the models anew: one may have come down. */
-  form.refresh = (again) => {
-    const chosen = model.value;
-    model.replaceChildren(...models(again));
-    choose(model, chosen);
-    explain();
-  };
-  form.busy = (line) => {
-    go.disabled = line !== null;
-    go.textContent = line ?? "Generate";
-  };
-  /** The longest continuation that leaves room for a prompt of so many seconds. */
-  form.room = (prompt) => (length.max = Math.max(1, Math.floor(limits.output - prompt)));
   // A wrong number in there would be complained about where nobody sees it.
-  const unfold = ({ target }) => finer.contains(target) && (finer.open = true);
+  /** @param {Event} event */
+  const unfold = ({ target }) => {
+    if (target instanceof Node && finer.contains(target)) finer.open = true;
+  };
   form.addEventListener("invalid", unfold, true);
-  return form;
+
+  return Object.assign(form, {
+    parameters,
+    store: save,
+    /** @param {string} line  what went wrong; empty to clear it */
+    showError(line) {
+      complaint.textContent = line;
+    },
+    /** @param {string} line  what the parameters come to */
+    summarize(line) {
+      summary.textContent = line;
+    },
+    /**
+     * Offer the models anew: one may have been downloaded.
+     *
+     * @param {Service} service
+     */
+    refresh(service) {
+      const chosen = model.value;
+      model.replaceChildren(...models(service));
+      choose(model, chosen);
+      explain();
+    },
+    /** @param {string | null} line  on the button, while it cannot be used; null when it can */
+    busy(line) {
+      go.disabled = line !== null;
+      go.textContent = line ?? "Generate";
+    },
+    /**
+     * Leave room for a prompt in the longest output.
+     *
+     * @param {number} prompt  in seconds
+     */
+    limitLength(prompt) {
+      length.max = String(Math.max(1, Math.floor(limits.output - prompt)));
+    },
+  });
 }
 
+/**
+ * Options for the models, in groups by size.
+ *
+ * @param {{ models: Model[] }} service
+ */
 function models({ models: found }) {
-  const groups = new Map([["", []], ...SIZES.map((name) => [name, []])]);
+  /** @type {Record<string, HTMLOptionElement[]>} */
+  const groups = Object.fromEntries(["", ...SIZES].map((name) => [name, []]));
   for (const { name, path, downloaded, size_class: group, bytes, description } of found) {
     const where = SIZES.find((one) => String(group ?? "").includes(one)) ?? "";
-    const away = downloaded === false;
-    const much = Number(bytes) > 0 ? `, about ${size(Number(bytes))}` : "";
-    const note = away
-      ? `Not downloaded yet${much}; the first run fetches it.`
+    const missing = downloaded === false;
+    const amount = Number(bytes) > 0 ? `, about ${size(Number(bytes))}` : "";
+    const note = missing
+      ? `Not downloaded yet${amount}; the first run fetches it.`
       : path === "built-in"
         ? "Small, and always here: for trying things out."
         : "On this machine.";
-    groups.get(where).push(
+    groups[where].push(
       h(
         "option",
         { value: path ?? name, "data-note": note, "data-words": description },
-        `${shortName(name ?? path)}${away ? " (not downloaded yet)" : ""}`,
+        `${shortName(name ?? path)}${missing ? " (not downloaded yet)" : ""}`,
       ),
     );
   }
-  return [...groups].flatMap(([label, options]) =>
-    !options.length ? [] : label ? h("optgroup", { label }, options) : options,
+  return Object.entries(groups).flatMap(([label, options]) =>
+    !options.length ? [] : label ? [h("optgroup", { label }, options)] : options,
   );
 }
 
+/**
+ * Choose an option, if there is one of that value.
+ *
+ * @param {HTMLSelectElement} select
+ * @param {string | undefined} value
+ */
 function choose(select, value) {
-  if ([...select.options].some((option) => option.value === value)) select.value = value;
+  const option = [...select.options].find((one) => one.value === value);
+  if (option) select.value = option.value;
 }
 
+/**
+ * @param {string} label
+ * @param {HTMLElement} control
+ * @param {HTMLElement | null} note
+ * @param {string} [name]  a class
+ */
 function field(label, control, note, name = "") {
   return h("label", { class: `field ${name}` }, h("span", {}, label), control, note);
 }
 
+/**
+ * @param {string} name
+ * @param {number | ""} value
+ * @param {Range} range
+ */
 function number(name, value, { min, max, step }) {
   const range = { min, max, step, inputmode: "decimal" };
   return h("input", { type: "number", name, value, required: true, ...range });
 }
 
+/** @returns {Stored} */
 function stored() {
   try {
-    return JSON.parse(sessionStorage.getItem(KEPT)) ?? {};
+    const found = JSON.parse(sessionStorage.getItem(STORED) ?? "{}");
+    return typeof found === "object" && !Array.isArray(found) ? (found ?? {}) : {};
   } catch {
     return {};
   }
 }
 
-function keep(wanted, finer) {
+/**
+ * @param {Values} values
+ * @param {boolean} finer
+ */
+function store(values, finer) {
   try {
-    const seed = wanted.seed === -1 ? "" : wanted.seed;
-    sessionStorage.setItem(KEPT, JSON.stringify({ ...wanted, seed, finer }));
+    const seed = values.seed === -1 ? "" : values.seed;
+    sessionStorage.setItem(STORED, JSON.stringify({ ...values, seed, finer }));
   } catch {
     // Without storage, the form starts afresh after a reload.
   }

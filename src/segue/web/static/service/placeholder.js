@@ -1,3 +1,4 @@
+// @ts-check
 // The picture on the empty page: nobody's music, drawn by rule.
 
 import { h } from "../shared/dom.js";
@@ -20,5 +21,6 @@ export function placeholder() {
   peaks.add([samples], RATE);
   const join = h("span", { class: "join" }, h("span", { class: "direction" }, "segue"));
   join.style.left = `${(100 * JOIN) / SECONDS}%`;
-  return h("div", { class: "ghost", "aria-hidden": "true" }, waveform(peaks, { join: JOIN }), join);
+  const picture = waveform(peaks, { join: JOIN });
+  return h("div", { class: "placeholder", "aria-hidden": "true" }, picture, join);
 }

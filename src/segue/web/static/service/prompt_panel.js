@@ -1,31 +1,47 @@
-// The user's music: a file dropped, chosen or borrowed, and the slice of it that is the prompt.
+// @ts-check
+// The user's music: a file dropped, chosen or built in, and the slice of it that is the prompt.
 
 import "./slice.js";
 import * as api from "./api.js";
 import { seconds, wait } from "./format.js";
 import { placeholder } from "./placeholder.js";
 import { inspect, UploadError } from "./upload.js";
-import { h } from "../shared/dom.js";
+import { h, messageOf } from "../shared/dom.js";
 import { Source, Takes } from "../shared/takes.js";
 import { follow } from "../shared/transport.js";
 
+/** @import { BuiltInPrompt } from "../../types/service.js" */
+/** @import { Limits } from "./connection.js" */
+/** @import { SegueSlice } from "./slice.js" */
+/** @import { Upload } from "./upload.js" */
+
+/** In seconds. */
 const USUAL_PROMPT = 6;
 
-/**
- * Events: `open` (another file is there), `change` (another slice).
- * `upload` is what `inspect` found of the file, `slice` the `segue-slice` on it; null at first.
- */
+/** Events: `open` (another file is there), `change` (another slice). */
 export class PromptPanel extends EventTarget {
+  /** The file. @type {Upload | null} */
+  upload = null;
+
+  /** The prompt in it. @type {SegueSlice | null} */
+  slice = null;
+
   #limits;
   #stage;
+
+  /** Plays the slice, if this browser can decode the file. @type {Takes | null} */
+  #preview = null;
+
   #complaint = h("p", { role: "alert", class: "complaint", id: "file-complaint" });
   #drop = h("div", { class: "drop" });
   #chosen = h("div", { class: "chosen", hidden: true });
 
+  /**
+   * @param {HTMLElement} stage
+   * @param {{ limits: Limits, prompts?: BuiltInPrompt[] }} service
+   */
   constructor(stage, { limits, prompts = [] }) {
     super();
-    this.upload = null;
-    this.slice = null;
     this.#stage = stage;
     this.#limits = limits;
     this.chooser = h("input", {
@@ -35,21 +51,22 @@ export class PromptPanel extends EventTarget {
       accept: "audio/*,.wav,.flac,.ogg,.oga,.opus,.mp3,.m4a,.aac,.aif,.aiff,.caf,.webm,.mka,.wma",
       "aria-label": "Choose a file",
       "aria-describedby": "file-complaint",
-      onchange: () => this.#take(),
+      onchange: () => this.#openChosen(),
     });
-    this.#offer(prompts);
+    this.#showDropZone(prompts);
     this.#receiveDrops();
   }
 
   /** Stop the sound of the slice. */
   pause() {
-    this.upload?.takes?.pause();
+    this.#preview?.pause();
   }
 
-  #offer(prompts) {
+  /** @param {BuiltInPrompt[]} prompts */
+  #showDropZone(prompts) {
     const ready = prompts.map((prompt) => {
-      const borrow = () => this.#borrow(prompt);
-      return h("button", { type: "button", onclick: borrow }, prompt.title ?? prompt.name);
+      const onclick = () => this.#openPrompt(prompt);
+      return h("button", { type: "button", onclick }, prompt.title ?? prompt.name);
     });
     const label = h("label", { for: "file", class: "button primary" }, "Choose a file");
     const formats = note("WAV, FLAC, OGG, MP3 or M4A");
@@ -65,6 +82,7 @@ export class PromptPanel extends EventTarget {
   #receiveDrops() {
     // A file that misses must not make the browser leave the page.
     let inside = 0;
+    /** @param {boolean} on */
     const over = (on) => this.#stage.classList.toggle("over", on);
     addEventListener("dragenter", () => over(++inside > 0));
     addEventListener("dragleave", () => over(--inside > 0));
@@ -73,29 +91,32 @@ export class PromptPanel extends EventTarget {
       event.preventDefault();
       inside = 0;
       over(false);
-      if (event.dataTransfer.files.length) this.#open(event.dataTransfer.files[0]);
+      const file = event.dataTransfer?.files[0];
+      if (file) this.#open(file);
     });
   }
 
-  #take() {
-    const [file] = this.chooser.files;
+  #openChosen() {
+    const file = this.chooser.files?.[0];
     if (!file) return;
     this.#open(file);
     // So that the same file can be chosen again, after it was changed.
     this.chooser.value = "";
   }
 
-  async #borrow({ name, url, title }) {
+  /** @param {BuiltInPrompt} prompt */
+  async #openPrompt({ name, url, title }) {
     try {
-      const file = url.split("/").at(-1).split("?")[0];
+      const last = url.replace(/\?.*/, "").replace(/.*\//, "");
       const bytes = await api.bytes(url);
-      const named = /\.\w+$/.test(file) ? file : `${title ?? name}.wav`;
-      await this.#open(new File([bytes], named, { lastModified: 0 }));
+      const file = /\.\w+$/.test(last) ? last : `${title ?? name}.wav`;
+      await this.#open(new File([bytes], file, { lastModified: 0 }));
     } catch (error) {
-      this.#complaint.textContent = error.message;
+      this.#complaint.textContent = messageOf(error);
     }
   }
 
+  /** @param {File} file */
   async #open(file) {
     this.#complaint.textContent = "";
     this.#stage.classList.add("reading");
@@ -111,18 +132,21 @@ export class PromptPanel extends EventTarget {
     }
   }
 
+  /** @param {Upload} upload */
   #show(upload) {
     this.pause();
+    this.#preview = null;
     this.upload = upload;
-    this.slice = document.createElement("segue-slice");
+    const slice = document.createElement("segue-slice");
+    this.slice = slice;
     const { buffer, peaks, seconds: duration } = upload;
-    const hear = h("button", { type: "button", class: "play", hidden: !buffer }, "Hear the slice");
+    const play = h("button", { type: "button", class: "play", hidden: !buffer }, "Hear the slice");
     const other = h("label", { for: "file", class: "button" }, "Another file");
     const length = duration === null ? "" : `, ${duration < 90 ? seconds(duration) : wait(duration)}`;
     const { prompt: longest } = this.#limits;
-    this.slice.open({ peaks, duration, longest, usual: USUAL_PROMPT });
-    this.slice.addEventListener("change", () => this.dispatchEvent(new Event("change")));
-    if (buffer) this.#hearSlice(hear);
+    slice.open({ peaks, duration, longest, usual: USUAL_PROMPT });
+    slice.addEventListener("change", () => this.dispatchEvent(new Event("change")));
+    if (buffer) this.#connectPreview(play, slice, Source.of(upload.name, buffer));
     this.#drop.hidden = true;
     this.#chosen.hidden = false;
     this.#chosen.replaceChildren(
@@ -132,19 +156,24 @@ export class PromptPanel extends EventTarget {
         h("h3", {}, upload.name, note(length)),
         !buffer && note("This browser cannot draw this file; the service may read it."),
       ),
-      this.slice,
-      h("div", { class: "buttons" }, hear, this.chooser, other),
+      slice,
+      h("div", { class: "buttons" }, play, this.chooser, other),
     );
     this.dispatchEvent(new Event("open"));
-    const first = this.slice.querySelector("[role=slider]") ?? this.slice.querySelector("input");
-    first.focus({ focusVisible: false });
+    slice.focusFirst();
   }
 
-  #hearSlice(button) {
-    const { slice, upload } = this;
-    const whole = new Source(upload.name, null, { sampleRate: upload.buffer.sampleRate });
-    whole.buffer = Promise.resolve(upload.buffer);
-    const takes = (upload.takes = new Takes([whole]));
+  /**
+   * Let a button play the slice, over and over.
+   *
+   * @param {HTMLButtonElement} button
+   * @param {SegueSlice} slice
+   * @param {Source} source  the whole file
+   */
+  #connectPreview(button, slice, source) {
+    const takes = new Takes([source]);
+    this.#preview = takes;
+    /** @returns {[number, number]} */
     const region = () => [slice.start, slice.end];
     button.addEventListener("click", () => {
       if (takes.playing) return takes.pause();
@@ -160,6 +189,7 @@ export class PromptPanel extends EventTarget {
   }
 }
 
+/** @param {string} text */
 function note(text) {
   return h("span", { class: "note" }, text);
 }

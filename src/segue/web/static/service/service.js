@@ -1,4 +1,5 @@
-// The service's page: a piece of music, what is asked of the model, and what came of it.
+// @ts-check
+// The service's page: the prompt, the parameters, the jobs and their takes.
 
 import { Connection } from "./connection.js";
 import { seconds } from "./format.js";
@@ -6,30 +7,31 @@ import { Jobs } from "./jobs.js";
 import { parametersForm } from "./parameters_form.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { timeline } from "./timeline.js";
-import { h } from "../shared/dom.js";
+import { find, h } from "../shared/dom.js";
 
-const $ = (id) => document.getElementById(id);
+/** @param {string} id */
+const $ = (id) => find(document, `#${id}`);
 
 const stage = h("div", { class: "stage-area" });
-$("yours").append(stage);
+$("prompt").append(stage);
 const connection = new Connection($("about"), stage);
 const service = await connection.open();
 
 const panel = new PromptPanel(stage, service);
 const form = parametersForm(service);
 const preview = timeline();
-$("asking").append(preview, form);
+$("parameters").append(preview, form);
 
 const jobs = new Jobs({
   form,
   panel,
-  running: $("runs"),
-  finished: $("pieces"),
-  news: $("news"),
+  running: $("jobs"),
+  finished: $("takes"),
+  announcements: $("announcements"),
 });
 
 panel.addEventListener("open", () => {
-  $("asking").hidden = false;
+  $("parameters").hidden = false;
   showOutcome();
 });
 panel.addEventListener("change", showOutcome);
@@ -47,11 +49,11 @@ jobs.restore();
 /** Show what is going to be made. */
 function showOutcome() {
   const { upload, slice } = panel;
-  if (!upload) return;
-  const { length, variations } = form.wanted();
-  form.room(slice.seconds);
-  const what = variations > 1 ? `, ${variations} times` : "";
-  form.sum(`${seconds(slice.seconds)} of yours, then ${seconds(length)} new${what}`);
+  if (!upload || !slice) return;
+  const { length, variations } = form.parameters();
+  form.limitLength(slice.seconds);
+  const times = variations > 1 ? `, ${variations} times` : "";
+  form.summarize(`${seconds(slice.seconds)} of yours, then ${seconds(length)} new${times}`);
   preview.hidden = !upload.peaks;
   if (!upload.peaks) return;
   preview.show({

@@ -1,40 +1,66 @@
+// @ts-check
 // The jobs that this tab has started, so that a reload finds them again.
 
-const KEPT = "segue.runs";
+/** @import { JobParameters } from "../../types/service.js" */
 
 /**
- * The jobs, `{id, about}` each, oldest first. What is damaged in the storage is left out: it is
- * the browser's, and other pages of this origin may have written there.
+ * What is stored of a job: the file's name and key (see `Upload`), the prompt's place in it in
+ * seconds, and the request's parameters.
+ *
+ * @typedef {object} JobAbout
+ * @property {string} file
+ * @property {string} key
+ * @property {number} start
+ * @property {number} seconds
+ * @property {JobParameters} parameters
  */
-export function remembered() {
+
+/** @typedef {{ id: string, about: JobAbout }} StoredJob */
+
+const STORED = "segue.runs";
+
+/**
+ * The jobs, oldest first. What is damaged in the storage is left out: it is the browser's, and
+ * other pages of this origin may have written there.
+ *
+ * @returns {StoredJob[]}
+ */
+export function storedJobs() {
   try {
-    const kept = JSON.parse(sessionStorage.getItem(KEPT));
-    return Array.isArray(kept) ? kept.filter(isJob) : [];
+    const stored = JSON.parse(sessionStorage.getItem(STORED) ?? "[]");
+    return Array.isArray(stored) ? stored.filter(isJob) : [];
   } catch {
     return [];
   }
 }
 
+/** @param {StoredJob} job */
 export function remember({ id, about }) {
-  keep([...remembered(), { id, about }]);
+  store([...storedJobs(), { id, about }]);
 }
 
+/** @param {{ id: string }} job */
 export function forget({ id }) {
-  keep(remembered().filter((kept) => kept.id !== id));
+  store(storedJobs().filter((stored) => stored.id !== id));
 }
 
-function keep(jobs) {
+/** @param {StoredJob[]} jobs */
+function store(jobs) {
   try {
-    sessionStorage.setItem(KEPT, JSON.stringify(jobs));
+    sessionStorage.setItem(STORED, JSON.stringify(jobs));
   } catch {
     // Without storage, jobs last as long as the page.
   }
 }
 
-function isJob(kept) {
-  const about = kept?.about;
+/**
+ * @param {any} stored  JSON from anywhere
+ * @returns {stored is StoredJob}
+ */
+function isJob(stored) {
+  const about = stored?.about;
   return (
-    typeof kept?.id === "string" &&
+    typeof stored?.id === "string" &&
     typeof about?.file === "string" &&
     Number.isFinite(about.start) &&
     Number.isFinite(about.seconds) &&

@@ -1,4 +1,5 @@
-// <segue-slice>: which part of a piece the model hears, chosen on its waveform.
+// @ts-check
+// <segue-slice>: which part of a file is the prompt, chosen on its waveform.
 //
 // Two handles and the part between them, each a slider for keys and for the pointer; numbers say
 // the same, for those who know them, and for files that the browser cannot draw.
@@ -6,91 +7,142 @@
 import { clock, h } from "../shared/dom.js";
 import { waveform } from "../shared/waveform.js";
 
+/** @import { Peaks } from "../shared/waveform.js" */
+
+/** What moves: the slice, its start or its end. @typedef {"window" | "left" | "right"} Part */
+
 const SHORTEST = 0.5;
+
+/** What keys move it by, in seconds. @type {Record<string, number>} */
 const STEPS = { ArrowLeft: -0.1, ArrowDown: -0.1, ArrowRight: 0.1, ArrowUp: 0.1 };
+/** @type {Record<string, number>} */
 const LEAPS = { PageDown: -5, PageUp: 5 };
 
+/** Where keys move it to. @type {Record<string, number>} */
+const ENDS = { Home: -Infinity, End: Infinity };
+
 /** Events: `change` while the slice changes, `settle` when it has. */
-class SegueSlice extends HTMLElement {
+export class SegueSlice extends HTMLElement {
+  /** Where it starts and how long it is, in seconds. */
+  start = 0;
+  seconds = 0;
+
+  /** At most, in seconds. */
+  longest = 0;
+
+  /** Of the file, in seconds; null if nobody knows. @type {number | null} */
+  duration = null;
+
+  #window = this.#slider("window", "window", "Slice");
+  #left = this.#slider("left", "handle left", "Start of the slice");
+  #right = this.#slider("right", "handle right", "End of the slice");
+  #head = h("div", { class: "playhead", hidden: true });
+  #dropped = h("div", { class: "dropped" });
+
+  /** There if there is a picture. @type {HTMLElement | null} */
+  #strip = null;
+
+  startInput = this.#number((value) => this.#begin(value));
+  secondsInput = this.#number((value) => {
+    this.#set(this.start, this.start + Math.min(value, this.longest), "left");
+  });
+
   /**
-   * Choose from a piece of `duration` seconds, or of unknown length (null); at most `longest`.
-   * `peaks` is its picture, or null.
+   * Choose from a file.
+   *
+   * @param {object} options
+   * @param {Peaks | null} options.peaks  its picture
+   * @param {number | null} options.duration  its length in seconds
+   * @param {number} options.longest  slice, in seconds
+   * @param {number} options.usual  length of a slice, in seconds
    */
   open({ peaks, duration, longest, usual }) {
     this.longest = Math.min(longest, duration ?? Infinity);
     this.duration = duration;
     this.seconds = Math.min(usual, this.longest);
-    // Where the piece ends is where one would go on.
+    // Where the music ends is where one would go on.
     this.start = duration === null ? 0 : duration - this.seconds;
-    this.window = this.#slider("window", "Slice");
-    this.left = this.#slider("handle left", "Start of the slice");
-    this.right = this.#slider("handle right", "End of the slice");
-    this.head = h("div", { class: "playhead", hidden: true });
-    this.dropped = h("div", { class: "dropped" });
-    this.numbers = h(
+    const latest = duration === null ? null : duration - SHORTEST;
+    const numbers = h(
       "div",
       { class: "numbers" },
-      this.#number("From", "start", 0, duration === null ? null : duration - SHORTEST),
-      this.#number("Length", "seconds", SHORTEST, this.longest),
+      field("From", this.startInput, 0, latest),
+      field("Length", this.secondsInput, SHORTEST, this.longest),
       duration !== null && [
         this.#jump("From the start", () => 0),
         this.#jump("From the end", () => duration - this.seconds),
       ],
     );
-    this.strip = peaks &&
+    const strip = peaks &&
       h(
         "div",
-        { class: "strip", onpointerdown: (event) => this.#grab(event) },
+        { class: "strip" },
         waveform(peaks, { loudest: peaks.loudest }),
-        this.dropped, this.window, this.left, this.right, this.head,
+        this.#dropped, this.#window, this.#left, this.#right, this.#head,
       );
-    this.replaceChildren(...(this.strip ? [this.strip] : []), this.numbers);
+    strip?.addEventListener("pointerdown", (event) => this.#grab(event, strip));
+    this.#strip = strip;
+    this.replaceChildren(...(strip ? [strip] : []), numbers);
     this.setAttribute("role", "group");
     this.setAttribute("aria-label", "What the model hears");
     this.#show();
   }
 
+  /** Focus what is used first, without the ring that keys get. */
+  focusFirst() {
+    (this.#strip ? this.#window : this.startInput).focus({ focusVisible: false });
+  }
+
+  /** In seconds. */
   get end() {
     return this.start + this.seconds;
   }
 
-  /** Show where the music is, in seconds of the piece; null: nowhere. */
+  /**
+   * Move the playhead; null hides it.
+   *
+   * @param {number | null} seconds  of the file
+   */
   at(seconds) {
-    this.head.hidden = seconds === null;
-    if (seconds !== null) this.head.style.left = this.#percent(seconds);
+    this.#head.hidden = seconds === null;
+    if (seconds !== null) this.#head.style.left = this.#percent(seconds);
   }
 
-  #slider(name, label) {
+  /**
+   * @param {Part} part
+   * @param {string} classes
+   * @param {string} label
+   */
+  #slider(part, classes, label) {
     return h("div", {
-      class: name,
+      class: classes,
       role: "slider",
       tabindex: 0,
       "aria-label": label,
-      onkeydown: (event) => this.#press(event, name),
+      onkeydown: (event) => this.#press(event, part),
     });
   }
 
-  #number(label, name, min, max) {
+  /** @param {(value: number) => void} change */
+  #number(change) {
     const input = h("input", {
       type: "number",
       step: "any",
-      min,
-      max: max === null ? null : Math.round(max * 1000) / 1000,
       inputmode: "decimal",
       onchange: () => {
         const value = Number(input.value);
-        if (input.value !== "" && Number.isFinite(value)) {
-          if (name === "start") this.#begin(value);
-          else this.#set(this.start, this.start + Math.min(value, this.longest), "left");
-        }
+        if (input.value !== "" && Number.isFinite(value)) change(value);
         this.#show();
         this.#settle();
       },
     });
-    this[`${name}Input`] = input;
-    return h("label", { class: "number-field" }, `${label} `, input, " s");
+    return input;
   }
 
+  /**
+   * @param {string} label
+   * @param {() => number} start
+   */
   #jump(label, start) {
     const jump = () => {
       this.#move(start());
@@ -99,57 +151,80 @@ class SegueSlice extends HTMLElement {
     return h("button", { type: "button", class: "quiet", onclick: jump }, label);
   }
 
-  #press(event, name) {
+  /**
+   * @param {KeyboardEvent} event
+   * @param {Part} part
+   */
+  #press(event, part) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { key, shiftKey } = event;
     const step = key in STEPS ? STEPS[key] * (shiftKey ? 10 : 1) : (LEAPS[key] ?? null);
-    const far = { Home: -Infinity, End: Infinity }[key] ?? null;
-    if (step === null && far === null) return;
+    const end = ENDS[key] ?? null;
+    if (step === null && end === null) return;
     event.preventDefault();
-    this.#drag(name, (at) => (far === null ? at + step : far));
+    this.#drag(part, (at) => end ?? at + (step ?? 0));
     this.#settle();
   }
 
-  #grab(event) {
+  /**
+   * @param {PointerEvent} event
+   * @param {HTMLElement} strip
+   */
+  #grab(event, strip) {
     if (event.button !== 0) return;
-    const box = this.strip.getBoundingClientRect();
-    const second = ({ clientX }) => ((clientX - box.left) / box.width) * this.duration;
-    const name = event.target.closest("[role=slider]")?.className ?? "window";
-    if (!event.target.closest("[role=slider]")) this.#move(second(event) - this.seconds / 2);
-    const held = name.includes("right") ? this.end : this.start;
-    const away = held - second(event);
+    const box = strip.getBoundingClientRect();
+    /** @param {PointerEvent} event */
+    const second = ({ clientX }) => ((clientX - box.left) / box.width) * (this.duration ?? 0);
+    const handles = { window: this.#window, left: this.#left, right: this.#right };
+    const target = event.target instanceof Node ? event.target : null;
+    const parts = /** @type {const} */ (["window", "left", "right"]);
+    const hit = parts.find((part) => handles[part].contains(target));
+    const part = hit ?? "window";
+    if (!hit) this.#move(second(event) - this.seconds / 2);
+    const away = (part === "right" ? this.end : this.start) - second(event);
     const { pointerId } = event;
+    /** @param {PointerEvent} moved */
     const move = (moved) => {
-      if (moved.pointerId === pointerId) this.#drag(name, () => second(moved) + away);
+      if (moved.pointerId === pointerId) this.#drag(part, () => second(moved) + away);
     };
+    /** @param {PointerEvent} dropped */
     const drop = (dropped) => {
       if (dropped.pointerId !== pointerId) return;
-      this.strip.removeEventListener("pointermove", move);
-      this.strip.removeEventListener("pointerup", drop);
-      this.strip.removeEventListener("pointercancel", drop);
+      strip.removeEventListener("pointermove", move);
+      strip.removeEventListener("pointerup", drop);
+      strip.removeEventListener("pointercancel", drop);
       this.#settle();
     };
-    this.strip.setPointerCapture(pointerId);
-    this.strip.addEventListener("pointermove", move);
-    this.strip.addEventListener("pointerup", drop);
-    this.strip.addEventListener("pointercancel", drop);
-    (event.target.closest("[role=slider]") ?? this.window).focus({ focusVisible: false });
+    strip.setPointerCapture(pointerId);
+    strip.addEventListener("pointermove", move);
+    strip.addEventListener("pointerup", drop);
+    strip.addEventListener("pointercancel", drop);
+    handles[part].focus({ focusVisible: false });
     event.preventDefault();
   }
 
-  #drag(name, to) {
-    if (name === "window") this.#move(to(this.start));
-    else if (name.includes("left")) this.#set(to(this.start), this.end, "right");
+  /**
+   * @param {Part} part
+   * @param {(at: number) => number} to  where it goes from where it is
+   */
+  #drag(part, to) {
+    if (part === "window") this.#move(to(this.start));
+    else if (part === "left") this.#set(to(this.start), this.end, "right");
     else this.#set(this.start, to(this.end), "left");
   }
 
+  /** @param {number} start */
   #move(start) {
     const last = this.duration === null ? Infinity : this.duration - this.seconds;
     this.start = rounded(Math.min(Math.max(0, start), last));
     this.#show();
   }
 
-  /** Start there, and be shorter if the piece ends before. */
+  /**
+   * Start there, and be shorter if the music ends before.
+   *
+   * @param {number} start
+   */
   #begin(start) {
     const shortest = Math.min(SHORTEST, this.longest);
     const limit = this.duration ?? Infinity;
@@ -157,11 +232,17 @@ class SegueSlice extends HTMLElement {
     this.seconds = rounded(Math.min(this.seconds, limit - this.start));
   }
 
-  /** Set both ends; the one that is `kept` stays where it is. */
-  #set(start, end, kept) {
+  /**
+   * Set both ends; the one that is `fixed` stays where it is.
+   *
+   * @param {number} start
+   * @param {number} end
+   * @param {"left" | "right"} fixed
+   */
+  #set(start, end, fixed) {
     const shortest = Math.min(SHORTEST, this.longest);
     const limit = this.duration ?? Infinity;
-    if (kept === "left") {
+    if (fixed === "left") {
       const last = Math.min(limit, start + this.longest);
       if (start + shortest > last) start = last - shortest;
       end = Math.min(Math.max(end, start + shortest), last);
@@ -176,14 +257,14 @@ class SegueSlice extends HTMLElement {
   #show() {
     this.startInput.value = this.start.toFixed(1);
     this.secondsInput.value = this.seconds.toFixed(1);
-    if (this.strip) {
+    if (this.#strip && this.duration !== null) {
       const { start, end, duration, longest } = this;
-      this.window.style.left = this.left.style.left = this.#percent(start);
-      this.window.style.width = this.#percent(this.seconds);
-      this.right.style.left = this.dropped.style.left = this.#percent(end);
-      value(this.window, 0, duration - this.seconds, start, `${clock(start)} to ${clock(end)}`);
-      value(this.left, Math.max(0, end - longest), end, start, clock(start));
-      value(this.right, start, Math.min(duration, start + longest), end, clock(end));
+      this.#window.style.left = this.#left.style.left = this.#percent(start);
+      this.#window.style.width = this.#percent(this.seconds);
+      this.#right.style.left = this.#dropped.style.left = this.#percent(end);
+      value(this.#window, 0, duration - this.seconds, start, `${clock(start)} to ${clock(end)}`);
+      value(this.#left, Math.max(0, end - longest), end, start, clock(start));
+      value(this.#right, start, Math.min(duration, start + longest), end, clock(end));
     }
     this.dispatchEvent(new Event("change"));
   }
@@ -192,11 +273,33 @@ class SegueSlice extends HTMLElement {
     this.dispatchEvent(new Event("settle"));
   }
 
+  /** @param {number} seconds */
   #percent(seconds) {
-    return `${(100 * seconds) / this.duration}%`;
+    return `${(100 * seconds) / (this.duration ?? 1)}%`;
   }
 }
 
+/**
+ * @param {string} label
+ * @param {HTMLInputElement} input
+ * @param {number} min
+ * @param {number | null} max
+ */
+function field(label, input, min, max) {
+  input.min = String(min);
+  if (max !== null) input.max = String(Math.round(max * 1000) / 1000);
+  return h("label", { class: "number-field" }, `${label} `, input, " s");
+}
+
+/**
+ * Say a slider's value and range.
+ *
+ * @param {Element} element
+ * @param {number} min
+ * @param {number} max
+ * @param {number} now
+ * @param {string} text
+ */
 function value(element, min, max, now, text) {
   element.setAttribute("aria-valuemin", min.toFixed(1));
   element.setAttribute("aria-valuemax", max.toFixed(1));
@@ -204,6 +307,7 @@ function value(element, min, max, now, text) {
   element.setAttribute("aria-valuetext", text);
 }
 
+/** @param {number} seconds */
 function rounded(seconds) {
   return Math.round(seconds * 1000) / 1000;
 }

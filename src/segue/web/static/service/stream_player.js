@@ -1,72 +1,132 @@
-// Listening to takes while they are made: the prompt, and right behind it what has come so far.
+// @ts-check
+// Playback of takes while they are generated: the prompt, and right behind it what has come so far.
 //
-// Every piece is put on the audio clock at its own sample, so that neither pieces nor the join can
-// be heard. If the model is slower than the music, the music waits, and goes on when there is some
-// more of it.
+// Every chunk is scheduled on the audio clock at its own sample, so that neither chunks nor the
+// join are audible. If the model is slower than the music, playback waits, and goes on when there
+// is some more of it.
 
-import { claim, newContext, sounding } from "../shared/takes.js";
+import { activate, isPlaying, newContext } from "../shared/takes.js";
+
+/** @import { StreamFormat } from "../../types/service.js" */
 
 /** How far ahead a start is scheduled, in seconds. */
 const AHEAD = 0.05;
 
-/** How much must have come before music that had to wait goes on, in seconds. */
-const CUSHION = 2;
+/** How much must be buffered before playback that had to wait goes on, in seconds. */
+const REBUFFER = 2;
 
-/** How long the step between prompt and continuation is bent away, in seconds. */
-const BEND = 0.005;
+/** Over how long the step between prompt and continuation is smoothed, in seconds. */
+const SMOOTHING = 0.005;
 
+/** Time constant of a switch, in seconds. */
 const FADE = 0.003;
+
+/**
+ * A part of a take: `seconds` of `buffer` from its second `from` on, which start at `at`.
+ *
+ * @typedef {{ take: number, at: number, from: number, seconds: number, buffer: AudioBuffer }} Chunk
+ */
 
 /** Events: `state`. Times are in seconds from the prompt's start. */
 export class StreamPlayer extends EventTarget {
+  selected = 0;
+
+  /** How many there are; 0 until the format is known. */
+  takes = 0;
+
+  /** In Hz; known with the format. */
+  sampleRate = 0;
+
+  /** How many samples of each take's continuation have come. @type {number[]} */
+  ends = [];
+
+  /** Whether the stream has ended. */
+  complete = false;
+
+  playing = false;
+
+  /** Whether it plays as soon as there is something to play. */
+  requested = false;
+
+  /** Whether playback waits for the stream. */
+  waiting = false;
+
+  /** Whether it has played at all. */
+  started = false;
+
+  /** Position at the last start, or where it would start. */
+  offset;
+
+  /** When, on the context's clock, the prompt's start is or was. */
+  origin = 0;
+
+  /** @type {Chunk[]} */
+  #chunks = [];
+
+  /** Of the takes, while it plays. @type {GainNode[] | null} */
+  #gains = null;
+
+  /** Whether it was to start without a key or a click. */
+  #automatic = false;
+
   /**
-   * `prompt` is the AudioBuffer that holds the prompt, from `start` on, or null if it isn't there;
-   * `seconds` is the prompt's length either way, as it was asked for; `from` is where it starts in
-   * what was sent. `context` is one that may make sound already.
+   * @param {object} options
+   * @param {AudioBuffer | null} [options.prompt]  holds the prompt, if it is known here
+   * @param {number} [options.start]  where the prompt starts in that buffer
+   * @param {number} options.seconds  the prompt's length, as it was requested
+   * @param {number} [options.from]  where the prompt starts in the file that was sent
+   * @param {AudioContext | null} [options.context]  one that may make sound already
    */
   constructor({ prompt = null, start = 0, seconds, from = 0, context = null }) {
     super();
-    Object.assign(this, { prompt, start, from, join: seconds, context });
-    this.selected = 0;
-    this.takes = 0;
-    this.pieces = [];
-    this.complete = false;
-    this.playing = false;
-    this.wanted = false;
-    this.waiting = false;
-    this.started = false;
+    this.prompt = prompt;
+    this.start = start;
+    this.from = from;
+    this.join = seconds;
+    this.context = context;
     this.offset = prompt ? 0 : seconds;
   }
 
-  /** What is going to come. A stream that begins again brings the same format. */
-  format({ sample_rate: sampleRate, channels, takes, join_seconds: join }) {
+  /**
+   * What is going to come. A stream that begins again brings the same format.
+   *
+   * @param {StreamFormat} format
+   */
+  format({ sample_rate: sampleRate, takes, join_seconds: join }) {
     if (this.takes) return;
-    // The prompt is whole frames of the codec, and so may be a little shorter than was asked for.
+    // The prompt is whole frames of the codec, and so may be a little shorter than requested.
     if (join > this.from) {
       if (this.offset === this.join) this.offset = join - this.from;
       this.join = join - this.from;
     }
-    Object.assign(this, { sampleRate, channels, takes });
+    this.sampleRate = sampleRate;
+    this.takes = takes;
     this.ends = new Array(takes).fill(0);
-    if (this.prompt) {
+    const buffer = this.prompt;
+    if (buffer) {
       for (let take = 0; take < takes; take++) {
-        const { start: from, join: seconds, prompt: buffer } = this;
-        this.pieces.push({ take, at: 0, from, seconds, buffer });
+        const { start: from, join: seconds } = this;
+        this.#chunks.push({ take, at: 0, from, seconds, buffer });
       }
     }
     this.#announce();
   }
 
   /**
-   * Add samples of a take, from sample `start` of its continuation on: arrays, one for each
-   * channel. Says whether they are new; a stream that begins again brings old ones.
+   * Add samples of a take. Returns whether they are new; a stream that begins again brings old
+   * ones.
+   *
+   * @param {number} take  index
+   * @param {number} start  the first sample, from the start of the continuation
+   * @param {Float32Array<ArrayBuffer>[]} samples  of each channel
+   * @returns {boolean}
    */
   add(take, start, samples) {
     const known = this.ends[take] - start;
     if (known > 0) return this.add(take, start + known, samples.map((s) => s.subarray(known)));
     const length = samples[0].length;
     if (!length) return false;
-    if (start === 0 && this.prompt) this.#bend(samples);
+    if (start === 0 && this.prompt) this.#smoothJoin(samples, this.prompt);
     const buffer = new AudioBuffer({
       length,
       numberOfChannels: samples.length,
@@ -74,11 +134,11 @@ export class StreamPlayer extends EventTarget {
     });
     samples.forEach((channel, n) => buffer.copyToChannel(channel, n));
     const at = this.join + start / this.sampleRate;
-    const piece = { take, at, from: 0, seconds: length / this.sampleRate, buffer };
-    this.pieces.push(piece);
+    const chunk = { take, at, from: 0, seconds: length / this.sampleRate, buffer };
+    this.#chunks.push(chunk);
     this.ends[take] = start + length;
-    if (this.wanted && !this.playing) this.#resume();
-    else if (this.playing) this.#follow(piece);
+    if (this.requested && !this.playing) this.#resume();
+    else if (this.playing) this.#append(chunk);
     this.#announce();
     return true;
   }
@@ -97,7 +157,7 @@ export class StreamPlayer extends EventTarget {
   }
 
   get currentTime() {
-    if (!this.playing || this.waiting) return this.offset;
+    if (!this.context || !this.playing || this.waiting) return this.offset;
     return Math.min(Math.max(this.offset, this.context.currentTime - this.origin), this.available);
   }
 
@@ -108,10 +168,16 @@ export class StreamPlayer extends EventTarget {
     this.#announce();
   }
 
-  /** Play as soon as there is something, unless it is by itself and something else is heard. */
-  play({ byItself = false } = {}) {
-    if (!byItself) claim(this);
-    Object.assign(this, { wanted: true, byItself });
+  /**
+   * Play as soon as there is something.
+   *
+   * @param {object} [options]
+   * @param {boolean} [options.automatic]  only if nothing else plays then
+   */
+  play({ automatic = false } = {}) {
+    if (!automatic) activate(this);
+    this.requested = true;
+    this.#automatic = automatic;
     if (this.complete && this.offset >= this.available - 0.05) {
       this.offset = this.prompt ? 0 : this.join;
     }
@@ -122,7 +188,7 @@ export class StreamPlayer extends EventTarget {
   pause() {
     if (this.playing) this.offset = this.currentTime;
     this.#silence();
-    Object.assign(this, { wanted: false, playing: false, waiting: false });
+    this.requested = this.playing = this.waiting = false;
     this.#announce();
   }
 
@@ -133,25 +199,26 @@ export class StreamPlayer extends EventTarget {
     this.#announce();
   }
 
+  /** @param {number} take  index */
   select(take) {
     this.selected = take;
-    this.gains?.forEach((gain, n) => {
-      gain.gain.setTargetAtTime(n === take ? 1 : 0, this.context.currentTime, FADE);
+    this.#gains?.forEach(({ gain, context }, n) => {
+      gain.setTargetAtTime(n === take ? 1 : 0, context.currentTime, FADE);
     });
     this.#announce();
   }
 
-  /** Give everything back. */
+  /** Release everything. */
   close() {
     this.pause();
-    this.pieces = [];
+    this.#chunks = [];
     this.context?.close().catch(() => {});
     this.context = null;
   }
 
-  /** To be called now and then: has the music run out of what has come, or ended? */
+  /** To be called now and then: waits if the buffer has run out, stops at the end. */
   check() {
-    if (!this.playing || this.waiting) return;
+    if (!this.context || !this.playing || this.waiting) return;
     const available = this.available;
     if (this.context.currentTime - this.origin < available) return;
     this.offset = available;
@@ -161,13 +228,13 @@ export class StreamPlayer extends EventTarget {
   }
 
   #resume() {
-    // Without a first piece, the prompt would end in nothing.
+    // Without a first chunk, the prompt would end in nothing.
     if (this.playing || !this.takes || !Math.min(...this.ends)) return;
-    if (this.byItself && sounding()) {
-      this.wanted = false;
+    if (this.#automatic && isPlaying()) {
+      this.requested = false;
       return;
     }
-    claim(this);
+    activate(this);
     if (this.context?.sampleRate !== this.sampleRate) {
       this.context?.close().catch(() => {});
       this.context = newContext(this.sampleRate);
@@ -177,58 +244,67 @@ export class StreamPlayer extends EventTarget {
     this.#restart(this.offset);
   }
 
-
+  /** @param {number} seconds  where to start */
   #restart(seconds) {
     this.#silence();
     this.waiting = false;
     this.offset = seconds;
-    this.gains = Array.from({ length: this.takes }, (_, take) => {
-      const gain = new GainNode(this.context, { gain: take === this.selected ? 1 : 0 });
-      gain.connect(this.context.destination);
+    const { context } = this;
+    if (!context) return;
+    this.#gains = Array.from({ length: this.takes }, (_, take) => {
+      const gain = new GainNode(context, { gain: take === this.selected ? 1 : 0 });
+      gain.connect(context.destination);
       return gain;
     });
-    // On a sample of the clock: pieces that start between two would be interpolated at their ends.
-    const rate = this.context.sampleRate;
-    const begin = Math.ceil((this.context.currentTime + AHEAD) * rate) / rate;
+    // On a sample of the clock: chunks that start between two would be interpolated at their ends.
+    const rate = context.sampleRate;
+    const begin = Math.ceil((context.currentTime + AHEAD) * rate) / rate;
     this.origin = begin - Math.round(seconds * rate) / rate;
-    for (const piece of this.pieces) this.#schedule(piece);
+    for (const chunk of this.#chunks) this.#schedule(chunk);
   }
 
-  #follow(piece) {
+  /** @param {Chunk} chunk  that has just come */
+  #append(chunk) {
     this.check();
     if (!this.waiting) {
-      this.#schedule(piece);
-    } else if (this.available - this.offset >= CUSHION) {
+      this.#schedule(chunk);
+    } else if (this.available - this.offset >= REBUFFER) {
       this.#restart(this.offset);
     }
   }
 
+  /** @param {Chunk} chunk */
   #schedule({ take, at, from, seconds, buffer }) {
+    const gain = this.#gains?.[take];
     const skipped = Math.max(0, this.offset - at);
-    if (skipped >= seconds) return;
-    const source = new AudioBufferSourceNode(this.context, { buffer });
-    source.connect(this.gains[take]);
+    if (!gain || skipped >= seconds) return;
+    const source = new AudioBufferSourceNode(gain.context, { buffer });
+    source.connect(gain);
     source.start(this.origin + at + skipped, from + skipped, seconds - skipped);
   }
 
   #silence() {
-    const old = this.gains;
-    this.gains = null;
-    if (!old || !this.context) return;
+    const old = this.#gains ?? [];
+    this.#gains = null;
     for (const gain of old) {
-      gain.gain.setTargetAtTime(0, this.context.currentTime, FADE);
-      // Behind the fade: what is not connected can't be heard, and is forgotten.
+      gain.gain.setTargetAtTime(0, gain.context.currentTime, FADE);
+      // Behind the fade: what is not connected is inaudible, and is collected.
       setTimeout(() => gain.disconnect(), 1000 * 10 * FADE);
     }
   }
 
-  /** The first samples start where the prompt ends. */
-  #bend(samples) {
-    const last = Math.round((this.start + this.join) * this.prompt.sampleRate) - 1;
-    const length = Math.min(samples[0].length, Math.round(BEND * this.sampleRate));
+  /**
+   * Let the first samples start where the prompt ends.
+   *
+   * @param {Float32Array[]} samples  of each channel; changed
+   * @param {AudioBuffer} prompt
+   */
+  #smoothJoin(samples, prompt) {
+    const last = Math.round((this.start + this.join) * prompt.sampleRate) - 1;
+    const length = Math.min(samples[0].length, Math.round(SMOOTHING * this.sampleRate));
     samples.forEach((channel, n) => {
-      const prompt = this.prompt.getChannelData(Math.min(n, this.prompt.numberOfChannels - 1));
-      const step = (prompt[Math.min(last, prompt.length - 1)] ?? 0) - channel[0];
+      const before = prompt.getChannelData(Math.min(n, prompt.numberOfChannels - 1));
+      const step = (before[Math.min(last, before.length - 1)] ?? 0) - channel[0];
       for (let t = 0; t < length; t++) {
         channel[t] += step * (0.5 + 0.5 * Math.cos((Math.PI * t) / length));
       }
@@ -240,7 +316,12 @@ export class StreamPlayer extends EventTarget {
   }
 }
 
-/** Samples of base64 text of interleaved 16-bit integers, an array for each channel. */
+/**
+ * Samples of each channel.
+ *
+ * @param {string} text  base64 of interleaved 16-bit integers
+ * @param {number} channels
+ */
 export function samplesOf(text, channels) {
   const binary = atob(text);
   const length = Math.floor(binary.length / 2 / channels);

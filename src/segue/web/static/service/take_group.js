@@ -1,29 +1,56 @@
-// The finished takes on one prompt, of whatever runs, side by side.
+// @ts-check
+// The finished takes on one prompt, of whatever jobs, side by side.
 
 import "../shared/abx.js";
 import "../shared/player.js";
 import * as api from "./api.js";
-import { clock, h } from "../shared/dom.js";
-import { modeOf } from "./job_card.js";
+import { clock, h, messageOf } from "../shared/dom.js";
 import { Source } from "../shared/takes.js";
-import { modeName, seconds, sentence, shortName } from "./format.js";
+import { modeName, modeOf, seconds, sentence, shortName } from "./format.js";
 
-/** Where a WAV file says its sample rate. */
-const RATE_AT = 24;
+/** @import { TakeAnswer } from "../../types/service.js" */
+/** @import { JobCard } from "./job_card.js" */
+/** @import { JobAbout } from "./session.js" */
 
-/** How long to wait before a take is asked for again, in milliseconds. */
-const AGAIN = 2000;
+/** The byte of a WAV file where its sample rate starts. */
+const SAMPLE_RATE_OFFSET = 24;
 
-/** What belongs together: takes that start with the same slice of the same file. */
+/** How long to wait before a take is requested again, in milliseconds. */
+const RETRY_MS = 2000;
+
+/**
+ * What belongs together: takes that start with the same slice of the same file.
+ *
+ * @param {JobAbout} about
+ */
 export function groupKey({ key, start, seconds: length }) {
   return JSON.stringify([key, start, length]);
 }
 
-/** Events: `again` (`run` is the one whose input plays once more), `removed` (likewise). */
+/** Something has happened to the takes of `card`'s job. */
+export class JobEvent extends Event {
+  /**
+   * @param {"retry" | "removed"} type
+   * @param {JobCard} card
+   */
+  constructor(type, card) {
+    super(type);
+    this.card = card;
+  }
+}
+
+/**
+ * Events: `retry` and `removed`, both JobEvents (run the job once more; its last take is gone), and
+ * `empty`.
+ */
 export class TakeGroup extends EventTarget {
+  /** @type {Recording[]} */
+  sources = [];
+
+  /** @param {JobAbout} about  of any of its jobs */
   constructor(about) {
     super();
-    Object.assign(this, { about, sources: [] });
+    this.about = about;
     this.heading = h("h3", { tabindex: -1 }, about.file);
     const before = about.start > 0.05;
     const where = before
@@ -36,7 +63,7 @@ export class TakeGroup extends EventTarget {
     this.blind.addEventListener("toggle", () => this.blind.open && this.#openBlind());
     this.element = h(
       "article",
-      { class: "piece" },
+      { class: "take-group" },
       h("div", { class: "run-head" }, this.heading, h("p", { class: "note" }, where)),
       this.player,
       this.complaint,
@@ -44,12 +71,19 @@ export class TakeGroup extends EventTarget {
     );
   }
 
+  /** @param {string} line  what went wrong; empty to clear it */
+  showError(line) {
+    this.complaint.textContent = line;
+  }
+
   /**
-   * Add the takes of a finished run; the result, the first of them, is there when they can be
-   * heard. Throws a ServiceError if the service has them no more.
+   * Add the takes of a finished job; resolves to the first of them when they can be played. Throws
+   * a ServiceError if the service has them no more.
+   *
+   * @param {JobCard} card
    */
-  async add(run) {
-    const sources = run.answer.takes.map((take) => this.#source(run, take));
+  async add(card) {
+    const sources = card.job.takes.map((take) => this.#source(card, take));
     await Promise.all(sources.map(fetched));
     const first = !this.sources.length;
     this.sources.push(...sources);
@@ -63,24 +97,27 @@ export class TakeGroup extends EventTarget {
     return sources[0];
   }
 
-  #source(run, take) {
-    const { parameters } = run.about;
-    const mode = modeOf(run.answer.quantization) ?? parameters.quantization_mode ?? "none";
-    const model = shortName(run.answer.model_name ?? parameters.model_name ?? "model");
-    const ran = mode === "none" ? model : `${model}, ${modeName(mode)}`;
-    const named = this.#unique(`${ran}, seed ${take.seed}`);
-    const source = new Recording(named, take.url, this.about.start);
+  /**
+   * @param {JobCard} card
+   * @param {TakeAnswer} take
+   */
+  #source(card, take) {
+    const { parameters } = card.about;
+    const mode = modeOf(card.job.quantization) ?? parameters.quantization_mode ?? "none";
+    const model = shortName(card.job.model_name ?? parameters.model_name ?? "model");
+    const title = mode === "none" ? model : `${model}, ${modeName(mode)}`;
+    const unique = this.#unique(`${title}, seed ${take.seed}`);
+    const source = new Recording(unique, take.url, this.about.start, card);
     const different = [
       parameters.description && `“${parameters.description}”`,
       parameters.temperature !== 1 && `temperature ${parameters.temperature}`,
       parameters.top_k !== 250 && `top k ${parameters.top_k}`,
       parameters.description && parameters.cfg_coef !== 3 && `guidance ${parameters.cfg_coef}`,
     ];
-    source.title = ran;
+    source.title = title;
     source.note = [`seed ${take.seed}`, ...different.filter(Boolean)].join(", ");
-    source.run = run;
     const stem = this.about.file.replace(/\.\w+$/, "");
-    const name = `${stem} - ${ran} - ${take.seed}.wav`.replace(/[/\\:*?"<>|]/g, "_");
+    const name = `${stem} - ${title} - ${take.seed}.wav`.replace(/[/\\:*?"<>|]/g, "_");
     source.actions = [
       h(
         "a",
@@ -97,8 +134,8 @@ export class TakeGroup extends EventTarget {
         "button",
         {
           type: "button",
-          "aria-label": `Retry with a new seed: ${ran}`,
-          onclick: () => this.dispatchEvent(Object.assign(new Event("again"), { run })),
+          "aria-label": `Retry with a new seed: ${title}`,
+          onclick: () => this.dispatchEvent(new JobEvent("retry", card)),
         },
         "Retry, new seed",
       ),
@@ -117,31 +154,43 @@ export class TakeGroup extends EventTarget {
     return source;
   }
 
-  /** The blind test tells takes apart by name. */
+  /**
+   * A name that no other take has: the blind test tells takes apart by name.
+   *
+   * @param {string} name
+   */
   #unique(name) {
     const taken = this.sources.filter((source) => source.name.startsWith(name)).length;
     return taken ? `${name} (${taken + 1})` : name;
   }
 
-  // A link by itself could not bring the token along, nor name the file as the reader knows it.
+  /**
+   * Download by script: a link by itself could not bring the token along, nor name the file as the
+   * user knows it.
+   *
+   * @param {Event} event
+   * @param {string} url
+   * @param {string} name
+   */
   async #download(event, url, name) {
     event.preventDefault();
-    this.complaint.textContent = "";
+    this.showError("");
     try {
       const blob = URL.createObjectURL(new Blob([await api.bytes(url)], { type: "audio/wav" }));
       h("a", { href: blob, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(blob), 60_000);
     } catch (error) {
-      this.complaint.textContent = sentence(error.message);
+      this.showError(sentence(messageOf(error)));
     }
   }
 
+  /** @param {Recording} source */
   async #remove(source) {
     const at = this.sources.indexOf(source);
     this.sources.splice(at, 1);
-    const { run } = source;
-    if (!this.sources.some((other) => other.run === run)) {
-      this.dispatchEvent(Object.assign(new Event("removed"), { run }));
+    const { card } = source;
+    if (!this.sources.some((other) => other.card === card)) {
+      this.dispatchEvent(new JobEvent("removed", card));
     }
     if (!this.sources.length) {
       this.player.takes.pause();
@@ -152,16 +201,16 @@ export class TakeGroup extends EventTarget {
     await this.player.ready;
     this.#level();
     this.#offerBlind();
-    this.player.rowOf.get(this.sources[Math.min(at, this.sources.length - 1)])
-      ?.querySelector("input").focus();
+    const next = this.sources[Math.min(at, this.sources.length - 1)];
+    this.player.rows.get(next)?.radio.focus();
   }
 
   /** Turn all down to the quietest continuation: what is louder sounds better. */
   async #level() {
     const buffers = await Promise.all(this.sources.map((source) => source.decoded()));
-    const levels = buffers.map((buffer) => effective(buffer, this.about.seconds));
-    const heard = levels.filter((level) => level > 1e-4);
-    const target = Math.min(...heard);
+    const levels = buffers.map((buffer) => rootMeanSquare(buffer, this.about.seconds));
+    const audible = levels.filter((level) => level > 1e-4);
+    const target = Math.min(...audible);
     this.sources.forEach((source, n) => {
       source.gain = levels[n] > 1e-4 ? target / levels[n] : 1;
     });
@@ -186,11 +235,19 @@ export class TakeGroup extends EventTarget {
 
 /** A take on the service, from the prompt on, at its own sample rate. */
 class Recording extends Source {
-  constructor(name, url, start) {
+  /**
+   * @param {string} name
+   * @param {string} url
+   * @param {number} start  where the prompt starts, in seconds
+   * @param {JobCard} card  of its job
+   */
+  constructor(name, url, start, card) {
     super(name, () => api.bytes(url));
-    Object.assign(this, { url, start });
+    this.start = start;
+    this.card = card;
   }
 
+  /** @override */
   decoded() {
     this.buffer ??= this.#decoded();
     // A download that was cut off may be tried again.
@@ -200,24 +257,32 @@ class Recording extends Source {
 
   async #decoded() {
     const bytes = await this.bytes();
-    this.sampleRate = new DataView(bytes).getUint32(RATE_AT, true);
+    this.sampleRate = new DataView(bytes).getUint32(SAMPLE_RATE_OFFSET, true);
     const context = new OfflineAudioContext(1, 1, this.sampleRate);
     return cropped(await context.decodeAudioData(bytes), this.start);
   }
 }
 
-/** Wait until a source is here, however long the service does not answer. */
+/**
+ * Wait until a source is here, however long the service does not answer.
+ *
+ * @param {Source} source
+ */
 async function fetched(source) {
   for (;;) {
     try {
       return await source.decoded();
     } catch (error) {
       if (!(error instanceof api.ServiceError) || error.status) throw error;
-      await new Promise((done) => setTimeout(done, AGAIN));
+      await new Promise((done) => setTimeout(done, RETRY_MS));
     }
   }
 }
 
+/**
+ * @param {AudioBuffer} buffer
+ * @param {number} start  in seconds
+ */
 function cropped(buffer, start) {
   const { sampleRate, numberOfChannels } = buffer;
   const first = Math.min(Math.round(start * sampleRate), buffer.length - 1);
@@ -229,8 +294,13 @@ function cropped(buffer, start) {
   return rest;
 }
 
-/** The root of the mean square of what comes behind `join` seconds. */
-function effective(buffer, join) {
+/**
+ * The root of the mean square of what comes behind the join.
+ *
+ * @param {AudioBuffer} buffer
+ * @param {number} join  in seconds
+ */
+function rootMeanSquare(buffer, join) {
   let [sum, count] = [0, 0];
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
     const samples = buffer.getChannelData(channel);

@@ -1,9 +1,26 @@
-// A piece from the prompt on: what is yours, the join, and room for what follows.
+// @ts-check
+// The result on a time axis from the prompt on: the prompt, the join, and room for what follows.
 
 import { clock, h } from "../shared/dom.js";
 import { waveform } from "../shared/waveform.js";
 
-/** An element; `show()` says what is on it, `at(seconds)` moves its playhead, null hides it. */
+/** @import { Peaks, Waveform } from "../shared/waveform.js" */
+
+/**
+ * What a timeline shows. All but the tracks and `loudest` in seconds.
+ *
+ * @typedef {object} Span
+ * @property {Peaks[]} peaks  one for every track
+ * @property {number} [from]  where in the tracks the axis starts
+ * @property {number} seconds  how long the axis is
+ * @property {number} join  where on the axis the continuation starts
+ * @property {number} [until]  where in the tracks that ends which is drawn
+ * @property {number} [loudest]  the sample that is as high as a track
+ */
+
+/** @typedef {ReturnType<typeof timeline>} Timeline */
+
+/** An element; `show()` sets what is on it, `at(seconds)` moves its playhead, null hides it. */
 export function timeline() {
   const join = h("div", { class: "join" }, h("span", { class: "direction" }, "segue"));
   const head = h("div", { class: "playhead", hidden: true });
@@ -11,33 +28,35 @@ export function timeline() {
   const end = h("span", { class: "end" });
   const joined = h("span", { class: "joined" });
   const times = h("div", { class: "times" }, joined, end);
-  const element = h("div", { class: "score", "aria-hidden": "true" }, tracks, join, head, times);
-  let shown = {};
+  const classes = { class: "timeline", "aria-hidden": "true" };
+  const element = h("div", classes, tracks, join, head, times);
+  let length = 1;
+  /** @type {{ peaks: Peaks, picture: Waveform }[]} */
   let drawn = [];
 
-  /**
-   * `peaks` has one Peaks for every track; `from` and `seconds` say which part of them is seen,
-   * `join` where the continuation starts and `until` where what is known ends, all in seconds.
-   */
-  element.show = ({ peaks, from = 0, seconds, join: at, until = Infinity, loudest = 1 }) => {
-    shown = { from, seconds };
-    const options = { from, to: from + seconds, join: from + at, until, loudest };
-    if (peaks.length !== drawn.length || peaks.some((one, n) => one !== drawn[n].peaks)) {
-      drawn = peaks.map((one) => ({ peaks: one, picture: waveform(one, options) }));
-      tracks.replaceChildren(...drawn.map(({ picture }) => h("div", { class: "track" }, picture)));
-    } else {
-      drawn.forEach(({ picture }) => picture.redraw(options));
-    }
-    const share = at / seconds;
-    join.style.left = joined.style.left = `${100 * share}%`;
-    joined.textContent = clock(at);
-    end.textContent = clock(seconds);
-    // Nothing must lie on top of another, or stick out.
-    element.classList.toggle("late", share > 0.75);
-  };
-  element.at = (seconds) => {
-    head.hidden = seconds === null;
-    if (seconds !== null) head.style.left = `${(100 * seconds) / shown.seconds}%`;
-  };
-  return element;
+  return Object.assign(element, {
+    /** @param {Span} span */
+    show({ peaks, from = 0, seconds, join: at, until = Infinity, loudest = 1 }) {
+      length = seconds;
+      const view = { from, to: from + seconds, join: from + at, until, loudest };
+      if (peaks.length !== drawn.length || peaks.some((one, n) => one !== drawn[n].peaks)) {
+        drawn = peaks.map((one) => ({ peaks: one, picture: waveform(one, view) }));
+        const rows = drawn.map(({ picture }) => h("div", { class: "track" }, picture));
+        tracks.replaceChildren(...rows);
+      } else {
+        drawn.forEach(({ picture }) => picture.redraw(view));
+      }
+      const share = at / seconds;
+      join.style.left = joined.style.left = `${100 * share}%`;
+      joined.textContent = clock(at);
+      end.textContent = clock(seconds);
+      // Nothing must lie on top of another, or stick out.
+      element.classList.toggle("late", share > 0.75);
+    },
+    /** @param {number | null} seconds */
+    at(seconds) {
+      head.hidden = seconds === null;
+      if (seconds !== null) head.style.left = `${(100 * seconds) / length}%`;
+    },
+  });
 }

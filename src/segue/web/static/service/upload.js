@@ -1,22 +1,41 @@
-// The reader's own audio: inspected before anything is sent, decoded to be seen and heard.
+// @ts-check
+// The user's own audio: inspected before anything is sent, decoded to be drawn and played.
 
 import { size, wait } from "./format.js";
 import { Peaks } from "../shared/waveform.js";
 
-/** A multiple of three: pieces of base64 then join without padding between them. */
-const PIECE = 3 * 2 ** 20;
+/** @import { Limits } from "./connection.js" */
+
+/**
+ * A file that may be sent.
+ *
+ * @typedef {object} Upload
+ * @property {string} name
+ * @property {string} key  tells files apart
+ * @property {AudioBuffer | null} buffer  null, as the next two, if this browser cannot decode it
+ * @property {Peaks | null} peaks
+ * @property {number | null} seconds
+ * @property {() => Promise<Blob[]>} encoded  parts of its base64 text
+ * @property {string | null} job  that the service has it from already
+ */
+
+/** A multiple of three: chunks of base64 then join without padding between them. */
+const CHUNK_BYTES = 3 * 2 ** 20;
 
 const ENDINGS = /\.(wav|wave|flac|og[ga]|opus|mp[234]|m4[ab]|aac|aif[fc]?|caf|au|w64|rf64|bw64|webm|mka|wma|wv)$/i;
 
-/** At which rate audio is decoded to be seen and heard; what is sent is the file as it is. */
+/** At which rate audio is decoded to be drawn and played; what is sent is the file as it is. */
 const SAMPLE_RATE = 44100;
 
 /** A file cannot be used; the message says why, and what can be. */
 export class UploadError extends Error {}
 
 /**
- * Inspect `file`. `limits` has `bytes` and `seconds`, or null for either.
- * The result's `buffer` and `peaks` are null if this browser cannot decode the file.
+ * Inspect a file. Throws an UploadError if it cannot be used.
+ *
+ * @param {File} file
+ * @param {Limits} limits
+ * @returns {Promise<Upload>}
  */
 export async function inspect(file, limits) {
   if (!ENDINGS.test(file.name) && !file.type.startsWith("audio/")) {
@@ -32,9 +51,9 @@ export async function inspect(file, limits) {
     );
   }
   // Ten hours of silence are a small file, and would fill the memory once decoded.
-  tooLong(file, await lengthOf(file), limits);
+  checkLength(file, await lengthOf(file), limits);
   const buffer = await decoded(file);
-  if (buffer) tooLong(file, buffer.duration, limits);
+  if (buffer) checkLength(file, buffer.duration, limits);
   return {
     name: file.name,
     key: `${file.name} ${file.size} ${file.lastModified}`,
@@ -42,10 +61,16 @@ export async function inspect(file, limits) {
     peaks: buffer && (await Peaks.ofLong(buffer)),
     seconds: buffer && buffer.duration,
     encoded: once(() => encoded(file)),
+    job: null,
   };
 }
 
-function tooLong(file, seconds, limits) {
+/**
+ * @param {File} file
+ * @param {number | null} seconds
+ * @param {Limits} limits
+ */
+function checkLength(file, seconds, limits) {
   if (seconds === null || limits.seconds === null || seconds <= limits.seconds) return;
   throw new UploadError(
     `${file.name} is ${wait(seconds)} long; the service takes ${wait(limits.seconds)} at most. ` +
@@ -53,22 +78,30 @@ function tooLong(file, seconds, limits) {
   );
 }
 
-/** The length in seconds that the file says it has, or null. */
+/**
+ * The length in seconds that the file says it has, or null.
+ *
+ * @param {File} file
+ * @returns {Promise<number | null>}
+ */
 function lengthOf(file) {
   const url = URL.createObjectURL(file);
   const audio = new Audio();
-  return new Promise((done) => {
+  /** @type {Promise<number | null>} */
+  const length = new Promise((done) => {
     audio.preload = "metadata";
     audio.onloadedmetadata = () => done(Number.isFinite(audio.duration) ? audio.duration : null);
     audio.onerror = () => done(null);
     setTimeout(() => done(null), 3000);
     audio.src = url;
-  }).finally(() => {
+  });
+  return length.finally(() => {
     audio.removeAttribute("src");
     URL.revokeObjectURL(url);
   });
 }
 
+/** @param {File} file */
 async function decoded(file) {
   try {
     const context = new OfflineAudioContext(1, 1, SAMPLE_RATE);
@@ -78,28 +111,41 @@ async function decoded(file) {
   }
 }
 
-/** The file as blobs of base64 text, made by the browser beside the page. */
+/**
+ * The file as blobs of base64 text, made by the browser beside the page.
+ *
+ * @param {File} file
+ */
 async function encoded(file) {
   const parts = [];
-  for (let start = 0; start < file.size; start += PIECE) {
-    const piece = await dataUrl(file.slice(start, start + PIECE));
+  for (let start = 0; start < file.size; start += CHUNK_BYTES) {
+    const url = await dataUrl(file.slice(start, start + CHUNK_BYTES));
     // A blob at once: joining them later copies nothing.
-    parts.push(new Blob([piece.slice(piece.indexOf(",") + 1)]));
+    parts.push(new Blob([url.slice(url.indexOf(",") + 1)]));
   }
   return parts;
 }
 
+/**
+ * @param {Blob} blob
+ * @returns {Promise<string>}
+ */
 function dataUrl(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
+    reader.onload = () => resolve(String(reader.result));
     const lost = "The file cannot be read any more; choose it again.";
     reader.onerror = () => reject(new UploadError(lost));
     reader.readAsDataURL(blob);
   });
 }
 
+/**
+ * @template T
+ * @param {() => T} make
+ */
 function once(make) {
+  /** @type {T | null} */
   let made = null;
   return () => (made ??= make());
 }

@@ -1,3 +1,4 @@
+// @ts-check
 // <segue-blind>: a blind test of one variant against the baseline, trial by trial.
 //
 // ABX: A is the baseline, B the variant, X one of both; which?  Preference: A and B are both, in an
@@ -5,48 +6,113 @@
 // stops when the score looks good finds differences where there are none.
 
 import { h } from "./dom.js";
-import { ALPHA, hitsNeeded } from "./stats.js";
+import { hitsNeeded } from "./stats.js";
 import { Takes } from "./takes.js";
 import { follow, keys, transport } from "./transport.js";
 import { verdict } from "./verdict.js";
 import { over, scores, Votes } from "./votes.js";
+import { quiet, scoreList, TESTS, votesFile } from "./votes_panel.js";
 
+/** @import { Source } from "./takes.js" */
+/** @import { Transport } from "./transport.js" */
+/** @import { Run, Side } from "./votes.js" */
+
+/** @type {Side[]} */
 const SIDES = ["baseline", "variant"];
-const TESTS = { abx: "ABX", preference: "Preference" };
 const SIZES = [5, 10, 16, 24, 32];
 
 /** 16: someone who is right four times in five passes four times in five; 24 takes long. */
 const USUAL = 16;
 
-class SegueBlind extends HTMLElement {
-  /**
-   * Offer tests of `variants` against `baseline`, all Sources.
-   * `report` names what the votes are for; `join`, in seconds, is where the continuation starts.
-   */
-  open({ report, baseline, variants, join = null }) {
-    Object.assign(this, { baseline, variants, join });
-    this.votes = new Votes(report);
-    this.votes.addEventListener("change", () => this.#showScores());
-    this.stage = h("div", { class: "stage" });
-    this.results = h("div", { class: "results" });
-    this.status = h("p", { role: "status", class: "status" });
+/**
+ * Tests of `variants` against `baseline`. `report` names what the votes are for; `join` is where
+ * the continuation starts, in seconds.
+ *
+ * @typedef {object} Comparison
+ * @property {string} report
+ * @property {Source} baseline
+ * @property {Source[]} variants
+ * @property {number | null} [join]
+ */
+
+export class SegueBlind extends HTMLElement {
+  /** The run that goes on. @type {Run | null} */
+  run = null;
+
+  /** Its sound. @type {Takes | null} */
+  takes = null;
+
+  /** @type {Transport | null} */
+  controls = null;
+
+  /** What is hidden in the trial: X in ABX, A in a preference. @type {Side} */
+  x = "baseline";
+
+  stage = h("div", { class: "stage" });
+  results = h("div", { class: "results" });
+  status = h("p", { role: "status", class: "status" });
+
+  /** @type {(Comparison & { votes: Votes }) | null} */
+  #opened = null;
+
+  /** The buttons for A, B and X. @type {HTMLButtonElement[]} */
+  #choices = [];
+
+  #listener = "";
+  #listening = false;
+
+  /** Ends the updates of the controls. */
+  #unfollow = () => {};
+
+  /** @param {Comparison} comparison */
+  open(comparison) {
+    const votes = new Votes(comparison.report);
+    this.#opened = { ...comparison, votes };
+    votes.addEventListener("change", () => this.#showScores());
     this.setAttribute("role", "group");
     this.setAttribute("aria-label", "Blind test");
-    this.replaceChildren(this.stage, this.status, this.results, this.#file());
+    const file = votesFile(votes, {
+      showStatus: (line) => this.#showStatus(line),
+      imported: () => {
+        if (!this.run) this.#setUp();
+      },
+      cleared: () => this.#setUp(),
+    });
+    this.replaceChildren(this.stage, this.status, this.results, file);
     this.#setUp();
     this.#showScores();
   }
 
+  get votes() {
+    return this.#comparison.votes;
+  }
+
+  get #comparison() {
+    if (!this.#opened) throw new Error("a blind test needs to be opened first");
+    return this.#opened;
+  }
+
   connectedCallback() {
-    if (this.listening) return;
-    this.listening = true;
-    keys(this, () => this, (event) => this.#press(event));
+    if (this.#listening) return;
+    this.#listening = true;
+    const state = () => {
+      const { takes, controls } = this;
+      return takes && controls ? { takes, controls } : null;
+    };
+    keys(this, state, (event) => this.#press(event));
   }
 
   // Before a run.
 
   #setUp(focus = false) {
     this.#leave();
+    const { baseline, variants } = this.#comparison;
+    /**
+     * @param {string} label
+     * @param {[string | number, string][]} options  values with what is shown of them
+     * @param {string | number} chosen
+     * @returns {[HTMLSelectElement, HTMLLabelElement]}
+     */
     const pick = (label, options, chosen) => {
       const select = h(
         "select",
@@ -55,11 +121,11 @@ class SegueBlind extends HTMLElement {
       );
       return [select, h("label", {}, label, select)];
     };
-    const names = this.variants.map((variant, index) => [index, variant.name]);
-    const [variant, variantLabel] = pick(`${this.baseline.name} against`, names, 0);
+    const against = `${baseline.name} against`;
+    const [variant, variantLabel] = pick(against, variants.map(({ name }, n) => [n, name]), 0);
     const [test, testLabel] = pick("Question", Object.entries(TESTS), "abx");
     const [planned, plannedLabel] = pick("Trials", SIZES.map((n) => [n, String(n)]), USUAL);
-    const listener = h("input", { autocomplete: "off", maxlength: 60, value: this.listener ?? "" });
+    const listener = h("input", { autocomplete: "off", maxlength: 60, value: this.#listener });
     const need = h("p", { class: "need" });
     const explain = () => {
       const trials = Number(planned.value);
@@ -78,13 +144,13 @@ class SegueBlind extends HTMLElement {
       {
         onsubmit: (event) => {
           event.preventDefault();
-          this.listener = listener.value.trim();
-          this.#run({
+          this.#listener = listener.value.trim();
+          this.#start({
             id: random(8),
-            test: test.value,
-            baseline: this.baseline.name,
-            variant: this.variants[variant.value].name,
-            listener: this.listener,
+            test: test.value === "abx" ? "abx" : "preference",
+            baseline: baseline.name,
+            variant: variants[Number(variant.value)].name,
+            listener: this.#listener,
             planned: Number(planned.value),
             started: new Date().toISOString(),
             stopped: false,
@@ -108,44 +174,52 @@ class SegueBlind extends HTMLElement {
           "p",
           { class: "unfinished" },
           `A run with ${run.variant} stands at ${run.votes.length} of ${run.planned}. `,
-          h("button", { type: "button", onclick: () => this.#run(run) }, "Go on"), " ",
+          h("button", { type: "button", onclick: () => this.#start(run) }, "Go on"), " ",
           h("button", { type: "button", onclick: () => this.#stop(run) }, "End it"),
         ),
       );
   }
 
+  /** @param {Run} run */
   #variantOf(run) {
-    return this.variants.find((variant) => variant.name === run.variant);
+    return this.#comparison.variants.find((variant) => variant.name === run.variant);
   }
 
   // A run.
 
-  async #run(run) {
+  /** @param {Run} run */
+  async #start(run) {
+    const { baseline, join = null } = this.#comparison;
+    const variant = this.#variantOf(run);
+    if (!variant) return;
     this.run = run;
     this.results.hidden = true;
-    this.#say("");
+    this.#showStatus("");
     this.votes.save(run);
-    const variant = this.#variantOf(run);
-    this.takes = new Takes([this.baseline, variant], { dip: true });
-    this.controls = transport(this.takes, this.join);
-    this.unfollow = follow(this.takes, () => this.controls.update());
-    this.#trial();
-    await this.takes.load();
+    const takes = new Takes([baseline, variant], { dip: true });
+    const controls = transport(takes, join);
+    this.takes = takes;
+    this.controls = controls;
+    this.#unfollow = follow(takes, controls.update);
+    this.#trial(run);
+    await takes.load();
     // What comes before the join is the same in both.
-    if (this.join !== null && this.run === run) this.controls.loop("continuation");
+    if (join !== null && this.run === run) controls.loop("continuation");
   }
 
-  #trial() {
-    const { run } = this;
+  /** @param {Run} run */
+  #trial(run) {
     const abx = run.test === "abx";
     this.x = SIDES[randomBit()];
-    this.labels = abx ? ["A", "B", "X"] : ["A", "B"];
-    const known = abx ? { A: ` ${run.baseline}`, B: ` ${run.variant}`, X: " unknown" } : {};
-    this.choices = this.labels.map((label, index) =>
+    /** @type {[string, string][]} */
+    const labels = abx
+      ? [["A", ` ${run.baseline}`], ["B", ` ${run.variant}`], ["X", " unknown"]]
+      : [["A", ""], ["B", ""]];
+    this.#choices = labels.map(([label, known], index) =>
       h(
         "button",
         { type: "button", "aria-pressed": "false", onclick: () => this.#listen(index) },
-        h("b", {}, label), known[label] ?? "",
+        h("b", {}, label), known,
         h("kbd", {}, String(index + 1)),
       ),
     );
@@ -159,8 +233,8 @@ class SegueBlind extends HTMLElement {
     this.stage.replaceChildren(
       question,
       h("progress", { max: run.planned, value: run.votes.length, "aria-label": "Trials done" }),
-      this.controls,
-      h("div", { class: "choices", role: "group", "aria-label": "Listen to" }, this.choices),
+      ...(this.controls ? [this.controls] : []),
+      h("div", { class: "choices", role: "group", "aria-label": "Listen to" }, this.#choices),
       h(
         "div",
         { class: "answers", role: "group", "aria-label": "Answer" },
@@ -179,30 +253,40 @@ class SegueBlind extends HTMLElement {
     question.focus({ preventScroll: true });
   }
 
-  /** Hear A, B or X. */
+  /**
+   * Switch to A, B or X.
+   *
+   * @param {number} index
+   */
   #listen(index) {
-    const abx = this.run.test === "abx";
+    const abx = this.run?.test === "abx";
     const hidden = SIDES.indexOf(this.x);
-    this.takes.select(abx ? (index === 2 ? hidden : index) : index === 0 ? hidden : 1 - hidden);
-    this.choices.forEach((choice, n) => choice.setAttribute("aria-pressed", String(n === index)));
+    this.takes?.select(abx ? (index === 2 ? hidden : index) : index === 0 ? hidden : 1 - hidden);
+    this.#choices.forEach((choice, n) => choice.setAttribute("aria-pressed", String(n === index)));
   }
 
+  /** @param {number} index */
   #answer(index) {
     const { run, x } = this;
+    if (!run) return;
     const other = SIDES[1 - SIDES.indexOf(x)];
-    const answer = run.test === "abx" ? SIDES[index] : [x, other, "none"][index];
+    /** @type {(Side | "none")[]} */
+    const preferences = [x, other, "none"];
+    const answer = run.test === "abx" ? SIDES[index] : preferences[index];
     run.votes.push({ at: new Date().toISOString(), x, answer });
     this.votes.save(run);
     if (over(run)) this.#finish(run);
-    else this.#trial();
+    else this.#trial(run);
   }
 
+  /** @param {Run} run */
   #stop(run) {
     run.stopped = true;
     this.votes.save(run);
     this.#finish(run);
   }
 
+  /** @param {Run} run */
   #finish(run) {
     this.#setUp(true);
     const [mine] = run.votes.length ? scores([run]) : [];
@@ -211,11 +295,12 @@ class SegueBlind extends HTMLElement {
 
   #leave() {
     this.takes?.pause();
-    this.unfollow?.();
+    this.#unfollow();
     this.takes = this.controls = this.run = null;
     this.results.hidden = false;
   }
 
+  /** @param {KeyboardEvent} event */
   #press(event) {
     if (!this.run) return false;
     const key = event.key.toLowerCase();
@@ -226,7 +311,7 @@ class SegueBlind extends HTMLElement {
       return true;
     }
     const index = /^[1-3]$/.test(key) ? Number(key) - 1 : "abx".indexOf(key);
-    if (event.shiftKey || index < 0 || index >= this.labels.length) return false;
+    if (event.shiftKey || index < 0 || index >= this.#choices.length) return false;
     this.#listen(index);
     return true;
   }
@@ -234,98 +319,24 @@ class SegueBlind extends HTMLElement {
   // After it.
 
   #showScores() {
-    const found = scores(this.votes.runs).filter((score) => score.trials > 0);
-    this.results.replaceChildren();
-    if (!found.length) return;
-    this.results.append(
-      h("h3", {}, "Votes so far"),
-      h(
-        "ul",
-        {},
-        found.map((score) =>
-          h(
-            "li",
-            {},
-            h("b", {}, TESTS[score.test]),
-            ` · ${this.baseline.name} and ${score.variant}`,
-            score.listener && ` · ${score.listener}`,
-            h("p", {}, verdict(score)),
-          ),
-        ),
-      ),
-    );
-    if (found.length > 1) {
-      const chance = Math.round(100 * (1 - (1 - ALPHA) ** found.length));
-      const note = `Of ${found.length} questions, one has p below ${ALPHA} by chance alone`;
-      this.results.append(h("p", { class: "note" }, `${note} in ${chance} % of cases.`));
-    }
+    const { votes, baseline } = this.#comparison;
+    this.results.replaceChildren(...scoreList(votes, baseline.name));
   }
 
-  #file() {
-    const chooser = h("input", {
-      type: "file",
-      accept: "application/json,.json",
-      hidden: true,
-      onchange: async () => {
-        try {
-          const added = this.votes.merge(await chooser.files[0].text());
-          this.#say(`${added} new ${added === 1 ? "run" : "runs"} taken in.`);
-        } catch (error) {
-          this.#say(error.message);
-        }
-        chooser.value = "";
-        if (!this.run) this.#setUp();
-      },
-    });
-    const clear = quiet("Clear votes", () => {
-      if (!clear.dataset.sure) {
-        clear.dataset.sure = true;
-        clear.textContent = "Clear them for good?";
-        return;
-      }
-      delete clear.dataset.sure;
-      clear.textContent = "Clear votes";
-      this.votes.clear();
-      this.#setUp();
-      this.#say("No votes are left.");
-    });
-    clear.onblur = () => {
-      delete clear.dataset.sure;
-      clear.textContent = "Clear votes";
-    };
-    if (!this.votes.kept) {
-      this.#say("This browser keeps nothing for this page: export your votes before you close it.");
-    }
-    return h(
-      "div",
-      { class: "file" },
-      quiet("Export votes", () => this.#save()),
-      quiet("Import votes", () => chooser.click()),
-      chooser,
-      clear,
-    );
-  }
-
-  #save() {
-    const text = JSON.stringify(this.votes.exported(), null, 2);
-    const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-    h("a", { href: url, download: `votes-${this.votes.report}.json` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
-  }
-
-  #say(text) {
+  /** @param {string} text */
+  #showStatus(text) {
     this.status.textContent = text;
   }
-}
-
-function quiet(text, onclick) {
-  return h("button", { type: "button", class: "quiet", onclick }, text);
 }
 
 function randomBit() {
   return crypto.getRandomValues(new Uint8Array(1))[0] & 1;
 }
 
+/**
+ * @param {number} bytes
+ * @returns {string} hexadecimal
+ */
 function random(bytes) {
   const values = crypto.getRandomValues(new Uint8Array(bytes));
   return Array.from(values, (value) => value.toString(16).padStart(2, "0")).join("");

@@ -1,29 +1,36 @@
+// @ts-check
 // Pictures of sound: what is loudest at each place.
 
 import { onWidth, svg } from "./dom.js";
 
-/** How many places of a second are told apart: more than a screen shows. */
+/** Resolution, in bins per second: more than a screen shows. */
 const PER_SECOND = 400;
 
-/** How many samples are looked at before the page gets a turn. */
+/** How many samples are read before the page gets a turn. */
 const AT_ONCE = 4_000_000;
 
-/** The lowest and highest sample of every place; sound can be added at the end. */
+/** The lowest and highest sample of every bin; sound can be added at the end. */
 export class Peaks {
-  constructor() {
-    this.low = new Float32Array(4096);
-    this.high = new Float32Array(4096);
-    this.seconds = 0;
-  }
+  low = new Float32Array(4096);
+  high = new Float32Array(4096);
+  seconds = 0;
 
-  /** Of a whole AudioBuffer. */
+  /**
+   * Of a whole buffer.
+   *
+   * @param {AudioBuffer} buffer
+   */
   static of(buffer) {
     const peaks = new Peaks();
     peaks.add(channelsOf(buffer), buffer.sampleRate);
     return peaks;
   }
 
-  /** The same for one that may be long: the page stays alive meanwhile. */
+  /**
+   * The same for one that may be long: the page stays responsive meanwhile.
+   *
+   * @param {AudioBuffer} buffer
+   */
   static async ofLong(buffer) {
     const peaks = new Peaks();
     const channels = channelsOf(buffer);
@@ -36,7 +43,12 @@ export class Peaks {
     return peaks;
   }
 
-  /** Add `channels`, arrays of samples of one length, at their sample rate. */
+  /**
+   * Add sound at the end.
+   *
+   * @param {Float32Array[]} channels  samples, of one length
+   * @param {number} sampleRate  in Hz
+   */
   add(channels, sampleRate) {
     const length = channels[0]?.length ?? 0;
     const first = this.seconds * PER_SECOND;
@@ -58,13 +70,23 @@ export class Peaks {
     this.seconds += length / sampleRate;
   }
 
-  /** Silence, or what is not known. */
+  /**
+   * Add silence, or what is not known.
+   *
+   * @param {number} seconds
+   */
   skip(seconds) {
     this.seconds += seconds;
     this.#reserve(Math.ceil(this.seconds * PER_SECOND) + 1);
   }
 
-  /** The lowest and highest sample between two moments, in seconds. */
+  /**
+   * The lowest and highest sample between two moments.
+   *
+   * @param {number} from  in seconds
+   * @param {number} to  in seconds
+   * @returns {[number, number]}
+   */
   between(from, to) {
     let [low, high] = [0, 0];
     const end = Math.min(this.low.length, Math.max(to * PER_SECOND, from * PER_SECOND + 1));
@@ -81,9 +103,10 @@ export class Peaks {
     return Math.max(-low, high);
   }
 
+  /** @param {number} count  bins */
   #reserve(count) {
     if (count <= this.low.length) return;
-    for (const name of ["low", "high"]) {
+    for (const name of /** @type {const} */ (["low", "high"])) {
       const larger = new Float32Array(Math.max(count, 2 * this[name].length));
       larger.set(this[name]);
       this[name] = larger;
@@ -92,37 +115,66 @@ export class Peaks {
 }
 
 /**
- * A picture of `peaks` between two moments, as wide as it is given room; `redraw(changes)` draws
- * it again. What lies before the `join` is of the class `before`, the rest `after`; nothing is
- * drawn behind `until`.
+ * What of the sound is drawn, in seconds: from `from` to `to` (null: its end), nothing behind
+ * `until`. What lies before the `join` is of the class `before`, the rest `after`. `loudest` is the
+ * sample that is as high as the picture.
+ *
+ * @typedef {object} View
+ * @property {number} from
+ * @property {number | null} to
+ * @property {number | null} join
+ * @property {number} until
+ * @property {number} loudest
+ */
+
+/** @typedef {ReturnType<typeof waveform>} Waveform */
+
+/**
+ * A picture of `peaks`, as wide as it is given room; `redraw(changes)` draws it again.
+ *
+ * @param {Peaks} peaks
+ * @param {Partial<View>} [options]
  */
 export function waveform(peaks, options = {}) {
-  const shown = { peaks, from: 0, to: null, join: null, until: Infinity, loudest: 1, ...options };
+  /** @type {View} */
+  const view = { from: 0, to: null, join: null, until: Infinity, loudest: 1, ...options };
   const [before, after] = [svg("path", { class: "before" }), svg("path", { class: "after" })];
   const stretch = { preserveAspectRatio: "none", "aria-hidden": "true" };
   const element = svg("svg", { class: "waveform", ...stretch }, before, after);
   let width = 0;
   const draw = () => {
     if (!width) return;
-    const { from, to, join } = { ...shown, to: shown.to ?? shown.peaks.seconds };
-    const joinX = join === null ? 0 : Math.round(((join - from) / (to - from)) * width);
+    const { from, join } = view;
+    const end = view.to ?? peaks.seconds;
+    const joinX = join === null ? 0 : Math.round(((join - from) / (end - from)) * width);
     const split = Math.min(width, Math.max(0, joinX));
     element.setAttribute("viewBox", `0 -1 ${width} 2`);
-    before.setAttribute("d", outline(shown, to, width, 0, split));
-    after.setAttribute("d", outline(shown, to, width, split, width));
-  };
-  element.redraw = (changes = {}) => {
-    Object.assign(shown, changes);
-    draw();
+    const scale = { ...view, to: end, width };
+    before.setAttribute("d", outline(peaks, scale, 0, split));
+    after.setAttribute("d", outline(peaks, scale, split, width));
   };
   onWidth(element, (room) => {
     width = room;
     draw();
   });
-  return element;
+  return Object.assign(element, {
+    /** @param {Partial<View>} changes */
+    redraw(changes) {
+      Object.assign(view, changes);
+      draw();
+    },
+  });
 }
 
-function outline({ peaks, from, until, loudest }, to, width, start, end) {
+/**
+ * The path of the columns of pixels from `start` to `end`.
+ *
+ * @param {Peaks} peaks
+ * @param {{ from: number, to: number, until: number, loudest: number, width: number }} scale
+ * @param {number} start
+ * @param {number} end
+ */
+function outline(peaks, { from, to, until, loudest, width }, start, end) {
   const scale = 0.95 / (loudest || 1);
   const step = (to - from) / width;
   let d = "";
@@ -136,6 +188,7 @@ function outline({ peaks, from, until, loudest }, to, width, start, end) {
   return d;
 }
 
+/** @param {AudioBuffer} buffer */
 function channelsOf(buffer) {
   const length = buffer.numberOfChannels;
   return Array.from({ length }, (_, channel) => buffer.getChannelData(channel));
