@@ -44,6 +44,7 @@ lint: $(READY)  ## Check style and types
 	else echo "lint: no npm, so the pages' scripts and the workflows are not checked" >&2; fi
 
 lint-web: node_modules/.package-lock.json
+	npm run --silent types
 	npm run --silent workflows
 
 node_modules/.package-lock.json: package-lock.json
