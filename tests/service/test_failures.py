@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from segue.service.jobs.store import FAILED, Input, Store
+from tests.broken import broken
 from tests.fake_hub import FakeHub
 
 from .gary import WARMING_WORDS, Gary, GaveUpError
@@ -83,6 +84,7 @@ def failing(hub, toy, ended):
     shutil.copytree(toy, cut_off)
     with (cut_off / WEIGHTS).open("r+b") as file:
         file.truncate(10_000)
+    broken(toy, folder / "models" / "not-numbers", "decoder.model.decoder.layer_norm.weight")
     options = ("--models", str(folder / "models"), "--models", str(toy), "--threads", "1")
     environment = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
     with Server(folder / "state", *options, environment=environment) as server:
@@ -120,6 +122,11 @@ def test_a_service_that_is_told_to_stay_offline_says_so(server):
 def test_a_damaged_model_ends_the_run_though_its_line_speaks_of_a_download(gary):
     with pytest.raises(GaveUpError, match=r"^generation failed: .*download it again"):
         gary.process(AUDIO, model_name="local/cut-off")
+
+
+def test_a_model_whose_numbers_are_none_ends_the_run_and_says_so(gary):
+    with pytest.raises(GaveUpError, match=r"^generation failed: the model overflows, its logits"):
+        gary.process(AUDIO, model_name="local/not-numbers")
 
 
 @pytest.mark.parametrize("line", LINES)
