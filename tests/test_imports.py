@@ -90,3 +90,24 @@ def test_there_is_no_circle():
         TopologicalSorter({module: imports(module) for module in MODULES}).prepare()
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
+
+
+def reachable(module: str) -> set[str]:
+    """The modules of segue that importing a module imports, itself included."""
+    found: set[str] = set()
+    left = {module}
+    while left:
+        found.add(name := left.pop())
+        left |= imports(name) - found
+    return found
+
+
+def test_only_the_app_and_its_middleware_know_the_error_handlers():
+    known_to = {module for module in MODULES if "service.http.errors" in imports(module)}
+    assert known_to == {"service.app", "service.http.middleware"}
+
+
+def test_taking_a_request_apart_needs_no_database():
+    stores = {module for module in MODULES if "import sqlite3" in MODULES[module].read_text()}
+    assert "service.jobs.store" in stores
+    assert not stores & reachable("service.http.json_stream")

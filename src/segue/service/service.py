@@ -13,19 +13,19 @@ from typing import Any
 from fastapi import Request
 
 from ..errors import SegueError
-from .http.errors import RefusalError
+from .exceptions import BusyError, RefusalError, TaskError, WorkerDiedError
 from .http.open_streams import OpenStreams
 from .http.parameters import Parameters, PluginParameters, asked
 from .http.uploads import Bodies
 from .jobs.admission import check, planned, seed_for
 from .jobs.downloads import Downloads
 from .jobs.models import Offer, Offered
-from .jobs.queue import BusyError, Jobs
+from .jobs.queue import Jobs
 from .jobs.store import Input, Job, Store
 from .metrics import Metrics
 from .quantization import chosen
 from .settings import MIB, Settings
-from .workers.client import TaskError, Worker, WorkerDiedError
+from .workers.client import Worker
 
 log = logging.getLogger("segue.service")
 

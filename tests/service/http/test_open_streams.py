@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from segue.service.http.errors import RefusalError
+from segue.service.exceptions import RefusalError
 from segue.service.http.open_streams import OpenStreams
 from segue.service.jobs.store import Input
 from segue.service.settings import Limits, Settings

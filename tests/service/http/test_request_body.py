@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from segue.service.http.errors import RefusalError
+from segue.service.exceptions import RefusalError
 from segue.service.http.request_body import RequestBody, patience
 from segue.service.settings import Limits
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from segue.service.exceptions import RefusalError
 from segue.service.http import json_stream
-from segue.service.http.errors import RefusalError
 from segue.service.http.json_stream import split, text_of
 from segue.service.http.uploads import _decode
 

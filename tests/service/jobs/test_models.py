@@ -3,7 +3,8 @@
 import pytest
 
 from segue.demo.toy import write_checkpoint
-from segue.service.jobs.models import Offer, Offered, UnknownModelError, grouped
+from segue.service.exceptions import UnknownModelError
+from segue.service.jobs.models import Offer, Offered, grouped
 
 
 @pytest.fixture(autouse=True)

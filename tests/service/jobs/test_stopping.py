@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from segue.service.exceptions import TaskError
 from segue.service.jobs.downloads import Downloads
 from segue.service.jobs.models import Offered
 from segue.service.jobs.queue import Jobs
@@ -13,7 +14,6 @@ from segue.service.jobs.store import COMPLETED, FAILED, QUEUED, Input, Store
 from segue.service.metrics import Metrics
 from segue.service.quantization import NONE
 from segue.service.settings import Settings
-from segue.service.workers.client import TaskError
 
 REQUEST = {
     "prompt_seconds": 1.0,

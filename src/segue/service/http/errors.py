@@ -1,4 +1,7 @@
-"""Refusals: `{success: false, error}`, and a status that fits."""
+"""Exception handlers: every error becomes `{success: false, error}` and a status that fits.
+
+They know every exception of the service; only the app and its middleware know them.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from ...errors import SegueError
-from ..jobs.models import UnknownModelError
-from ..jobs.queue import BusyError
-from ..workers.client import TaskError
+from ..exceptions import BusyError, RefusalError, TaskError, UnknownModelError
 
 log = logging.getLogger("segue.service")
 
 FAULT = "something went wrong inside segue; its log says more"
-
-
-class RefusalError(Exception):
-    """A request cannot be done.
-
-    Attributes:
-        status: of HTTP, 4xx.
-        line: what is wrong and what to do, for a musician.
-        headers: of the answer.
-    """
-
-    def __init__(self, status: int, line: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(line)
-        self.status, self.line, self.headers = status, line, headers
 
 
 def refusal(status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from .errors import RefusalError
+from ..exceptions import RefusalError
 
 _BLOCK = 1 << 20
 _SHORT = 1 << 16

@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..exceptions import RefusalError
 from ..metrics import Metrics
 from ..settings import LOOPBACK, Settings
-from .errors import RefusalError, refusal
+from .errors import refusal
 from .request_body import RequestBody
 
 log = logging.getLogger("segue.service")

@@ -10,10 +10,10 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from ...checkpoints.recipe import PRESETS
 from ...model import ENGINES
+from ..exceptions import RefusalError
 from ..jobs.queue import View
 from ..jobs.store import CANCELLED, COMPLETED, FAILED, Input, Job
 from ..service import Service, service_of
-from .errors import RefusalError
 from .parameters import LONGEST_PROMPT, NativeAudio, NativeParameters
 from .prompts import prompts
 from .schemas import JOB_LINKS, JobStarted, JobState, Said, refusals

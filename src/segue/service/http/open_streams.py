@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import RefusalError
+from ..exceptions import RefusalError
 
 
 class OpenStreams:

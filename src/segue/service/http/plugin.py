@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from ..exceptions import RefusalError
 from ..jobs.models import grouped
 from ..jobs.progress import DownloadProgress
 from ..jobs.queue import View
@@ -24,7 +25,6 @@ from ..jobs.store import (
 )
 from ..service import Service, service_of
 from .base64_response import Base64Answer
-from .errors import RefusalError
 from .parameters import MAX_NAME, ModelName, PluginAudio, PluginRetry
 from .schemas import (
     DOWNLOAD_LINKS,

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from ... import demo
-from .errors import RefusalError
+from ..exceptions import RefusalError
 from .schemas import refusals
 
 router = APIRouter()

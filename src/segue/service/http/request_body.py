@@ -7,8 +7,8 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from ..exceptions import RefusalError
 from ..settings import Limits
-from .errors import RefusalError
 
 
 def patience(limits: Limits, grace: float, received: int) -> float:

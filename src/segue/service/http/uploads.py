@@ -17,9 +17,8 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from ..jobs.queue import BusyError
+from ..exceptions import BusyError, RefusalError
 from ..settings import Settings
-from .errors import RefusalError
 from .json_stream import object_of, split, text_of
 
 Fields = TypeVar("Fields", bound=BaseModel)

@@ -7,7 +7,8 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from ..workers.client import TaskCancelledError, TaskError, Worker
+from ..exceptions import TaskCancelledError, TaskError
+from ..workers.client import Worker
 from .models import Offered
 from .progress import DownloadProgress
 from .store import CANCELLED, COMPLETED, FAILED, Download, Store

@@ -17,17 +17,13 @@ from ...checkpoints import hub
 from ...checkpoints.catalogue import CATALOGUE, DEFAULT_DESCRIPTIONS
 from ...checkpoints.files import AUDIOCRAFT_LM, CONFIG
 from ...checkpoints.hub import BUILT_IN
-from ...errors import SegueError
+from ..exceptions import UnknownModelError
 from .missing_files import lacking
 
 SIZES = ("small", "medium", "large")
 _WIDEST = {"small": 1024, "medium": 1536}
 _LOCAL = "local/"
 _NUMBERED = re.compile(r"(.+)-(\d+)")
-
-
-class UnknownModelError(SegueError):
-    """A model was asked for that is not offered."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from ...errors import SegueError
+from ..exceptions import BusyError, TaskCancelledError, TaskError, WorkerDiedError
 from ..metrics import Metrics
 from ..quantization import Quantization
 from ..settings import Settings
-from ..workers.client import TaskCancelledError, TaskError, Worker, WorkerDiedError
+from ..workers.client import Worker
 from .downloads import Downloads, Fetch
 from .estimates import Estimates
 from .missing_files import lacking
@@ -49,18 +50,6 @@ async def _written(write: Callable[..., T], *args: Any) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([writing])
         raise
-
-
-class BusyError(SegueError):
-    """There is no room for another job.
-
-    Attributes:
-        seconds: after which it is worth another try.
-    """
-
-    def __init__(self, line: str, seconds: float) -> None:
-        super().__init__(line)
-        self.seconds = seconds
 
 
 @dataclass

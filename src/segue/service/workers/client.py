@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
 from .__main__ import NO_MEMORY
 
 log = logging.getLogger("segue.service")
@@ -23,34 +24,6 @@ _LONGEST_LINE = 1 << 22
 
 Message = dict[str, Any]
 Heard = Callable[[Message], None]
-
-
-class TaskError(Exception):
-    """A task failed.
-
-    Attributes:
-        fault: whether it is segue's own fault, and not the input's.
-    """
-
-    def __init__(self, line: str, fault: bool = False) -> None:
-        super().__init__(line)
-        self.fault = fault
-
-
-class TaskCancelledError(Exception):
-    """A task was cancelled."""
-
-
-class WorkerDiedError(TaskError):
-    """The process ended while it worked.
-
-    Attributes:
-        begun: whether it had begun the task; if not, it was gone before, and nobody knew yet.
-    """
-
-    def __init__(self, line: str, begun: bool = False) -> None:
-        super().__init__(line, fault=True)
-        self.begun = begun
 
 
 class Worker:
