@@ -236,3 +236,16 @@ def test_the_layout_of_a_caf_is_heeded(tmp_path):
     heard = audio.read(path)
     assert pitches(heard.samples, 48_000) == [0, 1, 2, 3, 4, 5]
     assert heard.layout in (0x3F, 0x60F)
+
+
+def test_which_decoder_explains_a_refusal_is_decided_by_its_code(tmp_path, monkeypatch):
+    """libsndfile explains what it knows, and FFmpeg what libsndfile does not know."""
+    monkeypatch.setattr("segue.audio.decode.sndfile.reason", lambda error: "libsndfile's reason")
+    unknown, damaged = tmp_path / "unknown", tmp_path / "damaged.wav"
+    unknown.write_bytes(b"nothing that is known to anybody " * 100)
+    damaged.write_bytes(struct.pack("<4sI8s", b"RIFF", 4, b"WAVEdata"))
+    with pytest.raises(AudioError) as refused:
+        audio.read(unknown)
+    assert "libsndfile's reason" not in str(refused.value)
+    with pytest.raises(AudioError, match="libsndfile's reason"):
+        audio.read(damaged)

@@ -15,6 +15,14 @@ BLOCK_SAMPLES = 1 << 18
 """Of all channels together, decoded at a time."""
 
 
+_UNRECOGNIZED = 1
+"""`SF_ERR_UNRECOGNIZED_FORMAT` of `sndfile.h`."""
+
+
+class UnrecognizedFormatError(AudioError):
+    """libsndfile does not know what kind of file this is; another decoder may."""
+
+
 class Sndfile:
     """A file that libsndfile opens.
 
@@ -81,7 +89,8 @@ def open_sndfile(file: BinaryIO) -> Sndfile:
     try:
         return Sndfile(file)
     except soundfile.LibsndfileError as error:
-        raise AudioError(reason(error)) from None
+        kind = UnrecognizedFormatError if error.code == _UNRECOGNIZED else AudioError
+        raise kind(reason(error)) from None
 
 
 def reason(error: soundfile.LibsndfileError) -> str:

@@ -14,7 +14,7 @@ from ...errors import AudioError
 from ..channels import to_channels, usual_layout, vorbis_order
 from . import chunks, mpeg, ogg
 from .mpeg import after_tags
-from .sndfile import open_sndfile
+from .sndfile import UnrecognizedFormatError, open_sndfile
 from .view import Bytes, View, converted
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _either(file: BinaryIO, layout: int | None = None) -> Decoder:
         try:
             return _ffmpeg(file)
         except AudioError as error:
-            known = not str(refused).startswith("Format not recognised")
+            known = not isinstance(refused, UnrecognizedFormatError)
             raise refused if known else error from None
     opened.layout = layout
     if layout is None and opened.channels > 2 and opened.format in ("AIFF", "CAF", "W64"):

@@ -43,7 +43,9 @@ def _is_full(error: Exception) -> bool:
     """Whether there is no room: on the disk, or in what somebody may take of it."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return any(word in str(error) for word in ("full", "I/O error"))  # SQLite's words
+    # The low byte of SQLite's code says what failed; the rest says where.
+    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    return primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def add_handlers(app: FastAPI) -> None:
