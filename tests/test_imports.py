@@ -22,8 +22,8 @@ LAYERS = (
     ("continuation", "admission", "preview", "splice", "demo"),
     ("engine",),
     ("checkpoints",),
-    ("audio", "pattern", "progress", "web"),
-    ("atomic", "channel", "standard_streams"),
+    ("audio", "channel", "pattern", "progress", "web"),
+    ("atomic", "standard_streams"),
     ("errors",),
 )
 """From the top.  A module may import from its own layer and from those below."""

@@ -21,9 +21,7 @@ from segue.cli import main
 from segue.engine.mlx import MLXEngine
 from segue.lab.bench import SCHEMA
 from segue.lab.modules import modules_of
-from segue.lab.relay import Relay, replay
 from segue.lab.variant import Variant
-from segue.progress import Progress
 
 REPOSITORY = Path(__file__).parents[2]
 TIMINGS = [
@@ -329,53 +327,6 @@ def test_bad_input_is_one_line_and_writes_nothing(
 def test_a_mode_brings_its_own_size(bench):
     recipe = bench("--quantize", "--q-mode", "mxfp4")["variant"]["recipe"]
     assert (recipe["bits"], recipe["group_size"]) == (4, 32)
-
-
-# --- Progress from one process to another ---------------------------------------------------------
-
-
-class Seen(Progress):
-    """Writes down what is shown."""
-
-    def __init__(self):
-        self.news = []
-
-    def stage(self, name, total=None, unit=""):
-        seen = self.news
-
-        class Stage:
-            def __enter__(self):
-                seen.append(("begin", name, total, unit))
-                return lambda done, total=None: seen.append((name, done, total))
-
-            def __exit__(self, *_):
-                seen.append(("end", name))
-
-        return Stage()
-
-
-def test_progress_is_shown_by_the_process_that_waits(capsys, monkeypatch):
-    monkeypatch.setattr("segue.lab.relay._SECONDS_BETWEEN", 0)
-    with Relay().stage("bench", 2, "runs") as advance:
-        with Relay().stage("generate", None) as inner:
-            inner(3, 9)
-        advance(1)
-    seen = Seen()
-    replay([*capsys.readouterr().out.splitlines(), "what a library printed"], seen)
-    assert seen.news == [
-        ("begin", "bench", 2, "runs"),
-        ("begin", "generate", None, ""),
-        ("generate", 3, 9),
-        ("end", "generate"),
-        ("bench", 1, None),
-        ("end", "bench"),
-    ]
-
-
-def test_stages_that_never_ended_are_closed():
-    seen = Seen()
-    replay(['{"stage": "load", "total": 3, "unit": ""}'], seen)
-    assert seen.news[-1] == ("end", "load")
 
 
 # --- The door -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import audio
 from ..atomic import check_writable
+from ..channel import stdout_progress
 from ..continuation import Request
 from ..errors import RequestError
 from ..options import (
@@ -26,7 +27,6 @@ from ..terminal import progress_for
 from . import bench_table
 from .bench import RUNS, measure
 from .files import write_json
-from .relay import Relay
 from .variant import Variant
 
 MAX_RUNS = 1000
@@ -101,7 +101,9 @@ def run(options: argparse.Namespace) -> int:
         check_writable(path)
     if options.report_json is not None:
         check_writable(options.report_json)
-    progress = Relay() if options.progress_lines else progress_for(not options.no_progress)
+    progress = (
+        stdout_progress() if options.progress_lines else progress_for(not options.no_progress)
+    )
     with naming(options.prompt):
         measured = measure(
             Variant("bench", options.cast_dtype, recipe),

@@ -20,13 +20,13 @@ from typing import Any
 
 from rich.console import Console
 
+from ..channel import replay
 from ..errors import RequestError, SegueError
 from ..progress import Progress
 from . import bench
 from .files import read_json, write_json
 from .machine import machine, versions
 from .pick import pick
-from .relay import replay
 from .variant import Variant
 
 SCHEMA = 1

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...atomic import check_writable
+from ...channel import stdout_progress
 from ...checkpoints.hub import BUILT_IN
 from ...checkpoints.recipe import PRESETS, preset
 from ...errors import RequestError
@@ -26,7 +27,6 @@ from ...options import (
 )
 from ...terminal import progress_for
 from ..files import write_json
-from ..relay import Relay
 from ..variant import Variant
 from .measure import CONTINUATION_SECONDS, TAKES, measure
 
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
         options.audio,
         options.seed,
         options.save_folder,
-        Relay() if options.progress_lines else progress_for(not options.no_progress),
+        stdout_progress() if options.progress_lines else progress_for(not options.no_progress),
         engine=options.engine,
         text=options.text,
         takes=options.takes,
