@@ -1,7 +1,6 @@
 """The quantization guard, and the checkpoints that it keeps."""
 
 import json
-import shutil
 import sqlite3
 
 import pytest
@@ -9,10 +8,7 @@ import pytest
 from segue.checkpoints.recipe import PRESETS, Recipe
 from segue.demo.toy import write_checkpoint
 from segue.errors import RequestError
-from segue.progress import SILENT
 from segue.service.quantization import NONE, chosen, from_environment
-from segue.service.workers.model_cache import Asked, Loaded
-from segue.service.workers.quantized_cache import Variants
 
 from .server import Server, encoded, song
 
@@ -126,42 +122,3 @@ def _load_seconds(server, job):
     with sqlite3.connect(f"file:{server.state}/segue.db?mode=ro", uri=True) as db:
         (result,) = db.execute("SELECT result FROM jobs WHERE id = ?", (job,)).fetchone()
     return json.loads(result)["load_s"]
-
-
-def test_what_is_stored_quantized_is_played_as_it_is(tmp_path, toy):
-    variants = Variants(tmp_path / "variants", 1 << 30)
-    stored = variants.find_or_make(str(toy), None, Recipe(bits=8), SILENT)
-    loaded = Loaded("auto", None, Variants(tmp_path / "none", 1 << 30), budget=1 << 30)
-
-    def asked(demanded):
-        q4 = PRESETS["q4_decoder_linears"]
-        return Asked(str(stored), None, "q4_decoder_linears", q4, demanded)
-
-    for _ in range(2):  # whether it is ready or not
-        assert loaded.get(asked(demanded=False), SILENT).quantization == "q8-g64 as stored"
-        with pytest.raises(RequestError, match="stored quantized already"):
-            loaded.get(asked(demanded=True), SILENT)
-    assert not (tmp_path / "none").exists()
-
-
-def test_a_small_memory_holds_the_last_model_alone(tmp_path, toy):
-    loaded = Loaded("auto", None, Variants(tmp_path, 1 << 30), budget=1)
-    plain = Asked(str(toy), None, "none", None, demanded=False)
-    q8 = Asked(str(toy), None, "q8", Recipe(bits=8), demanded=True)
-    first = loaded.get(plain, SILENT)
-    assert loaded.get(plain, SILENT) is first
-    loaded.get(q8, SILENT)
-    assert (loaded.has(plain), loaded.has(q8)) == (False, True)
-
-
-def test_variants_are_bounded_and_made_anew_when_the_checkpoint_changes(tmp_path, toy):
-    model = tmp_path / "model"
-    shutil.copytree(toy, model)
-    variants = Variants(tmp_path / "variants", limit=1)
-    first = variants.find_or_make(str(model), None, Recipe(bits=8), SILENT)
-    assert variants.find_or_make(str(model), None, Recipe(bits=8), SILENT) == first
-    write_checkpoint(model, seed=5)
-    second = variants.find_or_make(str(model), None, Recipe(bits=8), SILENT)
-    assert second != first
-    assert not first.exists()
-    assert second.exists()

@@ -54,8 +54,8 @@ class Service:
             {
                 "engine": settings.engine,
                 "threads": settings.threads,
-                "variants": str(store.variants),
-                "max_variants_bytes": settings.max_variants_bytes,
+                "quantized_folder": str(store.variants),
+                "max_quantized_bytes": settings.max_variants_bytes,
                 "max_loaded_bytes": settings.max_loaded_bytes,
             },
         )
@@ -106,7 +106,9 @@ class Service:
         limit = self.settings.limits.read_seconds
         try:
             async with asyncio.timeout(limit * 4):  # others may be before it
-                read = await self._reader.run({"kind": "read", "path": str(path), "to": str(to)})
+                read = await self._reader.run(
+                    {"kind": "decode_audio", "path": str(path), "to": str(to)}
+                )
         except WorkerDiedError:
             line = "the audio cannot be read: it breaks the decoder; save it anew as WAV"
             raise RefusalError(422, line) from None

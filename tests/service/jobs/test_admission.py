@@ -11,7 +11,7 @@ from segue.admission import MAX_SEED
 from segue.service.http.views import join_seconds
 from segue.service.jobs.admission import DRAWN_SEEDS, cut, planned, seed_for
 from segue.service.jobs.store import Input, Job
-from segue.service.workers.generate import _request
+from segue.service.workers.generate import read_request
 from tests.service.server import encoded, song
 
 RATE = 44_100
@@ -152,7 +152,7 @@ def test_the_worker_cuts_what_was_planned(tmp_path, start, rate):
     frames = round(2.5 * rate)
     soundfile.write(tmp_path / "in.wav", np.zeros((frames, 1)), rate)
     request = REQUEST | {"start": start}
-    made = _request(tmp_path / "in.wav", request)
+    made = read_request(tmp_path / "in.wav", request)
     kept = cut(frames, rate, start, request["prompt_seconds"])
     assert len(made.audio.samples) == kept.frames
     assert (made.prompt_seconds, made.prompt_from) == (kept.prompt_seconds, kept.prompt_from)
@@ -163,7 +163,7 @@ def test_a_prompt_behind_the_audio_is_refused_by_both(tmp_path):
     soundfile.write(tmp_path / "in.wav", np.zeros((RATE, 1)), RATE)
     for refused in (
         lambda request: planned(request, RATE, RATE),
-        lambda request: _request(tmp_path / "in.wav", request),
+        lambda request: read_request(tmp_path / "in.wav", request),
     ):
         with pytest.raises(RequestError, match=r"cannot start at 1.5 s: the audio is 1 s long"):
             refused(REQUEST | {"start": 1.5})

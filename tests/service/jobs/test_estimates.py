@@ -95,7 +95,7 @@ class Player:
         pass
 
     def plays(self):
-        self.hear({"playing": True, "engine": "mlx", "device": "cpu", "quantization": None})
+        self.hear({"generating": True, "engine": "mlx", "device": "cpu", "quantization": None})
 
     def ends(self, load_s, play_s):
         takes = [{"file": "take-1.wav", "bytes": 1}]

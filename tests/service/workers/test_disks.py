@@ -1,7 +1,5 @@
-"""What the service's workers write where the disk is full, or is not theirs."""
+"""What a worker writes where the disk is full."""
 
-import errno
-import threading
 from dataclasses import asdict
 
 import numpy as np
@@ -12,24 +10,13 @@ from segue.audio import Audio
 from segue.checkpoints.recipe import Recipe
 from segue.progress import SILENT
 from segue.service.settings import Limits
-from segue.service.workers import __main__, generate
-from segue.service.workers.__main__ import NO_DISK
-from segue.service.workers.decode_audio import Reader
-from segue.service.workers.quantized_cache import Variants
+from segue.service.workers.decode_audio import AudioDecoder
+from segue.service.workers.generate import write_take
+from segue.service.workers.quantized_cache import QuantizedCache
+from segue.service.workers.task_loop import NO_DISK, outcome_of
+from tests.disks import fill, small_disk
 
-from ..disks import fill, small_disk
-
-
-class Line:
-    """A line to a server that does not mind."""
-
-    listening = threading.Event()
-
-    def tell(self, **news):
-        pass
-
-    def check(self):
-        pass
+from .channels import recorded
 
 
 @pytest.fixture
@@ -40,35 +27,14 @@ def upload(tmp_path):
     return path
 
 
-def outcome(task):
-    """What a worker answers to a task."""
-    asked = [{"kind": "task"}]
-
-    said = []
-
-    class Once:
-        def next_task(self):
-            if not asked:
-                raise EOFError
-            return asked.pop()
-
-        def tell(self, **news):
-            said.append(news)
-
-    with pytest.raises(EOFError):
-        __main__.serve({"task": task}, Once())
-    return said[-1]
-
-
 @pytest.mark.parametrize("room", [0, 50_000, 172_032])
-def test_a_full_disk_is_not_said_to_be_a_bad_upload(upload, tmp_path, room, monkeypatch):
-    monkeypatch.setattr("resource.setrlimit", lambda *_: None)  # the reader's own, of its process
-    reader = Reader({"limits": asdict(Limits())})
+def test_a_full_disk_is_no_fault_of_the_upload(upload, tmp_path, room, monkeypatch):
+    monkeypatch.setattr("resource.setrlimit", lambda *_: None)  # it is of the whole process
+    decoder = AudioDecoder(asdict(Limits()))
     with small_disk(tmp_path / "disk") as disk:
         fill(disk, leave=room)
         task = {"path": str(upload), "to": str(disk / "a.wav")}
-        said = outcome(lambda *_: reader(task, Line()))
-        assert said == {"error": NO_DISK, "fault": True}
+        assert outcome_of(decoder.decode, task, recorded()) == {"error": NO_DISK, "fault": True}
         assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
@@ -77,27 +43,19 @@ def test_a_take_is_written_whole_or_not_at_all(tmp_path, room):
     take = Audio(np.random.default_rng(0).normal(0, 0.1, (44_100, 2)), 44_100)
     with small_disk(tmp_path / "disk") as disk:
         fill(disk, leave=room)
-        said = outcome(lambda *_: generate._write(disk / "take-1.wav", take))
-        assert said == {"error": NO_DISK, "fault": True}
+        ended = outcome_of(lambda *_: write_take(disk / "take-1.wav", take), {}, recorded())
+        assert ended == {"error": NO_DISK, "fault": True}
         assert [path.name for path in disk.iterdir()] == ["filler"]
         (disk / "filler").unlink()
-        generate._write(disk / "take-1.wav", take)
+        write_take(disk / "take-1.wav", take)
         assert soundfile.info(disk / "take-1.wav").frames == 44_100
         assert [path.name for path in disk.iterdir()] == ["take-1.wav"]
 
 
-def test_a_quantized_model_that_cannot_be_kept_is_made_in_memory(toy, tmp_path, capsys):
+def test_a_quantized_model_that_cannot_be_saved_is_made_in_memory(toy, tmp_path, capsys):
     with small_disk(tmp_path / "disk") as disk:
         fill(disk)
-        variants = Variants(disk / "variants", 1 << 30)
-        assert variants.find_or_make(str(toy), None, Recipe(), SILENT) is None
+        cache = QuantizedCache(disk / "variants", 1 << 30)
+        assert cache.find_or_make(str(toy), None, Recipe(), SILENT) is None
         assert "is not kept" in capsys.readouterr().err
         assert list((disk / "variants").iterdir()) == []
-
-
-def test_what_is_forbidden_is_not_said_to_be_a_full_disk():
-    def forbidden(*_):
-        raise PermissionError(errno.EACCES, "Permission denied", "/music/model/config.json")
-
-    line = "segue may not use /music/model/config.json (Permission denied)"
-    assert outcome(forbidden) == {"error": line, "fault": True}

@@ -232,7 +232,7 @@ class ModelName(_Fields):
 
 
 def asked(given: Parameters, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a job shall play: the `request` of `Player.play`, but for its seed and its start.
+    """What a job shall play: the `request` of `Generator.generate`, but for its seed and its start.
 
     Args:
         given: the request's parameters.

@@ -70,7 +70,7 @@ def cut(frames: int, sample_rate: int, start: float | None, prompt_seconds: floa
 
 
 def check(request: dict[str, Any]) -> None:
-    """Check what needs no audio of the `request` of a job; see `Player.play`.
+    """Check what needs no audio of the `request` of a job; see `Generator.generate`.
 
     Raises:
         RequestError: an option is out of range, or two contradict each other.
@@ -82,7 +82,7 @@ def planned(request: dict[str, Any], frames: int, sample_rate: int) -> Plan:
     """How the `request` of a job will be laid out over its audio.
 
     Args:
-        request: see `Player.play`.
+        request: see `Generator.generate`.
         frames: samples per channel of the audio.
         sample_rate: of the audio, in Hz.
 

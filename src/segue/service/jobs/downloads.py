@@ -84,7 +84,12 @@ class Downloads:
     async def _run(self, fetch: Fetch, model: Offered, text: bool) -> None:
         try:
             async with self._room:
-                task = {"kind": "fetch", "source": model.source, "base": model.base, "text": text}
+                task = {
+                    "kind": "download",
+                    "source": model.source,
+                    "base": model.base,
+                    "text": text,
+                }
 
                 def heard(news: dict[str, object]) -> None:
                     fetch.progress.hear(news)

@@ -144,7 +144,7 @@ class Live:
 
     def hear(self, news: dict[str, Any]) -> None:
         """Take in what the player says."""
-        if news.get("playing"):
+        if news.get("generating"):
             self.phase, self.message = "play", _SAID["encode"]
             self.began, self.download = self.clock(), None
             self.ran = {key: news[key] for key in ("engine", "device", "quantization")}

@@ -225,7 +225,7 @@ class Jobs:
             kind: which route it came by.
             model: what plays.
             quantization: of the model.
-            request: see `Player.play`.
+            request: see `Generator.generate`.
             input_: its audio, which lies in its place already.
 
         Raises:
@@ -328,12 +328,12 @@ class Jobs:
         asked = job.asked
         model = await asyncio.to_thread(self._offer.find, asked["model"])
         return {
-            "kind": "play",
+            "kind": "generate",
             "source": model.source,
             "base": model.base,
             "quantization": asked["quantization"],
             "recipe": asked["recipe"],
-            "demanded": asked["demanded"],
+            "explicit": asked["demanded"],
             "request": asked["request"],
             "input": str(self._store.input_path(job.input)),
             "folder": str(self._store.attempt_folder(job)),
@@ -387,12 +387,12 @@ class Jobs:
         """Load a model before anybody asks for it, and learn what runs it."""
         quantization = self._settings.quantization
         task = {
-            "kind": "warm",
+            "kind": "load",
             "source": model.source,
             "base": model.base,
             "quantization": quantization.mode,
             "recipe": None if quantization.recipe is None else asdict(quantization.recipe),
-            "demanded": False,
+            "explicit": False,
         }
         try:
             self.ran = await self._player.run(task)
@@ -449,7 +449,7 @@ class Jobs:
     def listen(self, name: str) -> None:
         """Somebody wants to hear a job while it is made; costs work, so nobody does unasked."""
         if name == self._playing:
-            self._player.tell(listen=True)
+            self._player.send(listen=True)
 
     # --- Going ----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The server's end of the line to a worker process."""
+"""The server's end: starts a worker process, gives it tasks, and ends it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from ...channel import Message, decode, encode
 from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
-from .__main__ import NO_MEMORY
+from .task_loop import NO_MEMORY
 
 log = logging.getLogger("segue.service")
 
-SECONDS_TO_HEED = 5.0
-"""How long a worker may take to stop a task before its process is ended."""
+SECONDS_TO_CANCEL = 5.0
+"""How long a worker may take to stop a cancelled task before its process is ended."""
 
 _LONGEST_LINE = 1 << 22
 
-Message = dict[str, Any]
-Heard = Callable[[Message], None]
+OnMessage = Callable[[Message], None]
 
 
 class Worker:
     """A worker process, started when there is something to do, and again when it died.
 
     Args:
-        role: `player`, `reader` or `downloader`.
-        settings: what it is told, see `segue.service.workers`.
+        role: `player` (generates), `reader` (decodes uploads) or `downloader`: its name in the log.
+        settings: of the role, see `segue.service.workers.__main__`.
 
     Attributes:
-        deaths: how often it ended while it worked.
+        crashes: how often it ended while it had a task.
         cannot_start: why the last start failed, if it did.
     """
 
     def __init__(self, role: str, settings: Message) -> None:
         self.role = role
-        self.deaths = 0
+        self.crashes = 0
         self.cannot_start: str | None = None
         self._command = (
             sys.executable,
@@ -58,16 +58,19 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, if one is there."""
+        """The process's number, or None while none runs."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
-    async def run(self, task: Message, heard: Heard = lambda news: None) -> Message:
-        """Do a task, after those that came before it.
+    async def run(self, task: Message, on_message: OnMessage = lambda message: None) -> Message:
+        """Run a task, after those that came before it.
 
         Args:
-            task: see the worker.
-            heard: called with all news on the way.
+            task: `kind` and what the task of that kind takes, see `segue.service.workers`.
+            on_message: called with every message that the task sends before its last.
+
+        Returns:
+            What the task finished with.
 
         Raises:
             TaskError: it failed, with one line for the user.
@@ -78,13 +81,13 @@ class Worker:
             self._cancelled = False
             try:
                 try:
-                    return await self._give(task, heard)
+                    return await self._give(task, on_message)
                 except WorkerDiedError as died:
                     if died.begun:
                         raise
-                return await self._give(task, heard)
+                return await self._give(task, on_message)
             except asyncio.CancelledError:
-                await self.stop()  # nobody would hear the rest
+                await self.stop()  # nobody would read the rest
                 raise
             except OSError as error:
                 self.cannot_start = error.strerror
@@ -97,58 +100,51 @@ class Worker:
                     self._cancelling.cancel()
                     self._cancelling = None
 
-    async def _give(self, task: Message, heard: Heard) -> Message:
+    async def _give(self, task: Message, on_message: OnMessage) -> Message:
         process = await self._running()
         self._busy = True
-        self.tell(task=task)
-        return await self._outcome(process, heard)
+        self.send(task=task)
+        return await self._outcome(process, on_message)
 
-    async def _outcome(self, process: asyncio.subprocess.Process, heard: Heard) -> Message:
+    async def _outcome(self, process: asyncio.subprocess.Process, on_message: OnMessage) -> Message:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         begun = False
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # longer than any news
-                line = b""
-            if not line.endswith(b"\n"):
-                break
-            news = json.loads(line)
-            if "finished" in news:
-                finished: Message = news["finished"]
+        while (message := await _next_message(process.stdout)) is not None:
+            if "finished" in message:
+                finished: Message = message["finished"]
                 return finished
-            if "cancelled" in news:
+            if "cancelled" in message:
                 raise TaskCancelledError
-            if "error" in news:
-                raise TaskError(news["error"], news["fault"])
-            if "begun" in news:
+            if "error" in message:
+                raise TaskError(message["error"], message["fault"])
+            if "begun" in message:
                 begun = True
             else:
-                heard(news)
+                on_message(message)
         with suppress(TimeoutError):  # it has closed its end, so it is ending
             await asyncio.wait_for(process.wait(), 1)
         await self.stop()
-        self.deaths += 1
+        self.crashes += 1
         if self._cancelled:
             raise TaskCancelledError
         log.error("worker died", extra={"role": self.role, "code": process.returncode})
         raise WorkerDiedError(_reason(process.returncode or 0), begun)
 
     def cancel(self) -> None:
-        """Stop the task that runs: it is asked to, and if it does not heed, the process ends."""
+        """Stop the task that runs; if it does not stop in time, end the process."""
         if self._busy and self._cancelling is None:
             self._cancelled = True
-            self.tell(cancel=True)
+            self.send(cancel=True)
             loop = asyncio.get_running_loop()
             process = self._process
             if process is not None:
-                self._cancelling = loop.call_later(SECONDS_TO_HEED, _kill, process)
+                self._cancelling = loop.call_later(SECONDS_TO_CANCEL, _kill, process)
 
-    def tell(self, **message: Any) -> None:
-        """Send a line."""
+    def send(self, **message: Any) -> None:
+        """Send the message with these keys, if a process runs."""
         process = self._process
         if process is not None and process.stdin is not None and not process.stdin.is_closing():
-            process.stdin.write(json.dumps(message).encode() + b"\n")
+            process.stdin.write(encode(message).encode())
 
     async def stop(self) -> None:
         """End the process; the next task starts another."""
@@ -172,7 +168,7 @@ class Worker:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_LONGEST_LINE,
-                # Ctrl-C in the terminal is the server's to hear.
+                # Ctrl-C in the terminal is for the server alone.
                 start_new_session=True,
             )
             self.cannot_start = None
@@ -189,8 +185,17 @@ class Worker:
                 continue
             if not line:
                 return
-            if said := line.decode(errors="replace").rstrip():
-                log.warning("worker: %s", said, extra={"role": self.role})
+            if text := line.decode(errors="replace").rstrip():
+                log.warning("worker: %s", text, extra={"role": self.role})
+
+
+async def _next_message(stream: asyncio.StreamReader) -> Message | None:
+    """The next message; None if the stream ends, or holds what no worker sends."""
+    try:
+        line = await stream.readline()
+    except ValueError:  # longer than any message
+        return None
+    return decode(line) if line.endswith(b"\n") else None
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
@@ -202,7 +207,7 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 def _reason(code: int) -> str:
     if code == -signal.SIGKILL:
-        return NO_MEMORY.replace("this machine ran", "the music was stopped: this machine ran")
+        return f"the music was stopped: {NO_MEMORY}"
     if code < 0:
         known = -code in set(signal.Signals)
         name = signal.Signals(-code).name if known else f"signal {-code}"

@@ -1,7 +1,7 @@
-"""What an upload is turned into: a plain WAV of known length, or one line that says why not.
+"""Decoding an upload: to a plain WAV of known length, or to one line that says why not.
 
-Runs in a process of its own, because a decoder is what a hostile file would break, and within
-limits, because a header can promise anything: what counts is what comes out, block by block.
+Runs in a process of its own, because a hostile file attacks the decoder, and within limits,
+because a header can promise anything: what counts is what comes out, block by block.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import soundfile
 from ...atomic import publish
 from ...audio.decode import Source, open_source
 from ...audio.encode import new_wav
+from ...channel import Message
 from ...continuation import LOUDEST
 from ...errors import AudioError
-from .__main__ import Line
+from .task_loop import ServerChannel
 
 _MEMORY = 3 << 30
-"""Address space that a decoder may have; libsndfile needs a few MB, FFmpeg some hundred."""
+"""Bytes of address space for a decoder; libsndfile needs a few MB, FFmpeg some hundred."""
 
 _EXACT = {
     "PCM_U8": "PCM_16",
@@ -34,32 +35,45 @@ _EXACT = {
     "ALAW": "PCM_16",
     "PCM_24": "PCM_24",
 }
-"""What holds every sample of a subtype exactly; floats hold all others."""
+"""The subtype that holds every sample of another exactly; floats hold those of all others."""
 
 
-class Reader:
-    """The task `read`: `{path, to}` to `{sample_rate, channels, frames, bytes, notes}`."""
+class AudioDecoder:
+    """Decodes uploads; creating one limits the memory of this process.
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._limits = settings["limits"]
+    Args:
+        limits: those of `segue.service.settings.Limits`, by name.
+    """
+
+    def __init__(self, limits: dict[str, Any]) -> None:
+        self._limits = limits
         # Now, and not with the first file that needs it: its memory shall not count for that one's.
         import_module("segue.audio.decode.ffmpeg")
         if sys.platform == "linux":
             with suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
-    def __call__(self, task: dict[str, Any], line: Line) -> dict[str, Any]:
+    def decode(self, task: Message, channel: ServerChannel) -> Message:
         """Decode the file `path` into the file `to`.
 
+        Args:
+            task: `{path, to}`.
+            channel: stops the task where it was cancelled.
+
+        Returns:
+            `{sample_rate, channels, frames, bytes, notes}`: the rate in Hz, frames per channel, the
+            size of `to`, and what the user should know, one line each.
+
         Raises:
-            AudioError: it is no audio, or more or faster than is taken.
+            AudioError: it is no audio, or longer, faster or wider than the limits.
+            OSError: `to` cannot be written.
         """
         path, to = Path(task["path"]), Path(task["to"])
         temporary = to.with_suffix(".part")
         try:
             with path.open("rb", buffering=0) as file, _opened(file) as source:
                 self._check_header(source)
-                frames = self._copy(source, temporary, line)
+                frames = self._copy(source, temporary, channel)
             if frames == 0:
                 raise AudioError("the audio is empty: there is not one sample in it")
             publish(temporary, to)
@@ -91,29 +105,28 @@ class Reader:
                 "are taken"
             )
 
-    def _most(self, source: Source) -> int:
-        """Frames that are taken."""
+    def _max_frames(self, source: Source) -> int:
         seconds, samples = self._limits["audio_seconds"], self._limits["audio_samples"]
         return int(min(round(seconds * source.sample_rate), samples // source.channels))
 
     def _too_long(self, source: Source) -> AudioError:
-        seconds = self._most(source) / source.sample_rate
+        seconds = self._max_frames(source) / source.sample_rate
         return AudioError(
             f"the audio is longer than the {seconds:.0f} s that are taken; send the part that "
             "matters"
         )
 
-    def _copy(self, source: Source, to: Path, line: Line) -> int:
-        """Copy block by block; the number of frames that there really were."""
+    def _copy(self, source: Source, to: Path, channel: ServerChannel) -> int:
+        """Copy block by block; return how many frames there really were."""
         subtype = _EXACT.get(source.subtype or "", "FLOAT")
         frames, rate, channels = 0, source.sample_rate, source.channels
         with new_wav(to, rate, channels, subtype, source.layout) as copy:
             # 24 bits in floats of 32 are exact, but libsndfile scales floats by 2²³ - 1.
             dtype = "float32" if subtype == "FLOAT" else "int32"
             for block in source.blocks(dtype):
-                line.check()
+                channel.check()
                 frames += len(block)
-                if frames > self._most(source):
+                if frames > self._max_frames(source):
                     raise self._too_long(source)
                 if dtype == "float32" and not (np.abs(block) < LOUDEST).all():
                     raise AudioError(

@@ -1,30 +1,38 @@
-"""Downloads, in a process of their own: they go on while music is made, and can be stopped."""
+"""Downloads, in a process of their own: they run beside generation, and can be stopped."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from ...channel import Message
 from ...checkpoints import hub
 from ...errors import CheckpointError
 from ..jobs.missing_files import lacking
-from .__main__ import Line, Told
+from .task_loop import ServerChannel
 
 
-def fetch(task: dict[str, Any], line: Line) -> dict[str, Any]:
-    """The task `fetch`: `{source, base, text}`; everything that it lacks is here afterwards.
+def download(task: Message, channel: ServerChannel) -> Message:
+    """Download every repository that a model needs and this machine lacks.
+
+    Sends `{"repository": name, "index": number from 1, "of": count}` before each.
+
+    Args:
+        task: `{source, base, text}`, see `missing_files`.
+        channel: takes the progress.
+
+    Returns:
+        An empty message.
 
     Raises:
-        CheckpointError: one line, be it the network, the hub or the disk.
+        CheckpointError: one line; the network, the hub or the disk failed.
     """
-    asked = (task["source"], task["base"], task["text"])
-    fetched = 0
+    wanted = (task["source"], task["base"], task["text"])
+    count = 0
     for _ in range(2):  # the model; then the companions that it turns out to need
-        repositories = lacking(*asked)
+        repositories = lacking(*wanted)
         for repository in repositories:
-            fetched += 1
-            total = fetched + len(repositories) - repositories.index(repository) - 1
-            line.tell(repository=repository, index=fetched, of=total)
-            hub.locate(repository, progress=Told(line))
-    if left := lacking(*asked):
+            count += 1
+            total = count + len(repositories) - repositories.index(repository) - 1
+            channel.send(repository=repository, index=count, of=total)
+            hub.locate(repository, progress=channel.progress())
+    if left := lacking(*wanted):
         raise CheckpointError(f"{', '.join(left)} did not arrive whole; try again")
     return {}

@@ -1,11 +1,11 @@
-"""Music, in a process of its own that holds the models ready."""
+"""Generation, in a process of its own that keeps models loaded."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -14,143 +14,171 @@ from ... import audio
 from ...atomic import replacing, sync_folder
 from ...audio import Audio
 from ...audio.encode import count_beyond, limited, new_wav
-from ...continuation import Continuation, Request
+from ...channel import Message
+from ...continuation import Continuation, Request, Take
 from ...preview import Preview
+from ...progress import Progress
 from ..jobs.admission import cut
-from .__main__ import Line, Told
-from .model_cache import Asked, Loaded, Ready
-from .quantized_cache import Variants, unfinished
+from .model_cache import LoadedModel, ModelCache, ModelSpec
+from .quantized_cache import QuantizedCache
+from .task_loop import ServerChannel
+
+_BLOCK = 1 << 20
+"""Frames of a take that are converted and written at a time."""
 
 
-class Player:
-    """The tasks `play` and `warm`."""
+class Generator:
+    """The tasks `generate` and `load`, over models that stay loaded.
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        variants = Path(settings["variants"])
-        unfinished(variants)
-        self._loaded = Loaded(
+    Args:
+        settings: `engine` and `threads` (see `segue.load`), `quantized_folder` and
+            `max_quantized_bytes` (see `QuantizedCache`), and `max_loaded_bytes` of memory for
+            models, or None for half of this machine's.
+    """
+
+    def __init__(self, settings: Message) -> None:
+        quantized = QuantizedCache(
+            Path(settings["quantized_folder"]), settings["max_quantized_bytes"]
+        )
+        quantized.remove_unfinished()
+        self._models = ModelCache(
             settings["engine"],
             settings["threads"],
-            Variants(variants, settings["max_variants_bytes"]),
+            quantized,
             settings["max_loaded_bytes"] or _half_of_memory(),
         )
 
-    def warm(self, task: dict[str, Any], line: Line) -> dict[str, Any]:
-        """`{source, base, quantization, recipe, demanded}`: load, and say what runs it."""
-        ready = self._loaded.get(Asked.of(task), Told(line))
-        return _described(ready)
-
-    def play(self, task: dict[str, Any], line: Line) -> dict[str, Any]:
-        """As `warm`, with `{input, folder, request}`: play on, and write the takes.
+    def load(self, task: Message, channel: ServerChannel) -> Message:
+        """Load a model, so that the first request need not wait for it.
 
         Args:
-            task: `input` is a WAV of the store's; `folder` is where takes and preview go; `request`
-                has `start` (seconds, or None for the end), `prompt_seconds`, `output_seconds`,
-                `text`, `top_k`, `temperature`, `guidance_coef`, `seed`, `variations`, and
-                `notes` on the audio.
-            line: told of all that takes time.
+            task: see `ModelSpec.from_task`.
+            channel: takes the progress.
+
+        Returns:
+            See `LoadedModel.describe`.
 
         Raises:
-            SegueError: one line; the audio or the options do not do.
+            SegueError: one line; the model cannot be used.
         """
-        progress = Told(line)
-        asked = Asked.of(task)
-        before = time.perf_counter()
-        was_loaded = self._loaded.has(asked)
-        ready = self._loaded.get(asked, progress)
-        load_s = time.perf_counter() - before
-        line.check()
-        line.tell(playing=True, **_described(ready))
-        request = _request(Path(task["input"]), task["request"])
+        return self._models.get(ModelSpec.from_task(task), channel.progress()).describe()
+
+    def generate(self, task: Message, channel: ServerChannel) -> Message:
+        """Continue audio, and write the takes.
+
+        Sends `{"generating": true, ...}`, with what `load` returns, when the model is loaded; and
+        `{"preview": samples}` as previews grow on disk, while somebody listens.
+
+        Args:
+            task: what `load` takes, and `input`, a WAV of the store's; `folder`, where takes and
+                previews go; `request`, with `start` (seconds, or None for the end),
+                `prompt_seconds`, `output_seconds`, `text`, `top_k`, `temperature`,
+                `guidance_coef`, `seed`, `variations`, and `notes` on the audio.
+            channel: takes the progress.
+
+        Returns:
+            What `load` returns, and the takes, how they were made, and how long it took.
+
+        Raises:
+            SegueError: one line; the audio or the parameters cannot be used.
+        """
+        progress = channel.progress()
+        spec = ModelSpec.from_task(task)
+        started = time.perf_counter()
+        was_loaded = spec in self._models
+        loaded = self._models.get(spec, progress)
+        load_s = time.perf_counter() - started
+        channel.check()
+        channel.send(generating=True, **loaded.describe())
+        request = read_request(Path(task["input"]), task["request"])
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
-        before = time.perf_counter()
-        continuation = Continuation(ready.model.engine, request, progress)
-        preview = _PreviewFiles(ready, continuation, request.audio, folder)
+        started = time.perf_counter()
+        continuation = Continuation(loaded.model.engine, request, progress)
+        preview = _PreviewFiles(loaded, continuation, request.audio, folder)
         for _ in continuation.frames():
-            line.check()
-            if line.listening.is_set() and (samples := preview.write(continuation.codes)):
-                line.tell(preview=samples)
+            channel.check()
+            if channel.listening.is_set() and (samples := preview.write(continuation.codes)):
+                channel.send(preview=samples)
         result = continuation.result()
-        line.check()
-        takes = []
-        notes = [*task["request"].get("notes", ()), *result.notes]
-        with progress.stage("write", len(result.takes), "takes") as advance:
-            for n, take in enumerate(result.takes):
-                path = folder / f"take-{n + 1}.wav"
-                beyond = _write(path, take.audio)
-                if beyond:
-                    said = limited(beyond, take.audio.samples.size)
-                    notes.append(f"take {n + 1}: {said}")
-                frames, size = len(take.audio.samples), path.stat().st_size
-                takes.append(
-                    {"seed": take.seed, "file": path.name, "frames": frames, "bytes": size}
-                )
-                advance(n + 1)
-        sync_folder(folder.parent)
+        channel.check()
+        takes, limited_notes = _write_takes(folder, result.takes, progress)
         return {
-            **_described(ready),
+            **loaded.describe(),
             "takes": takes,
             "sample_rate": request.audio.sample_rate,
             "channels": request.audio.channels,
             "join": result.join,
-            "new_seconds": result.new_frames / ready.model.config.codec.frame_rate,
-            "notes": notes,
+            "new_seconds": result.new_frames / loaded.model.config.codec.frame_rate,
+            "notes": [*task["request"].get("notes", ()), *result.notes, *limited_notes],
             "load_s": None if was_loaded else load_s,
-            "play_s": time.perf_counter() - before,
+            "play_s": time.perf_counter() - started,
             "timings_s": {name: round(s, 4) for name, s in result.timings.items()},
         }
 
 
-def _described(ready: Ready) -> dict[str, Any]:
-    engine = ready.model.engine
-    return {
-        "engine": engine.name,
-        "device": engine.device,
-        "quantization": ready.quantization,
-    }
+def read_request(path: Path, parameters: Message) -> Request:
+    """Return the request that continues the audio in a file of the store's.
 
-
-def _request(path: Path, request: dict[str, Any]) -> Request:
-    """What is asked of the audio in a file of the store's.
+    Args:
+        path: a WAV; what lies behind the prompt is not read.
+        parameters: see `Generator.generate`.
 
     Raises:
-        RequestError: it ends before the prompt would start.
+        RequestError: the audio ends before the prompt would start.
     """
     file = soundfile.info(path)
-    kept = cut(file.frames, file.samplerate, request["start"], request["prompt_seconds"])
+    kept = cut(file.frames, file.samplerate, parameters["start"], parameters["prompt_seconds"])
     return Request(
         audio.read(path, kept.frames / file.samplerate),
         prompt_seconds=kept.prompt_seconds,
-        output_seconds=request["output_seconds"],
+        output_seconds=parameters["output_seconds"],
         prompt_from=kept.prompt_from,
-        text=request["text"],
-        top_k=request["top_k"],
-        temperature=request["temperature"],
-        guidance_coef=request["guidance_coef"],
-        seed=request["seed"],
-        variations=request["variations"],
+        text=parameters["text"],
+        top_k=parameters["top_k"],
+        temperature=parameters["temperature"],
+        guidance_coef=parameters["guidance_coef"],
+        seed=parameters["seed"],
+        variations=parameters["variations"],
     )
 
 
+def _write_takes(
+    folder: Path, takes: Sequence[Take], progress: Progress
+) -> tuple[list[Message], list[str]]:
+    """Write all takes; return what the store keeps of each, and notes on their samples."""
+    written, notes = [], []
+    with progress.stage("write", len(takes), "takes") as advance:
+        for n, take in enumerate(takes):
+            path = folder / f"take-{n + 1}.wav"
+            beyond = write_take(path, take.audio)
+            if beyond:
+                notes.append(f"take {n + 1}: {limited(beyond, take.audio.samples.size)}")
+            frames, size = len(take.audio.samples), path.stat().st_size
+            written.append({"seed": take.seed, "file": path.name, "frames": frames, "bytes": size})
+            advance(n + 1)
+    sync_folder(folder.parent)
+    return written, notes
+
+
 class _PreviewFiles:
-    """What is heard before it is done: a file of 16-bit samples for each take, which grows."""
+    """Sound before all of it is generated: for each take a file of 16-bit samples that grows."""
 
     def __init__(
-        self, ready: Ready, continuation: Continuation, heard: Audio, folder: Path
+        self, loaded: LoadedModel, continuation: Continuation, prompt: Audio, folder: Path
     ) -> None:
         self._preview = Preview(
-            ready.model.engine,
+            loaded.model.engine,
             continuation.prompt_codes.shape[1],
-            heard.sample_rate,
-            heard.channels,
-            heard.layout,
+            prompt.sample_rate,
+            prompt.channels,
+            prompt.layout,
         )
         self._folder = folder
         self._samples = 0
 
     def write(self, codes: np.ndarray) -> int:
-        """Write what can be heard by now; the samples that there are, 0 if none are new."""
+        """Write what can be decoded by now; return samples per take so far, 0 if none are new."""
         new = self._preview.more(codes)
         if new is None:
             return 0
@@ -161,11 +189,18 @@ class _PreviewFiles:
         return self._samples
 
 
-def _write(path: Path, take: Audio) -> int:
-    """16-bit WAV; what came in with 16 bits goes out as it was.
+def write_take(path: Path, take: Audio) -> int:
+    """Write a take as a 16-bit WAV, whole or not at all; 16-bit input comes out unchanged.
+
+    Args:
+        path: of the file.
+        take: samples of any range.
 
     Returns:
         How many samples were beyond full scale, and are limited to it.
+
+    Raises:
+        OSError: it cannot be written.
     """
     beyond = 0
     with (
@@ -177,9 +212,6 @@ def _write(path: Path, take: Audio) -> int:
             beyond += count_beyond(block)
             file.write(_int16(block))
     return beyond
-
-
-_BLOCK = 1 << 20
 
 
 def _int16(samples: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The models that a player holds ready: the last ones used, as many as memory has room for."""
+"""The models that a worker keeps loaded: those used last, as many as memory has room for."""
 
 from __future__ import annotations
 
@@ -15,131 +15,145 @@ from ...checkpoints.recipe import Recipe
 from ...errors import CheckpointError, RequestError
 from ...model import Model, engine_for, load
 from ...progress import Progress
-from .quantized_cache import Variants
+from .quantized_cache import QuantizedCache
 
 _T5_AND_CODEC = 170_000_000
 _FLOAT32 = 4
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Which model, as a task says it.
+class ModelSpec:
+    """The model that a task needs.
 
     Attributes:
-        source: what `hub.locate` is asked for.
-        base: the catalogue's base of a fine-tune.
-        mode: the name of the quantization.
-        recipe: how it is quantized; None runs it as it is.
-        demanded: whether a model that cannot be quantized so is an error.
+        source: name for `hub.locate`.
+        base: the catalogue's base model of a fine-tune.
+        quantization: name of the quantization.
+        recipe: how the model is quantized; None runs it as it is.
+        explicit: whether the request asked for this quantization, so that a model that cannot be
+            quantized so is an error.
     """
 
     source: str
     base: str | None
-    mode: str
+    quantization: str
     recipe: Recipe | None
-    demanded: bool
+    explicit: bool
 
     @classmethod
-    def of(cls, task: dict[str, Any]) -> Asked:
-        """From a task."""
+    def from_task(cls, task: dict[str, Any]) -> ModelSpec:
+        """Return the spec in a task's keys `source, base, quantization, recipe, explicit`."""
         recipe = task["recipe"]
         return cls(
             task["source"],
             task["base"],
             task["quantization"],
             None if recipe is None else Recipe(**recipe),
-            task["demanded"],
+            task["explicit"],
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class LoadedModel:
     """A loaded model.
 
     Attributes:
-        model: itself.
-        quantization: what runs, in a word.
-        bytes: about what it takes in memory.
+        model: the model itself.
+        quantization: name of the quantization that runs.
+        bytes: approximate size in memory.
     """
 
     model: Model
     quantization: str
     bytes: int
 
+    def describe(self) -> dict[str, Any]:
+        """Return what runs the model: `engine`, `device` and `quantization`."""
+        engine = self.model.engine
+        return {
+            "engine": engine.name,
+            "device": engine.device,
+            "quantization": self.quantization,
+        }
 
-class Loaded:
-    """Loads models, and lets those go that were not used for longest.
+
+class ModelCache:
+    """Loads models, and drops the least recently used ones.
 
     Args:
-        engine, threads: see `segue.load`.
-        variants: where quantized checkpoints are kept.
-        budget: bytes of memory; the model that is used now stays, however large.
+        engine: see `segue.load`.
+        threads: see `segue.load`; only for the engine that has threads.
+        quantized: where quantized checkpoints are kept.
+        budget: bytes of memory; the model in use stays, however large.
     """
 
-    def __init__(self, engine: str, threads: int | None, variants: Variants, budget: int) -> None:
+    def __init__(
+        self, engine: str, threads: int | None, quantized: QuantizedCache, budget: int
+    ) -> None:
         self._engine = engine_for(engine)
         self._threads = threads if self._engine == "openvino" else None
-        self._variants, self._budget = variants, budget
-        self._ready: OrderedDict[tuple[str, str], Ready] = OrderedDict()
+        self._quantized, self._budget = quantized, budget
+        self._models: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
 
-    def has(self, asked: Asked) -> bool:
-        """Whether it need not be loaded."""
-        return (asked.source, asked.mode) in self._ready
+    def __contains__(self, spec: ModelSpec) -> bool:
+        """Whether the model of `spec` is loaded."""
+        return (spec.source, spec.quantization) in self._models
 
-    def get(self, asked: Asked, progress: Progress) -> Ready:
-        """The model, loaded if it is not.
+    def get(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+        """Return the model of `spec`; load it if it is not loaded.
 
         Raises:
-            CheckpointError: it cannot be used.
-            RequestError: it cannot be quantized as demanded.
+            CheckpointError: the checkpoint cannot be used.
+            RequestError: it cannot be quantized as the request asked.
         """
-        key = (asked.source, asked.mode)
-        if (ready := self._ready.get(key)) is None:
-            self._make_room(self._expected_bytes(asked))
-            ready = self._load(asked, progress)
-            self._ready[key] = ready
-            self._make_room(0)
-        if asked.demanded and ready.quantization != asked.mode:
-            raise _quantized_already(ready.quantization)
-        self._ready.move_to_end(key)
-        return ready
+        key = (spec.source, spec.quantization)
+        if (loaded := self._models.get(key)) is None:
+            self._evict(self._expected_bytes(spec))
+            loaded = self._load(spec, progress)
+            self._models[key] = loaded
+            self._evict(0)
+        if spec.explicit and loaded.quantization != spec.quantization:
+            raise _quantized_already(loaded.quantization)
+        self._models.move_to_end(key)
+        return loaded
 
-    def _make_room(self, wanted: int) -> None:
-        spare = 1 if wanted == 0 else 0  # what was asked for last stays
-        while len(self._ready) > spare and wanted + self._bytes() > self._budget:
-            self._ready.popitem(last=False)
+    def _evict(self, incoming: int) -> None:
+        """Drop models until `incoming` bytes fit into the budget; with 0, the newest stays."""
+        keep = 1 if incoming == 0 else 0
+        while len(self._models) > keep and incoming + self._bytes() > self._budget:
+            self._models.popitem(last=False)
             gc.collect()
             if (mx := sys.modules.get("mlx.core")) is not None:
                 mx.clear_cache()
 
     def _bytes(self) -> int:
-        return sum(ready.bytes for ready in self._ready.values())
+        return sum(loaded.bytes for loaded in self._models.values())
 
-    def _expected_bytes(self, asked: Asked) -> int:
-        folder = hub.find_local(asked.source)
-        if folder is None or not self._ready:
+    def _expected_bytes(self, spec: ModelSpec) -> int:
+        folder = hub.find_local(spec.source)
+        if folder is None or not self._models:
             return 0
         return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
-    def _load(self, asked: Asked, progress: Progress) -> Ready:
-        base = _base(asked)
-        recipe, mode = asked.recipe, asked.mode
-        if recipe is not None and (stored := _stored_quantization(asked, base, progress)):
-            if asked.demanded:
+    def _load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+        base = _base_for(spec)
+        recipe, quantization = spec.recipe, spec.quantization
+        if recipe is not None and (stored := _stored_quantization(spec, base, progress)):
+            if spec.explicit:
                 raise _quantized_already(stored)
-            recipe, mode = None, stored
+            recipe, quantization = None, stored
         folder = None
         if recipe is not None:
-            folder = self._variants.find_or_make(asked.source, base, recipe, progress)
+            folder = self._quantized.find_or_make(spec.source, base, recipe, progress)
         if folder is not None:
-            model = self._loaded(str(folder), None, None, progress)
+            model = self._load_model(str(folder), None, None, progress)
         else:
-            model = self._loaded(asked.source, base, recipe, progress)
+            model = self._load_model(spec.source, base, recipe, progress)
         if recipe is None and model.config.quantization is not None:
-            mode = _name(model.config)
-        return Ready(model, mode, _approximate_bytes(model))
+            quantization = _name(model.config)
+        return LoadedModel(model, quantization, _approximate_bytes(model))
 
-    def _loaded(
+    def _load_model(
         self, name: str, base: str | None, recipe: Recipe | None, progress: Progress
     ) -> Model:
         with progress.stage("load"):
@@ -160,21 +174,20 @@ def _quantized_already(stored: str) -> RequestError:
     )
 
 
-def _base(asked: Asked) -> str | None:
-    """The base model of a fine-tune, if it is needed, or here and so of use."""
-    if asked.base is None or hub.find_local(asked.base) is not None:
-        return asked.base
+def _base_for(spec: ModelSpec) -> str | None:
+    """The base model of a fine-tune, if it is needed, or on this machine and so of use."""
+    if spec.base is None or hub.find_local(spec.base) is not None:
+        return spec.base
     try:
-        open_checkpoint(asked.source)
+        open_checkpoint(spec.source)
     except CheckpointError as error:
-        # The fine-tune does not say how large it is; the base's config.json, a few kB, does.
-        return asked.base if "--base-model" in str(error) else None
+        return spec.base if "--base-model" in str(error) else None
     return None
 
 
-def _stored_quantization(asked: Asked, base: str | None, progress: Progress) -> str | None:
-    """What a checkpoint is quantized to on disk, in a word; None if it is not."""
-    config = open_checkpoint(asked.source, base, progress).config
+def _stored_quantization(spec: ModelSpec, base: str | None, progress: Progress) -> str | None:
+    """Name of the quantization that a checkpoint is stored in; None if it is not quantized."""
+    config = open_checkpoint(spec.source, base, progress).config
     return None if config.quantization is None else _name(config)
 
 
@@ -185,7 +198,6 @@ def _name(config: ModelConfig) -> str:
 
 
 def _approximate_bytes(model: Model) -> int:
-    """About what a model takes in memory."""
     lm = model.config.lm
     weights = 16 * lm.dim**2 * lm.num_layers + 2 * lm.num_codebooks * lm.cardinality * lm.dim
     quantization = model.config.quantization

@@ -1,4 +1,4 @@
-"""Quantized checkpoints, made on first use and kept: the next start maps them."""
+"""Quantized checkpoints, made on first use and kept on disk: the next start maps them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ...errors import CheckpointError, OutputError
 from ...progress import Progress
 
 
-class Variants:
+class QuantizedCache:
     """A folder of checkpoints in segue's own layout.
 
     Args:
         folder: where they lie; made when it is needed.
-        limit: bytes they may take together; those not used for longest go first.
+        limit: bytes that they may take together; the least recently used are removed first.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -30,7 +30,16 @@ class Variants:
     def find_or_make(
         self, source: str, base: str | None, recipe: Recipe, progress: Progress
     ) -> Path | None:
-        """The quantized checkpoint; None if it cannot be kept, and must be made in memory.
+        """Return the folder of a quantized checkpoint; quantize and save it if there is none.
+
+        Args:
+            source: name of the checkpoint for `hub.locate`.
+            base: the base model of a fine-tune, where opening it needs one.
+            recipe: how it is quantized.
+            progress: shows the quantization.
+
+        Returns:
+            The folder; None if it cannot be saved, and must be quantized in memory.
 
         Raises:
             CheckpointError: the checkpoint itself cannot be used.
@@ -38,7 +47,7 @@ class Variants:
         checkpoint = open_checkpoint(source, base, progress)
         folder = self._folder / f"{_plain(source)}-{_identity(checkpoint.folder)}-{recipe.name}"
         if not folder.is_dir():
-            # Imported here, because it is MLX that quantizes, whatever plays.
+            # Imported here, because MLX quantizes, whichever engine generates.
             from ...checkpoints.quantize import save_quantized
 
             try:
@@ -48,11 +57,16 @@ class Variants:
                 # No room on the disk, or no text encoder, which this request may not need.
                 print(f"{folder.name} is not kept: {error}", file=sys.stderr)  # noqa: T201
                 return None
-            self._sweep(keep=folder)
+            self._evict(keep=folder)
         os.utime(folder)
         return folder
 
-    def _sweep(self, keep: Path) -> None:
+    def remove_unfinished(self) -> None:
+        """Remove what a worker that was killed left half written."""
+        for path in self._folder.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _evict(self, keep: Path) -> None:
         folders = [f for f in self._folder.iterdir() if f.is_dir()]
         folders.sort(key=lambda f: (f == keep, f.stat().st_mtime), reverse=True)
         total = 0
@@ -75,9 +89,3 @@ def _identity(folder: Path) -> str:
         if path.is_file()
     )
     return hashlib.sha256(repr((str(folder), files)).encode()).hexdigest()[:12]
-
-
-def unfinished(folder: Path) -> None:
-    """Remove what a worker that was killed left half made."""
-    for path in folder.glob(".*"):
-        shutil.rmtree(path, ignore_errors=True)

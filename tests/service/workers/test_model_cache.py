@@ -1,0 +1,36 @@
+"""Which models stay loaded, and what a model is loaded with."""
+
+import pytest
+
+from segue.checkpoints.recipe import PRESETS, Recipe
+from segue.errors import RequestError
+from segue.progress import SILENT
+from segue.service.workers.model_cache import ModelCache, ModelSpec
+from segue.service.workers.quantized_cache import QuantizedCache
+
+
+def test_a_model_that_is_stored_quantized_runs_as_it_is(tmp_path, toy):
+    stored = QuantizedCache(tmp_path / "variants", 1 << 30).find_or_make(
+        str(toy), None, Recipe(bits=8), SILENT
+    )
+    models = ModelCache("auto", None, QuantizedCache(tmp_path / "none", 1 << 30), budget=1 << 30)
+
+    def q4(explicit):
+        recipe = PRESETS["q4_decoder_linears"]
+        return ModelSpec(str(stored), None, "q4_decoder_linears", recipe, explicit)
+
+    for _ in range(2):  # whether it is loaded or not
+        assert models.get(q4(explicit=False), SILENT).quantization == "q8-g64 as stored"
+        with pytest.raises(RequestError, match="stored quantized already"):
+            models.get(q4(explicit=True), SILENT)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_small_memory_holds_the_last_model_alone(tmp_path, toy):
+    models = ModelCache("auto", None, QuantizedCache(tmp_path, 1 << 30), budget=1)
+    plain = ModelSpec(str(toy), None, "none", None, explicit=False)
+    q8 = ModelSpec(str(toy), None, "q8", Recipe(bits=8), explicit=True)
+    first = models.get(plain, SILENT)
+    assert models.get(plain, SILENT) is first
+    models.get(q8, SILENT)
+    assert (plain in models, q8 in models) == (False, True)
