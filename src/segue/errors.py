@@ -19,6 +19,10 @@ class CheckpointError(SegueError):
     """A checkpoint that is missing, damaged, unsafe or of an unknown layout."""
 
 
+class BaseModelRequiredError(CheckpointError):
+    """A fine-tune does not say how large it is; the model it was trained from does."""
+
+
 class RequestError(SegueError):
     """Options out of range, or that contradict each other."""
 

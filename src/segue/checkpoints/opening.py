@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import BaseModelRequiredError, CheckpointError
 from ..progress import SILENT, Progress
 from . import hub, interpolation, layouts, mistaken, torch_file
 from .config import CodecConfig, ModelConfig, T5Config, TrainingConfig
@@ -195,7 +195,7 @@ def _open_audiocraft(
     elif trained is not None:
         lm_config, text_dim = trained.lm, trained.text_dim
     else:
-        raise CheckpointError(
+        raise BaseModelRequiredError(
             f"{path}: the file does not say how large the model is, and there is no {CONFIG}; "
             "pass --base-model with the model it was trained from"
         )
@@ -230,7 +230,7 @@ def _trained(package: Mapping[str, Any], path: Path, shaped: bool) -> TrainingCo
     except IncompleteConfigError as error:
         if shaped:
             return None
-        raise CheckpointError(f"{path}: xp.cfg: {error}; pass --base-model") from None
+        raise BaseModelRequiredError(f"{path}: xp.cfg: {error}; pass --base-model") from None
     except CheckpointError as error:
         raise CheckpointError(f"{path}: xp.cfg: {error}") from None
 

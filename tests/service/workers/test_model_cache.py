@@ -1,12 +1,16 @@
 """Which models stay loaded, and what a model is loaded with."""
 
+import numpy as np
 import pytest
+import yaml
 
 from segue.checkpoints.recipe import PRESETS, Recipe
-from segue.errors import RequestError
+from segue.errors import CheckpointError, RequestError
 from segue.progress import SILENT
 from segue.service.workers.model_cache import ModelCache, ModelSpec
 from segue.service.workers.quantized_cache import QuantizedCache
+from tests.checkpoints import torch_files
+from tests.checkpoints.published_configs import XP_LM
 
 
 def test_a_model_that_is_stored_quantized_runs_as_it_is(tmp_path, toy):
@@ -34,3 +38,25 @@ def test_a_small_memory_holds_the_last_model_alone(tmp_path, toy):
     assert models.get(plain, SILENT) is first
     models.get(q8, SILENT)
     assert (plain in models, q8 in models) == (False, True)
+
+
+def test_a_base_model_is_opened_only_where_the_fine_tune_needs_it(tmp_path, toy, monkeypatch):
+    """And not where a line that says what is wrong happens to speak of `--base-model`."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    models = ModelCache("auto", None, QuantizedCache(tmp_path / "none", 1), budget=1 << 30)
+
+    def refusal(name, **more):
+        folder = tmp_path / name
+        folder.mkdir()
+        torch_files.save({"best_state": state, **more}, folder / "state_dict.bin")
+        spec = ModelSpec(str(folder), "somebody/base", "none", None, explicit=False)
+        with pytest.raises(CheckpointError) as refused:
+            models.get(spec, SILENT)
+        return str(refused.value)
+
+    state = {"emb.0.weight": np.zeros((5, 4), np.float32)}
+    assert "somebody/base" in refusal("says nothing")
+    wrong = {"transformer_lm": XP_LM["transformer_lm"] | {"norm_first": False}}
+    line = refusal("trained with --base-model", **{"xp.cfg": yaml.safe_dump(XP_LM | wrong)})
+    assert "norm_first is False" in line

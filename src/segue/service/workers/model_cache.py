@@ -12,7 +12,7 @@ from ...checkpoints import hub
 from ...checkpoints.config import ModelConfig
 from ...checkpoints.opening import open_checkpoint
 from ...checkpoints.recipe import Recipe
-from ...errors import CheckpointError, RequestError
+from ...errors import BaseModelRequiredError, CheckpointError, RequestError
 from ...model import Model, engine_for, load
 from ...progress import Progress
 from .quantized_cache import QuantizedCache
@@ -180,8 +180,10 @@ def _base_for(spec: ModelSpec) -> str | None:
         return spec.base
     try:
         open_checkpoint(spec.source)
-    except CheckpointError as error:
-        return spec.base if "--base-model" in str(error) else None
+    except BaseModelRequiredError:
+        return spec.base  # its config.json, a few kB, says how large the fine-tune is
+    except CheckpointError:
+        return None  # loading it says what is wrong
     return None
 
 
