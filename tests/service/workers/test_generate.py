@@ -4,6 +4,7 @@ import pytest
 import soundfile
 
 from segue.engine.mlx import MLXEngine
+from segue.errors import ModelOverflowError
 from segue.service.workers.generate import Generator
 from segue.service.workers.task_loop import outcome_of
 from tests.broken import broken
@@ -77,15 +78,15 @@ def test_a_model_that_overflows_ends_with_its_line_and_leaves_nothing(
 
 
 def test_a_preview_that_overflows_ends_with_its_line(outcome, toy, monkeypatch):
-    original, windows = MLXEngine.decode, []
+    decode, windows = MLXEngine.decode, []
 
-    def decode(self, codes):
+    def overflowing(self, codes):
         windows.append(codes.shape)
         if len(windows) == 2:
-            monkeypatch.setattr(self._codec, "decode", lambda codes: codes * float("nan"))
-        return original(self, codes)
+            raise ModelOverflowError("samples", fixed=True)
+        return decode(self, codes)
 
-    monkeypatch.setattr(MLXEngine, "decode", decode)
+    monkeypatch.setattr(MLXEngine, "decode", overflowing)
     ended, logged = outcome(str(toy))
     assert ended["error"].startswith("the model overflows, its samples are no numbers")
     assert logged == ""
