@@ -154,8 +154,9 @@ def test_the_service_offers_what_it_can_read(home, toy, tmp_path):
     for name in ("mine", "theirs"):
         shutil.copytree(toy, shelf / name)
     code = (
-        "import json, sys; from pathlib import Path; from segue.service.jobs.models import Offer\n"
-        "print(json.dumps({m.path: m.missing for m in Offer([Path(sys.argv[1])]).all()}))"
+        "import json, sys; from pathlib import Path\n"
+        "from segue.service.jobs.models import ModelList\n"
+        "print(json.dumps({m.path: m.missing for m in ModelList([Path(sys.argv[1])]).all()}))"
     )
     with closed(shelf / "theirs"), closed(closed_one):
         done = subprocess.run(

@@ -9,7 +9,9 @@ from contextlib import suppress
 
 import pytest
 
-from segue.service.jobs.store import FAILED, Input, Store
+from segue.service.jobs.rows import FAILED, Input
+from segue.service.jobs.spec import JobSpec
+from segue.service.jobs.store import Store
 from tests.broken import broken
 from tests.fake_hub import FakeHub
 
@@ -66,12 +68,11 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("failures")
     store = Store(folder / "state")
     sessions = {}
-    request = {"seed": 1, "variations": 1, "start": 0.0, "prompt_seconds": 6, "output_seconds": 30}
-    asked = {"kind": "process", "model": "built-in", "quantization": "none", "request": request}
+    spec = JobSpec("process", "built-in", seed=1)
     for line in LINES:
         name, path = store.new_input()
         path.touch()
-        sessions[line] = store.add(asked, Input(name, 44_100, 2, 44_100, 0)).id
+        sessions[line] = store.add(spec, Input(name, 44_100, 2, 44_100, 0)).id
         store.end(sessions[line], FAILED, line)
     store.close()
     return folder, sessions

@@ -145,11 +145,11 @@ def run(options: argparse.Namespace) -> int:
     # Late: nothing else needs them, and they take a while to import.
     from .app import make_app
     from .http.server import make_server
-    from .jobs.models import Offer
+    from .jobs.models import ModelList
     from .jobs.store import Store
     from .logs import set_up
 
-    Offer(settings.models).find(settings.default_model)
+    ModelList(settings.models).find(settings.default_model)
     set_up(options.log_format, options.verbose)
     _allow_many_files()
     with _listening(settings) as listener:

@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus."""
+"""Counters of the service, for Prometheus."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ class Metrics:
             registry=registry,
         )
         self.waiting = Gauge("segue_jobs_waiting", "Jobs in the queue", registry=registry)
-        self.playing = Gauge("segue_jobs_playing", "Jobs that play now", registry=registry)
+        self.running = Gauge("segue_jobs_playing", "Jobs that play now", registry=registry)
         self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
 
     def submitted(self, kind: str) -> None:
-        """A job was queued."""
+        """Count a job that was queued."""
         self._submitted.labels(kind).inc()
 
-    def played(self, state: str, seconds: float) -> None:
-        """A job ended that had begun."""
+    def ended(self, state: str, seconds: float) -> None:
+        """Count a job that had begun and ended."""
         self._finished.labels(state).inc()
         self._seconds.observe(seconds)
 
-    def made(self, music_seconds: float, work_seconds: float) -> None:
-        """Music came of it."""
+    def generated(self, music_seconds: float, work_seconds: float) -> None:
+        """Count the music that a job generated, and the seconds that it took."""
         self._music.inc(music_seconds)
         self._work.inc(work_seconds)
 
     def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
-        """A request was answered; `seconds` is None for a stream."""
+        """Count a request that was answered; `seconds` is None for a stream."""
         self._requests.labels(method, route, str(status)).inc()
         if seconds is not None:
             self._latency.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """As Prometheus reads it."""
+        """The counters in Prometheus' text format."""
         return generate_latest(self._registry)

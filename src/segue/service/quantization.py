@@ -1,6 +1,6 @@
-"""The quantization guard: off unless the owner or the request says so.
+"""Quantization of the models: none, unless the environment or a request sets it.
 
-The owner says it in the environment, a request by its own `quantization_mode`, which wins.
+A request's own `quantization_mode` wins over the environment.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Quantization:
     Attributes:
         mode: its name: a preset's, or the recipe's own.
         recipe: how; None runs the checkpoint as it is.
-        demanded: whether a request asked for it, so that a checkpoint that cannot be is an error.
+        explicit: whether a request asked for it, so that a checkpoint that cannot be is an error.
     """
 
     mode: str
     recipe: Recipe | None
-    demanded: bool = False
+    explicit: bool = False
 
 
 NONE = Quantization("none", None)
@@ -73,4 +73,4 @@ def chosen(mode: str | None, default: Quantization) -> Quantization:
     if mode is None or not mode.strip():
         return default
     name, recipe = preset(mode)
-    return Quantization(name, recipe, demanded=recipe is not None)
+    return Quantization(name, recipe, explicit=recipe is not None)

@@ -6,7 +6,8 @@ import pytest
 
 from segue.service.exceptions import RefusalError
 from segue.service.http.open_streams import OpenStreams
-from segue.service.jobs.store import Input
+from segue.service.jobs.rows import Input
+from segue.service.jobs.spec import JobSpec
 from segue.service.settings import Limits, Settings
 from tests.service.in_process import InProcess, answer, line_of
 
@@ -22,8 +23,8 @@ def waiting(running):
     store = running.service.store
     name, path = store.new_input()
     path.write_bytes(bytes(100))
-    request = {"start": None, "prompt_seconds": 1.0, "output_seconds": 2.0, "variations": 1}
-    return store.add({"request": request}, Input(name, 44_100, 2, 44_100, 100)).id
+    spec = JobSpec("native", "a", start=None, prompt_seconds=1.0, output_seconds=2.0)
+    return store.add(spec, Input(name, 44_100, 2, 44_100, 100)).id
 
 
 def listen(running, job, query=""):

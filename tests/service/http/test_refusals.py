@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from contextlib import nullcontext
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_full_disk_is_told_though_the_body_was_not_read(running, monkeypatch, 
     def full():
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(running.service.jobs, "check_room", full)
+    monkeypatch.setattr(running.service.jobs.admission, "reserve", full)
     got, _, body = running.send(head("POST /api/jobs", OWN + JSON, connection=connection), BODY)
     assert got == 507
     assert "disk of this computer is full" in line_of(body)
@@ -123,7 +124,7 @@ def test_more_than_was_announced_costs_nobody_an_answer(running):
 
 
 def test_chunks_that_are_none_are_refused_in_the_middle_of_a_body(running, monkeypatch):
-    monkeypatch.setattr(running.service.jobs, "check_room", lambda *_: None)
+    monkeypatch.setattr(running.service.jobs.admission, "reserve", nullcontext)
     sent = f"POST /api/jobs HTTP/1.1\r\n{OWN}{JSON}Transfer-Encoding: chunked\r\n\r\n"
     got, _, body = running.send(sent.encode(), b"2\r\n{}\r\n", b"no number\r\n", BODY)
     assert got == 400
@@ -132,7 +133,7 @@ def test_chunks_that_are_none_are_refused_in_the_middle_of_a_body(running, monke
 
 @pytest.mark.parametrize("cut", [20, -10])
 def test_who_stops_sending_in_the_middle_is_told(running, monkeypatch, cut):
-    monkeypatch.setattr(running.service.jobs, "check_room", lambda *_: None)
+    monkeypatch.setattr(running.service.jobs.admission, "reserve", nullcontext)
     sent = head("POST /api/jobs", OWN + JSON, length=20, connection="keep-alive") + b"x" * 20
     with running.connect() as connection:
         connection.sendall(sent[:cut])

@@ -1,56 +1,23 @@
-"""What is accepted plays: all that numbers decide is decided before a job is accepted."""
+"""What is accepted can be generated: all that numbers decide is decided before a job is queued."""
 
 import json
+from contextlib import ExitStack
 
-import numpy as np
 import pytest
-import soundfile
 
-from segue import RequestError
 from segue.admission import MAX_SEED
+from segue.service.exceptions import BusyError
 from segue.service.http.views import join_seconds
-from segue.service.jobs.admission import DRAWN_SEEDS, cut, planned, seed_for
-from segue.service.jobs.store import Input, Job
-from segue.service.workers.generate import read_request
+from segue.service.jobs.admission import Admission, Load
+from segue.service.jobs.rows import Input, Job
+from segue.service.jobs.spec import RANDOM_SEEDS, JobSpec
+from segue.service.settings import Limits, Settings
 from tests.service.server import encoded, song
 
 RATE = 44_100
 SONG = encoded(song(8.0))
-REQUEST = {
-    "prompt_seconds": 1.013,
-    "output_seconds": 3.0,
-    "start": 0.0,
-    "text": "",
-    "top_k": 250,
-    "temperature": 1.0,
-    "guidance_coef": 3.0,
-    "seed": 1,
-    "variations": 1,
-}
-
 
 # --- Seeds ----------------------------------------------------------------------------------------
-
-
-def test_drawn_seeds_can_be_read_off_and_typed():
-    drawn = {seed_for(seed, 4, True) for seed in (None, -1, -2, -(10**20)) for _ in range(500)}
-    assert 0 <= min(drawn) <= max(drawn) < DRAWN_SEEDS == 100_000
-    assert len(drawn) > 1_900
-
-
-@pytest.mark.parametrize(
-    ("seed", "variations", "used"),
-    [
-        (0, 1, 0),
-        (MAX_SEED, 1, MAX_SEED),
-        (2**32, 1, 0),
-        (99_999_999_999_999_999_999, 1, 99_999_999_999_999_999_999 % 2**32),
-        (MAX_SEED, 2, MAX_SEED - 1),  # a native job of two takes, tried again by the plugin
-    ],
-)
-def test_the_plugin_s_seeds_are_reduced_to_what_every_take_can_use(seed, variations, used):
-    assert seed_for(seed, variations, True) == used
-    assert seed_for(seed, variations, False) == seed
 
 
 @pytest.mark.parametrize(
@@ -72,7 +39,7 @@ def test_any_seed_of_the_plugin_s_box_starts_a_run_and_the_answer_says_which(ser
     begun = answer.json()
     again = server.post("/api/juce/retry_music", session_id=begun["session_id"], seed=sent).json()
     for said in (begun, again):
-        assert said["seed"] == used or (used is None and 0 <= said["seed"] < DRAWN_SEEDS)
+        assert said["seed"] == used or (used is None and 0 <= said["seed"] < RANDOM_SEEDS)
         assert server.poll(said["session_id"])["generation_seed"] == str(said["seed"])
         server.delete(f"/api/jobs/{said['session_id']}")
 
@@ -143,30 +110,45 @@ def test_a_retry_that_could_only_fail_is_not_accepted(server):
         assert said in answer.json()["error"]
 
 
-# --- One arithmetic for both ends -----------------------------------------------------------------
+# --- Room -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", [None, 0.0, 0.5, 1.9871, 2.4])
-@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
-def test_the_worker_cuts_what_was_planned(tmp_path, start, rate):
-    frames = round(2.5 * rate)
-    soundfile.write(tmp_path / "in.wav", np.zeros((frames, 1)), rate)
-    request = REQUEST | {"start": start}
-    made = read_request(tmp_path / "in.wav", request)
-    kept = cut(frames, rate, start, request["prompt_seconds"])
-    assert len(made.audio.samples) == kept.frames
-    assert (made.prompt_seconds, made.prompt_from) == (kept.prompt_seconds, kept.prompt_from)
-    assert planned(request, frames, rate).join <= kept.frames
+def admission(tmp_path, queued=0, audio_bytes=0):
+    settings = Settings(tmp_path, max_disk_bytes=1000, limits=Limits(waiting=3))
+    return Admission(settings, lambda: Load(queued, audio_bytes, 5.0))
 
 
-def test_a_prompt_behind_the_audio_is_refused_by_both(tmp_path):
-    soundfile.write(tmp_path / "in.wav", np.zeros((RATE, 1)), RATE)
-    for refused in (
-        lambda request: planned(request, RATE, RATE),
-        lambda request: read_request(tmp_path / "in.wav", request),
-    ):
-        with pytest.raises(RequestError, match=r"cannot start at 1.5 s: the audio is 1 s long"):
-            refused(REQUEST | {"start": 1.5})
+def test_requests_that_arrive_together_are_not_all_let_in_on_the_last_place(tmp_path):
+    admission_ = admission(tmp_path, queued=1)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(admission_.reserve())
+        with pytest.raises(BusyError, match="3 requests are waiting already") as busy:
+            stack.enter_context(admission_.reserve())
+        assert busy.value.seconds == 5.0
+    with admission_.reserve():  # those that were refused or queued meanwhile hold nothing
+        pass
+
+
+def test_audio_that_arrives_together_does_not_fill_the_disk(tmp_path):
+    admission_ = admission(tmp_path, audio_bytes=400)
+    with admission_.reserve() as first, admission_.reserve() as second:
+        first.hold(500)
+        with pytest.raises(BusyError, match="no room for more audio"):
+            second.hold(101)
+        second.hold(100)
+
+
+def test_a_job_that_is_queued_does_not_count_twice(tmp_path):
+    admission_ = admission(tmp_path)
+    with admission_.reserve() as room:
+        room.hold(1000)
+        admission_.release(room)
+        with admission_.reserve() as other:
+            other.hold(1000)
+
+
+# --- The join -------------------------------------------------------------------------------------
 
 
 def test_join_seconds_is_one_number_before_and_after(server):
@@ -188,7 +170,8 @@ def test_join_seconds_is_one_number_before_and_after(server):
 
 
 def test_join_seconds_is_null_where_nobody_knows():
-    job = Job(1, "a", "failed", "b", {"request": REQUEST | {"start": 9.0}}, 1, 0, 0, 0, None, "no")
+    spec = JobSpec("native", "built-in", start=9.0)
+    job = Job(1, "a", "failed", "b", spec, 1, 0, 0, 0, None, "no")
     assert join_seconds(job, None) is None
     assert join_seconds(job, Input("b", RATE, 1, RATE, 0)) is None
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segue.service.jobs.missing_files import lacking
+from segue.service.jobs.missing_files import missing_repositories
 from segue.service.jobs.progress import DownloadProgress
 from tests.fake_hub import FakeHub
 from tests.service.server import Server, encoded, song
@@ -126,16 +126,16 @@ def test_a_download_that_fails_says_why(server, hub):
 def test_what_a_fine_tune_needs_shows_when_it_is_here(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     tune, base = "thepatch/bleeps-medium", "facebook/musicgen-medium"
-    assert lacking(tune, base) == [tune]
+    assert missing_repositories(tune, base) == [tune]
     folder = _cached(tmp_path, tune, "state_dict.bin")
-    assert lacking(tune, base) == ["mlx-community/encodec-32khz-float32", "t5-base"]
-    assert lacking(tune, base, text=False) == ["mlx-community/encodec-32khz-float32"]
+    assert missing_repositories(tune, base) == ["mlx-community/encodec-32khz-float32", "t5-base"]
+    assert missing_repositories(tune, base, text=False) == ["mlx-community/encodec-32khz-float32"]
     _cached(tmp_path, "facebook/encodec_32khz", "config.json", "model.safetensors")
-    assert lacking(tune, base) == ["t5-base"]
+    assert missing_repositories(tune, base) == ["t5-base"]
     (folder / "compression_state_dict.bin").write_bytes(bytes(2 << 20))
-    assert lacking(tune, base, text=False) == []
+    assert missing_repositories(tune, base, text=False) == []
     _cached(tmp_path, base, "config.json", "model.safetensors")
-    assert lacking(tune, base) == []
+    assert missing_repositories(tune, base) == []
 
 
 def _cached(home, repository, *files):
@@ -150,14 +150,14 @@ def _cached(home, repository, *files):
 def test_percent_counts_every_repository_and_never_goes_back():
     progress = DownloadProgress("a")
     seen = []
-    for news in (
+    for message in (
         {"repository": "a", "index": 1, "of": 1},
         {"stage": "download a", "done": 50, "total": 100, "unit": "B"},
         {"repository": "b", "index": 2, "of": 3},
         {"stage": "download b", "done": 100, "total": 100, "unit": "B"},
         {"repository": "c", "index": 3, "of": 3},
     ):
-        progress.hear(news)
+        progress.update(message)
         seen.append(progress.percent)
     assert seen == sorted(seen) == [0, 50, 50, 66.7, 66.7]
 
@@ -165,8 +165,8 @@ def test_percent_counts_every_repository_and_never_goes_back():
 def test_the_percent_of_a_stage_is_a_whole_number_and_of_that_stage_alone():
     progress = DownloadProgress("a")
     for index, done, percent in ((1, 0, 0), (1, 999, 99), (1, 1000, 100), (2, 0, 0), (3, 126, 12)):
-        progress.hear({"repository": "r", "index": index, "of": 3})
-        progress.hear({"stage": "download r", "done": done, "total": 1000, "unit": "B"})
+        progress.update({"repository": "r", "index": index, "of": 3})
+        progress.update({"stage": "download r", "done": done, "total": 1000, "unit": "B"})
         fields = progress.fields()
         assert (fields["stage_index"], fields["download_percent"]) == (index, percent)
         assert type(fields["download_percent"]) is int

@@ -7,12 +7,14 @@ import pytest
 
 from segue.service.jobs.downloads import Downloads
 from segue.service.jobs.estimates import UNKNOWN_LOAD, UNKNOWN_RATE, Estimates
-from segue.service.jobs.models import Offer
+from segue.service.jobs.models import ModelList
 from segue.service.jobs.progress import Speed
 from segue.service.jobs.queue import Jobs
-from segue.service.jobs.store import Input, Store
+from segue.service.jobs.rows import Input
+from segue.service.jobs.spec import JobSpec
+from segue.service.jobs.store import Store
 from segue.service.metrics import Metrics
-from segue.service.quantization import NONE
+from segue.service.quantization import Quantization
 from segue.service.settings import Settings
 
 INPUT = Input("00000000-0000-0000-0000-000000000000", 44_100, 2, 44_100, 100)
@@ -35,43 +37,51 @@ def store(tmp_path):
     store.close()
 
 
-def asked(seconds=20.0, variations=1, model="a", quantization="none"):
-    request = {"prompt_seconds": 1.0, "output_seconds": seconds, "variations": variations}
-    return {"model": model, "quantization": quantization, "request": request}
+def spec(seconds=20.0, variations=1, model="a", quantization="none"):
+    return JobSpec(
+        "native",
+        model,
+        Quantization(quantization, None),
+        prompt_seconds=1.0,
+        output_seconds=seconds,
+        variations=variations,
+    )
 
 
 # --- What is learned ------------------------------------------------------------------------------
 
 
 def test_before_anything_was_played_real_time_is_assumed(store):
-    estimate = Estimates(store).of(asked(21))
-    assert (estimate.load, estimate.play) == (UNKNOWN_LOAD, 20 * UNKNOWN_RATE)
+    estimate = Estimates(store).of(spec(21))
+    assert (estimate.load, estimate.generate) == (UNKNOWN_LOAD, 20 * UNKNOWN_RATE)
 
 
 def test_the_first_run_is_believed_and_later_ones_count_three_tenths(store):
     estimates = Estimates(store)
-    estimates.learn(asked(21), 4.0, 10.0)
-    estimate = estimates.of(asked(41))
-    assert (estimate.load, estimate.play) == pytest.approx((4, 20))
-    estimates.learn(asked(21), None, 20.0)  # it was loaded already
-    estimate = estimates.of(asked(41))
-    assert (estimate.load, estimate.play) == pytest.approx((4, (0.7 * 0.5 + 0.3 * 1) * 40))
+    estimates.learn(spec(21), 4.0, 10.0)
+    estimate = estimates.of(spec(41))
+    assert (estimate.load, estimate.generate) == pytest.approx((4, 20))
+    estimates.learn(spec(21), None, 20.0)  # it was loaded already
+    estimate = estimates.of(spec(41))
+    assert (estimate.load, estimate.generate) == pytest.approx((4, (0.7 * 0.5 + 0.3 * 1) * 40))
 
 
 def test_models_quantizations_and_numbers_of_takes_are_learned_apart(store):
     estimates = Estimates(store)
     others = ({}, {"variations": 2}, {"quantization": "q4_decoder_linears"}, {"model": "b"})
     for play_s, kind in enumerate(others, 1):
-        estimates.learn(asked(2, **kind), 1.0, play_s)
-    assert [estimates.of(asked(2, **kind)).play for kind in others] == pytest.approx([1, 2, 3, 4])
+        estimates.learn(spec(2, **kind), 1.0, play_s)
+    assert [estimates.of(spec(2, **kind)).generate for kind in others] == pytest.approx(
+        [1, 2, 3, 4]
+    )
     # One that never played is guessed from all that did.
-    assert estimates.of(asked(2, model="c")).play == pytest.approx(2.5)
+    assert estimates.of(spec(2, model="c")).generate == pytest.approx(2.5)
 
 
 def test_what_was_learned_outlives_the_service(store):
-    Estimates(store).learn(asked(), 4.0, 9.5)
-    estimate = Estimates(store).of(asked())
-    assert (estimate.load, estimate.play) == pytest.approx((4, 9.5))
+    Estimates(store).learn(spec(), 4.0, 9.5)
+    estimate = Estimates(store).of(spec())
+    assert (estimate.load, estimate.generate) == pytest.approx((4, 9.5))
 
 
 # --- What is told ---------------------------------------------------------------------------------
@@ -83,8 +93,8 @@ class Player:
     def __init__(self):
         self.begun = asyncio.Event()
 
-    async def run(self, task, heard):
-        self.hear, self.done = heard, asyncio.get_running_loop().create_future()
+    async def run(self, task, on_message):
+        self.send, self.done = on_message, asyncio.get_running_loop().create_future()
         self.begun.set()
         try:
             return await self.done
@@ -95,7 +105,7 @@ class Player:
         pass
 
     def plays(self):
-        self.hear({"generating": True, "engine": "mlx", "device": "cpu", "quantization": None})
+        self.send({"generating": True, "engine": "mlx", "device": "cpu", "quantization": None})
 
     def ends(self, load_s, play_s):
         takes = [{"file": "take-1.wav", "bytes": 1}]
@@ -107,19 +117,20 @@ class Player:
 def queue(store, toy, tmp_path, monkeypatch):
     """A queue by a clock that stands, whose player does what it is told; how to submit to it."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    offer = Offer([toy])
+    models = ModelList([toy])
     (tmp_path / "state" / "inputs" / f"{INPUT.id}.wav").touch()
 
     @asynccontextmanager
     async def opened():
         clock, player = Clock(), Player()
         settings = Settings(store.folder)
-        jobs = Jobs(settings, store, offer, Downloads(store, player), player, Metrics(), clock)
+        jobs = Jobs(settings, store, models, Downloads(store, player), player, Metrics(), clock)
 
         async def submit(**kind):
-            request = asked(**kind)["request"] | {"text": ""}
-            model = offer.find(f"local/{toy.name}")
-            return (await jobs.submit("native", model, NONE, request, INPUT)).id
+            model = models.find(f"local/{toy.name}")
+            with jobs.admission.reserve() as room:
+                job = await jobs.submit(spec(**kind, model=model.path), model, INPUT, room)
+            return job.id
 
         await jobs.start()
         try:
@@ -148,7 +159,7 @@ def test_a_wait_is_what_is_left_of_the_one_that_plays_and_all_of_those_before(qu
             waits = [jobs.view(job).seconds for job in (playing, second, third)]
             assert waits == pytest.approx([57 / 2 - 10, 57 / 2 - 10, 57 - 10])
             # How it goes says more than how it went.
-            player.hear({"stage": "decode", "done": 0, "total": 1, "unit": ""})
+            player.send({"stage": "decode", "done": 0, "total": 1, "unit": ""})
             waits = [jobs.view(job).seconds for job in (playing, second)]
             assert waits == pytest.approx(2 * [10 * 0.05 / 0.95])
 

@@ -4,7 +4,7 @@ import pytest
 
 from segue.demo.toy import write_checkpoint
 from segue.service.exceptions import UnknownModelError
-from segue.service.jobs.models import Offer, Offered, grouped
+from segue.service.jobs.models import ListedModel, ModelList, grouped
 
 
 @pytest.fixture(autouse=True)
@@ -13,7 +13,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def entry(path, size="small"):
-    return Offered(path, path.rpartition("/")[2], size, path, None, ())
+    return ListedModel(path, path.rpartition("/")[2], size, path, None, ())
 
 
 def test_checkpoints_of_a_family_are_grouped_by_owner_and_size():
@@ -53,25 +53,25 @@ def test_a_family_without_epochs_is_a_single():
 def test_the_owner_s_folders_are_offered_by_name_and_never_by_path(tmp_path):
     write_checkpoint(tmp_path / "mine" / "my-model")
     (tmp_path / "mine" / "no-model").mkdir()
-    offer = Offer([tmp_path / "mine", tmp_path / "not-plugged-in"])
-    model = offer.find("local/my-model")
+    models = ModelList([tmp_path / "mine", tmp_path / "not-plugged-in"])
+    model = models.find("local/my-model")
     assert model.source == str(tmp_path / "mine" / "my-model")
     assert model.size == "small"
-    assert offer.find("my-model") == model
-    assert str(tmp_path) not in str(grouped(offer.all()))
+    assert models.find("my-model") == model
+    assert str(tmp_path) not in str(grouped(models.all()))
     for name in (model.source, "local/no-model", "local/../mine/my-model", "mine/my-model"):
         with pytest.raises(UnknownModelError):
-            offer.find(name)
+            models.find(name)
 
 
 def test_a_default_description_goes_with_its_model():
-    offer = Offer()
-    assert offer.find("thepatch/gary_orchestra_2").description.startswith("violin")
-    assert offer.find("built-in").description == ""
+    models = ModelList()
+    assert models.find("thepatch/gary_orchestra_2").description.startswith("violin")
+    assert models.find("built-in").description == ""
 
 
 def test_what_is_in_the_cache_is_offered_though_no_catalogue_knows_it(tmp_path):
     snapshot = tmp_path / "hf" / "hub" / "models--someone--her-model" / "snapshots" / ("0" * 40)
     write_checkpoint(snapshot)
-    model = Offer().find("someone/her-model")
+    model = ModelList().find("someone/her-model")
     assert (model.size, model.missing) == ("small", ())

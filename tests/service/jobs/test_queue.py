@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from segue.errors import SegueError
-from segue.service.jobs.queue import MOST_DEATHS
+from segue.service.jobs.queue import MOST_CRASHES
 from segue.service.jobs.store import Store
 from tests.service.server import SECONDS, Server, decoded, encoded, song
 
@@ -185,7 +185,7 @@ def test_a_job_that_ends_the_service_again_and_again_is_given_up(fresh):
     fresh.kill()
     with sqlite3.connect(fresh.state / "segue.db") as db:
         # As if that had happened before.
-        db.execute("UPDATE jobs SET deaths = ? WHERE id = ?", (MOST_DEATHS - 1, job))
+        db.execute("UPDATE jobs SET deaths = ? WHERE id = ?", (MOST_CRASHES - 1, job))
     fresh.start()
     poll = fresh.finished(job)
     assert (poll["success"], poll["status"]) == (True, "failed")

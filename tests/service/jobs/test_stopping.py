@@ -8,21 +8,15 @@ import pytest
 
 from segue.service.exceptions import TaskError
 from segue.service.jobs.downloads import Downloads
-from segue.service.jobs.models import Offered
+from segue.service.jobs.models import ListedModel
 from segue.service.jobs.queue import Jobs
-from segue.service.jobs.store import COMPLETED, FAILED, QUEUED, Input, Store
+from segue.service.jobs.rows import COMPLETED, FAILED, QUEUED, Input
+from segue.service.jobs.spec import JobSpec
+from segue.service.jobs.store import Store
 from segue.service.metrics import Metrics
-from segue.service.quantization import NONE
 from segue.service.settings import Settings
 
-REQUEST = {
-    "prompt_seconds": 1.0,
-    "output_seconds": 2.0,
-    "start": 0.0,
-    "text": "",
-    "seed": 1,
-    "variations": 1,
-}
+SPEC = JobSpec("native", "local/toy", prompt_seconds=1.0, output_seconds=2.0, seed=1)
 OUTCOME = {
     "engine": "mlx",
     "device": "cpu",
@@ -92,9 +86,9 @@ class Player:
         self.stopped = True
 
 
-class Offers:
+class OneModel:
     def __init__(self, toy):
-        self.model = Offered("local/toy", "toy", "small", str(toy), None, ())
+        self.model = ListedModel("local/toy", "toy", "small", str(toy), None, ())
 
     def find(self, name):
         return self.model
@@ -103,21 +97,23 @@ class Offers:
 async def queued(store, player, toy):
     """A queue, and a job in it that will be taken up."""
     downloads = Downloads(store, lambda: None)
-    jobs = Jobs(Settings(store.folder), store, Offers(toy), downloads, player, Metrics())
+    jobs = Jobs(Settings(store.folder), store, OneModel(toy), downloads, player, Metrics())
     await jobs.start()
     name, path = store.new_input()
     path.write_bytes(b"")
-    job = await jobs.submit("native", Offers(toy).model, NONE, REQUEST, Input(name, 8_000, 1, 1, 0))
+    with jobs.admission.reserve() as room:
+        model = OneModel(toy).model
+        job = await jobs.submit(SPEC, model, Input(name, 8_000, 1, 1, 0), room)
     return jobs, job
 
 
 def next_start(folder):
     """What the next start finds: the states and the crashes of all jobs."""
     store = Store(folder)
-    waiting = {job.id: job.deaths for job in store.recover()}
-    rows = store._rows("SELECT state, deaths FROM jobs")
+    waiting = {job.id: job.crashes for job in store.recover()}
+    rows = store.database.rows("SELECT state, deaths FROM jobs")
     store.close()
-    assert all(deaths == 0 for deaths in waiting.values())
+    assert all(crashes == 0 for crashes in waiting.values())
     return [(row["state"], row["deaths"]) for row in rows]
 
 
@@ -150,7 +146,7 @@ def test_a_stop_while_a_job_plays_is_no_crash(tmp_path, toy):
     async def scene():
         store, player = Store(tmp_path), Player()
         jobs, _ = await queued(store, player, toy)
-        while not jobs.playing:
+        while not jobs.running:
             await asyncio.sleep(0.001)
         await jobs.close()
         assert player.stopped

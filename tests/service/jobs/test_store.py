@@ -2,12 +2,17 @@
 
 import sqlite3
 import uuid
+from dataclasses import replace
 
 import pytest
 
 from segue.errors import SegueError
-from segue.service.jobs.store import COMPLETED, FAILED, QUEUED, RUNNING, Input, Store
+from segue.service.jobs.rows import COMPLETED, FAILED, QUEUED, RUNNING, Input
+from segue.service.jobs.spec import JobSpec
+from segue.service.jobs.store import Store
 from tests.disks import fill, small_disk
+
+SPEC = JobSpec("native", "built-in")
 
 
 class Clock:
@@ -36,7 +41,7 @@ def store(tmp_path, clock):
 def add(store, size=100):
     name, path = store.new_input()
     path.write_bytes(bytes(size))
-    return store.add({"request": {}}, Input(name, 44_100, 2, 1000, size))
+    return store.add(SPEC, Input(name, 44_100, 2, 1000, size))
 
 
 def complete(store, job, size=50):
@@ -93,7 +98,7 @@ def test_what_a_full_disk_refuses_leaves_the_store_as_it_was(tmp_path):
         job = add(store)
         fill(disk)
         assert not store.writable()
-        long = {"request": {"text": "x" * 3_000_000}}
+        long = replace(SPEC, text="x" * 3_000_000)
         with pytest.raises(sqlite3.OperationalError, match="full"):
             store.add(long, store.input(job.input))
         (disk / "filler").unlink()
@@ -126,7 +131,7 @@ def test_a_job_the_service_died_of_lets_the_others_go_first(tmp_path):
     store.begin(jobs[0])
     store.close()  # without a word, as when it is killed
     store = Store(tmp_path)
-    assert [(job.id, job.deaths) for job in store.recover()] == [
+    assert [(job.id, job.crashes) for job in store.recover()] == [
         (jobs[1].id, 0),
         (jobs[2].id, 0),
         (jobs[0].id, 1),
@@ -135,17 +140,17 @@ def test_a_job_the_service_died_of_lets_the_others_go_first(tmp_path):
     store.put_back(jobs[1].id)
     store.close()
     store = Store(tmp_path)
-    assert [job.deaths for job in store.recover()] == [0, 0, 1]
+    assert [job.crashes for job in store.recover()] == [0, 0, 1]
     store.close()
 
 
 def test_a_transaction_that_finds_the_disk_full_leaves_the_next_one_be(store):
     job = add(store)
-    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
-    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = store.database.writer.execute("PRAGMA page_count").fetchone()
+    store.database.writer.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        store.add({"request": {"text": "a" * 100_000}}, store.input(job.input))
-    store._writer.execute("PRAGMA max_page_count = 1000000")
+        store.add(replace(SPEC, text="a" * 100_000), store.input(job.input))
+    store.database.writer.execute("PRAGMA max_page_count = 1000000")
     assert [kept.id for kept in store.waiting()] == [job.id]
     assert store.begin(job).state == RUNNING
 
@@ -203,7 +208,7 @@ def test_a_sweep_takes_the_old_and_then_the_oldest(store, clock):
 def test_an_input_stays_while_a_retry_needs_it(store, clock):
     job = add(store)
     complete(store, job)
-    retry = store.add({"request": {}}, store.input(job.input))
+    retry = store.add(SPEC, store.input(job.input))
     clock.now += 60
     store.sweep(30, 10_000)
     assert store.job(job.id) is None

@@ -3,8 +3,11 @@
 import pytest
 import soundfile
 
+from segue.checkpoints.recipe import Recipe
 from segue.engine.mlx import MLXEngine
 from segue.errors import ModelOverflowError
+from segue.service.jobs.spec import JobSpec
+from segue.service.quantization import NONE, Quantization
 from segue.service.workers.generate import Generator
 from segue.service.workers.task_loop import outcome_of
 from tests.broken import broken
@@ -19,26 +22,15 @@ def outcome(tmp_path, capsys):
 
     def run(model, recipe=None, **request):
         soundfile.write(tmp_path / "input.wav", song(2.0), 32_000, "PCM_16")
+        quantization = NONE if recipe is None else Quantization("q8", recipe)
+        options = {"start": None, "prompt_seconds": 1.0, "output_seconds": 4.0, "seed": 1}
+        spec = JobSpec("native", model, quantization, **(options | request))
         task = {
             "source": model,
             "base": None,
-            "quantization": "none" if recipe is None else "q8",
-            "recipe": recipe,
-            "explicit": False,
+            "spec": spec.to_json(),
             "input": str(tmp_path / "input.wav"),
             "folder": str(tmp_path / "takes"),
-            "request": {
-                "start": None,
-                "prompt_seconds": 1.0,
-                "output_seconds": 4.0,
-                "text": "",
-                "top_k": 250,
-                "temperature": 1.0,
-                "guidance_coef": 3.0,
-                "seed": 1,
-                "variations": 1,
-            }
-            | request,
         }
         settings = {
             "engine": "mlx",
@@ -62,7 +54,7 @@ def outcome(tmp_path, capsys):
         ("audio_encoder.decoder.layers.0.conv.bias", None),
         (
             "decoder.model.decoder.layers.0.fc1.weight",
-            {"scope": "decoder-linears", "bits": 8, "group_size": 64, "mode": "affine"},
+            Recipe("decoder-linears", 8),
         ),
     ],
 )

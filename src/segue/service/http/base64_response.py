@@ -1,6 +1,6 @@
 """A JSON object of which one field is a file in base64, sent piece by piece.
 
-The plugin wants eight megabytes in one field, once a second if it likes; they are never in memory.
+The plugin may poll for eight megabytes in one field once a second; they are never in memory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from starlette.responses import StreamingResponse
 _PIECE = 3 << 16  # whole groups of three bytes
 
 
-class Base64Answer(StreamingResponse):
-    """`answer`, and the file as its last field.
+class Base64Response(StreamingResponse):
+    """The fields of `content`, and the file as the last one.
 
     Args:
-        answer: all other fields.
+        content: all other fields.
         field: the name of the one that is the file.
         path: opened at once, so that it can be swept meanwhile.
 
@@ -29,9 +29,9 @@ class Base64Answer(StreamingResponse):
         OSError: the file is not there.
     """
 
-    def __init__(self, answer: dict[str, Any], field: str, path: Path) -> None:
+    def __init__(self, content: dict[str, Any], field: str, path: Path) -> None:
         handle = path.open("rb")
-        head = json.dumps(answer).encode().removesuffix(b"}")
+        head = json.dumps(content).encode().removesuffix(b"}")
         head += b", " + json.dumps(field).encode() + b': "'
         size = os.fstat(handle.fileno()).st_size
         length = len(head) + (size + 2) // 3 * 4 + len(b'"}')

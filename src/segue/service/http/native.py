@@ -12,11 +12,11 @@ from ...checkpoints.recipe import PRESETS
 from ...model import ENGINES
 from ..exceptions import RefusalError
 from ..jobs.queue import View
-from ..jobs.store import CANCELLED, COMPLETED, FAILED, Input, Job
+from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
 from ..service import Service, service_of
-from .parameters import LONGEST_PROMPT, NativeAudio, NativeParameters
 from .prompts import prompts
-from .schemas import JOB_LINKS, JobStarted, JobState, Said, refusals
+from .schemas.requests import LONGEST_PROMPT, NativeAudio, NativeParameters
+from .schemas.responses import JOB_LINKS, JobStarted, JobState, Said, refusals
 from .streaming import events, wav
 from .uploads import documented
 from .views import join_seconds, progress_of, quantization_of, queue_status, status_of
@@ -33,12 +33,11 @@ router = APIRouter()
     tags=["jobs"],
 )
 async def add_job(request: Request) -> Any:
-    """Play on from a slice of some audio; what lies before it stays, what lies behind is cut."""
+    """Continue a slice of some audio; what lies before it stays, what lies behind it is cut."""
     service = service_of(request)
-    service.jobs.check_room()
-    async with service.bodies.upload(request, NativeAudio) as (fields, audio):
-        job = await service.new_job("native", fields, audio, fields.prompt_start or 0.0)
-    return _begun(job)
+    with service.jobs.admission.reserve() as room:
+        async with service.uploads.audio(request, NativeAudio) as (fields, audio):
+            return _begun(await service.new_job("native", fields, audio, room))
 
 
 @router.post(
@@ -50,15 +49,15 @@ async def add_job(request: Request) -> Any:
     tags=["jobs"],
 )
 async def retry_job(request: Request, job_id: str) -> Any:
-    """Play on from an earlier job's input; what is not said is as it was, but for the seed."""
+    """Continue an earlier job's input; an absent parameter is as it was, but for the seed."""
     service = service_of(request)
-    fields = await service.bodies.fields(request, NativeParameters)
-    before = _job(service, job_id)
-    input_ = service.store.input(before.input)
+    fields = await service.uploads.fields(request, NativeParameters)
+    earlier = _job(service, job_id)
+    input_ = service.store.input(earlier.input)
     if input_ is None:
         raise _not_known()
-    start = before.asked["request"]["start"] if fields.prompt_start is None else fields.prompt_start
-    return _begun(await service.new_job("native", fields, input_, start, before))
+    with service.jobs.admission.reserve() as room:
+        return _begun(await service.new_job("native", fields, input_, room, earlier.spec))
 
 
 def _begun(job: Job) -> dict[str, Any]:
@@ -67,13 +66,13 @@ def _begun(job: Job) -> dict[str, Any]:
         "job_id": job.id,
         "session_id": job.id,
         "message": "the music is in the queue",
-        "seed": job.asked["request"]["seed"],
+        "seed": job.spec.seed,
     }
 
 
 @router.get("/api/jobs/{job_id}", response_model=JobState, responses=refusals(404), tags=["jobs"])
 async def job_state(request: Request, job_id: str) -> Response:
-    """How far a job is, and what came of it."""
+    """How far a job is, and its result."""
     service = service_of(request)
     view = _view(service, job_id)
     return JSONResponse(_state(view, service.store.input(view.job.input)))
@@ -81,7 +80,7 @@ async def job_state(request: Request, job_id: str) -> Response:
 
 def _state(view: View, input_: Input | None) -> dict[str, Any]:
     job, result = view.job, view.job.result or {}
-    ran = result or (view.live.ran if view.live is not None else {})
+    ran = result or (view.progress.ran if view.progress is not None else {})
     rate = result.get("sample_rate", 1)
     state: dict[str, Any] = {
         "success": job.state not in (FAILED, CANCELLED),
@@ -89,8 +88,8 @@ def _state(view: View, input_: Input | None) -> dict[str, Any]:
         "status": status_of(view),
         "progress": progress_of(view),
         "queue_status": queue_status(view),
-        "seed": job.asked["request"]["seed"],
-        "model_name": job.asked["model"],
+        "seed": job.spec.seed,
+        "model_name": job.spec.model,
         "quantization": quantization_of(view),
         "engine": ran.get("engine"),
         "join_seconds": join_seconds(job, input_),
@@ -144,12 +143,12 @@ async def stream(
     format_: Annotated[Literal["events", "wav"] | None, Query(alias="format")] = None,
     accept: Annotated[str, Header()] = "",
 ) -> Response:
-    """The continuation while it is made, from its start: events, or the first take as WAV."""
+    """The continuation while it is generated, from its start: events, or the first take as WAV."""
     service = service_of(request)
-    _job(service, job_id)
+    job = _job(service, job_id)
     if format_ == "wav" or (format_ is None and "audio/wav" in accept):
-        return wav(service, job_id)
-    return events(service, job_id)
+        return wav(service, job)
+    return events(service, job)
 
 
 @router.delete(
@@ -165,10 +164,10 @@ async def cancel_job(request: Request, job_id: str) -> Any:
 
 @router.get("/api/service", responses=refusals(), tags=["service"])
 async def service_state(request: Request) -> dict[str, Any]:
-    """What runs here, and what may be asked for."""
+    """What the service runs, and what a request may name."""
     service = service_of(request)
     settings, limits = service.settings, service.settings.limits
-    offered = await asyncio.to_thread(service.offer.all)
+    listed = await asyncio.to_thread(service.models.all)
     default = settings.quantization
     return {
         "success": True,
@@ -205,7 +204,7 @@ async def service_state(request: Request) -> dict[str, Any]:
                 "bytes": model.bytes,
                 "description": model.description,
             }
-            for model in offered
+            for model in listed
         ],
     }
 

@@ -1,4 +1,4 @@
-"""The plugin's routes: what gary4juce and gary4local say, and what they read of the answers."""
+"""The plugin's routes: what gary4juce and gary4local send, and what they read of the responses."""
 
 from __future__ import annotations
 
@@ -14,19 +14,11 @@ from ..exceptions import RefusalError
 from ..jobs.models import grouped
 from ..jobs.progress import DownloadProgress
 from ..jobs.queue import View
-from ..jobs.store import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    RUNNING,
-    WAITING,
-    Download,
-    Job,
-)
+from ..jobs.rows import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Download, Job
 from ..service import Service, service_of
-from .base64_response import Base64Answer
-from .parameters import MAX_NAME, ModelName, PluginAudio, PluginRetry
-from .schemas import (
+from .base64_response import Base64Response
+from .schemas.requests import MAX_NAME, ModelName, PluginAudio, PluginRetry
+from .schemas.responses import (
     DOWNLOAD_LINKS,
     SESSION_LINKS,
     DownloadStates,
@@ -52,8 +44,8 @@ router = APIRouter()
     tags=["plugin"],
 )
 async def process_audio(request: Request) -> Any:
-    """Play on from the first seconds of some audio; 30 s come of it, the prompt among them."""
-    return await _begin(request, "process", 0.0)
+    """Continue the first seconds of some audio to 30 s, the prompt included."""
+    return await _begin(request, "process")
 
 
 @router.post(
@@ -64,16 +56,15 @@ async def process_audio(request: Request) -> Any:
     tags=["plugin"],
 )
 async def continue_music(request: Request) -> Any:
-    """Play on from the last seconds of some audio; all before them stays."""
-    return await _begin(request, "continue", None)
+    """Continue the last seconds of some audio; everything before them stays."""
+    return await _begin(request, "continue")
 
 
-async def _begin(request: Request, kind: str, start: float | None) -> Any:
+async def _begin(request: Request, kind: str) -> Any:
     service = service_of(request)
-    service.jobs.check_room()
-    async with service.bodies.upload(request, PluginAudio) as (fields, audio):
-        job = await service.new_job(kind, fields, audio, start)
-    return _begun(job)
+    with service.jobs.admission.reserve() as room:
+        async with service.uploads.audio(request, PluginAudio) as (fields, audio):
+            return _begun(await service.new_job(kind, fields, audio, room))
 
 
 def _begun(job: Job) -> dict[str, Any]:
@@ -81,7 +72,7 @@ def _begun(job: Job) -> dict[str, Any]:
         "success": True,
         "session_id": job.id,
         "message": "the music is in the queue",
-        "seed": job.asked["request"]["seed"],
+        "seed": job.spec.seed,
     }
 
 
@@ -93,16 +84,16 @@ def _begun(job: Job) -> dict[str, Any]:
     tags=["plugin"],
 )
 async def retry_music(request: Request) -> Any:
-    """Play on from an earlier session's input again, with other parameters."""
+    """Continue an earlier session's input again, with other parameters."""
     service = service_of(request)
-    fields = await service.bodies.fields(request, PluginRetry)
-    before = service.store.job(fields.session_id)
-    input_ = None if before is None else service.store.input(before.input)
-    if before is None or input_ is None:
+    fields = await service.uploads.fields(request, PluginRetry)
+    earlier = service.store.job(fields.session_id)
+    input_ = None if earlier is None else service.store.input(earlier.input)
+    if earlier is None or input_ is None:
         raise RefusalError(404, "this session is not known any more; send the audio again")
-    start = before.asked["request"]["start"]
-    job = await service.new_job(before.asked["kind"], fields, input_, start, before)
-    return _begun(job)
+    spec = earlier.spec
+    with service.jobs.admission.reserve() as room:
+        return _begun(await service.new_job(spec.kind, fields, input_, room, spec))
 
 
 @router.get(
@@ -126,7 +117,7 @@ async def poll_status(request: Request, session_id: str) -> Response:
         path = service.store.take_path(view.job, 1)
         assert path is not None  # noqa: S101 - a completed job has a take
         try:
-            return Base64Answer(answer, "audio_data", path)
+            return Base64Response(answer, "audio_data", path)
         except OSError:  # swept between the two
             return JSONResponse(_unknown())
     return JSONResponse(answer)
@@ -154,9 +145,9 @@ def _poll(service: Service, view: View) -> dict[str, Any]:
         "progress": progress_of(view),
         "generation_in_progress": job.state in WAITING,
         "transform_in_progress": False,
-        "generation_seed": str(job.asked["request"]["seed"]),
+        "generation_seed": str(job.spec.seed),
         "queue_status": queue_status(view),
-        "model_name": job.asked["model"],
+        "model_name": job.spec.model,
         "quantization_mode": quantization_of(view),
     }
     if job.error is not None:
@@ -171,9 +162,9 @@ def _poll(service: Service, view: View) -> dict[str, Any]:
     "/api/models", response_model=ModelList, responses=refusals(), tags=["plugin", "models"]
 )
 async def models(request: Request) -> Any:
-    """The models that may be asked for."""
-    offered = await asyncio.to_thread(service_of(request).offer.all)
-    return {"success": True, "models": grouped(offered), "updated_at": _now()}
+    """The models that a request may name."""
+    listed = await asyncio.to_thread(service_of(request).models.all)
+    return {"success": True, "models": grouped(listed), "updated_at": _now()}
 
 
 @router.get(
@@ -185,15 +176,15 @@ async def models(request: Request) -> Any:
 async def download_status(
     request: Request, model_name: Annotated[str | None, Query(max_length=MAX_NAME)] = None
 ) -> Any:
-    """Which models are here, and what of the others is missing."""
-    offer = service_of(request).offer
+    """Which models are on this machine, and what of the others is missing."""
+    list_ = service_of(request).models
     if model_name:
-        offered = [await asyncio.to_thread(offer.find, model_name)]
+        listed = [await asyncio.to_thread(list_.find, model_name)]
     else:
-        offered = await asyncio.to_thread(offer.all)
+        listed = await asyncio.to_thread(list_.all)
     states = {
         model.path: {"downloaded": not model.missing, "missing": list(model.missing)}
-        for model in offered
+        for model in listed
     }
     return {"success": True, "models": states, "updated_at": _now()}
 
@@ -206,17 +197,17 @@ async def download_status(
     tags=["plugin", "models"],
 )
 async def predownload(request: Request) -> Any:
-    """Download a model ahead of time; goes on where an earlier download stopped."""
+    """Download a model ahead of time; resumes where an earlier download stopped."""
     service = service_of(request)
-    fields = await service.bodies.fields(request, ModelName)
-    model = await asyncio.to_thread(service.offer.find, fields.model_name)
+    fields = await service.uploads.fields(request, ModelName)
+    model = await asyncio.to_thread(service.models.find, fields.model_name)
     download = await service.downloads.ahead(model)
-    here = not model.missing
+    complete = not model.missing
     return {
         "success": True,
         "session_id": download.id,
         "model_name": model.path,
-        "message": "the model is here already" if here else "the download has begun",
+        "message": "the model is here already" if complete else "the download has begun",
     }
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from ... import demo
 from ..exceptions import RefusalError
-from .schemas import refusals
+from .schemas.responses import refusals
 
 router = APIRouter()
 

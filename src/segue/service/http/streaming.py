@@ -1,7 +1,7 @@
-"""Music while it is made: server-sent events, or a WAV whose end is not known yet.
+"""Music while it is generated: server-sent events, or a WAV whose end is not known yet.
 
-What is heard first is the preview that the player writes; from the moment the job is done it is the
-take itself, from the same sample on.  Nothing is kept for a client but its place in a file.
+First comes the preview that the worker writes; from the moment the job is done it is the take
+itself, from the same sample on.  Nothing is kept for a client but its place in a file.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..jobs.queue import View
-from ..jobs.store import COMPLETED, Job
+from ..jobs.rows import COMPLETED, Job
 from ..service import Service
 from .views import join_seconds, progress_of, queue_status, status_of
 from .wav_header import LENGTH, wav_header
@@ -30,7 +30,7 @@ _PIECE_SECONDS = 2
 
 
 class _Stream(StreamingResponse):
-    """An answer that is one of a job's streams, from its first byte until its client is gone."""
+    """A response that is one of a job's streams, from its first byte until its client is gone."""
 
     def __init__(
         self, service: Service, job_id: str, content: AsyncIterator[bytes], media_type: str
@@ -43,8 +43,8 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-class _Sound:
-    """The continuation of a job, as 16-bit samples, as far as it is there.
+class _Samples:
+    """The continuation of a job, as 16-bit samples, as far as it is generated.
 
     Attributes:
         sample_rate, channels, takes, join_seconds: of it.
@@ -55,25 +55,25 @@ class _Sound:
         input_ = service.store.input(job.input)
         self.sample_rate = input_.sample_rate if input_ else 0
         self.channels = input_.channels if input_ else 0
-        self.takes = int(job.asked["request"]["variations"])
+        self.takes = job.spec.variations
         self.join_seconds = join_seconds(job, input_) or 0.0
-        self._frame = 2 * self.channels
+        self.frame_bytes = 2 * self.channels
 
     def read(self, view: View, take: int, start: int) -> bytes:
-        """What of a take is there from the sample `start` on, at most a piece."""
+        """Read a take from the sample `start` on, at most a piece."""
         most = _PIECE_SECONDS * self.sample_rate
         job = view.job
         if job.state == COMPLETED and job.result is not None:
             path = self._service.store.take_path(job, take)
-            before = LENGTH + int(job.result["join"]) * self._frame
+            before = LENGTH + int(job.result["join"]) * self.frame_bytes
         else:
-            heard = view.live.heard if view.live is not None else 0
-            most = min(most, heard - start)
+            frames = view.progress.preview_frames if view.progress is not None else 0
+            most = min(most, frames - start)
             path = self._service.store.attempt_folder(job) / f"preview-{take}.s16"
             before = 0
         if path is None or most <= 0:
             return b""
-        return _read(path, before + start * self._frame, most * self._frame)
+        return _read(path, before + start * self.frame_bytes, most * self.frame_bytes)
 
 
 def _read(path: Path, start: int, count: int) -> bytes:
@@ -85,51 +85,63 @@ def _read(path: Path, start: int, count: int) -> bytes:
         return b""
 
 
-def events(service: Service, job_id: str) -> StreamingResponse:
+class _Piece(NamedTuple):
+    """What there is at one moment: samples of a take, or none, where nothing is new."""
+
+    view: View
+    take: int
+    start: int
+    pcm: bytes
+
+
+async def _pieces(
+    service: Service, job_id: str, samples: _Samples, takes: Iterable[int]
+) -> AsyncIterator[_Piece]:
+    """Follow a job to its end, or until the service stops; the last piece has no samples."""
+    starts = dict.fromkeys(takes, 0)
+    while not service.stopping.is_set() and (view := service.jobs.view(job_id)) is not None:
+        nothing_new = True
+        for take, start in starts.items():
+            if pcm := await asyncio.to_thread(samples.read, view, take, start):
+                nothing_new = False
+                starts[take] += len(pcm) // samples.frame_bytes
+                yield _Piece(view, take, start, pcm)
+        if nothing_new:
+            yield _Piece(view, 0, 0, b"")
+            if view.job.finished is not None:
+                return
+            service.jobs.request_preview(job_id)
+            if view.progress is not None:
+                await view.progress.wait(_SECONDS_BETWEEN)
+            else:
+                await asyncio.sleep(_SECONDS_BETWEEN)
+
+
+def events(service: Service, job: Job) -> StreamingResponse:
     """`format`, then `audio` and `progress` as they come, then `done`; or a 429."""
 
-    async def sent() -> AsyncIterator[bytes]:
-        view = service.jobs.view(job_id)
-        if view is None:
-            return
-        sound = _Sound(service, view.job)
-        yield _event(
-            "format",
-            {
-                "sample_rate": sound.sample_rate,
-                "channels": sound.channels,
-                "takes": sound.takes,
-                "join_seconds": sound.join_seconds,
-            },
-        )
-        places = dict.fromkeys(range(1, sound.takes + 1), 0)
-        told: dict[str, Any] = {}
-        while not service.stopping.is_set() and view is not None:
-            news = _progress(view)
-            if news != told:
-                told = news
-                yield _event("progress", news)
-            some = False
-            for take, start in places.items():
-                pcm = await asyncio.to_thread(sound.read, view, take, start)
-                if pcm:
-                    some = True
-                    places[take] += len(pcm) // (2 * sound.channels)
-                    encoded = base64.b64encode(pcm).decode()
-                    yield _event("audio", {"take": take, "start": start, "pcm": encoded})
-            if not some:
-                if view.job.finished is not None:
-                    yield _event("done", _done(view))
-                    return
-                service.jobs.listen(job_id)
-                if view.live is not None:
-                    await view.live.news(_SECONDS_BETWEEN)
-                else:
-                    await asyncio.sleep(_SECONDS_BETWEEN)
+    async def content() -> AsyncIterator[bytes]:
+        samples = _Samples(service, job)
+        format_ = {
+            name: getattr(samples, name)
+            for name in ("sample_rate", "channels", "takes", "join_seconds")
+        }
+        yield _event("format", format_)
+        last: dict[str, Any] = {}
+        takes = range(1, samples.takes + 1)
+        async for view, take, start, pcm in _pieces(service, job.id, samples, takes):
+            if (progress := _progress(view)) != last:
+                last = progress
+                yield _event("progress", progress)
+            if pcm:
+                encoded = base64.b64encode(pcm).decode()
+                yield _event("audio", {"take": take, "start": start, "pcm": encoded})
+            elif view.job.finished is not None:
+                yield _event("done", _done(view))
+            else:
                 yield b":\n\n"  # finds out whether anybody is still there
-            view = service.jobs.view(job_id)
 
-    return _Stream(service, job_id, sent(), "text/event-stream")
+    return _Stream(service, job.id, content(), "text/event-stream")
 
 
 def _progress(view: View) -> dict[str, Any]:
@@ -151,29 +163,14 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-def wav(service: Service, job_id: str) -> StreamingResponse:
+def wav(service: Service, job: Job) -> StreamingResponse:
     """The continuation of the first take; or a 429."""
 
-    async def sent() -> AsyncIterator[bytes]:
-        view = service.jobs.view(job_id)
-        if view is None:
-            return
-        sound = _Sound(service, view.job)
-        yield wav_header(sound.sample_rate, sound.channels)
-        start = 0
-        while not service.stopping.is_set() and view is not None:
-            pcm = await asyncio.to_thread(sound.read, view, 1, start)
-            if pcm:
-                start += len(pcm) // (2 * sound.channels)
-                yield pcm
-            elif view.job.finished is not None:
-                return
-            else:
-                service.jobs.listen(job_id)
-                if view.live is not None:
-                    await view.live.news(_SECONDS_BETWEEN)
-                else:
-                    await asyncio.sleep(_SECONDS_BETWEEN)
-            view = service.jobs.view(job_id)
+    async def content() -> AsyncIterator[bytes]:
+        samples = _Samples(service, job)
+        yield wav_header(samples.sample_rate, samples.channels)
+        async for piece in _pieces(service, job.id, samples, [1]):
+            if piece.pcm:
+                yield piece.pcm
 
-    return _Stream(service, job_id, sent(), "audio/wav")
+    return _Stream(service, job.id, content(), "audio/wav")

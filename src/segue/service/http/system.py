@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..service import service_of
 from .docs_page import docs_page
-from .schemas import Health, refusals
+from .schemas.responses import Health, refusals
 
 router = APIRouter()
 
@@ -25,16 +25,17 @@ async def health(request: Request) -> Any:
         problems.append("the queue has stopped; start segue serve again")
     if not await asyncio.to_thread(service.store.writable):
         problems.append(f"{service.store.folder} cannot be written to; look at the disk")
-    if service.player.cannot_start:
-        problems.append(f"the player does not start: {service.player.cannot_start}")
+    if service.generate_worker.cannot_start:
+        problems.append(f"the player does not start: {service.generate_worker.cannot_start}")
+    ready = service.generate_worker.pid is not None
     return {
         "status": "unhealthy" if problems else "live",
         "service": "segue",
         "version": service.version,
         "message": "; ".join(problems) or "ready to play",
-        "worker": "ready" if service.player.pid is not None else "starts with the next request",
+        "worker": "ready" if ready else "starts with the next request",
         "waiting": service.jobs.queued(),
-        "playing": service.jobs.playing,
+        "playing": service.jobs.running,
     }
 
 
@@ -49,7 +50,7 @@ async def metrics(request: Request) -> Response:
     service = service_of(request)
     counted = service.metrics
     counted.waiting.set(service.jobs.queued())
-    counted.playing.set(service.jobs.playing)
+    counted.running.set(service.jobs.running)
     counted.disk.set(service.store.bytes())
     return Response(counted.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -1,6 +1,8 @@
-"""Bodies of requests: those with audio are read to a file, and the audio is taken out of them.
+"""Bodies of requests: the audio is decoded from base64 into a file while it arrives.
 
-Sixty clients may send thirty megabytes each at once; what is in memory at any time is a few.
+Sixty clients may send thirty megabytes each at once; what is in memory at any time is a few.  The
+file is the one copy of an upload besides the decoded audio: decoders seek in it, and a slow client
+must not keep the one process waiting that decodes.
 """
 
 from __future__ import annotations
@@ -8,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,20 +21,82 @@ from starlette.requests import ClientDisconnect
 
 from ..exceptions import BusyError, RefusalError
 from ..settings import Settings
-from .json_stream import object_of, split, text_of
+from ..threads import run_to_end
+from .json_stream import JsonStream, object_of
+from .schemas.requests import line_of
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
 _PARSED_AT_ONCE = 2
-_WRITTEN_AT_ONCE = 1 << 20
+_FED_AT_ONCE = 1 << 20
 _SECONDS_TO_ARRIVE = 30.0
 
 
-class Bodies:
-    """Reads bodies, by way of a folder.
+class Base64File:
+    """A file that base64 is decoded into, piece by piece.
+
+    What is no base64 is found out, and told at the end: it may be of a field that nobody reads.
 
     Args:
-        folder: for what is on its way.
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb")
+        self._left: bytes | None = None
+        self._valid = True
+
+    def write(self, data: bytes) -> None:
+        """Decode what comes next; white space does not count, nor does a `data:` prefix."""
+        if self._left is None:
+            self._left = b""
+            data = data.partition(b",")[2] if data.startswith(b"data:") else data
+        left = self._left + b"".join(data.split())
+        # Whole groups of four, but for the last one, which may be padded.
+        whole = max(0, len(left) - 1) // 4 * 4 - 4
+        if whole > 0:
+            self._decode(left[:whole])
+            self._valid = self._valid and left[whole - 1 : whole] != b"="  # nothing follows its end
+            left = left[whole:]
+        self._left = left
+
+    def _decode(self, text: bytes) -> None:
+        if self._valid:
+            try:
+                self._file.write(base64.b64decode(text, validate=True))
+            except ValueError:
+                self._valid = False
+
+    def close(self) -> None:
+        """Decode the last piece."""
+        text = (self._left or b"").rstrip(b"=")
+        self._decode(text + b"=" * (-len(text) % 4))
+        self._file.close()
+
+    def check(self) -> None:
+        """Look at what came.
+
+        Raises:
+            RefusalError: it was no base64, or nothing.
+        """
+        if not self._valid:
+            raise RefusalError(422, "audio_data is no base64; send the file again")
+        if self.path.stat().st_size == 0:
+            raise RefusalError(422, "there is no audio: audio_data is empty")
+
+    def discard(self) -> None:
+        """Remove the file."""
+        with suppress(OSError):  # of a full disk, on what was not written yet
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Uploads:
+    """Reads bodies.
+
+    Args:
+        folder: for audio files.
         settings: of the service.
     """
 
@@ -40,110 +104,84 @@ class Bodies:
         self._folder = folder
         self._besides = settings.limits.small_body_bytes
         self._room = max(settings.max_disk_bytes, settings.limits.body_bytes)
-        self._held: dict[Path, int] = {}
+        self._received: dict[object, int] = {}
         self._parsing = asyncio.Semaphore(_PARSED_AT_ONCE)
 
     async def fields(self, request: Request, model: type[Fields]) -> Fields:
-        """A small body.
+        """Read a body without audio.
 
         Raises:
             RefusalError: it is no JSON, or a field is not as it must be.
         """
-        return parsed(await request.body() or b"{}", model)
+        return validated(object_of(await request.body() or b"{}"), model)
 
     @asynccontextmanager
-    async def upload(
+    async def audio(
         self, request: Request, model: type[Fields]
     ) -> AsyncIterator[tuple[Fields, Path]]:
-        """A body with audio: its fields, and the file, which is gone afterwards.
+        """Read a body with audio: its fields, and the audio file, which is gone afterwards.
 
         Raises:
             RefusalError: it is no JSON, a field is not as it must be, or the audio is no base64.
             BusyError: others send so much that there is no room.
         """
-        body = self._folder / f"{uuid.uuid4()}.json"
-        audio = body.with_suffix(".audio")
+        files: list[Base64File] = []
+
+        def open_file() -> Base64File:
+            files.append(Base64File(self._folder / f"{uuid.uuid4()}.audio"))
+            return files[-1]
+
+        stream = JsonStream(self._besides, open_file)
         try:
-            await self._receive(request, body)
+            await self._receive(request, stream)
             async with self._parsing:
-                fields = await asyncio.to_thread(self._take_apart, body, audio, model)
-            body.unlink()
-            yield fields, audio
+                fields, file = await run_to_end(_finish, stream, open_file, model)
+            yield fields, file.path
         finally:
-            self._held.pop(body, None)
-            body.unlink(missing_ok=True)
-            audio.unlink(missing_ok=True)
+            self._received.pop(stream, None)
+            for each in files:
+                each.discard()
 
-    async def _receive(self, request: Request, to: Path) -> None:
-        """Write a body to a file as it comes."""
-        with to.open("wb") as file:
-            pending = bytearray()
-            self._held[to] = 0
-            try:
-                async for chunk in request.stream():
-                    self._held[to] += len(chunk)
-                    if sum(self._held.values()) > self._room:
-                        raise BusyError(
-                            "segue has no room for what is being sent to it now; try again in a "
-                            "while",
-                            _SECONDS_TO_ARRIVE,
-                        )
-                    pending += chunk
-                    if len(pending) >= _WRITTEN_AT_ONCE:
-                        await asyncio.to_thread(file.write, bytes(pending))
-                        pending.clear()
-            except ClientDisconnect:
-                raise RefusalError(400, "the request did not arrive whole; try again") from None
-            file.write(pending)
-
-    def _take_apart(self, body: Path, audio: Path, model: type[Fields]) -> Fields:
-        with body.open("rb") as file:
-            content, spans = split(file, self._besides)
-            encoded = content.get("audio_data")
-            if encoded is None or encoded == "":
-                raise RefusalError(422, "there is no audio: audio_data is missing or empty")
-            if not isinstance(encoded, str):
-                raise RefusalError(422, "audio_data must be an audio file in base64")
-            content["audio_data"] = "..."  # it need not be looked at again
-            fields = validated(content, model)
-            span = spans.get(encoded)
-            _decode([encoded] if span is None else text_of(file, span), audio)
-        return fields
+    async def _receive(self, request: Request, stream: JsonStream[Base64File]) -> None:
+        """Take a body apart as it comes."""
+        pending = bytearray()
+        self._received[stream] = 0
+        try:
+            async for chunk in request.stream():
+                self._received[stream] += len(chunk)
+                if sum(self._received.values()) > self._room:
+                    raise BusyError(
+                        "segue has no room for what is being sent to it now; try again in a while",
+                        _SECONDS_TO_ARRIVE,
+                    )
+                pending += chunk
+                if len(pending) >= _FED_AT_ONCE:
+                    await run_to_end(stream.feed, bytes(pending))
+                    pending.clear()
+        except ClientDisconnect:
+            raise RefusalError(400, "the request did not arrive whole; try again") from None
+        await run_to_end(stream.feed, bytes(pending))
 
 
-def _decode(encoded: Iterable[str], to: Path) -> None:
-    """Write what base64 stands for, piece by piece."""
-    try:
-        with to.open("wb") as file:
-            left = None
-            for piece in encoded:
-                if left is None:
-                    left = piece.partition(",")[2] if piece.startswith("data:") else piece
-                else:
-                    left += piece
-                left = "".join(left.split())
-                # Whole groups of four, but for the last one, which may be padded.
-                whole = max(0, len(left) - 1) // 4 * 4 - 4
-                if whole > 0:
-                    file.write(base64.b64decode(left[:whole], validate=True))
-                    if left[whole - 1] == "=":
-                        raise ValueError("it goes on behind its end")
-                    left = left[whole:]
-            text = (left or "").rstrip("=")
-            file.write(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
-            if file.tell() == 0:
-                raise RefusalError(422, "there is no audio: audio_data is empty")
-    except ValueError:  # of base64, of ASCII and of JSON
-        raise RefusalError(422, "audio_data is no base64; send the file again") from None
-
-
-def parsed(body: bytes, model: type[Fields]) -> Fields:
-    """The fields of a body.
-
-    Raises:
-        RefusalError: it is no JSON, or a field is not as it must be.
-    """
-    return validated(object_of(body), model)
+def _finish(
+    stream: JsonStream[Base64File], open_file: Callable[[], Base64File], model: type[Fields]
+) -> tuple[Fields, Base64File]:
+    """The fields of a body that has arrived, and its audio."""
+    content = stream.close()
+    encoded = content.get("audio_data")
+    if encoded is None or encoded == "":
+        raise RefusalError(422, "there is no audio: audio_data is missing or empty")
+    if not isinstance(encoded, str):
+        raise RefusalError(422, "audio_data must be an audio file in base64")
+    content["audio_data"] = "..."  # it need not be looked at again
+    fields = validated(content, model)
+    file: Base64File | None = stream.sinks.get(encoded)
+    if file is None:  # a short one
+        file = open_file()
+        file.write(encoded.encode(errors="surrogatepass"))
+        file.close()
+    file.check()
+    return fields, file
 
 
 def validated(content: dict[str, Any], model: type[Fields]) -> Fields:
@@ -155,17 +193,10 @@ def validated(content: dict[str, Any], model: type[Fields]) -> Fields:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        said = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] == "missing":
-            said = "is missing"
-        elif first["type"] == "string_type":
-            said = "must be text"
-        raise RefusalError(422, f"{name} {said[:1].lower()}{said[1:]}") from None
+        raise RefusalError(422, line_of(error, model)) from None
 
 
 def documented(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
-    """What OpenAPI says of a body that is read here and not by FastAPI."""
+    """OpenAPI's `requestBody` for a route whose body is read here and not by FastAPI."""
     content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": required, "content": content}}

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from ..exceptions import TaskCancelledError, TaskError
 from ..workers.client import Worker
-from .models import Offered
+from .models import ListedModel
 from .progress import DownloadProgress
-from .store import CANCELLED, COMPLETED, FAILED, Download, Store
+from .rows import CANCELLED, COMPLETED, FAILED, Download
+from .store import Store
 
 log = logging.getLogger("segue.service")
 
@@ -30,7 +31,7 @@ class Fetch:
         task: done when the model is here, or is not to be.
     """
 
-    def __init__(self, model: Offered) -> None:
+    def __init__(self, model: ListedModel) -> None:
         self.path = model.path
         self.progress = DownloadProgress(model.source)
         self.holders: set[str] = set()
@@ -38,7 +39,6 @@ class Fetch:
         self.cancelled = False
         self.task: asyncio.Task[None]
         self.worker: Worker
-        self.changed: Callable[[], None] = lambda: None
 
 
 class Downloads:
@@ -56,7 +56,7 @@ class Downloads:
         self._ahead: dict[str, Fetch] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
-    def ensure(self, model: Offered, text: bool, holder: str) -> Fetch:
+    def ensure(self, model: ListedModel, text: bool, holder: str) -> Fetch:
         """Bring a model here for `holder`; one that is on its way already is shared."""
         text = text or model.base is None  # only a fine-tune comes without its text encoder
         key = (model.path, text)
@@ -81,7 +81,7 @@ class Downloads:
             fetch.cancelled = True
             fetch.task.cancel()
 
-    async def _run(self, fetch: Fetch, model: Offered, text: bool) -> None:
+    async def _run(self, fetch: Fetch, model: ListedModel, text: bool) -> None:
         try:
             async with self._room:
                 task = {
@@ -91,12 +91,8 @@ class Downloads:
                     "text": text,
                 }
 
-                def heard(news: dict[str, object]) -> None:
-                    fetch.progress.hear(news)
-                    fetch.changed()
-
                 log.info("download begins", extra={"model": model.path})
-                await fetch.worker.run(task, heard)
+                await fetch.worker.run(task, fetch.progress.update)
                 log.info("download done", extra={"model": model.path})
         except (TaskError, TaskCancelledError) as error:
             fetch.error = str(error) or "it was stopped"
@@ -106,7 +102,7 @@ class Downloads:
 
     # --- Ahead of time --------------------------------------------------------------------------
 
-    async def ahead(self, model: Offered) -> Download:
+    async def ahead(self, model: ListedModel) -> Download:
         """Begin a download that somebody asked for ahead of time."""
         if not model.missing:
             return await asyncio.to_thread(self._store.add_download, model.path, COMPLETED)
@@ -114,7 +110,7 @@ class Downloads:
         self.resume(download, model)
         return download
 
-    def resume(self, download: Download, model: Offered) -> None:
+    def resume(self, download: Download, model: ListedModel) -> None:
         """Go on with a download that the store knows."""
         fetch = self.ensure(model, text=True, holder=download.id)
         self._ahead[download.id] = fetch

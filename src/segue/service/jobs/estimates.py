@@ -1,17 +1,21 @@
-"""How long it will take, learned from how long it took."""
+"""How long jobs take, estimated from how long earlier ones took."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from .progress import JobProgress
+from .spec import JobSpec
 from .store import Store
 
-FRESH = 0.3
-"""How much the last run counts against all before it."""
+WEIGHT = 0.3
+"""Of the last run, against all before it."""
 
 UNKNOWN_RATE, UNKNOWN_LOAD = 1.0, 10.0
-"""Before anything was learned: real time, and ten seconds to load."""
+"""Before any run: real time, and ten seconds to load."""
+
+_LEAST_SECONDS = 0.02
+"""Of music that a job generates: one frame of the codec."""
 
 
 @dataclass(frozen=True)
@@ -20,26 +24,39 @@ class Estimate:
 
     Attributes:
         load: to load the model, if it is not loaded.
-        play: all that comes then.
+        generate: everything after that.
     """
 
     load: float
-    play: float
+    generate: float
+
+    def left(self, progress: JobProgress) -> float:
+        """Seconds until a running job is done."""
+        if progress.generating_since is None:
+            return self.load + self.generate
+        taken = progress.clock() - progress.generating_since
+        if progress.fraction > 0.1:  # this run says more than those before it
+            return taken * (1 - progress.fraction) / progress.fraction
+        return max(0.0, self.generate - taken)
 
 
 class Estimates:
-    """What the store has learned, by model and quantization."""
+    """What earlier runs took, by model, quantization and number of takes.
+
+    Args:
+        store: where they are kept.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known = store.speeds()
 
-    def of(self, asked: dict[str, Any]) -> Estimate:
-        """What a job will take."""
-        key = _key(asked)
+    def of(self, spec: JobSpec) -> Estimate:
+        """Estimate a job."""
+        key = _key(spec)
         rate = self._learned("play", key, UNKNOWN_RATE)
         load = self._learned("load", key, UNKNOWN_LOAD)
-        return Estimate(load, rate * _new_seconds(asked))
+        return Estimate(load, rate * _new_seconds(spec))
 
     def _learned(self, what: str, key: str, unknown: float) -> float:
         if (found := self._known.get(f"{what} {key}")) is not None:
@@ -48,22 +65,27 @@ class Estimates:
         others = [seconds for name, (seconds, _) in self._known.items() if name.startswith(what)]
         return sum(others) / len(others) if others else unknown
 
-    def learn(self, asked: dict[str, Any], load_s: float | None, play_s: float) -> None:
-        """A job is done."""
-        key = _key(asked)
-        measured = {f"play {key}": play_s / max(0.02, _new_seconds(asked))}
+    def learn(self, spec: JobSpec, load_s: float | None, play_s: float) -> None:
+        """Learn from a job that is done.
+
+        Args:
+            spec: of the job.
+            load_s: seconds that loading the model took; None if it was loaded.
+            play_s: seconds that everything after that took.
+        """
+        key = _key(spec)
+        measured = {f"play {key}": play_s / _new_seconds(spec)}
         if load_s is not None:
             measured[f"load {key}"] = load_s
         for name, seconds in measured.items():
             before, count = self._known.get(name, (seconds, 0))
-            self._known[name] = (before + FRESH * (seconds - before), count + 1)
+            self._known[name] = (before + WEIGHT * (seconds - before), count + 1)
         self._store.learn({name: self._known[name] for name in measured})
 
 
-def _key(asked: dict[str, Any]) -> str:
-    return f"{asked['model']} {asked['quantization']} {asked['request']['variations']}"
+def _key(spec: JobSpec) -> str:
+    return f"{spec.model} {spec.quantization.mode} {spec.variations}"
 
 
-def _new_seconds(asked: dict[str, Any]) -> float:
-    request = asked["request"]
-    return float(max(0.02, request["output_seconds"] - request["prompt_seconds"]))
+def _new_seconds(spec: JobSpec) -> float:
+    return max(_LEAST_SECONDS, spec.output_seconds - spec.prompt_seconds)

@@ -16,7 +16,7 @@ _OWN_CODEC_BYTES = 1 << 20
 """MusicGen's own repositories have a file of the codec that only names another."""
 
 
-def lacking(source: str, base: str | None = None, text: bool = True) -> list[str]:
+def missing_repositories(source: str, base: str | None = None, text: bool = True) -> list[str]:
     """Repositories of the hub that have to be fetched before `source` can play.
 
     Args:

@@ -18,7 +18,7 @@ from ...checkpoints.catalogue import CATALOGUE, DEFAULT_DESCRIPTIONS
 from ...checkpoints.files import AUDIOCRAFT_LM, CONFIG
 from ...checkpoints.hub import BUILT_IN
 from ..exceptions import UnknownModelError
-from .missing_files import lacking
+from .missing_files import missing_repositories
 
 SIZES = ("small", "medium", "large")
 _WIDEST = {"small": 1024, "medium": 1536}
@@ -27,7 +27,7 @@ _NUMBERED = re.compile(r"(.+)-(\d+)")
 
 
 @dataclass(frozen=True)
-class Offered:
+class ListedModel:
     """A model.
 
     Attributes:
@@ -54,7 +54,7 @@ class Offered:
         return DEFAULT_DESCRIPTIONS.get(self.path, "")
 
 
-class Offer:
+class ModelList:
     """What is offered now; looks at the disk on every call.
 
     Args:
@@ -64,41 +64,41 @@ class Offer:
     def __init__(self, folders: Iterable[Path] = ()) -> None:
         self._folders = tuple(folders)
 
-    def all(self) -> list[Offered]:
+    def all(self) -> list[ListedModel]:
         """Every model, the owner's first, then the built-in one, the catalogue, the cache."""
         found = [*self._own()]
         here = {model.name: model for model in hub.local_models()}
         if here.pop(BUILT_IN, None) is not None:
-            found.append(Offered(BUILT_IN, BUILT_IN, "small", BUILT_IN, None, ()))
+            found.append(ListedModel(BUILT_IN, BUILT_IN, "small", BUILT_IN, None, ()))
         for size, family in CATALOGUE.items():
             for path in family:
                 base = None if path == family.base else family.base
-                missing = tuple(lacking(path, base))
+                missing = tuple(missing_repositories(path, base))
                 if missing == (path,) and (local := here.get(path)) is not None:
                     missing = local.missing
                 name = path.rpartition("/")[2]
                 size_class, bytes_ = size.split()[-1], family.approximate_bytes(path)
-                found.append(Offered(path, name, size_class, path, base, missing, bytes_))
+                found.append(ListedModel(path, name, size_class, path, base, missing, bytes_))
                 here.pop(path, None)
         for path, local in here.items():
-            missing = local.missing or tuple(lacking(path))
+            missing = local.missing or tuple(missing_repositories(path))
             name = path.rpartition("/")[2]
-            found.append(Offered(path, name, _size(local.path), path, None, missing))
+            found.append(ListedModel(path, name, _size(local.path), path, None, missing))
         return found
 
-    def _own(self) -> list[Offered]:
-        found: dict[str, Offered] = {}
+    def _own(self) -> list[ListedModel]:
+        found: dict[str, ListedModel] = {}
         for folder in self._folders:
             inside = sorted(p for p in _subfolders(folder) if _is_checkpoint(p))
             for path in [folder] if _is_checkpoint(folder) else inside:
                 name = path.resolve().name
                 asked = f"{_LOCAL}{name}"
                 if asked not in found:  # the folder that was named first
-                    missing = tuple(lacking(str(path)))
-                    found[asked] = Offered(asked, name, _size(path), str(path), None, missing)
+                    missing = tuple(missing_repositories(str(path)))
+                    found[asked] = ListedModel(asked, name, _size(path), str(path), None, missing)
         return list(found.values())
 
-    def find(self, name: str) -> Offered:
+    def find(self, name: str) -> ListedModel:
         """The model that is asked for by its path, or by its name where only one has it.
 
         Raises:
@@ -118,7 +118,7 @@ class Offer:
         )
 
 
-def grouped(models: Iterable[Offered]) -> dict[str, list[dict[str, Any]]]:
+def grouped(models: Iterable[ListedModel]) -> dict[str, list[dict[str, Any]]]:
     """The plugin's list: by size, checkpoints `name-N` of one family under `name`.
 
     A checkpoint with an epoch is in a group even if it is the only one: the plugin shows the epoch

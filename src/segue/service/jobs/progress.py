@@ -1,4 +1,4 @@
-"""What is known of a job only while it waits or runs."""
+"""Progress of a job and of a download, while they wait or run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Phase = Literal["queued", "download", "load", "play"]
+Phase = Literal["queued", "download", "load", "generate"]
 Clock = Callable[[], float]
 
 _SHARES = {"encode": (0.00, 0.02), "generate": (0.02, 0.95), "decode": (0.95, 0.99)}
-"""The part of `play` that each stage takes, about."""
+"""The part of the phase `generate` that each stage takes, about."""
 
-_SAID = {
+_MESSAGES = {
     "encode": "listening to your audio",
     "read the text": "reading the description",
     "load the text encoder": "reading the description",
@@ -47,7 +47,7 @@ class Speed:
 
 @dataclass
 class DownloadProgress:
-    """How far a download is, and the fields that tell the plugin.
+    """How far a download is, and its fields in the plugin's `queue_status`.
 
     Attributes:
         repository: which is fetched now.
@@ -65,14 +65,15 @@ class DownloadProgress:
     _speed: Speed = field(default_factory=Speed)
     _furthest: float = 0.0
 
-    def hear(self, news: dict[str, Any]) -> None:
-        """Take in what the process says."""
-        if "repository" in news:
-            self.repository, self.index, self.of = news["repository"], news["index"], news["of"]
+    def update(self, message: dict[str, Any]) -> None:
+        """Update it from a message of the worker that downloads."""
+        if "repository" in message:
+            self.repository, self.index = message["repository"], message["index"]
+            self.of = message["of"]
             self.done = self.total = 0
             self._speed = Speed()
-        elif news.get("unit") == "B":
-            self.done, self.total = news["done"], news["total"] or 0
+        elif message.get("unit") == "B":
+            self.done, self.total = message["done"], message["total"] or 0
             self.speed = self._speed.at(self.done)
 
     @property
@@ -118,17 +119,17 @@ class DownloadProgress:
 
 
 @dataclass
-class Live:
+class JobProgress:
     """How far a job is.
 
     Attributes:
-        phase: `queued`, `download`, `load` or `play`.
-        fraction: of `play` that is done.
+        phase: `queued`, `download`, `load` or `generate`.
+        fraction: of the phase `generate` that is done, 0 to 1.
         message: one line for people.
         download: of the phase `download`.
-        began: when it began to play, by `clock`.
+        generating_since: when the phase `generate` began, by `clock`.
         ran: engine, device and quantization, once they are known.
-        heard: samples of the preview that lie on disk.
+        preview_frames: samples per channel of the preview that lie on disk.
         clock: seconds that only go forward.
     """
 
@@ -136,35 +137,35 @@ class Live:
     fraction: float = 0.0
     message: str = "waiting"
     download: DownloadProgress | None = None
-    began: float | None = None
+    generating_since: float | None = None
     ran: dict[str, Any] = field(default_factory=dict)
-    heard: int = 0
+    preview_frames: int = 0
     clock: Clock = time.monotonic
-    _pulse: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hear(self, news: dict[str, Any]) -> None:
-        """Take in what the player says."""
-        if news.get("generating"):
-            self.phase, self.message = "play", _SAID["encode"]
-            self.began, self.download = self.clock(), None
-            self.ran = {key: news[key] for key in ("engine", "device", "quantization")}
-        elif "preview" in news:
-            self.heard = news["preview"]
-        elif "stage" in news:
-            self._stage(news)
-        self.changed()
+    def update(self, message: dict[str, Any]) -> None:
+        """Update it from a message of the worker that generates."""
+        if message.get("generating"):
+            self.phase, self.message = "generate", _MESSAGES["encode"]
+            self.generating_since, self.download = self.clock(), None
+            self.ran = {key: message[key] for key in ("engine", "device", "quantization")}
+        elif "preview" in message:
+            self.preview_frames = message["preview"]
+        elif "stage" in message:
+            self._update_stage(message)
+        self.notify()
 
-    def _stage(self, news: dict[str, Any]) -> None:
-        stage, done, total = news["stage"], news["done"], news["total"]
-        if news["unit"] == "B":  # something that nobody could foresee is fetched
+    def _update_stage(self, message: dict[str, Any]) -> None:
+        stage, done, total = message["stage"], message["done"], message["total"]
+        if message["unit"] == "B":  # a download that nobody could foresee
             if self.download is None:
                 self.download = DownloadProgress(stage.removeprefix("download "))
-            self.download.hear(news)
-            if self.phase != "play":
+            self.download.update(message)
+            if self.phase != "generate":
                 self.phase = "download"
             self.message = self.download.message
-        elif self.phase == "play":
-            self.message = _SAID.get(stage, stage)
+        elif self.phase == "generate":
+            self.message = _MESSAGES.get(stage, stage)
             if stage in _SHARES:
                 start, stop = _SHARES[stage]
                 part = done / total if total else 0.0
@@ -178,15 +179,15 @@ class Live:
                 else "loading the model"
             )
 
-    def changed(self) -> None:
-        """Wake those who wait for news."""
-        pulse, self._pulse = self._pulse, asyncio.Event()
-        pulse.set()
+    def notify(self) -> None:
+        """Wake everybody who waits for a change."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
-    async def news(self, seconds: float) -> None:
-        """Wait for news, but no longer."""
-        pulse = self._pulse
+    async def wait(self, seconds: float) -> None:
+        """Wait for a change, but no longer than `seconds`."""
+        changed = self._changed
         try:
-            await asyncio.wait_for(pulse.wait(), seconds)
+            await asyncio.wait_for(changed.wait(), seconds)
         except TimeoutError:
             return

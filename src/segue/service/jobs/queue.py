@@ -1,63 +1,61 @@
-"""Jobs: a queue, and one that plays at a time."""
+"""The queue of jobs, of which one runs at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from ...errors import SegueError
-from ..exceptions import BusyError, TaskCancelledError, TaskError, WorkerDiedError
+from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
 from ..metrics import Metrics
 from ..quantization import Quantization
 from ..settings import Settings
+from ..threads import run_to_end
 from ..workers.client import Worker
+from .admission import Admission, Load, Reservation
 from .downloads import Downloads, Fetch
+from .endings import Endings
 from .estimates import Estimates
-from .missing_files import lacking
-from .models import Offer, Offered
-from .progress import Clock, Live
-from .store import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Input, Job, Store
+from .missing_files import missing_repositories
+from .models import ListedModel, ModelList
+from .progress import Clock, JobProgress
+from .rows import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Input, Job
+from .spec import JobSpec
+from .store import Store
 
 log = logging.getLogger("segue.service")
 
-T = TypeVar("T")
-
 CANCELLED_LINE = "the music was cancelled"
-MOST_DEATHS = 3
-DEADLY_LINE = (
-    f"segue was ended {MOST_DEATHS} times while it played this, so it was given up; try a smaller "
+MOST_CRASHES = 3
+CRASHES_LINE = (
+    f"segue was ended {MOST_CRASHES} times while it played this, so it was given up; try a smaller "
     "model, or other settings"
 )
 SWEEP_SECONDS = 30.0
 
 
-async def _written(write: Callable[..., T], *args: Any) -> T:
-    """Write to the store in a thread; who is cancelled meanwhile leaves when it is written.
-
-    A thread cannot be stopped.  One that is left alone may write when everything after it has
-    been written, or when the store is closed.
-    """
-    writing = asyncio.ensure_future(asyncio.to_thread(write, *args))
-    try:
-        return await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        await asyncio.wait([writing])
-        raise
-
-
 @dataclass
 class _Waiting:
-    """A job in memory, from when it comes to when it ends."""
+    """A job in memory, from when it is queued to when it ends.
+
+    Attributes:
+        job: what is on disk.
+        model: that generates.
+        audio_bytes: of its audio.
+        progress: how far it is.
+        fetch: the download that it waits for.
+    """
 
     job: Job
-    live: Live
+    model: ListedModel
+    audio_bytes: int
+    progress: JobProgress
     fetch: Fetch | None = None
 
 
@@ -67,14 +65,14 @@ class View:
 
     Attributes:
         job: what is on disk.
-        live: what is known besides, while it waits or runs.
+        progress: how far it is, while it waits or runs.
         position: in the queue, from 1; 0 if it is not in it.
         total: jobs in the queue.
-        seconds: until it plays, where it is queued; until it is done, where it plays.
+        seconds: until it begins, where it is queued; until it is done, where it runs.
     """
 
     job: Job
-    live: Live | None
+    progress: JobProgress | None
     position: int = 0
     total: int = 0
     seconds: float = 0.0
@@ -86,83 +84,93 @@ class Jobs:
     Args:
         settings: of the service.
         store: where jobs are kept.
-        offer: the models there are.
-        downloads: of those that are not here.
-        player: the process that plays.
+        models: the list of models.
+        downloads: of models that are not on this machine.
+        worker: the process that generates.
         metrics: what is counted.
-        clock: seconds that only go forward, by which it is told how long something takes.
+        clock: seconds that only go forward, by which estimates are made.
+
+    Attributes:
+        admission: decides whether there is room for another job.
+        ran: engine and device of the last job, once one has run.
     """
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
-        offer: Offer,
+        models: ModelList,
         downloads: Downloads,
-        player: Worker,
+        worker: Worker,
         metrics: Metrics,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._settings, self._store, self._offer = settings, store, offer
-        self._downloads, self._player, self._metrics = downloads, player, metrics
+        self._settings, self._store, self._models = settings, store, models
+        self._downloads, self._worker, self._metrics = downloads, worker, metrics
         self._estimates, self._clock = Estimates(store), clock
+        self._endings = Endings(store)
         self._waiting: dict[str, _Waiting] = {}
-        self._unwritten: dict[str, Job] = {}
-        self._playing: str | None = None
+        self._running: str | None = None
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.admission = Admission(settings, self._load)
         self.ran: dict[str, Any] = {}
 
     # --- Life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take up what the last run of the service left, and begin."""
+        """Resume what the last run of the service left, and begin."""
         for job in await asyncio.to_thread(self._store.recover):
-            self._waiting[job.id] = _Waiting(job, Live(clock=self._clock))
-            if job.deaths >= MOST_DEATHS:  # it may bring the whole computer down, again and again
-                await self._end(job.id, FAILED, DEADLY_LINE)
-                continue
-            try:
-                await self._prepare(job.id)
-            except SegueError as error:
-                await self._end(job.id, FAILED, str(error))
+            await self._recover(job)
         for download in self._store.unfinished_downloads():
             try:
-                model = await asyncio.to_thread(self._offer.find, download.model)
+                model = await asyncio.to_thread(self._models.find, download.model)
             except SegueError as error:
                 self._store.end_download(download.id, FAILED, str(error))
             else:
                 self._downloads.resume(download, model)
         self._tasks = [
-            asyncio.create_task(self._forever(self._play_next), name="player"),
+            asyncio.create_task(self._forever(self._run_next), name="runner"),
             asyncio.create_task(self._forever(self._sweep), name="sweeper"),
         ]
 
+    async def _recover(self, job: Job) -> None:
+        if job.crashes >= MOST_CRASHES:  # it may bring the whole computer down, again and again
+            await self._end(job.id, FAILED, CRASHES_LINE)
+            return
+        try:
+            model = await asyncio.to_thread(self._models.find, job.spec.model)
+        except SegueError as error:
+            await self._end(job.id, FAILED, str(error))
+            return
+        input_ = self._store.input(job.input)
+        await self._enqueue(job, model, 0 if input_ is None else input_.bytes)
+
     async def close(self) -> None:
-        """Stop at once; what plays is queued again."""
+        """Stop at once; a job that runs is queued again."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        for write in (self._write_up, self._put_back):
+        for write in (self._endings.flush, self._put_back):
             try:
                 await write()
             except (OSError, sqlite3.Error):  # a full disk; the next start counts it as a crash
-                log.exception("what was playing cannot be queued again")
+                log.exception("the job that ran cannot be queued again")
         await self._downloads.close()
-        await self._player.stop()
+        await self._worker.stop()
         for waiting in self._waiting.values():
-            waiting.live.changed()
+            waiting.progress.notify()
 
     async def _put_back(self) -> None:
         """Queue again whatever the disk says is running, for nothing runs any more.
 
-        The disk, and not `_playing`: a stop may come when a job has begun there and not yet here.
+        The disk, and not `_running`: a stop may come when a job has begun there and not yet here.
         """
         for job in self._store.waiting():
             if job.state == RUNNING:
-                await _written(self._store.put_back, job.id)
+                await run_to_end(self._store.put_back, job.id)
 
     async def _forever(self, step: Callable[[], Any]) -> None:
         stumbles = 0
@@ -178,98 +186,55 @@ class Jobs:
 
     @property
     def alive(self) -> bool:
-        """Whether jobs are being taken up."""
+        """Whether queued jobs are run."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
-    # --- Coming in ------------------------------------------------------------------------------
+    # --- Submitting ---------------------------------------------------------------------------
 
-    def check_room(self, incoming: int = 0) -> None:
-        """Find out whether another job would be taken.
-
-        Args:
-            incoming: bytes of its audio.
-
-        Raises:
-            BusyError: the queue or the disk is full.
-        """
-        limit = self._settings.limits.waiting
-        queued = sum(name != self._playing for name in self._waiting)
-        if queued >= limit:
-            raise BusyError(
-                f"segue is busy: {queued} requests are waiting already; try again in a while",
-                self._seconds_until(None),
-            )
-        kept = sum(
-            input_.bytes
-            for w in self._waiting.values()
-            if (input_ := self._store.input(w.job.input)) is not None
+    def _load(self) -> Load:
+        return Load(
+            self.queued(),
+            sum(waiting.audio_bytes for waiting in self._waiting.values()),
+            self._seconds_until(None),
         )
-        if kept + incoming > self._settings.max_disk_bytes:
-            raise BusyError(
-                "segue has no room for more audio until requests before this one are done; "
-                "try again in a while",
-                self._seconds_until(None),
-            )
 
     async def submit(
-        self,
-        kind: str,
-        model: Offered,
-        quantization: Quantization,
-        request: dict[str, Any],
-        input_: Input,
+        self, spec: JobSpec, model: ListedModel, input_: Input, reservation: Reservation
     ) -> Job:
         """Queue a job.
 
         Args:
-            kind: which route it came by.
-            model: what plays.
-            quantization: of the model.
-            request: see `Generator.generate`.
-            input_: its audio, which lies in its place already.
-
-        Raises:
-            BusyError: the queue or the disk is full.
+            spec: of the job, checked.
+            model: that generates.
+            input_: its audio, which lies in its place in the store.
+            reservation: of the room for it, which ends here.
         """
-        self.check_room()
-        asked = {
-            "kind": kind,
-            "model": model.path,
-            "quantization": quantization.mode,
-            "recipe": None if quantization.recipe is None else asdict(quantization.recipe),
-            "demanded": quantization.demanded,
-            "request": request,
-        }
-        job = await asyncio.to_thread(self._store.add, asked, input_)
-        self._waiting[job.id] = _Waiting(job, Live(clock=self._clock))
-        self._metrics.submitted(kind)
-        log.info("job queued", extra={"job": job.id, "kind": kind, "model": model.path})
-        try:
-            await self._prepare(job.id)
-        except SegueError as error:
-            await self._end(job.id, FAILED, str(error))
+        job = await asyncio.to_thread(self._store.add, spec, input_)
+        self._metrics.submitted(spec.kind)
+        log.info("job queued", extra={"job": job.id, "kind": spec.kind, "model": model.path})
+        self.admission.release(reservation)  # the job counts itself from the next line on
+        await self._enqueue(job, model, input_.bytes)
         return job
 
-    async def _prepare(self, name: str) -> None:
-        """Let the model of a job come here, if it is not; then the job can be played."""
-        waiting = self._waiting[name]
-        asked = waiting.job.asked
-        model = await asyncio.to_thread(self._offer.find, asked["model"])
-        text = bool(asked["request"]["text"].strip())
-        if name not in self._waiting:  # cancelled meanwhile
-            return
-        if await asyncio.to_thread(lacking, model.source, model.base, text):
-            if name not in self._waiting:
+    async def _enqueue(self, job: Job, model: ListedModel, audio_bytes: int) -> None:
+        """Let a job wait for its turn, and for what is missing of its model."""
+        waiting = _Waiting(job, model, audio_bytes, JobProgress(clock=self._clock))
+        self._waiting[job.id] = waiting
+        if model.missing:
+            text = bool(job.spec.text.strip())
+            missing = await asyncio.to_thread(missing_repositories, model.source, model.base, text)
+            if job.id not in self._waiting:  # cancelled meanwhile
                 return
-            waiting.fetch = fetch = self._downloads.ensure(model, text, name)
-            waiting.live.phase, waiting.live.download = "download", fetch.progress
-            fetch.task.add_done_callback(lambda _: self._wake.set())
+            if missing:
+                waiting.fetch = fetch = self._downloads.ensure(model, text, job.id)
+                waiting.progress.phase, waiting.progress.download = "download", fetch.progress
+                fetch.task.add_done_callback(lambda _: self._wake.set())
         self._wake.set()
 
-    # --- Playing --------------------------------------------------------------------------------
+    # --- Running ------------------------------------------------------------------------------
 
-    async def _play_next(self) -> None:
-        await self._write_up()
+    async def _run_next(self) -> None:
+        await self._endings.flush()
         self._wake.clear()
         for name, waiting in list(self._waiting.items()):
             if (fetch := waiting.fetch) is not None:
@@ -278,39 +243,45 @@ class Jobs:
                 if fetch.error is not None:
                     await self._end(name, FAILED, fetch.error)
                     continue
-                waiting.fetch, waiting.live.phase = None, "queued"
-                waiting.live.download = None
-            await self._play(waiting)
+                waiting.fetch, waiting.progress.phase = None, "queued"
+                waiting.progress.download = None
+            await self._run(waiting)
             return
         await self._wake.wait()
 
-    async def _play(self, waiting: _Waiting) -> None:
-        job = await _written(self._store.begin, waiting.job)
+    async def _run(self, waiting: _Waiting) -> None:
+        job = await run_to_end(self._store.begin, waiting.job)
         if job is None:  # cancelled
             self._waiting.pop(waiting.job.id, None)
             return
-        waiting.job, live = job, waiting.live
-        self._playing = job.id
-        live.phase, live.message = "load", "loading the model"
-        live.changed()
+        waiting.job, progress = job, waiting.progress
+        self._running = job.id
+        progress.phase, progress.message = "load", "loading the model"
+        progress.notify()
         log.info("job begins", extra={"job": job.id, "attempt": job.attempts})
         began = self._clock()
         state = FAILED
         try:
-            state = await self._played(job, live)
+            state = await self._generate(waiting)
         except Exception:
             # The disk, most likely.  Nothing that was finished is touched by it.
             log.exception("job failed", extra={"job": job.id})
             await self._end(job.id, FAILED, "segue could not keep the music: look at its disk")
         finally:
             self._waiting.pop(job.id, None)
-            self._playing = None
-        self._metrics.played(state, self._clock() - began)
+            self._running = None
+        self._metrics.ended(state, self._clock() - began)
 
-    async def _played(self, job: Job, live: Live) -> str:
-        """Play a job; the state that it ends in."""
+    async def _generate(self, waiting: _Waiting) -> str:
+        """Let the worker run a job; the state that it ends in."""
+        job = waiting.job
+        task = {
+            **_task(job.spec, waiting.model),
+            "input": str(self._store.input_path(job.input)),
+            "folder": str(self._store.attempt_folder(job)),
+        }
         try:
-            outcome = await self._player.run(await self._task(job), live.hear)
+            outcome = await self._worker.run(task, waiting.progress.update)
         except TaskCancelledError:
             await self._end(job.id, CANCELLED, CANCELLED_LINE)
             return CANCELLED
@@ -324,142 +295,95 @@ class Jobs:
         await self._complete(job, outcome)
         return COMPLETED
 
-    async def _task(self, job: Job) -> dict[str, Any]:
-        asked = job.asked
-        model = await asyncio.to_thread(self._offer.find, asked["model"])
-        return {
-            "kind": "generate",
-            "source": model.source,
-            "base": model.base,
-            "quantization": asked["quantization"],
-            "recipe": asked["recipe"],
-            "explicit": asked["demanded"],
-            "request": asked["request"],
-            "input": str(self._store.input_path(job.input)),
-            "folder": str(self._store.attempt_folder(job)),
-        }
-
     async def _complete(self, job: Job, outcome: dict[str, Any]) -> None:
-        if await _written(self._store.complete, job, outcome):
+        if await run_to_end(self._store.complete, job, outcome):
             log.info(
                 "job done",
                 extra={"job": job.id, "seconds": round(outcome["play_s"], 3)},
             )
         self.ran = {key: outcome[key] for key in ("engine", "device")}
-        self._waiting.pop(job.id).live.changed()
-        self._metrics.made(outcome["new_seconds"] * len(outcome["takes"]), outcome["play_s"])
+        self._waiting.pop(job.id).progress.notify()
+        self._metrics.generated(outcome["new_seconds"] * len(outcome["takes"]), outcome["play_s"])
         with suppress(OSError, sqlite3.Error):  # the music is kept, whatever becomes of these
             for path in self._store.attempt_folder(job).glob("preview-*"):
                 path.unlink(missing_ok=True)
             await asyncio.to_thread(
-                self._estimates.learn, job.asked, outcome["load_s"], outcome["play_s"]
+                self._estimates.learn, job.spec, outcome["load_s"], outcome["play_s"]
             )
 
     async def _end(self, name: str, state: str, error: str) -> bool:
         waiting = self._waiting.pop(name, None)
-        try:
-            ended = await _written(self._store.end, name, state, error)
-        except (OSError, sqlite3.Error):
-            ended = self._remember(name, state, error)
+        ended = await self._endings.end(name, state, error)
         if waiting is not None:
             if waiting.fetch is not None:
                 self._downloads.release(waiting.fetch, name)
-            waiting.live.changed()
+            waiting.progress.notify()
         log.info(f"job {state}", extra={"job": name, "reason": error})
         return ended
 
-    def _remember(self, name: str, state: str, error: str) -> bool:
-        """A job has ended, and the disk is full: it is written down when there is room."""
-        job = self._store.job(name)
-        if job is None or job.state not in WAITING:
-            return False
-        log.exception("the end of a job cannot be written down yet", extra={"job": name})
-        self._unwritten[name] = replace(job, state=state, error=error, finished=self._store.clock())
-        shutil.rmtree(self._store.attempt_folder(job), ignore_errors=True)
-        return True
-
-    async def _write_up(self) -> None:
-        for name, job in list(self._unwritten.items()):
-            await _written(self._store.end, name, job.state, job.error or "")
-            del self._unwritten[name]
-
-    async def warm(self, model: Offered) -> None:
-        """Load a model before anybody asks for it, and learn what runs it."""
-        quantization = self._settings.quantization
-        task = {
-            "kind": "load",
-            "source": model.source,
-            "base": model.base,
-            "quantization": quantization.mode,
-            "recipe": None if quantization.recipe is None else asdict(quantization.recipe),
-            "explicit": False,
-        }
+    async def warm(self, model: ListedModel, quantization: Quantization) -> None:
+        """Load a model before a request names it, and learn what runs it."""
+        spec = JobSpec("warm", model.path, quantization)
         try:
-            self.ran = await self._player.run(task)
+            self.ran = await self._worker.run(_task(spec, model))
         except (TaskError, TaskCancelledError) as error:
             log.warning("the default model cannot be loaded", extra={"reason": str(error)})
 
-    # --- Questions ------------------------------------------------------------------------------
+    # --- Looking --------------------------------------------------------------------------------
 
     def view(self, name: str) -> View | None:
         """A job as it is now; None if there is none of that name."""
-        job = self._unwritten.get(name) or self._store.job(name)
+        job = self._endings.get(name) or self._store.job(name)
         if job is None:
             return None
         waiting = self._waiting.get(name)
         if job.state not in WAITING or waiting is None:
             return View(job, None)
-        if name == self._playing:
-            return View(job, waiting.live, seconds=self._seconds_left(waiting))
-        queue = [other for other in self._waiting if other != self._playing]
+        if name == self._running:
+            return View(job, waiting.progress, seconds=self._seconds_left(waiting))
+        queue = [other for other in self._waiting if other != self._running]
         position = queue.index(name) + 1
-        return View(job, waiting.live, position, len(queue), self._seconds_until(name))
+        return View(job, waiting.progress, position, len(queue), self._seconds_until(name))
 
     def queued(self) -> int:
-        """Jobs that wait."""
-        return sum(name != self._playing for name in self._waiting)
+        """How many jobs wait."""
+        return sum(name != self._running for name in self._waiting)
 
     @property
-    def playing(self) -> bool:
-        """Whether one plays."""
-        return self._playing is not None
+    def running(self) -> bool:
+        """Whether a job runs."""
+        return self._running is not None
 
     def _seconds_left(self, waiting: _Waiting) -> float:
-        """Until the job that plays is done."""
-        estimate, live = self._estimates.of(waiting.job.asked), waiting.live
-        if live.began is None:
-            return estimate.load + estimate.play
-        took = self._clock() - live.began
-        if live.fraction > 0.1:  # how it goes says more than how it went
-            return took * (1 - live.fraction) / live.fraction
-        return max(0.0, estimate.play - took)
+        """Until the job that runs is done."""
+        return self._estimates.of(waiting.job.spec).left(waiting.progress)
 
     def _seconds_until(self, name: str | None) -> float:
-        """Until a job plays, or, with None, until all are done."""
+        """Until a job begins, or, with None, until all are done."""
         seconds = 0.0
         for other, waiting in self._waiting.items():
             if other == name:
                 break
-            if other == self._playing:
+            if other == self._running:
                 seconds += self._seconds_left(waiting)
             else:
-                seconds += self._estimates.of(waiting.job.asked).play
+                seconds += self._estimates.of(waiting.job.spec).generate
         return seconds
 
-    def listen(self, name: str) -> None:
-        """Somebody wants to hear a job while it is made; costs work, so nobody does unasked."""
-        if name == self._playing:
-            self._player.send(listen=True)
+    def request_preview(self, name: str) -> None:
+        """Let the worker write a preview of a job that runs; costs work, so only on request."""
+        if name == self._running:
+            self._worker.send(listen=True)
 
-    # --- Going ----------------------------------------------------------------------------------
+    # --- Ending ---------------------------------------------------------------------------------
 
     async def cancel(self, job: Job) -> bool:
         """Stop a job; False if it is over already."""
-        if job.id == self._playing:
+        if job.id == self._running:
             for _ in range(100):
-                if job.id != self._playing:
+                if job.id != self._running:
                     break
-                self._player.cancel()  # again, for the worker may not have been at it yet
+                self._worker.cancel()  # again, for the worker may not have been at it yet
                 await asyncio.sleep(0.1)
             after = self._store.job(job.id)
             return after is not None and after.state == CANCELLED
@@ -468,7 +392,7 @@ class Jobs:
         return await self._end(job.id, CANCELLED, CANCELLED_LINE)
 
     async def _sweep(self) -> None:
-        await self._write_up()
+        await self._endings.flush()
         removed = await asyncio.to_thread(
             self._store.sweep, self._settings.keep_seconds, self._settings.max_disk_bytes
         )
@@ -477,8 +401,14 @@ class Jobs:
         await asyncio.sleep(SWEEP_SECONDS)
 
     async def make_room(self) -> None:
-        """Sweep now, because something comes in."""
+        """Sweep now, before more audio comes in."""
         if self._store.bytes() > self._settings.max_disk_bytes:
             await asyncio.to_thread(
                 self._store.sweep, self._settings.keep_seconds, self._settings.max_disk_bytes
             )
+
+
+def _task(spec: JobSpec, model: ListedModel) -> dict[str, Any]:
+    """The worker's task: the spec as it is, and where its model lies."""
+    kind = "load" if spec.kind == "warm" else "generate"
+    return {"kind": kind, "source": model.source, "base": model.base, "spec": spec.to_json()}

@@ -16,123 +16,18 @@ import json
 import re
 import shutil
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import SegueError
-
-SCHEMA = 1
-QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
-    "queued",
-    "running",
-    "completed",
-    "failed",
-    "cancelled",
-)
-WAITING = (QUEUED, RUNNING)
+from .database import Database
+from .rows import COMPLETED, QUEUED, RUNNING, WAITING, Download, Input, Job
+from .spec import JobSpec
 
 _ID = re.compile(r"[0-9a-f-]{36}")
-
-_TABLES = """
-CREATE TABLE inputs (
-    id TEXT PRIMARY KEY,
-    sample_rate INTEGER NOT NULL,
-    channels INTEGER NOT NULL,
-    frames INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
-) STRICT;
-CREATE TABLE jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL,
-    input TEXT NOT NULL REFERENCES inputs (id),
-    asked TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    deaths INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL,
-    finished REAL,
-    result TEXT,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    error TEXT
-) STRICT;
-CREATE INDEX jobs_by_state ON jobs (state, number);
-CREATE INDEX jobs_by_input ON jobs (input);
-CREATE TABLE downloads (
-    id TEXT PRIMARY KEY,
-    model TEXT NOT NULL,
-    state TEXT NOT NULL,
-    error TEXT,
-    created REAL NOT NULL,
-    finished REAL
-) STRICT;
-CREATE TABLE speeds (
-    key TEXT PRIMARY KEY,
-    seconds REAL NOT NULL,
-    count INTEGER NOT NULL
-) STRICT;
-"""
-
-
-@dataclass(frozen=True)
-class Input:
-    """The audio of a job."""
-
-    id: str
-    sample_rate: int
-    channels: int
-    frames: int
-    bytes: int
-
-    @property
-    def seconds(self) -> float:
-        """How long."""
-        return self.frames / self.sample_rate
-
-
-@dataclass(frozen=True)
-class Job:
-    """A row of the table of jobs.
-
-    Attributes:
-        number: in the order in which they came.
-        id: the plugin's session, too.
-        state: `queued`, `running`, `completed`, `failed` or `cancelled`.
-        input: the id of its audio.
-        asked: what was asked for: model, quantization, request.
-        attempts: how often it was begun.
-        deaths: how often the service ended while it ran, without being told to stop.
-        created, finished: seconds since 1970.
-        result: what came of it.
-        error: one line, where it failed.
-    """
-
-    number: int
-    id: str
-    state: str
-    input: str
-    asked: dict[str, Any]
-    attempts: int
-    deaths: int
-    created: float
-    finished: float | None
-    result: dict[str, Any] | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Download:
-    """A row of the table of downloads."""
-
-    id: str
-    model: str
-    state: str
-    error: str | None
 
 
 class Store:
@@ -160,8 +55,7 @@ class Store:
             shutil.rmtree(self.uploads, ignore_errors=True)
             for part in (self.inputs, self.jobs, self.uploads):
                 part.mkdir(exist_ok=True)
-            self._writer, self._reader = self._connect(), self._connect()
-            self._prepare()
+            self.database = Database(folder / "segue.db")
         except OSError as error:
             raise SegueError(
                 f"{folder}: cannot be used ({error.strerror}); name another with --state-dir"
@@ -173,48 +67,11 @@ class Store:
                 f"{'make room' if full else 'move it away'}, or name another folder with "
                 "--state-dir"
             ) from None
-        self._writing, self._reading = threading.Lock(), threading.Lock()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.folder / "segue.db", timeout=30, isolation_level=None, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A commit survives a power cut, too; there are three for a job.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        return connection
-
-    def _prepare(self) -> None:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._writer.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        elif version != SCHEMA:
-            raise sqlite3.DatabaseError(f"made by another version of segue: schema {version}")
 
     def close(self) -> None:
-        """Let the folder go."""
-        with self._writing, self._reading:
-            self._reader.close()
-            self._writer.close()
+        """Close the database and release the folder."""
+        self.database.close()
         self._lock.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._writing:
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:  # a full disk may have rolled back already
-                    self._writer.execute("ROLLBACK")
-                raise
-
-    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        with self._reading:
-            return self._reader.execute(query, values).fetchall()
 
     def writable(self) -> bool:
         """Whether what comes next could be kept."""
@@ -230,18 +87,18 @@ class Store:
 
     def recover(self) -> list[Job]:
         """After a start: what was interrupted is queued again; what no row names is removed."""
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, deaths = deaths + 1 WHERE state = ?", (QUEUED, RUNNING)
             )
-        known_inputs = {row["id"] for row in self._rows("SELECT id FROM inputs")}
+        known_inputs = {row["id"] for row in self.database.rows("SELECT id FROM inputs")}
         # What is not named as the store names things is somebody else's: Finder's, say.
         for path in filter(_is_ours, self.inputs.iterdir()):
             if path.name.removesuffix(".wav") not in known_inputs and not path.is_dir():
                 path.unlink(missing_ok=True)
         attempts = {
             row["id"]: (row["attempts"] if row["state"] == COMPLETED else None)
-            for row in self._rows("SELECT id, attempts, state FROM jobs")
+            for row in self.database.rows("SELECT id, attempts, state FROM jobs")
         }
         for folder in filter(_is_ours, self.jobs.iterdir()):
             if not folder.is_dir() or folder.is_symlink():
@@ -263,10 +120,10 @@ class Store:
         """Where the audio of a job lies."""
         return self.inputs / f"{name}.wav"
 
-    def add(self, asked: dict[str, Any], input_: Input) -> Job:
+    def add(self, spec: JobSpec, input_: Input) -> Job:
         """Queue a job; the audio lies in its place, or is an earlier job's."""
         name = str(uuid.uuid4())
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO inputs (id, sample_rate, channels, frames, bytes) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -274,7 +131,7 @@ class Store:
             )
             db.execute(
                 "INSERT INTO jobs (id, state, input, asked, created) VALUES (?, ?, ?, ?, ?)",
-                (name, QUEUED, input_.id, json.dumps(asked), self.clock()),
+                (name, QUEUED, input_.id, json.dumps(spec.to_json()), self.clock()),
             )
         job = self.job(name)
         assert job is not None  # noqa: S101 - it was just written
@@ -283,18 +140,18 @@ class Store:
     def begin(self, job: Job) -> Job | None:
         """A queued job runs from now on, in an attempt of its own; None if it is not queued."""
         # Not read afterwards: where that failed, a job would run that nobody runs.
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             rows = db.execute(
                 "UPDATE jobs SET state = ?, attempts = attempts + 1 WHERE id = ? AND state = ? "
                 "RETURNING *",
                 (RUNNING, job.id, QUEUED),
             ).fetchall()
-        return _job(rows[0]) if rows else None
+        return Job.of(rows[0]) if rows else None
 
     def complete(self, job: Job, result: dict[str, Any]) -> bool:
         """The one moment in which a job is done; False if it is not the attempt that counts."""
         size = sum(take["bytes"] for take in result["takes"])
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, finished = ?, result = ?, bytes = ? "
                 "WHERE id = ? AND state = ? AND attempts = ?",
@@ -304,7 +161,7 @@ class Store:
 
     def end(self, job_id: str, state: str, error: str) -> bool:
         """A waiting job failed or was cancelled; False if it was not waiting any more."""
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, finished = ?, error = ? "
                 "WHERE id = ? AND state IN (?, ?)",
@@ -316,7 +173,7 @@ class Store:
 
     def put_back(self, job_id: str) -> None:
         """A running job is queued again, in its old place."""
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = ? WHERE id = ? AND state = ?", (QUEUED, job_id, RUNNING)
             )
@@ -325,18 +182,18 @@ class Store:
         """A job, or None if there is none or it has been swept."""
         if not _ID.fullmatch(name):  # what a client sends may be anything
             return None
-        rows = self._rows("SELECT * FROM jobs WHERE id = ?", (name,))
-        return _job(rows[0]) if rows else None
+        rows = self.database.rows("SELECT * FROM jobs WHERE id = ?", (name,))
+        return Job.of(rows[0]) if rows else None
 
     def waiting(self) -> list[Job]:
         """Jobs that are queued or running, in their order; suspects let the others go first."""
         query = "SELECT * FROM jobs WHERE state IN (?, ?) ORDER BY deaths, number"
-        rows = self._rows(query, WAITING)
-        return [_job(row) for row in rows]
+        rows = self.database.rows(query, WAITING)
+        return [Job.of(row) for row in rows]
 
     def input(self, name: str) -> Input | None:
         """What is known of some audio."""
-        rows = self._rows("SELECT * FROM inputs WHERE id = ?", (name,))
+        rows = self.database.rows("SELECT * FROM inputs WHERE id = ?", (name,))
         return Input(**dict(rows[0])) if rows else None
 
     def attempt_folder(self, job: Job) -> Path:
@@ -352,14 +209,14 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state."""
-        rows = self._rows("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state")
+        rows = self.database.rows("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state")
         return {row["state"]: row["n"] for row in rows}
 
     # --- Room -----------------------------------------------------------------------------------
 
     def bytes(self) -> int:
         """What inputs and results take."""
-        parts = self._rows(
+        parts = self.database.rows(
             "SELECT TOTAL(bytes) AS n FROM inputs UNION ALL SELECT TOTAL(bytes) AS n FROM jobs"
         )
         return int(sum(part["n"] for part in parts))
@@ -375,20 +232,19 @@ class Store:
         while self.bytes() > limit and (oldest := self._ids("finished IS NOT NULL", limit=1)):
             self._remove(oldest)
             removed += 1
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.execute("DELETE FROM downloads WHERE finished < ?", (self.clock() - keep_seconds,))
         return removed
 
     def _ids(self, where: str, *values: float, limit: int = -1) -> list[str]:
         query = f"SELECT id FROM jobs WHERE {where} ORDER BY finished LIMIT ?"  # noqa: S608
-        with self._writing:
-            return [row["id"] for row in self._writer.execute(query, (*values, limit))]
+        return [row["id"] for row in self.database.current_rows(query, (*values, limit))]
 
     def _remove(self, ids: list[str]) -> None:
         """Rows first: a file that no row names is found by the next start, the reverse never."""
         if not ids:
             return
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.executemany("DELETE FROM jobs WHERE id = ?", [(name,) for name in ids])
             unused = "id NOT IN (SELECT input FROM jobs)"
             gone = [r["id"] for r in db.execute(f"SELECT id FROM inputs WHERE {unused}")]  # noqa: S608
@@ -404,7 +260,7 @@ class Store:
         """A download that somebody asked for ahead of time."""
         name = str(uuid.uuid4())
         now = self.clock()
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.execute(
                 "INSERT INTO downloads (id, model, state, created, finished) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -414,7 +270,7 @@ class Store:
 
     def end_download(self, name: str, state: str, error: str | None = None) -> None:
         """It is here, or it failed or was cancelled."""
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.execute(
                 "UPDATE downloads SET state = ?, error = ?, finished = ? "
                 "WHERE id = ? AND state = ?",
@@ -425,24 +281,26 @@ class Store:
         """A download, or None if there is none or it has been swept."""
         if not _ID.fullmatch(name):
             return None
-        rows = self._rows("SELECT id, model, state, error FROM downloads WHERE id = ?", (name,))
+        rows = self.database.rows(
+            "SELECT id, model, state, error FROM downloads WHERE id = ?", (name,)
+        )
         return Download(**dict(rows[0])) if rows else None
 
     def unfinished_downloads(self) -> list[Download]:
         """Those that were under way when the service ended."""
-        rows = self._rows(
+        rows = self.database.rows(
             "SELECT id, model, state, error FROM downloads WHERE state = ?", (RUNNING,)
         )
         return [Download(**dict(row)) for row in rows]
 
     def speeds(self) -> dict[str, tuple[float, int]]:
         """What was learned of how long things take: seconds, and from how many times."""
-        rows = self._rows("SELECT key, seconds, count FROM speeds")
+        rows = self.database.rows("SELECT key, seconds, count FROM speeds")
         return {row["key"]: (row["seconds"], row["count"]) for row in rows}
 
     def learn(self, speeds: dict[str, tuple[float, int]]) -> None:
         """Keep what was learned."""
-        with self._transaction() as db:
+        with self.database.transaction() as db:
             db.executemany(
                 "INSERT INTO speeds (key, seconds, count) VALUES (?, ?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET seconds = excluded.seconds, "
@@ -453,23 +311,6 @@ class Store:
 
 def _is_ours(path: Path) -> bool:
     return _ID.fullmatch(path.name.partition(".")[0]) is not None
-
-
-def _job(row: sqlite3.Row) -> Job:
-    result = row["result"]
-    return Job(
-        number=row["number"],
-        id=row["id"],
-        state=row["state"],
-        input=row["input"],
-        asked=json.loads(row["asked"]),
-        attempts=row["attempts"],
-        deaths=row["deaths"],
-        created=row["created"],
-        finished=row["finished"],
-        result=None if result is None else json.loads(result),
-        error=row["error"],
-    )
 
 
 def _alone(path: Path) -> BinaryIO:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...channel import Message
 from ...checkpoints import hub
 from ...errors import CheckpointError
-from ..jobs.missing_files import lacking
+from ..jobs.missing_files import missing_repositories
 from .task_loop import ServerChannel
 
 
@@ -27,12 +27,12 @@ def download(task: Message, channel: ServerChannel) -> Message:
     wanted = (task["source"], task["base"], task["text"])
     count = 0
     for _ in range(2):  # the model; then the companions that it turns out to need
-        repositories = lacking(*wanted)
+        repositories = missing_repositories(*wanted)
         for repository in repositories:
             count += 1
             total = count + len(repositories) - repositories.index(repository) - 1
             channel.send(repository=repository, index=count, of=total)
             hub.locate(repository, progress=channel.progress())
-    if left := lacking(*wanted):
+    if left := missing_repositories(*wanted):
         raise CheckpointError(f"{', '.join(left)} did not arrive whole; try again")
     return {}

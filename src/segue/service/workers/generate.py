@@ -8,17 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from ... import audio
 from ...atomic import replacing, sync_folder
 from ...audio import Audio
 from ...audio.encode import count_beyond, limited, new_wav
 from ...channel import Message
-from ...continuation import Continuation, Request, Take
+from ...continuation import Continuation, Take
 from ...preview import Preview
 from ...progress import Progress
-from ..jobs.admission import cut
+from ..jobs.spec import JobSpec
 from .model_cache import LoadedModel, ModelCache, ModelSpec
 from .quantized_cache import QuantizedCache
 from .task_loop import ServerChannel
@@ -71,9 +70,7 @@ class Generator:
 
         Args:
             task: what `load` takes, and `input`, a WAV of the store's; `folder`, where takes and
-                previews go; `request`, with `start` (seconds, or None for the end),
-                `prompt_seconds`, `output_seconds`, `text`, `top_k`, `temperature`,
-                `guidance_coef`, `seed`, `variations`, and `notes` on the audio.
+                previews go; `spec`, a `JobSpec` as JSON.
             channel: takes the progress.
 
         Returns:
@@ -83,14 +80,14 @@ class Generator:
             SegueError: one line; the audio or the parameters cannot be used.
         """
         progress = channel.progress()
-        spec = ModelSpec.from_task(task)
+        job, spec = JobSpec.from_json(task["spec"]), ModelSpec.from_task(task)
         started = time.perf_counter()
         was_loaded = spec in self._models
         loaded = self._models.get(spec, progress)
         load_s = time.perf_counter() - started
         channel.check()
         channel.send(generating=True, **loaded.describe())
-        request = read_request(Path(task["input"]), task["request"])
+        request = job.request(audio.read(task["input"], job.audio_seconds))
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
@@ -110,37 +107,11 @@ class Generator:
             "channels": request.audio.channels,
             "join": result.join,
             "new_seconds": result.new_frames / loaded.model.config.codec.frame_rate,
-            "notes": [*task["request"].get("notes", ()), *result.notes, *limited_notes],
+            "notes": [*job.notes, *result.notes, *limited_notes],
             "load_s": None if was_loaded else load_s,
             "play_s": time.perf_counter() - started,
             "timings_s": {name: round(s, 4) for name, s in result.timings.items()},
         }
-
-
-def read_request(path: Path, parameters: Message) -> Request:
-    """Return the request that continues the audio in a file of the store's.
-
-    Args:
-        path: a WAV; what lies behind the prompt is not read.
-        parameters: see `Generator.generate`.
-
-    Raises:
-        RequestError: the audio ends before the prompt would start.
-    """
-    file = soundfile.info(path)
-    kept = cut(file.frames, file.samplerate, parameters["start"], parameters["prompt_seconds"])
-    return Request(
-        audio.read(path, kept.frames / file.samplerate),
-        prompt_seconds=kept.prompt_seconds,
-        output_seconds=parameters["output_seconds"],
-        prompt_from=kept.prompt_from,
-        text=parameters["text"],
-        top_k=parameters["top_k"],
-        temperature=parameters["temperature"],
-        guidance_coef=parameters["guidance_coef"],
-        seed=parameters["seed"],
-        variations=parameters["variations"],
-    )
 
 
 def _write_takes(

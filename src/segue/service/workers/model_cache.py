@@ -15,6 +15,7 @@ from ...checkpoints.recipe import Recipe
 from ...errors import BaseModelRequiredError, CheckpointError, RequestError
 from ...model import Model, engine_for, load
 from ...progress import Progress
+from ..jobs.spec import JobSpec
 from .quantized_cache import QuantizedCache
 
 _T5_AND_CODEC = 170_000_000
@@ -42,14 +43,14 @@ class ModelSpec:
 
     @classmethod
     def from_task(cls, task: dict[str, Any]) -> ModelSpec:
-        """Return the spec in a task's keys `source, base, quantization, recipe, explicit`."""
-        recipe = task["recipe"]
+        """Return the model of a task: `source` and `base` say where it lies, `spec` the rest."""
+        quantization = JobSpec.from_json(task["spec"]).quantization
         return cls(
             task["source"],
             task["base"],
-            task["quantization"],
-            None if recipe is None else Recipe(**recipe),
-            task["explicit"],
+            quantization.mode,
+            quantization.recipe,
+            quantization.explicit,
         )
 
 

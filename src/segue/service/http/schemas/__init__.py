@@ -1,0 +1,1 @@
+"""What clients send and get, as OpenAPI documents it: `requests` and `responses`."""

@@ -1,0 +1,101 @@
+"""The rows of the store's tables, and the states that a job or a download can be in."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from .spec import JobSpec
+
+QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
+    "queued",
+    "running",
+    "completed",
+    "failed",
+    "cancelled",
+)
+WAITING = (QUEUED, RUNNING)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A row of the table of inputs: the decoded audio of one or more jobs.
+
+    Attributes:
+        id: its name in the store.
+        sample_rate: in Hz.
+        channels: how many.
+        frames: samples per channel.
+        bytes: of the file.
+    """
+
+    id: str
+    sample_rate: int
+    channels: int
+    frames: int
+    bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return self.frames / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the table of jobs.
+
+    Attributes:
+        number: in the order in which they came.
+        id: the plugin's session, too.
+        state: `queued`, `running`, `completed`, `failed` or `cancelled`.
+        input: the id of its audio.
+        spec: what it generates (column `asked`).
+        attempts: how often it was begun.
+        crashes: how often the service ended while it ran, without being stopped (column `deaths`).
+        created, finished: seconds since 1970.
+        result: the worker's outcome, where it is completed.
+        error: one line, where it failed.
+    """
+
+    number: int
+    id: str
+    state: str
+    input: str
+    spec: JobSpec
+    attempts: int
+    crashes: int
+    created: float
+    finished: float | None
+    result: dict[str, Any] | None
+    error: str | None
+
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> Job:
+        """The job of a row."""
+        result = row["result"]
+        return cls(
+            number=row["number"],
+            id=row["id"],
+            state=row["state"],
+            input=row["input"],
+            spec=JobSpec.from_json(json.loads(row["asked"])),
+            attempts=row["attempts"],
+            crashes=row["deaths"],
+            created=row["created"],
+            finished=row["finished"],
+            result=None if result is None else json.loads(result),
+            error=row["error"],
+        )
+
+
+@dataclass(frozen=True)
+class Download:
+    """A row of the table of downloads."""
+
+    id: str
+    model: str
+    state: str
+    error: str | None

@@ -1,0 +1,249 @@
+"""`JobSpec`: what a job generates, from the route that accepts it to the worker that runs it.
+
+A route builds one and checks it, the store keeps it as JSON, and the worker turns the same JSON
+into a `Request`.  So what is accepted by the service does not fail in the worker.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple
+
+from ...admission import MAX_SEED, Plan, PromptFrom, check_options, plan
+from ...audio import Audio
+from ...checkpoints.recipe import Recipe
+from ...continuation import Request
+from ...errors import RequestError
+from ..quantization import NONE, Quantization
+
+RANDOM_SEEDS = 100_000
+"""How many seeds there are to draw from, from 0: musicians read a seed off, and type it."""
+
+
+class PromptSpan(NamedTuple):
+    """The part of a job's audio that counts: all of it up to the end of the prompt.
+
+    Attributes:
+        frames: samples per channel, from the start of the audio.
+        prompt_seconds: length of the prompt, at most.
+        prompt_from: the end of those frames at which the prompt lies.
+    """
+
+    frames: int
+    prompt_seconds: float
+    prompt_from: PromptFrom
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """Model, quantization and parameters of a job.
+
+    Attributes:
+        kind: the route that it came by: `process`, `continue`, `native`; `warm` only loads.
+        model: path of a model in the list of models.
+        quantization: of the model.
+        start: where the prompt begins, in seconds; None puts it at the end of the audio.
+        prompt_seconds, output_seconds, text, top_k, temperature, guidance_coef, variations: see
+            `Request`.
+        seed: of the first take, 0 to 2³² - 1; each further take counts one up.
+        notes: what the user should know about the audio, one line each.
+    """
+
+    kind: str
+    model: str
+    quantization: Quantization = NONE
+    start: float | None = 0.0
+    prompt_seconds: float = 6.0
+    output_seconds: float = 30.0
+    text: str = ""
+    top_k: int = 250
+    temperature: float = 1.0
+    guidance_coef: float = 3.0
+    seed: int = 0
+    variations: int = 1
+    notes: tuple[str, ...] = ()
+
+    # --- From a request ---------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        kind: str,
+        model: str,
+        quantization: Quantization,
+        given: Mapping[str, Any],
+        *,
+        earlier: JobSpec | None = None,
+        reduce_seed: bool = False,
+    ) -> JobSpec:
+        """Build the spec of a request, and check all of it that needs no audio.
+
+        Args:
+            kind: see `JobSpec`.
+            model: see `JobSpec`.
+            quantization: see `JobSpec`.
+            given: the parameters that the client sent, by the names of the attributes.
+            earlier: the job that is retried; what `given` leaves open is as it was there, but for
+                the seed.
+            reduce_seed: whether a seed beyond 2³² - 1 is reduced to one that every take can use;
+                without, it is refused.
+
+        Raises:
+            RequestError: an option is out of range, or two contradict each other.
+        """
+        base = earlier or cls(kind, model, start=None if kind == "continue" else 0.0)
+        spec = replace(
+            base, kind=kind, model=model, quantization=quantization, **{**given, "seed": 0}
+        )
+        # Chosen now and kept, so that a job that is interrupted generates the same again.
+        spec = replace(spec, seed=choose_seed(given.get("seed"), spec.variations, reduce_seed))
+        spec.check()
+        return spec
+
+    def check(self) -> None:
+        """Check all that needs no audio.
+
+        Raises:
+            RequestError: an option is out of range, or two contradict each other.
+        """
+        check_options(**self._options, prompt_seconds=self.prompt_seconds, prompt_from="start")
+        if self.output_seconds <= self.prompt_seconds:
+            raise RequestError(
+                f"the prompt of {self.prompt_seconds:g} s leaves nothing to play of "
+                f"{self.output_seconds:g} s; make it shorter"
+            )
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The attributes that a `Request` has, too, but for those that the audio decides."""
+        return {name: getattr(self, name) for name in _REQUEST_OPTIONS}
+
+    # --- With the audio ---------------------------------------------------------------------------
+
+    def span(self, frames: int, sample_rate: int) -> PromptSpan:
+        """The part that counts of audio of `frames` samples per channel.
+
+        Args:
+            frames: length of the audio, in samples per channel.
+            sample_rate: of the audio, in Hz.
+
+        Raises:
+            RequestError: the audio ends before the prompt would start.
+        """
+        if self.start is None:
+            return PromptSpan(frames, self.prompt_seconds, "end")
+        end = self.start + self.prompt_seconds
+        kept = round(min(frames, end * sample_rate))
+        if self.start == 0:
+            return PromptSpan(kept, self.prompt_seconds, "start")
+        left = kept / sample_rate - self.start
+        if left <= 0:
+            raise RequestError(
+                f"the prompt cannot start at {self.start:g} s: the audio is "
+                f"{frames / sample_rate:.3g} s long"
+            )
+        return PromptSpan(kept, min(self.prompt_seconds, left), "end")
+
+    @property
+    def audio_seconds(self) -> float | None:
+        """How much of the audio `request` uses, from its start; None for all of it."""
+        return None if self.start is None else self.start + self.prompt_seconds
+
+    def plan(self, frames: int, sample_rate: int) -> Plan:
+        """Lay the job out over its audio, with the codec's usual frame rate.
+
+        Args:
+            frames: length of the audio, in samples per channel.
+            sample_rate: of the audio, in Hz.
+
+        Raises:
+            AudioError: the audio is shorter than one frame of the codec.
+            RequestError: the prompt lies behind the audio, or nothing is left to generate.
+        """
+        span = self.span(frames, sample_rate)
+        return plan(
+            span.frames,
+            sample_rate,
+            prompt_seconds=span.prompt_seconds,
+            output_seconds=self.output_seconds,
+            prompt_from=span.prompt_from,
+        )
+
+    def request(self, audio: Audio) -> Request:
+        """Turn the job into a request of the library.
+
+        Args:
+            audio: of the job; at least the first `audio_seconds` of it.
+
+        Raises:
+            RequestError: the audio ends before the prompt would start.
+        """
+        span = self.span(len(audio.samples), audio.sample_rate)
+        return Request(
+            replace(audio, samples=audio.samples[: span.frames]),
+            prompt_seconds=span.prompt_seconds,
+            prompt_from=span.prompt_from,
+            **self._options,
+        )
+
+    # --- As JSON ----------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that the store keeps and the worker gets."""
+        quantization, recipe = self.quantization, self.quantization.recipe
+        request = {name: getattr(self, name) for name in PARAMETERS}
+        return {
+            "kind": self.kind,
+            "model": self.model,
+            "quantization": quantization.mode,
+            "recipe": None if recipe is None else asdict(recipe),
+            "demanded": quantization.explicit,
+            "request": {**request, "notes": [*self.notes]},
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> JobSpec:
+        """The spec that `to_json` wrote, here or in an earlier version.
+
+        A key that is missing has its default, a key that is not known is left alone.
+
+        Raises:
+            RequestError: MLX has no such quantization.
+        """
+        request, recipe = stored["request"], stored.get("recipe")
+        return cls(
+            kind=stored["kind"],
+            model=stored["model"],
+            quantization=Quantization(
+                stored["quantization"],
+                None if recipe is None else Recipe(**recipe),
+                stored.get("demanded", False),
+            ),
+            notes=tuple(request.get("notes", ())),
+            **{name: request[name] for name in PARAMETERS if name in request},
+        )
+
+
+PARAMETERS = tuple(
+    each.name
+    for each in fields(JobSpec)
+    if each.name not in ("kind", "model", "quantization", "notes")
+)
+"""The attributes that a client may set; in the JSON they lie under `request`."""
+
+_REQUEST_OPTIONS = tuple(name for name in PARAMETERS if name not in ("start", "prompt_seconds"))
+
+
+def choose_seed(seed: int | None, variations: int, reduce: bool) -> int:
+    """The seed of a job's first take; each further take counts one up.
+
+    Args:
+        seed: the client's; None or any negative number draws one.
+        variations: how many takes.
+        reduce: whether a seed beyond 2³² - 1 is taken modulo 2³²; without, it stays as it is.
+    """
+    if seed is None or seed < 0:
+        return secrets.randbelow(RANDOM_SEEDS)
+    return min(seed % (MAX_SEED + 1), MAX_SEED + 1 - variations) if reduce else seed
