@@ -11,8 +11,8 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from ...checkpoints.recipe import PRESETS
 from ...model import ENGINES
 from ..exceptions import RefusalError
-from ..jobs.queue import View
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
+from ..jobs.waiting import View
 from ..service import Service, service_of
 from .prompts import prompts
 from .schemas.requests import LONGEST_PROMPT, NativeAudio, NativeParameters

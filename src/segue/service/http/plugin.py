@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse, Response
 from ..exceptions import RefusalError
 from ..jobs.models import grouped
 from ..jobs.progress import DownloadProgress
-from ..jobs.queue import View
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Download, Job
+from ..jobs.waiting import View
 from ..service import Service, service_of
 from .base64_response import Base64Response
 from .schemas.requests import MAX_NAME, ModelName, PluginAudio, PluginRetry

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ..jobs.queue import View
 from ..jobs.rows import COMPLETED, Job
+from ..jobs.waiting import View
 from ..service import Service
 from .views import join_seconds, progress_of, queue_status, status_of
 from .wav_header import LENGTH, wav_header

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...errors import SegueError
 from ..jobs.progress import DownloadProgress
-from ..jobs.queue import View
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, QUEUED, Input, Job
+from ..jobs.waiting import View
 
 SOURCE = "localhost"
 

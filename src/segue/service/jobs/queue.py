@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ...errors import SegueError
@@ -18,16 +17,17 @@ from ..quantization import Quantization
 from ..settings import Settings
 from ..threads import run_to_end
 from ..workers.client import Worker
-from .admission import Admission, Load, Reservation
-from .downloads import Downloads, Fetch
+from .admission import Admission, Reservation
+from .downloads import Downloads
 from .endings import Endings
 from .estimates import Estimates
 from .missing_files import missing_repositories
 from .models import ListedModel, ModelList
 from .progress import Clock, JobProgress
-from .rows import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Input, Job
+from .rows import CANCELLED, COMPLETED, FAILED, RUNNING, Input, Job
 from .spec import JobSpec
 from .store import Store
+from .waiting import View, WaitingJob, WaitingJobs
 
 log = logging.getLogger("segue.service")
 
@@ -38,44 +38,6 @@ CRASHES_LINE = (
     "model, or other settings"
 )
 SWEEP_SECONDS = 30.0
-
-
-@dataclass
-class _Waiting:
-    """A job in memory, from when it is queued to when it ends.
-
-    Attributes:
-        job: what is on disk.
-        model: that generates.
-        audio_bytes: of its audio.
-        progress: how far it is.
-        fetch: the download that it waits for.
-    """
-
-    job: Job
-    model: ListedModel
-    audio_bytes: int
-    progress: JobProgress
-    fetch: Fetch | None = None
-
-
-@dataclass(frozen=True)
-class View:
-    """A job as it is now.
-
-    Attributes:
-        job: what is on disk.
-        progress: how far it is, while it waits or runs.
-        position: in the queue, from 1; 0 if it is not in it.
-        total: jobs in the queue.
-        seconds: until it begins, where it is queued; until it is done, where it runs.
-    """
-
-    job: Job
-    progress: JobProgress | None
-    position: int = 0
-    total: int = 0
-    seconds: float = 0.0
 
 
 class Jobs:
@@ -109,11 +71,10 @@ class Jobs:
         self._downloads, self._worker, self._metrics = downloads, worker, metrics
         self._estimates, self._clock = Estimates(store), clock
         self._endings = Endings(store)
-        self._waiting: dict[str, _Waiting] = {}
-        self._running: str | None = None
+        self._waiting = WaitingJobs(self._estimates)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.admission = Admission(settings, self._load)
+        self.admission = Admission(settings, self._waiting.load)
         self.ran: dict[str, Any] = {}
 
     # --- Life -----------------------------------------------------------------------------------
@@ -160,13 +121,13 @@ class Jobs:
                 log.exception("the job that ran cannot be queued again")
         await self._downloads.close()
         await self._worker.stop()
-        for waiting in self._waiting.values():
+        for waiting in self._waiting:
             waiting.progress.notify()
 
     async def _put_back(self) -> None:
         """Queue again whatever the disk says is running, for nothing runs any more.
 
-        The disk, and not `_running`: a stop may come when a job has begun there and not yet here.
+        The disk, and not the memory: a stop may come when a job has begun there and not yet here.
         """
         for job in self._store.waiting():
             if job.state == RUNNING:
@@ -191,13 +152,6 @@ class Jobs:
 
     # --- Submitting ---------------------------------------------------------------------------
 
-    def _load(self) -> Load:
-        return Load(
-            self.queued(),
-            sum(waiting.audio_bytes for waiting in self._waiting.values()),
-            self._seconds_until(None),
-        )
-
     async def submit(
         self, spec: JobSpec, model: ListedModel, input_: Input, reservation: Reservation
     ) -> Job:
@@ -218,30 +172,38 @@ class Jobs:
 
     async def _enqueue(self, job: Job, model: ListedModel, audio_bytes: int) -> None:
         """Let a job wait for its turn, and for what is missing of its model."""
-        waiting = _Waiting(job, model, audio_bytes, JobProgress(clock=self._clock))
-        self._waiting[job.id] = waiting
-        if model.missing:
-            text = bool(job.spec.text.strip())
-            missing = await asyncio.to_thread(missing_repositories, model.source, model.base, text)
-            if job.id not in self._waiting:  # cancelled meanwhile
-                return
-            if missing:
-                waiting.fetch = fetch = self._downloads.ensure(model, text, job.id)
-                waiting.progress.phase, waiting.progress.download = "download", fetch.progress
-                fetch.task.add_done_callback(lambda _: self._wake.set())
-        self._wake.set()
+        waiting = WaitingJob(job, model, audio_bytes, JobProgress(clock=self._clock))
+        self._waiting.add(waiting)
+        try:
+            if model.missing:
+                await self._fetch_missing(waiting)
+        finally:
+            waiting.ready = True
+            self._wake.set()
+
+    async def _fetch_missing(self, waiting: WaitingJob) -> None:
+        """Download what a job needs of its model; without a text, that is less than all."""
+        model, name = waiting.model, waiting.job.id
+        text = bool(waiting.job.spec.text.strip())
+        missing = await asyncio.to_thread(missing_repositories, model.source, model.base, text)
+        if missing and name in self._waiting:  # not cancelled meanwhile
+            waiting.fetch = fetch = self._downloads.ensure(model, text, name)
+            waiting.progress.phase, waiting.progress.download = "download", fetch.progress
+            fetch.task.add_done_callback(lambda _: self._wake.set())
 
     # --- Running ------------------------------------------------------------------------------
 
     async def _run_next(self) -> None:
         await self._endings.flush()
         self._wake.clear()
-        for name, waiting in list(self._waiting.items()):
+        for waiting in self._waiting:
+            if not waiting.ready:
+                continue
             if (fetch := waiting.fetch) is not None:
                 if not fetch.task.done():
                     continue
                 if fetch.error is not None:
-                    await self._end(name, FAILED, fetch.error)
+                    await self._end(waiting.job.id, FAILED, fetch.error)
                     continue
                 waiting.fetch, waiting.progress.phase = None, "queued"
                 waiting.progress.download = None
@@ -249,13 +211,13 @@ class Jobs:
             return
         await self._wake.wait()
 
-    async def _run(self, waiting: _Waiting) -> None:
+    async def _run(self, waiting: WaitingJob) -> None:
         job = await run_to_end(self._store.begin, waiting.job)
         if job is None:  # cancelled
-            self._waiting.pop(waiting.job.id, None)
+            self._waiting.remove(waiting.job.id)
             return
         waiting.job, progress = job, waiting.progress
-        self._running = job.id
+        self._waiting.running = job.id
         progress.phase, progress.message = "load", "loading the model"
         progress.notify()
         log.info("job begins", extra={"job": job.id, "attempt": job.attempts})
@@ -268,11 +230,11 @@ class Jobs:
             log.exception("job failed", extra={"job": job.id})
             await self._end(job.id, FAILED, "segue could not keep the music: look at its disk")
         finally:
-            self._waiting.pop(job.id, None)
-            self._running = None
+            self._waiting.remove(job.id)
+            self._waiting.running = None
         self._metrics.ended(state, self._clock() - began)
 
-    async def _generate(self, waiting: _Waiting) -> str:
+    async def _generate(self, waiting: WaitingJob) -> str:
         """Let the worker run a job; the state that it ends in."""
         job = waiting.job
         task = {
@@ -292,17 +254,16 @@ class Jobs:
         except (TaskError, SegueError) as failed:
             await self._end(job.id, FAILED, str(failed))
             return FAILED
-        await self._complete(job, outcome)
+        await self._complete(waiting, outcome)
         return COMPLETED
 
-    async def _complete(self, job: Job, outcome: dict[str, Any]) -> None:
+    async def _complete(self, waiting: WaitingJob, outcome: dict[str, Any]) -> None:
+        job = waiting.job
         if await run_to_end(self._store.complete, job, outcome):
-            log.info(
-                "job done",
-                extra={"job": job.id, "seconds": round(outcome["play_s"], 3)},
-            )
+            log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
         self.ran = {key: outcome[key] for key in ("engine", "device")}
-        self._waiting.pop(job.id).progress.notify()
+        self._waiting.remove(job.id)
+        waiting.progress.notify()
         self._metrics.generated(outcome["new_seconds"] * len(outcome["takes"]), outcome["play_s"])
         with suppress(OSError, sqlite3.Error):  # the music is kept, whatever becomes of these
             for path in self._store.attempt_folder(job).glob("preview-*"):
@@ -312,7 +273,7 @@ class Jobs:
             )
 
     async def _end(self, name: str, state: str, error: str) -> bool:
-        waiting = self._waiting.pop(name, None)
+        waiting = self._waiting.remove(name)
         ended = await self._endings.end(name, state, error)
         if waiting is not None:
             if waiting.fetch is not None:
@@ -334,54 +295,29 @@ class Jobs:
     def view(self, name: str) -> View | None:
         """A job as it is now; None if there is none of that name."""
         job = self._endings.get(name) or self._store.job(name)
-        if job is None:
-            return None
-        waiting = self._waiting.get(name)
-        if job.state not in WAITING or waiting is None:
-            return View(job, None)
-        if name == self._running:
-            return View(job, waiting.progress, seconds=self._seconds_left(waiting))
-        queue = [other for other in self._waiting if other != self._running]
-        position = queue.index(name) + 1
-        return View(job, waiting.progress, position, len(queue), self._seconds_until(name))
+        return None if job is None else self._waiting.view(job)
 
     def queued(self) -> int:
         """How many jobs wait."""
-        return sum(name != self._running for name in self._waiting)
+        return self._waiting.queued()
 
     @property
     def running(self) -> bool:
         """Whether a job runs."""
-        return self._running is not None
-
-    def _seconds_left(self, waiting: _Waiting) -> float:
-        """Until the job that runs is done."""
-        return self._estimates.of(waiting.job.spec).left(waiting.progress)
-
-    def _seconds_until(self, name: str | None) -> float:
-        """Until a job begins, or, with None, until all are done."""
-        seconds = 0.0
-        for other, waiting in self._waiting.items():
-            if other == name:
-                break
-            if other == self._running:
-                seconds += self._seconds_left(waiting)
-            else:
-                seconds += self._estimates.of(waiting.job.spec).generate
-        return seconds
+        return self._waiting.running is not None
 
     def request_preview(self, name: str) -> None:
         """Let the worker write a preview of a job that runs; costs work, so only on request."""
-        if name == self._running:
+        if name == self._waiting.running:
             self._worker.send(listen=True)
 
     # --- Ending ---------------------------------------------------------------------------------
 
     async def cancel(self, job: Job) -> bool:
         """Stop a job; False if it is over already."""
-        if job.id == self._running:
+        if job.id == self._waiting.running:
             for _ in range(100):
-                if job.id != self._running:
+                if job.id != self._waiting.running:
                     break
                 self._worker.cancel()  # again, for the worker may not have been at it yet
                 await asyncio.sleep(0.1)
