@@ -51,7 +51,7 @@ class Server:
         self.log = state.with_suffix(".log")
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
-        self._client: httpx2.Client | None = None
+        self.client: httpx2.Client | None = None
 
     def __enter__(self) -> Server:
         self.start()
@@ -77,7 +77,7 @@ class Server:
             self.process.wait()
             raise RuntimeError(f"it did not start: {self.log.read_text()}")
         self.url = line.split()[2]
-        self._client = httpx2.Client(base_url=self.url, timeout=SECONDS)
+        self.client = httpx2.Client(base_url=self.url, timeout=SECONDS)
         self.until(lambda: self._alive(), "it does not answer")
 
     def _alive(self) -> bool:
@@ -89,8 +89,8 @@ class Server:
 
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
-        if self._client is not None:
-            self._client.close()
+        if self.client is not None:
+            self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(SECONDS)
@@ -99,7 +99,7 @@ class Server:
 
     def kill(self) -> None:
         """`kill -9`."""
-        self._client.close()
+        self.client.close()
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
@@ -126,16 +126,16 @@ class Server:
     # --- Requests -------------------------------------------------------------------------------
 
     def get(self, path: str, **options: Any) -> httpx2.Response:
-        return self._client.get(path, **options)
+        return self.client.get(path, **options)
 
     def post(self, path: str, **fields: Any) -> httpx2.Response:
-        return self._client.post(path, json=fields)
+        return self.client.post(path, json=fields)
 
     def delete(self, path: str) -> httpx2.Response:
-        return self._client.delete(path)
+        return self.client.delete(path)
 
     def stream(self, path: str, **options: Any) -> Any:
-        return self._client.stream("GET", path, **options)
+        return self.client.stream("GET", path, **options)
 
     def poll(self, session: str) -> dict[str, Any]:
         return self.get(f"/api/juce/poll_status/{session}").json()

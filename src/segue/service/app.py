@@ -11,19 +11,19 @@ from starlette.types import ASGIApp
 
 from .http import native, pages, plugin, prompts, system
 from .http.errors import add_handlers
-from .http.middleware import Guard
+from .http.middleware import ServiceMiddleware
 from .jobs.store import Store
 from .service import Service
 from .settings import Settings
 
 _DESCRIPTION = (
-    "Plays on from a piece of music. A request that cannot be done is answered with a 4xx and "
+    "Continues a piece of music. A request that cannot be done is answered with a 4xx and "
     "{success: false, error}, where error is one line for people."
 )
 
 
 def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
-    """The application behind its guard, and the service that it lets speak.
+    """Make the application, with its middleware, and the service behind it.
 
     Args:
         settings: of the service.
@@ -51,7 +51,7 @@ def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
     )
     app.state.service = service
     add_handlers(app)
-    for room in (plugin, native, prompts, system, pages):
-        app.include_router(room.router)
+    for module in (plugin, native, prompts, system, pages):
+        app.include_router(module.router)
     pages.mount_files(app)
-    return Guard(app, settings, service.metrics), service
+    return ServiceMiddleware(app, settings, service.metrics), service

@@ -1,6 +1,6 @@
-"""What the service says of itself: lines of text or of JSON, on the error stream.
+"""The log: lines of text or of JSON, on the error stream.
 
-Never audio, never what somebody wrote, never a token.
+Never audio, never a description, never a token.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class _Lines(logging.Formatter):
             if trace:
                 line["trace"] = trace
             return json.dumps(line | facts, default=str)
-        said = " ".join(f"{key}={value!s}" for key, value in facts.items())
-        text = f"{when} {record.levelname.lower()}: {record.getMessage()} {said}".rstrip()
+        details = " ".join(f"{key}={value!s}" for key, value in facts.items())
+        text = f"{when} {record.levelname.lower()}: {record.getMessage()} {details}".rstrip()
         text = "".join(c if c.isprintable() else "�" for c in text)
         return f"{text}\n{trace}" if trace else text
 
 
 def set_up(format_: str, verbose: bool = False) -> None:
-    """Let `segue.service` and uvicorn speak in one way.
+    """Let `segue.service` and uvicorn log in one way.
 
     Args:
         format_: one of `FORMATS`.

@@ -30,7 +30,7 @@ class Metrics:
         self._work = Counter(
             "segue_playing_seconds", "Seconds that it took, loading excluded", registry=registry
         )
-        self.worker_deaths = Counter(
+        self.worker_crashes = Counter(
             "segue_worker_deaths", "Workers that ended while they worked", registry=registry
         )
         self._requests = Counter(

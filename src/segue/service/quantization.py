@@ -26,7 +26,7 @@ class Quantization:
     Attributes:
         mode: its name: a preset's, or the recipe's own.
         recipe: how; None runs the checkpoint as it is.
-        explicit: whether a request asked for it, so that a checkpoint that cannot be is an error.
+        explicit: whether the request named it, so that a checkpoint that cannot be is an error.
     """
 
     mode: str
@@ -38,7 +38,7 @@ NONE = Quantization("none", None)
 
 
 def from_environment(environment: Mapping[str, str]) -> Quantization:
-    """What the owner set.
+    """Read the quantization from environment variables.
 
     Raises:
         RequestError: a variable holds what nobody can mean, or there is no such quantization.
@@ -65,7 +65,7 @@ def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
 
 
 def chosen(mode: str | None, default: Quantization) -> Quantization:
-    """What a request asked for, or the default where it did not.
+    """Choose the quantization of a request, or the default where it names none.
 
     Raises:
         RequestError: there is no such quantization.

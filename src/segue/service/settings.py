@@ -1,4 +1,4 @@
-"""What a service is told when it starts."""
+"""Settings and limits of a service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may ask for.
+    """What a client may send and get.
 
     Attributes:
         body_bytes: of a request with audio; ten minutes of 16-bit stereo at 44.1 kHz fit in.
@@ -30,7 +30,7 @@ class Limits:
         drain_bytes, drain_seconds: of a body that is refused, and is read nevertheless.
         linger_seconds: from the last answer on a connection to its end, if its client neither
             reads nor closes it.
-        send_seconds: how long a client may leave unread what it asked for.
+        send_seconds: how long a client may leave a response unread.
         streams: of one job at once.
         audio_seconds, min_sample_rate, max_sample_rate, max_channels: of the audio.
         audio_samples: of all channels together.
@@ -71,16 +71,16 @@ class Settings:
     Attributes:
         state: the folder that everything is kept in.
         host, port: what is listened on.
-        token: what every request must bring; None on loopback asks for none.
+        token: what every request must send; None, on loopback only, needs none.
         engine, threads: see `segue.load`.
-        default_model: what plays when a request names no model.
-        models: folders whose checkpoints may be asked for, too.
-        quantization: what runs when a request does not say.
+        default_model: what generates where a request names no model.
+        models: folders whose checkpoints a request may name, too.
+        quantization: where a request names none.
         keep_seconds: how long a finished job is kept.
         max_disk_bytes: what inputs and results may take together.
         max_variants_bytes: what quantized checkpoints may take.
         max_loaded_bytes: what loaded models may take in memory; None is half of the machine's.
-        limits: what a client may ask for.
+        limits: see `Limits`.
     """
 
     state: Path

@@ -60,7 +60,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(server, hosts):
 )
 def test_requests_from_other_web_origins_are_refused(server, headers):
     for method, path in (("GET", "/api/models"), ("POST", "/api/jobs")):
-        answer = server._client.request(method, path, headers=headers)
+        answer = server.client.request(method, path, headers=headers)
         assert answer.status_code == 403
         assert answer.json()["success"] is False
 
@@ -82,7 +82,7 @@ def test_a_link_from_elsewhere_leads_to_the_page(server):
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_only_json_is_taken(server, kind):
-    answer = server._client.post("/api/jobs", content=b"{}", headers={"Content-Type": kind})
+    answer = server.client.post("/api/jobs", content=b"{}", headers={"Content-Type": kind})
     assert answer.status_code == 415
     assert "application/json" in answer.json()["error"]
 
@@ -102,7 +102,7 @@ def test_a_body_that_grows_too_large_is_refused_without_a_content_length(server)
         for _ in range(40):
             yield b" " * (1 << 16)
 
-    answer = server._client.post(
+    answer = server.client.post(
         "/api/juce/retry_music", content=endless(), headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 413
@@ -133,7 +133,7 @@ def test_with_a_token_nothing_but_the_page_is_answered_without_it(tmp_path, toy_
             assert server.get("/api/models", headers=headers).status_code == 401
         right = {"Authorization": f"Bearer {secret}"}
         assert server.get("/api/models", headers=right).status_code == 200
-        answer = server._client.post(
+        answer = server.client.post(
             "/api/jobs", json={"audio_data": encoded(song(1))}, headers=right
         )
         assert answer.status_code == 202

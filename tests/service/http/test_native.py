@@ -91,7 +91,7 @@ def test_a_retry_keeps_what_is_not_said(server, takes):
 
 
 def test_a_retry_without_a_body_draws_a_new_seed(server, takes):
-    answer = server._client.post(f"/api/jobs/{takes['job_id']}/retry")
+    answer = server.client.post(f"/api/jobs/{takes['job_id']}/retry")
     assert answer.status_code == 202
     assert server.get(f"/api/jobs/{answer.json()['job_id']}").json()["seed"] != 3
     server.delete(f"/api/jobs/{answer.json()['job_id']}")

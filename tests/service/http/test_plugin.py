@@ -170,7 +170,7 @@ def test_what_cannot_be_is_refused_in_one_line(server, fields, said):
 def test_what_is_no_json_object_is_refused(server, body):
     headers = {"Content-Type": "application/json"}
     for path in ("/api/juce/process_audio", "/api/juce/retry_music", "/api/models/predownload"):
-        answer = server._client.post(path, content=body, headers=headers)
+        answer = server.client.post(path, content=body, headers=headers)
         assert answer.status_code == 422, answer.text
         assert answer.json()["success"] is False
 

@@ -62,7 +62,7 @@ def _body(
 ) -> Callable[[Server], tuple[int, str]]:
     def send(server: Server) -> tuple[int, str]:
         body = content if isinstance(content, bytes) else content()
-        answer = server._client.post(path, content=body, headers=JSON)
+        answer = server.client.post(path, content=body, headers=JSON)
         return answer.status_code, answer.text
 
     return send

@@ -1,4 +1,4 @@
-"""HTTP, with an end to how long a client may let the service wait, and answers that arrive.
+"""HTTP with a limit on how long a client may let the service wait, and responses that arrive.
 
 What is behind the head of a request has limits of its own, see `segue.service.http.request_body`.
 """
@@ -32,11 +32,11 @@ class BoundedProtocol(H11Protocol):
 
     A connection that is closed while its client still sends is reset by the system, and an answer
     that is on its way is lost.  So it is closed in the direction of the client first, and what
-    comes is forgotten, until the client closes it too or its time is up.
+    comes is discarded, until the client closes it too or its time is up.
 
     Attributes:
         limits: of the service.
-        closed: whether nothing more will be answered.
+        closed: whether nothing more will be sent.
     """
 
     limits = Limits()
@@ -47,7 +47,7 @@ class BoundedProtocol(H11Protocol):
         self._connection: asyncio.Transport | None = None
         self._stopping = self.closed = False
         self._closed_at = 0.0
-        self._forgotten = 0
+        self._discarded = 0
 
     # --- Of asyncio -----------------------------------------------------------------------------
 
@@ -60,14 +60,14 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         if self.closed:
-            self._forget(len(data))
+            self._discard(len(data))
         elif self.conn.their_state not in (h11.MUST_CLOSE, h11.CLOSED):
             super().data_received(data)
             self._watch_head()
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol`; what is written here still arrives."""
-        if not self.closed and self._is_asked_something():
+        if not self.closed and self._request_is_incomplete():
             self._refuse(400, _CUT)
 
     def pause_writing(self) -> None:
@@ -93,8 +93,8 @@ class BoundedProtocol(H11Protocol):
         """Refuse what h11 cannot read; called while its error is handled."""
         error = sys.exception()
         status = getattr(error, "error_status_hint", 400)
-        said = str(error or msg)
-        line = f"the request is not valid HTTP: {said[:1].lower()}{said[1:]}"
+        reason = str(error or msg)
+        line = f"the request is not valid HTTP: {reason[:1].lower()}{reason[1:]}"
         self._refuse(status if status in _PHRASES else 400, line)
 
     def shutdown(self) -> None:
@@ -117,21 +117,21 @@ class BoundedProtocol(H11Protocol):
         self._stop("head")
         if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
             return
-        if self._is_asked_something():
+        if self._request_is_incomplete():
             self._refuse(408, _LATE)
-        else:  # who has said nothing may only have wanted to be quick later
+        else:  # a client that has sent nothing may only have wanted to be quick later
             self.transport.close()
 
-    def _is_asked_something(self) -> bool:
+    def _request_is_incomplete(self) -> bool:
         """Whether a request has begun and has not ended."""
         if self.conn.their_state is h11.IDLE:
             return bool(self.conn.trailing_data[0])
         return self.conn.their_state is h11.SEND_BODY
 
     def _refuse(self, status: int, line: str) -> None:
-        """Answer a request that never becomes one, and close."""
+        """Refuse a request that does not become complete, and close."""
         if self.cycle is not None and not self.cycle.response_complete:
-            # Whoever waits for the rest of a body is told that there is none.
+            # A route that waits for the rest of the body finds that there is none.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
@@ -146,8 +146,8 @@ class BoundedProtocol(H11Protocol):
             return
         self.closed = True
         self._stop("head")
-        said_all = self.conn.their_state in (h11.IDLE, h11.DONE) and not self.conn.trailing_data[0]
-        if said_all or self._stopping:
+        complete = self.conn.their_state in (h11.IDLE, h11.DONE) and not self.conn.trailing_data[0]
+        if complete or self._stopping:
             self._start("end", self.limits.send_seconds, self._abort)
             self._connection.close()
             return
@@ -160,14 +160,14 @@ class BoundedProtocol(H11Protocol):
         else:
             self._connection.resume_reading()
 
-    def _forget(self, count: int) -> None:
-        self._forgotten += count
-        if self._forgotten > self.limits.drain_bytes:
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > self.limits.drain_bytes:
             self._abort()
 
     def _end_lingering(self) -> None:
         """End a connection, unless its client sends so much that it may go on."""
-        allowed = patience(self.limits, self.limits.linger_seconds, self._forgotten)
+        allowed = patience(self.limits, self.limits.linger_seconds, self._discarded)
         left = self._closed_at + allowed - self.loop.time()
         if left > 0:
             self._start("end", left, self._end_lingering)

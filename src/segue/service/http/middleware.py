@@ -1,4 +1,4 @@
-"""What stands before every request: who may ask, from where, and how much.
+"""What every request passes first: checks of host, origin, token and size; headers; metrics.
 
 A page in a browser must not reach the service unless it is the service's own: not by its address
 (`Origin`, `Sec-Fetch-Site`), and not by a name that was made to point here (`Host`).
@@ -37,17 +37,17 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_OPEN = ("/", "/health")
-"""What is answered without a token: the page that asks for it, and whether the service lives."""
+_WITHOUT_TOKEN = ("/", "/health")
+"""Answered without a token: the page, which asks the user for it, and `/health`."""
 
 _UPLOADS = ("/api/juce/process_audio", "/api/juce/continue_music", "/api/jobs")
 
 
-class Guard:
-    """The outermost layer of the service.
+class ServiceMiddleware:
+    """The outermost ASGI layer of the service.
 
     Args:
-        app: what is behind it.
+        app: the layer below.
         settings: of the service.
         metrics: what is counted.
     """
@@ -96,7 +96,7 @@ class Guard:
 
     async def _answer(self, scope: Scope, body: RequestBody, send: Send) -> None:
         try:
-            self._let_in(scope, Headers(scope=scope))
+            self._check_access(scope, Headers(scope=scope))
             if scope["method"] in ("GET", "HEAD") and not await body.drain():
                 # A stream listens for the client to go, and must not meet a body instead.
                 raise RefusalError(413, "the request brings more than is taken; send no body")
@@ -109,14 +109,14 @@ class Guard:
         limits = self._settings.limits
         return limits.body_bytes if scope["path"] in _UPLOADS else limits.small_body_bytes
 
-    def _let_in(self, scope: Scope, headers: Headers) -> None:
-        """Nothing, for a request that may be made.
+    def _check_access(self, scope: Scope, headers: Headers) -> None:
+        """Check that a request may be made.
 
         Raises:
             RefusalError: it may not.
         """
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._is_us(hosts[0]):
+        if len(hosts) != 1 or not self._is_own_name(hosts[0]):
             host, port = scope.get("server") or (None, self._settings.port)
             where = self._settings.address(port, host)
             raise RefusalError(403, f"this service answers to its own name only: open {where}")
@@ -129,7 +129,7 @@ class Guard:
                 raise RefusalError(415, line)
         self._check_token(scope, headers)
 
-    def _is_us(self, host: str) -> bool:
+    def _is_own_name(self, host: str) -> bool:
         name = _host_name(host)
         if name is None:
             return False
@@ -140,7 +140,7 @@ class Guard:
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         token = self._settings.token
-        if token is None or scope["path"] in _OPEN or scope["path"].startswith("/web/"):
+        if token is None or scope["path"] in _WITHOUT_TOKEN or scope["path"].startswith("/web/"):
             return
         sent = headers.get("authorization", "")
         scheme, _, given = sent.partition(" ")
@@ -189,7 +189,7 @@ def _same_site(scope: Scope, headers: Headers, host: str) -> bool:
 
 
 def _is_visit(scope: Scope, headers: Headers) -> bool:
-    """Whether somebody followed a link to the page."""
+    """Whether a browser follows a link to the page."""
     return (
         scope["method"] == "GET"
         and scope["path"] == "/"

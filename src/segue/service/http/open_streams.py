@@ -10,7 +10,7 @@ from ..exceptions import RefusalError
 
 
 class OpenStreams:
-    """How many listen to each job: every one of them costs reading and sending.
+    """Counts the open streams of each job: every one costs reading and sending.
 
     Args:
         most: of one job.

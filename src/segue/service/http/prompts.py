@@ -34,7 +34,7 @@ def prompts() -> list[dict[str, str]]:
     tags=["service"],
 )
 def prompt(name: str) -> Response:
-    """A piece of music to play on from."""
+    """A piece of music to continue."""
     if (content := _files().get(name)) is None:
         raise RefusalError(404, "there is no prompt of that name")
     return Response(content, media_type="audio/ogg", headers={"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""The body of a request: an end to how much a client sends and how long it takes, read or not."""
+"""The body of a request: limits on its size and on how long it takes to arrive."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def patience(limits: Limits, grace: float, received: int) -> float:
 class RequestBody:
     """The `receive` of one request, bounded in bytes and seconds.
 
-    What nobody has read when an answer begins is read by `drain`: a client that is still sending
-    reads no answer, and one that is cut off while it sends may lose an answer that has arrived.
+    What is unread when a response begins is read by `drain`: a client that is still sending
+    reads no response, and one that is cut off while it sends may lose one that has arrived.
 
     Args:
         scope, receive: of ASGI.
@@ -46,7 +46,7 @@ class RequestBody:
         self._received = 0
         self._waited = 0.0
         self._whole = not announced.strip("0") and "transfer-encoding" not in headers
-        self._asked = self._given_up = False
+        self._requested = self._given_up = False
 
     async def __call__(self) -> Message:
         """See ASGI.
@@ -69,14 +69,14 @@ class RequestBody:
         return message
 
     async def drain(self) -> bool:
-        """Read what is left, and forget it; whether nothing is left.
+        """Read and discard what is left; whether nothing is left.
 
-        It goes on no longer than `drain_seconds`, and not beyond `drain_bytes`.  Clients that wait
-        for `100 Continue` before they send are not asked to.
+        It goes on no longer than `drain_seconds`, and not beyond `drain_bytes`.  A client that
+        waits for `100 Continue` before it sends is not told to.
         """
         most = self._received + self._limits.drain_bytes
-        untold = self._waits_for_continue and not self._asked
-        if untold or self._given_up or (self._announced or 0) > most:
+        waits = self._waits_for_continue and not self._requested
+        if waits or self._given_up or (self._announced or 0) > most:
             return self._whole
         until = self._waited + self._limits.drain_seconds
         try:
@@ -92,7 +92,7 @@ class RequestBody:
         until = min(until, patience(limits, limits.body_grace_seconds, self._received))
         loop = asyncio.get_running_loop()
         began = loop.time()
-        self._asked = True
+        self._requested = True
         try:
             async with asyncio.timeout(until - self._waited):
                 message = await self._receive()

@@ -1,4 +1,4 @@
-"""What listens: uvicorn, set up for one service."""
+"""The HTTP server: uvicorn, set up for one service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..service import Service
 from .header_timeout import bounded_protocol
 
 _SECONDS_TO_FINISH = 2
-"""What an answer that is being sent may take after the service was told to stop."""
+"""How long a response that is being sent may take after the service is stopped."""
 
 
 def make_server(app: ASGIApp, service: Service) -> uvicorn.Server:

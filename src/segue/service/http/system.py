@@ -1,4 +1,4 @@
-"""What the owner of a service looks at: `/health`, `/metrics`, `/docs`."""
+"""Routes for the owner of a service: `/health`, `/metrics`, `/docs`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter()
 
 @router.get("/health", response_model=Health, responses=refusals(), tags=["service"])
 async def health(request: Request) -> Any:
-    """Whether music can be made: `live`, or `unhealthy` and why."""
+    """Whether the service can generate: `live`, or `unhealthy` and why."""
     service = service_of(request)
     problems = []
     if not service.jobs.alive:
@@ -46,13 +46,13 @@ async def health(request: Request) -> Any:
     tags=["service"],
 )
 async def metrics(request: Request) -> Response:
-    """What is counted, as Prometheus reads it."""
+    """Counters, in Prometheus' text format."""
     service = service_of(request)
-    counted = service.metrics
-    counted.waiting.set(service.jobs.queued())
-    counted.running.set(service.jobs.running)
-    counted.disk.set(service.store.bytes())
-    return Response(counted.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    metrics_ = service.metrics
+    metrics_.waiting.set(service.jobs.queued())
+    metrics_.running.set(service.jobs.running)
+    metrics_.disk.set(service.store.bytes())
+    return Response(metrics_.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @router.get("/docs", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""Downloads: ahead of time, and for jobs whose model is not here; one of each model at a time."""
+"""Downloads: ahead of time, and for jobs whose model is missing; one of each model at a time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ AT_ONCE = 2
 
 
 class Fetch:
-    """A model on its way here.
+    """The download of a model.
 
     Attributes:
-        path: what it is asked for by.
+        path: of the model in the list.
         progress: how far it is.
-        holders: who wants it; without any, it stops.
+        holders: the jobs and downloads that wait for it; without any, it stops.
         error: why it failed, one line.
-        task: done when the model is here, or is not to be.
+        task: done when the model is complete, or the download has failed.
     """
 
     def __init__(self, model: ListedModel) -> None:
@@ -42,11 +42,11 @@ class Fetch:
 
 
 class Downloads:
-    """All models on their way.
+    """All downloads.
 
     Args:
-        store: remembers those that were asked for ahead of time.
-        make_worker: starts a process for one.
+        store: keeps those that were requested ahead of time.
+        make_worker: makes the worker process of one.
     """
 
     def __init__(self, store: Store, make_worker: Callable[[], Worker]) -> None:
@@ -57,7 +57,7 @@ class Downloads:
         self._endings: set[asyncio.Task[None]] = set()
 
     def ensure(self, model: ListedModel, text: bool, holder: str) -> Fetch:
-        """Bring a model here for `holder`; one that is on its way already is shared."""
+        """Download a model for `holder`; a download that runs already is shared."""
         text = text or model.base is None  # only a fine-tune comes without its text encoder
         key = (model.path, text)
         fetch = self._fetches.get((model.path, True)) or self._fetches.get(key)
@@ -75,7 +75,7 @@ class Downloads:
             del self._fetches[key]
 
     def release(self, fetch: Fetch, holder: str) -> None:
-        """`holder` does not want it any more; what has arrived stays for the next time."""
+        """Let `holder` wait no longer; what has arrived stays for the next time."""
         fetch.holders.discard(holder)
         if not fetch.holders and not fetch.task.done():
             fetch.cancelled = True
@@ -103,7 +103,7 @@ class Downloads:
     # --- Ahead of time --------------------------------------------------------------------------
 
     async def ahead(self, model: ListedModel) -> Download:
-        """Begin a download that somebody asked for ahead of time."""
+        """Begin a download that is requested ahead of time."""
         if not model.missing:
             return await asyncio.to_thread(self._store.add_download, model.path, COMPLETED)
         download = await asyncio.to_thread(self._store.add_download, model.path)
@@ -111,7 +111,7 @@ class Downloads:
         return download
 
     def resume(self, download: Download, model: ListedModel) -> None:
-        """Go on with a download that the store knows."""
+        """Resume a download that the store knows."""
         fetch = self.ensure(model, text=True, holder=download.id)
         self._ahead[download.id] = fetch
         ending = asyncio.create_task(self._end(download, fetch))
@@ -121,18 +121,18 @@ class Downloads:
     async def _end(self, download: Download, fetch: Fetch) -> None:
         await asyncio.wait([fetch.task])
         if fetch.task.cancelled():
-            return  # by somebody who says so to the store, or because the service ends
+            return  # by `cancel`, which writes that down, or because the service ends
         state = COMPLETED if fetch.error is None else FAILED
         await asyncio.to_thread(self._store.end_download, download.id, state, fetch.error)
         self._ahead.pop(download.id, None)
 
     def progress_of(self, download: Download) -> DownloadProgress | None:
-        """How far a download is that is under way."""
+        """How far a download is; None if it does not run."""
         fetch = self._ahead.get(download.id)
         return None if fetch is None else fetch.progress
 
     async def cancel(self, download: Download) -> bool:
-        """Stop a download; False if it is not under way."""
+        """Stop a download; False if it does not run."""
         fetch = self._ahead.pop(download.id, None)
         if fetch is None:
             return False
@@ -143,7 +143,7 @@ class Downloads:
         return True
 
     async def close(self) -> None:
-        """Stop all; the next start goes on with those asked for ahead of time."""
+        """Stop all; the next start resumes those that were requested ahead of time."""
         tasks = [fetch.task for fetch in self._fetches.values()]
         for task in [*tasks, *self._endings]:
             task.cancel()

@@ -1,4 +1,4 @@
-"""What a checkpoint needs that is not on this machine yet.
+"""The files of a model that are not on this machine.
 
 A fine-tune in AudioCraft's layout mostly brings the language model alone; see
 `segue.checkpoints.opening`.
@@ -17,14 +17,14 @@ _OWN_CODEC_BYTES = 1 << 20
 
 
 def missing_repositories(source: str, base: str | None = None, text: bool = True) -> list[str]:
-    """Repositories of the hub that have to be fetched before `source` can play.
+    """The repositories of the hub that have to be downloaded before a model can run.
 
     Args:
-        source: what `hub.locate` is asked for.
+        source: name for `hub.locate`.
         base: the catalogue's base of a fine-tune.
-        text: whether there is text to be read.
+        text: whether there is a description to encode.
 
-    What companions a fine-tune needs shows when it is here; ask again then.
+    What companions a fine-tune needs is known when it is downloaded: call again then.
     """
     folder = hub.find_local(source)
     if folder is None:

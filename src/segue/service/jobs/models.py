@@ -1,4 +1,4 @@
-"""The models that may be asked for: the catalogue, what is on this machine, and the built-in one.
+"""The models that a request may name: the catalogue, the local ones, and the built-in one.
 
 Nothing else: a name from a client never becomes a path or an address by itself.
 """
@@ -31,13 +31,13 @@ class ListedModel:
     """A model.
 
     Attributes:
-        path: what it is asked for by.
+        path: its name in requests.
         name: what people see.
         size: one of `SIZES`.
-        source: what `hub.locate` is asked for: the owner's folder, or the same as `path`.
+        source: its name for `hub.locate`: the owner's folder, or the same as `path`.
         base: the base of a fine-tune.
-        missing: what of it is not here; empty if it can play without the network.
-        bytes: about what there is to download in all; None if nobody knows.
+        missing: its files that are not on this machine; empty if it can run without the network.
+        bytes: of the whole download, about; None if that is not known.
     """
 
     path: str
@@ -50,40 +50,40 @@ class ListedModel:
 
     @property
     def description(self) -> str:
-        """What it is told when nobody says anything."""
+        """The description that it gets where a request has none."""
         return DEFAULT_DESCRIPTIONS.get(self.path, "")
 
 
 class ModelList:
-    """What is offered now; looks at the disk on every call.
+    """The list of models; every call looks at the disk.
 
     Args:
-        folders: what the owner named: checkpoints, or folders of checkpoints.
+        folders: of the owner: checkpoints, or folders of checkpoints.
     """
 
     def __init__(self, folders: Iterable[Path] = ()) -> None:
         self._folders = tuple(folders)
 
     def all(self) -> list[ListedModel]:
-        """Every model, the owner's first, then the built-in one, the catalogue, the cache."""
+        """List every model: the owner's, the built-in one, the catalogue, the cache."""
         found = [*self._own()]
-        here = {model.name: model for model in hub.local_models()}
-        if here.pop(BUILT_IN, None) is not None:
+        local = {model.name: model for model in hub.local_models()}
+        if local.pop(BUILT_IN, None) is not None:
             found.append(ListedModel(BUILT_IN, BUILT_IN, "small", BUILT_IN, None, ()))
         for size, family in CATALOGUE.items():
             for path in family:
                 base = None if path == family.base else family.base
                 missing = tuple(missing_repositories(path, base))
-                if missing == (path,) and (local := here.get(path)) is not None:
-                    missing = local.missing
+                if missing == (path,) and (copy := local.get(path)) is not None:
+                    missing = copy.missing
                 name = path.rpartition("/")[2]
                 size_class, bytes_ = size.split()[-1], family.approximate_bytes(path)
                 found.append(ListedModel(path, name, size_class, path, base, missing, bytes_))
-                here.pop(path, None)
-        for path, local in here.items():
-            missing = local.missing or tuple(missing_repositories(path))
+                local.pop(path, None)
+        for path, copy in local.items():
+            missing = copy.missing or tuple(missing_repositories(path))
             name = path.rpartition("/")[2]
-            found.append(ListedModel(path, name, _size(local.path), path, None, missing))
+            found.append(ListedModel(path, name, _size(copy.path), path, None, missing))
         return found
 
     def _own(self) -> list[ListedModel]:
@@ -92,14 +92,14 @@ class ModelList:
             inside = sorted(p for p in _subfolders(folder) if _is_checkpoint(p))
             for path in [folder] if _is_checkpoint(folder) else inside:
                 name = path.resolve().name
-                asked = f"{_LOCAL}{name}"
-                if asked not in found:  # the folder that was named first
+                listed = f"{_LOCAL}{name}"
+                if listed not in found:  # the folder that was named first
                     missing = tuple(missing_repositories(str(path)))
-                    found[asked] = ListedModel(asked, name, _size(path), str(path), None, missing)
+                    found[listed] = ListedModel(listed, name, _size(path), str(path), None, missing)
         return list(found.values())
 
     def find(self, name: str) -> ListedModel:
-        """The model that is asked for by its path, or by its name where only one has it.
+        """Find a model by its path, or by its name where only one has it.
 
         Raises:
             UnknownModelError: there is none.
@@ -158,7 +158,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _hidden_size(folder: Path) -> int | None:
-    """Width of the language model, where a `config.json` says it."""
+    """Width of the language model, where there is a `config.json`."""
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         return int(config["decoder"]["hidden_size"])
@@ -171,9 +171,9 @@ def _size(folder: Path) -> str:
     if width is not None:
         return next((size for size, widest in _WIDEST.items() if width <= widest), "large")
     # A fine-tune without a config.json, mostly in float16.
-    said = next((size for size in SIZES if size in folder.name.lower()), None)
-    if said is not None:
-        return said
+    named = next((size for size in SIZES if size in folder.name.lower()), None)
+    if named is not None:
+        return named
     try:
         weights = (folder / AUDIOCRAFT_LM).stat().st_size
     except OSError:

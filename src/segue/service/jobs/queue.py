@@ -248,7 +248,7 @@ class Jobs:
             await self._end(job.id, CANCELLED, CANCELLED_LINE)
             return CANCELLED
         except WorkerDiedError as died:
-            self._metrics.worker_deaths.inc()
+            self._metrics.worker_crashes.inc()
             await self._end(job.id, FAILED, str(died))
             return FAILED
         except (TaskError, SegueError) as failed:

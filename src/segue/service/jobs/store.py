@@ -1,9 +1,9 @@
 """Jobs, inputs and results on disk, so that nothing is lost, however the service ends.
 
     segue.db                     jobs, inputs, downloads, speeds            (SQLite)
-    inputs/ID.wav                what is continued; a retry has the same
+    inputs/ID.wav                decoded audio of a job; a retry has the same
     jobs/ID/ATTEMPT/take-N.wav   results; every attempt has a folder of its own
-    uploads/                     on their way in; emptied at the start
+    uploads/                     audio files as they were sent; emptied at the start
 
 A file is on the disk before the row that names it, and a job is completed by one transaction: an
 attempt that was cut short leaves files that no row names, which the next start removes.
@@ -37,8 +37,8 @@ class Store:
     they return; they may come from any thread, one at a time.
 
     Args:
-        folder: which is made if it is not there.
-        clock: seconds since the epoch, by which things are old.
+        folder: which is made if it does not exist.
+        clock: seconds since 1970, by which the age of jobs is told.
 
     Raises:
         SegueError: the folder cannot be used, or another service uses it.
@@ -50,7 +50,7 @@ class Store:
         self.uploads, self.variants = folder / "uploads", folder / "variants"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)  # what somebody plays is nobody else's business
+            folder.chmod(0o700)  # the music is nobody else's business
             self._lock = _alone(folder / "lock")
             shutil.rmtree(self.uploads, ignore_errors=True)
             for part in (self.inputs, self.jobs, self.uploads):
@@ -74,7 +74,7 @@ class Store:
         self._lock.close()
 
     def writable(self) -> bool:
-        """Whether what comes next could be kept."""
+        """Whether the folder can be written to."""
         try:
             probe = self.folder / "probe"
             probe.write_bytes(b"\0" * 4096)
@@ -86,7 +86,7 @@ class Store:
     # --- Jobs -----------------------------------------------------------------------------------
 
     def recover(self) -> list[Job]:
-        """After a start: what was interrupted is queued again; what no row names is removed."""
+        """Queue interrupted jobs again and remove files that no row names, after a start."""
         with self.database.transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = ?, deaths = deaths + 1 WHERE state = ?", (QUEUED, RUNNING)
@@ -112,16 +112,16 @@ class Store:
         return self.waiting()
 
     def new_input(self) -> tuple[str, Path]:
-        """An id for some audio, and where it shall lie before it is named in `add`."""
+        """Make an id for an input, and the path of its file, which must exist before `add`."""
         name = str(uuid.uuid4())
         return name, self.inputs / f"{name}.wav"
 
     def input_path(self, name: str) -> Path:
-        """Where the audio of a job lies."""
+        """The file of an input."""
         return self.inputs / f"{name}.wav"
 
     def add(self, spec: JobSpec, input_: Input) -> Job:
-        """Queue a job; the audio lies in its place, or is an earlier job's."""
+        """Queue a job; the file of its input exists, or is an earlier job's."""
         name = str(uuid.uuid4())
         with self.database.transaction() as db:
             db.execute(
@@ -138,7 +138,7 @@ class Store:
         return job
 
     def begin(self, job: Job) -> Job | None:
-        """A queued job runs from now on, in an attempt of its own; None if it is not queued."""
+        """Begin an attempt at a queued job; None if it is not queued."""
         # Not read afterwards: where that failed, a job would run that nobody runs.
         with self.database.transaction() as db:
             rows = db.execute(
@@ -149,7 +149,7 @@ class Store:
         return Job.of(rows[0]) if rows else None
 
     def complete(self, job: Job, result: dict[str, Any]) -> bool:
-        """The one moment in which a job is done; False if it is not the attempt that counts."""
+        """Complete a job in one transaction; False if that was not its latest attempt."""
         size = sum(take["bytes"] for take in result["takes"])
         with self.database.transaction() as db:
             changed = db.execute(
@@ -160,7 +160,7 @@ class Store:
         return bool(changed)
 
     def end(self, job_id: str, state: str, error: str) -> bool:
-        """A waiting job failed or was cancelled; False if it was not waiting any more."""
+        """End a job that waits or runs, and failed or was cancelled; False if it does not."""
         with self.database.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, finished = ?, error = ? "
@@ -172,36 +172,36 @@ class Store:
         return bool(changed)
 
     def put_back(self, job_id: str) -> None:
-        """A running job is queued again, in its old place."""
+        """Queue a running job again, in its old place."""
         with self.database.transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = ? WHERE id = ? AND state = ?", (QUEUED, job_id, RUNNING)
             )
 
     def job(self, name: str) -> Job | None:
-        """A job, or None if there is none or it has been swept."""
+        """The job of that id; None if there is none or it has been swept."""
         if not _ID.fullmatch(name):  # what a client sends may be anything
             return None
         rows = self.database.rows("SELECT * FROM jobs WHERE id = ?", (name,))
         return Job.of(rows[0]) if rows else None
 
     def waiting(self) -> list[Job]:
-        """Jobs that are queued or running, in their order; suspects let the others go first."""
+        """The jobs that are queued or running, in their order; those that crashed come last."""
         query = "SELECT * FROM jobs WHERE state IN (?, ?) ORDER BY deaths, number"
         rows = self.database.rows(query, WAITING)
         return [Job.of(row) for row in rows]
 
     def input(self, name: str) -> Input | None:
-        """What is known of some audio."""
+        """The input of that id; None if there is none or it has been swept."""
         rows = self.database.rows("SELECT * FROM inputs WHERE id = ?", (name,))
         return Input(**dict(rows[0])) if rows else None
 
     def attempt_folder(self, job: Job) -> Path:
-        """Where the attempt that counts writes."""
+        """The folder of the latest attempt at a job."""
         return self.jobs / job.id / str(job.attempts)
 
     def take_path(self, job: Job, number: int) -> Path | None:
-        """A take of a completed job, counted from 1."""
+        """The file of a completed job's take, counted from 1; None if there is no such take."""
         takes = job.result["takes"] if job.result is not None else []
         if not 1 <= number <= len(takes):
             return None
@@ -215,7 +215,7 @@ class Store:
     # --- Room -----------------------------------------------------------------------------------
 
     def bytes(self) -> int:
-        """What inputs and results take."""
+        """Bytes of all inputs and results."""
         parts = self.database.rows(
             "SELECT TOTAL(bytes) AS n FROM inputs UNION ALL SELECT TOTAL(bytes) AS n FROM jobs"
         )
@@ -257,7 +257,7 @@ class Store:
     # --- Downloads and speeds -------------------------------------------------------------------
 
     def add_download(self, model: str, state: str = RUNNING) -> Download:
-        """A download that somebody asked for ahead of time."""
+        """Add a download that is requested ahead of time."""
         name = str(uuid.uuid4())
         now = self.clock()
         with self.database.transaction() as db:
@@ -269,7 +269,7 @@ class Store:
         return Download(name, model, state, None)
 
     def end_download(self, name: str, state: str, error: str | None = None) -> None:
-        """It is here, or it failed or was cancelled."""
+        """End a download that is complete, failed or was cancelled."""
         with self.database.transaction() as db:
             db.execute(
                 "UPDATE downloads SET state = ?, error = ?, finished = ? "
@@ -278,7 +278,7 @@ class Store:
             )
 
     def download(self, name: str) -> Download | None:
-        """A download, or None if there is none or it has been swept."""
+        """The download of that id; None if there is none or it has been swept."""
         if not _ID.fullmatch(name):
             return None
         rows = self.database.rows(
@@ -287,19 +287,19 @@ class Store:
         return Download(**dict(rows[0])) if rows else None
 
     def unfinished_downloads(self) -> list[Download]:
-        """Those that were under way when the service ended."""
+        """The downloads that ran when the service ended."""
         rows = self.database.rows(
             "SELECT id, model, state, error FROM downloads WHERE state = ?", (RUNNING,)
         )
         return [Download(**dict(row)) for row in rows]
 
     def speeds(self) -> dict[str, tuple[float, int]]:
-        """What was learned of how long things take: seconds, and from how many times."""
+        """Seconds that things take, by key, and from how many runs that is known."""
         rows = self.database.rows("SELECT key, seconds, count FROM speeds")
         return {row["key"]: (row["seconds"], row["count"]) for row in rows}
 
     def learn(self, speeds: dict[str, tuple[float, int]]) -> None:
-        """Keep what was learned."""
+        """Keep seconds and counts, by key."""
         with self.database.transaction() as db:
             db.executemany(
                 "INSERT INTO speeds (key, seconds, count) VALUES (?, ?, ?) "
@@ -314,7 +314,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _alone(path: Path) -> BinaryIO:
-    """Hold a folder for as long as the process lives, however it ends.
+    """Lock a folder for as long as the process lives, however it ends.
 
     Raises:
         SegueError: another process holds it.

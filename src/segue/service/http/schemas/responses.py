@@ -1,4 +1,4 @@
-"""The answers, as OpenAPI documents them."""
+"""The responses, as OpenAPI documents them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(protected_namespaces=(), extra="allow")
 
 
-class Refused(_Answer):
+class Refused(_Response):
     """Why a request cannot be done: one line that a musician understands."""
 
     success: bool = False
     error: str
 
 
-class Started(_Answer):
+class Started(_Response):
     """A session has begun."""
 
     success: bool = True
@@ -27,7 +27,7 @@ class Started(_Answer):
 
 
 class SessionStarted(Started):
-    """A session has begun that makes music.
+    """A session has begun that generates.
 
     `seed` is the one that is used, whether it was sent, reduced or drawn.
     """
@@ -41,7 +41,7 @@ class JobStarted(SessionStarted):
     job_id: str
 
 
-class QueueStatus(_Answer):
+class QueueStatus(_Response):
     """What the plugin shows while it waits.
 
     While a model is downloaded there are `phase`, `repo_id`, `download_percent`,
@@ -57,7 +57,7 @@ class QueueStatus(_Answer):
     source: str | None = None
 
 
-class Poll(_Answer):
+class Poll(_Response):
     """How far a session is."""
 
     success: bool
@@ -71,7 +71,7 @@ class Poll(_Answer):
     error: str | None = None
 
 
-class ModelList(_Answer):
+class ModelList(_Response):
     """The models, by size."""
 
     success: bool = True
@@ -79,15 +79,15 @@ class ModelList(_Answer):
     updated_at: str
 
 
-class DownloadState(_Answer):
-    """Whether a model is here."""
+class DownloadState(_Response):
+    """Whether a model is on this machine."""
 
     downloaded: bool
     missing: list[str]
 
 
-class DownloadStates(_Answer):
-    """Which models are here."""
+class DownloadStates(_Response):
+    """Which models are on this machine."""
 
     success: bool = True
     models: dict[str, DownloadState]
@@ -100,7 +100,7 @@ class PredownloadStarted(Started):
     model_name: str
 
 
-class Predownload(_Answer):
+class Predownload(_Response):
     """How far a download is."""
 
     success: bool
@@ -112,7 +112,7 @@ class Predownload(_Answer):
     error: str | None = None
 
 
-class Take(_Answer):
+class Take(_Response):
     """A continuation that is done."""
 
     number: int
@@ -121,7 +121,7 @@ class Take(_Answer):
     url: str
 
 
-class JobState(_Answer):
+class JobState(_Response):
     """A job."""
 
     success: bool
@@ -140,15 +140,15 @@ class JobState(_Answer):
     timings_s: dict[str, float] | None = None
 
 
-class Said(_Answer):
+class Said(_Response):
     """It is done."""
 
     success: bool = True
     message: str
 
 
-class Health(_Answer):
-    """Whether music can be made."""
+class Health(_Response):
+    """Whether the service can generate."""
 
     status: str
     service: str
@@ -161,7 +161,7 @@ class Health(_Answer):
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     """For a route's `responses`: the 4xx it may answer, all of one shape."""
-    always = (400, 401, 403)  # the guard's
+    always = (400, 401, 403)  # the middleware's
     return {code: {"model": Refused} for code in sorted({*always, *codes})}
 
 
