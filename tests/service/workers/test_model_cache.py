@@ -7,6 +7,7 @@ import yaml
 from segue.checkpoints.recipe import PRESETS, Recipe
 from segue.errors import CheckpointError, RequestError
 from segue.progress import SILENT
+from segue.service.quantization import NONE, Quantization
 from segue.service.workers.model_cache import ModelCache, ModelSpec
 from segue.service.workers.quantized_cache import QuantizedCache
 from tests.checkpoints import torch_files
@@ -21,7 +22,7 @@ def test_a_model_that_is_stored_quantized_runs_as_it_is(tmp_path, toy):
 
     def q4(explicit):
         recipe = PRESETS["q4_decoder_linears"]
-        return ModelSpec(str(stored), None, "q4_decoder_linears", recipe, explicit)
+        return ModelSpec(str(stored), None, Quantization("q4_decoder_linears", recipe, explicit))
 
     for _ in range(2):  # whether it is loaded or not
         assert models.get(q4(explicit=False), SILENT).quantization == "q8-g64 as stored"
@@ -32,8 +33,8 @@ def test_a_model_that_is_stored_quantized_runs_as_it_is(tmp_path, toy):
 
 def test_a_small_memory_holds_the_last_model_alone(tmp_path, toy):
     models = ModelCache("auto", None, QuantizedCache(tmp_path, 1 << 30), budget=1)
-    plain = ModelSpec(str(toy), None, "none", None, explicit=False)
-    q8 = ModelSpec(str(toy), None, "q8", Recipe(bits=8), explicit=True)
+    plain = ModelSpec(str(toy), None, NONE)
+    q8 = ModelSpec(str(toy), None, Quantization("q8", Recipe(bits=8), explicit=True))
     first = models.get(plain, SILENT)
     assert models.get(plain, SILENT) is first
     models.get(q8, SILENT)
@@ -50,7 +51,7 @@ def test_a_base_model_is_opened_only_where_the_fine_tune_needs_it(tmp_path, toy,
         folder = tmp_path / name
         folder.mkdir()
         torch_files.save({"best_state": state, **more}, folder / "state_dict.bin")
-        spec = ModelSpec(str(folder), "somebody/base", "none", None, explicit=False)
+        spec = ModelSpec(str(folder), "somebody/base", NONE)
         with pytest.raises(CheckpointError) as refused:
             models.get(spec, SILENT)
         return str(refused.value)

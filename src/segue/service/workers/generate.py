@@ -51,7 +51,7 @@ class Generator:
         """Load a model, so that the first request need not wait for it.
 
         Args:
-            task: see `ModelSpec.from_task`.
+            task: `spec`, a `JobSpec` as JSON; `source` and `base` of its model, see `ModelSpec`.
             channel: takes the progress.
 
         Returns:
@@ -60,7 +60,8 @@ class Generator:
         Raises:
             SegueError: one line; the model cannot be used.
         """
-        return self._models.get(ModelSpec.from_task(task), channel.progress()).describe()
+        _, model = _read(task)
+        return self._models.get(model, channel.progress()).describe()
 
     def generate(self, task: Message, channel: ServerChannel) -> Message:
         """Continue audio, and write the takes.
@@ -70,7 +71,7 @@ class Generator:
 
         Args:
             task: what `load` takes, and `input`, a WAV of the store's; `folder`, where takes and
-                previews go; `spec`, a `JobSpec` as JSON.
+                previews go.
             channel: takes the progress.
 
         Returns:
@@ -80,14 +81,14 @@ class Generator:
             SegueError: one line; the audio or the parameters cannot be used.
         """
         progress = channel.progress()
-        job, spec = JobSpec.from_json(task["spec"]), ModelSpec.from_task(task)
+        spec, model = _read(task)
         started = time.perf_counter()
-        was_loaded = spec in self._models
-        loaded = self._models.get(spec, progress)
+        was_loaded = model in self._models
+        loaded = self._models.get(model, progress)
         load_s = time.perf_counter() - started
         channel.check()
         channel.send(generating=True, **loaded.describe())
-        request = job.request(audio.read(task["input"], job.audio_seconds))
+        request = spec.request(audio.read(task["input"], spec.audio_seconds))
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
@@ -107,11 +108,16 @@ class Generator:
             "channels": request.audio.channels,
             "join": result.join,
             "new_seconds": result.new_frames / loaded.model.config.codec.frame_rate,
-            "notes": [*job.notes, *result.notes, *limited_notes],
+            "notes": [*spec.notes, *result.notes, *limited_notes],
             "load_s": None if was_loaded else load_s,
             "play_s": time.perf_counter() - started,
             "timings_s": {name: round(s, 4) for name, s in result.timings.items()},
         }
+
+
+def _read(task: Message) -> tuple[JobSpec, ModelSpec]:
+    spec = JobSpec.from_json(task["spec"])
+    return spec, ModelSpec(task["source"], task["base"], spec.quantization)
 
 
 def _write_takes(

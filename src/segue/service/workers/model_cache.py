@@ -15,7 +15,7 @@ from ...checkpoints.recipe import Recipe
 from ...errors import BaseModelRequiredError, CheckpointError, RequestError
 from ...model import Model, engine_for, load
 from ...progress import Progress
-from ..jobs.spec import JobSpec
+from ..quantization import Quantization
 from .quantized_cache import QuantizedCache
 
 _T5_AND_CODEC = 170_000_000
@@ -29,29 +29,12 @@ class ModelSpec:
     Attributes:
         source: name for `hub.locate`.
         base: the catalogue's base model of a fine-tune.
-        quantization: name of the quantization.
-        recipe: how the model is quantized; None runs it as it is.
-        explicit: whether the request asked for this quantization, so that a model that cannot be
-            quantized so is an error.
+        quantization: of the job.
     """
 
     source: str
     base: str | None
-    quantization: str
-    recipe: Recipe | None
-    explicit: bool
-
-    @classmethod
-    def from_task(cls, task: dict[str, Any]) -> ModelSpec:
-        """Return the model of a task: `source` and `base` say where it lies, `spec` the rest."""
-        quantization = JobSpec.from_json(task["spec"]).quantization
-        return cls(
-            task["source"],
-            task["base"],
-            quantization.mode,
-            quantization.recipe,
-            quantization.explicit,
-        )
+    quantization: Quantization
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +81,7 @@ class ModelCache:
 
     def __contains__(self, spec: ModelSpec) -> bool:
         """Whether the model of `spec` is loaded."""
-        return (spec.source, spec.quantization) in self._models
+        return (spec.source, spec.quantization.mode) in self._models
 
     def get(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
         """Return the model of `spec`; load it if it is not loaded.
@@ -107,13 +90,13 @@ class ModelCache:
             CheckpointError: the checkpoint cannot be used.
             RequestError: it cannot be quantized as the request asked.
         """
-        key = (spec.source, spec.quantization)
+        key = (spec.source, spec.quantization.mode)
         if (loaded := self._models.get(key)) is None:
             self._evict(self._expected_bytes(spec))
             loaded = self._load(spec, progress)
             self._models[key] = loaded
             self._evict(0)
-        if spec.explicit and loaded.quantization != spec.quantization:
+        if spec.quantization.explicit and loaded.quantization != spec.quantization.mode:
             raise _quantized_already(loaded.quantization)
         self._models.move_to_end(key)
         return loaded
@@ -138,9 +121,9 @@ class ModelCache:
 
     def _load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
         base = _base_for(spec)
-        recipe, quantization = spec.recipe, spec.quantization
+        recipe, quantization = spec.quantization.recipe, spec.quantization.mode
         if recipe is not None and (stored := _stored_quantization(spec, base, progress)):
-            if spec.explicit:
+            if spec.quantization.explicit:
                 raise _quantized_already(stored)
             recipe, quantization = None, stored
         folder = None
