@@ -26,7 +26,7 @@ def refused(capsys, *options):
     return err
 
 
-def test_a_port_in_use_is_said_in_one_line(capsys, tmp_path):
+def test_a_port_in_use_is_an_error_of_one_line(capsys, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -63,7 +63,7 @@ def test_an_environment_that_cannot_be_is_refused(capsys, monkeypatch):
     assert "G4L_MLX_QUANTIZE is 0 or 1" in refused(capsys)
 
 
-def test_a_state_that_cannot_be_used_is_said_in_one_line(capsys, tmp_path):
+def test_a_state_that_cannot_be_used_is_an_error_of_one_line(capsys, tmp_path):
     (tmp_path / "state").write_text("a file")
     assert "cannot be used" in refused(capsys, "--port", "0")
     (tmp_path / "state").unlink()

@@ -81,7 +81,7 @@ def test_music_is_made_continued_and_made_again(gary, hub):
     assert not (again[30 * RATE :] == longer[30 * RATE :]).all()
 
 
-def test_what_goes_wrong_is_said_and_is_not_waited_for(gary):
+def test_what_goes_wrong_is_reported_and_not_waited_for(gary):
     with pytest.raises(GaveUpError, match="the audio cannot be read"):
         gary.process("AAAA")
     with pytest.raises(GaveUpError, match="there is no model"):
@@ -94,7 +94,7 @@ def test_what_goes_wrong_is_said_and_is_not_waited_for(gary):
         gary.retry()
 
 
-def test_a_failed_download_ahead_of_time_is_told_with_its_reason(gary):
+def test_a_failed_download_ahead_of_time_is_reported_with_its_reason(gary):
     with pytest.raises(GaveUpError, match="has no repository facebook/musicgen-medium"):
         gary.predownload("facebook/musicgen-medium")
 
@@ -134,7 +134,7 @@ def test_a_poll_that_fails_with_any_other_error_ends_the_run():
         Scripted({"success": False, "error": None}).poll()
 
 
-def test_a_run_that_neither_moves_nor_says_why_is_given_up():
+def test_a_run_that_neither_moves_nor_reports_why_is_given_up():
     with pytest.raises(GaveUpError, match="timed out"):
         Scripted(GOES_ON).poll()
     moves = [GOES_ON | {"progress": str(n)} for n in range(1, 100) for _ in range(STALL_POLLS)]
@@ -159,6 +159,6 @@ def test_a_run_that_neither_moves_nor_says_why_is_given_up():
         ({}, "^processing failed: missing terminal status$"),
     ],
 )
-def test_what_ends_without_audio_is_told(poll, shown):
+def test_what_ends_without_audio_is_reported(poll, shown):
     with pytest.raises(GaveUpError, match=shown):
         Scripted({"success": True, "generation_in_progress": False} | poll).poll()

@@ -19,7 +19,7 @@ FEW = {"audio_data": encoded(song(2.0)), "prompt_seconds": 1, "output_seconds": 
 
 
 @pytest.mark.parametrize("switch", [None, "", "0", " off ", "false"])
-def test_it_is_off_unless_somebody_says_so(switch):
+def test_it_is_off_by_default(switch):
     environment = {"G4L_MLX_Q_BITS": "4"} | ({"G4L_MLX_QUANTIZE": switch} if switch else {})
     assert from_environment(environment) == NONE
 
@@ -83,7 +83,7 @@ def variants(server):
 
 
 @pytest.mark.slow
-def test_the_guard_quantizes_once_keeps_it_and_says_what_ran(server):
+def test_a_model_is_quantized_once_kept_and_reported(server):
     service = server.get("/api/service").json()["quantization"]
     assert (service["enabled"], service["default_mode"]) == (True, "q8_decoder_linears")
     default = play(server)

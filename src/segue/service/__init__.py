@@ -1,5 +1,5 @@
 """The localhost service: the plugin's backend, the page's API, and the page.
 
 The server process answers and keeps books; it loads no model.  Three kinds of worker process do
-what is heavy or may go wrong: one reads uploads, one plays, and one for each model downloads.
+what is heavy or may go wrong: one decodes uploads, one generates, and one for each model downloads.
 """

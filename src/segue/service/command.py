@@ -140,7 +140,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def run(options: argparse.Namespace) -> int:
-    """`segue serve`: listen until it is told to stop."""
+    """`segue serve`: listen until it is stopped."""
     settings = settings_of(options)
     # Late: nothing else needs them, and they take a while to import.
     from .app import make_app

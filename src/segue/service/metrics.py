@@ -25,7 +25,7 @@ class Metrics:
             registry=registry,
         )
         self._music = Counter(
-            "segue_music_seconds", "Seconds of music that were made", registry=registry
+            "segue_music_seconds", "Seconds of music that were generated", registry=registry
         )
         self._work = Counter(
             "segue_playing_seconds", "Seconds that it took, loading excluded", registry=registry
@@ -46,7 +46,7 @@ class Metrics:
             registry=registry,
         )
         self.waiting = Gauge("segue_jobs_waiting", "Jobs in the queue", registry=registry)
-        self.running = Gauge("segue_jobs_playing", "Jobs that play now", registry=registry)
+        self.running = Gauge("segue_jobs_playing", "Jobs that run now", registry=registry)
         self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
 
     def submitted(self, kind: str) -> None:

@@ -44,7 +44,7 @@ def takes(server):
     return done(server, job(server, prompt_start=1, variations=2))
 
 
-def test_a_finished_job_says_all_there_is_to_say(server, takes):
+def test_a_finished_job_has_every_field(server, takes):
     assert takes["success"] is True
     assert (takes["status"], takes["progress"], takes["seed"]) == ("completed", 100, 3)
     assert (takes["model_name"], takes["quantization"]) == (server.options[3], "none")
@@ -66,7 +66,7 @@ def test_what_lies_before_the_slice_is_kept_and_what_lies_behind_is_cut(server, 
     assert not (first == second).all()
 
 
-def test_a_take_can_be_had_in_parts(server, takes):
+def test_a_take_can_be_fetched_in_ranges(server, takes):
     url = takes["takes"][0]["url"]
     whole = server.get(url)
     assert whole.headers["content-type"] == "audio/wav"
@@ -82,7 +82,7 @@ def test_there_are_only_the_takes_that_there_are(server, takes):
     assert server.get("/api/jobs/no/takes/1.wav").status_code == 404
 
 
-def test_a_retry_keeps_what_is_not_said(server, takes):
+def test_a_retry_keeps_absent_parameters(server, takes):
     answer = server.post(f"/api/jobs/{takes['job_id']}/retry", seed=3)
     again = done(server, answer.json()["job_id"])
     assert len(again["takes"]) == 2
@@ -155,7 +155,7 @@ def streamed(server):
     return name, list(events_of(server, name))
 
 
-def test_the_first_second_is_heard_while_the_rest_is_made(server):
+def test_the_first_second_is_streamed_while_the_rest_is_generated(server):
     name = job(server, output_seconds=300)
     events = events_of(server, name)
     first = next(data for event, data in events if event == "audio")
@@ -174,7 +174,7 @@ def test_a_stream_begins_with_its_format_and_ends_with_done(streamed):
     assert progress == sorted(progress)
 
 
-def test_all_of_every_take_is_heard_and_sounds_like_the_result(server, streamed):
+def test_every_take_is_streamed_whole_and_equals_the_result(server, streamed):
     name, events = streamed
     for take in (1, 2):
         exact = samples_of(server.get(f"/api/jobs/{name}/takes/{take}.wav").content)[44_100:]
@@ -202,14 +202,14 @@ def test_a_stream_can_be_a_wav(server, streamed):
         assert (np.frombuffer(answer.content[44:], "<i2").reshape(-1, 2) == exact).all()
 
 
-def test_a_job_nobody_listens_to_makes_no_preview(server):
+def test_a_job_without_a_stream_writes_no_preview(server):
     name = job(server, output_seconds=10)
     folder = server.state / "jobs" / name
     while server.get(f"/api/jobs/{name}").json()["status"] != "completed":
         assert not list(folder.rglob("preview-*"))
 
 
-def test_a_stream_of_a_cancelled_job_says_so(server):
+def test_a_stream_of_a_cancelled_job_reports_it(server):
     name = job(server, output_seconds=60)
     events = events_of(server, name)
     assert next(events)[0] == "format"
@@ -221,7 +221,7 @@ def test_a_stream_of_a_cancelled_job_says_so(server):
 # --- For those who have no music at hand ----------------------------------------------------------
 
 
-def test_the_prompts_that_segue_brings_along_can_be_played_on_from(server):
+def test_the_prompts_of_segue_can_be_continued(server):
     prompts = server.get("/api/service").json()["prompts"]
     assert {"name": "band", "title": "Band", "url": "/api/prompts/band.ogg"} in prompts
     for prompt in prompts:
@@ -258,7 +258,7 @@ def test_what_libsndfile_does_not_decode_is_taken(server, tmp_path, name, encode
     server.delete(f"/api/jobs/{answer.json()['job_id']}")
 
 
-def test_what_was_wrong_with_the_audio_is_told_with_what_came_of_it(server):
+def test_what_was_wrong_with_the_audio_is_noted_in_the_result(server):
     square = np.sign(tones(44_100, seconds=4)) * np.float32(0.99)
     cut = mp3(square)[:-20_000]
     fields = {"prompt_seconds": 1, "output_seconds": 2, "seed": 1}

@@ -27,7 +27,7 @@ def begun(server):
     return session, answer.json(), server.finished(session)
 
 
-def test_health_is_live_and_says_who_it_is(server):
+def test_health_is_live_and_names_the_service(server):
     answer = server.get("/health")
     assert answer.status_code == 200
     assert answer.json()["status"] == "live"
@@ -52,7 +52,7 @@ def test_a_completed_poll_has_the_fields_of_the_contract(begun):
     assert poll["generation_seed"] == "7"
 
 
-def test_process_audio_plays_30_s_from_the_first_seconds(begun):
+def test_process_audio_continues_the_first_seconds_to_30_s(begun):
     _, _, poll = begun
     samples, rate, subtype = decoded(poll["audio_data"])
     assert (samples.shape, rate, subtype) == ((30 * 44_100, 2), 44_100, "PCM_16")
@@ -85,7 +85,7 @@ def test_the_result_has_the_rate_and_the_channels_of_the_input(server):
     assert (samples[:22_050] == mono[:22_050]).all()
 
 
-def test_a_retry_plays_the_same_input_with_new_parameters(server, begun):
+def test_a_retry_continues_the_same_input_with_new_parameters(server, begun):
     session, _, poll = begun
     again = server.post("/api/juce/retry_music", session_id=session, prompt_duration=1, seed="7")
     other = server.post("/api/juce/retry_music", session_id=session, prompt_duration=2, seed=8)
@@ -175,7 +175,7 @@ def test_what_is_no_json_object_is_refused(server, body):
         assert answer.json()["success"] is False
 
 
-def test_quantization_is_what_people_type_and_the_answer_says_what_ran(server):
+def test_quantization_is_what_people_type_and_the_response_names_what_ran(server):
     answer = server.post(
         "/api/jobs",
         audio_data=encoded(SONG),
@@ -214,7 +214,7 @@ def test_the_models_are_listed_by_size_and_family(server):
     assert {"name": "gary-grunge-large-stereo", "type": "group", "checkpoints": [alone]} in large
 
 
-def test_download_status_says_what_is_here(server):
+def test_download_status_lists_missing_files(server):
     answer = server.get("/api/models/download_status").json()
     assert answer["models"]["built-in"] == {"downloaded": True, "missing": []}
     absent = answer["models"]["facebook/musicgen-small"]

@@ -60,7 +60,7 @@ def test_a_refusal_arrives_though_four_megabytes_come_along(running, name, conne
 
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
-def test_a_full_disk_is_told_though_the_body_was_not_read(running, monkeypatch, connection):
+def test_a_full_disk_is_reported_though_the_body_was_not_read(running, monkeypatch, connection):
     def full():
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -93,7 +93,7 @@ def test_a_connection_goes_on_behind_a_refusal(running):
 
 
 @pytest.mark.parametrize("name", ["a form", "no token", "no such address", "too large"])
-def test_who_asks_before_sending_is_told_at_once_and_sends_nothing(running, name):
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends(running, name):
     line, headers, status = REFUSED[name]
     with running.connect() as connection:
         connection.sendall(head(line, headers + "Expect: 100-continue\r\n", connection="any"))
@@ -117,7 +117,7 @@ def test_a_body_that_is_read_in_part_is_read_to_its_end(running):
     assert "larger than the 1 MB" in line_of(body)
 
 
-def test_more_than_was_announced_costs_nobody_an_answer(running):
+def test_more_than_was_announced_costs_no_response(running):
     sent = head("POST /api/jobs", OWN + JSON, length=2)
     got, _, _ = running.send(sent, b"{}", BODY)
     assert got == 429
@@ -132,7 +132,7 @@ def test_chunks_that_are_none_are_refused_in_the_middle_of_a_body(running, monke
 
 
 @pytest.mark.parametrize("cut", [20, -10])
-def test_who_stops_sending_in_the_middle_is_told(running, monkeypatch, cut):
+def test_a_client_that_stops_in_the_middle_is_refused(running, monkeypatch, cut):
     monkeypatch.setattr(running.service.jobs.admission, "reserve", nullcontext)
     sent = head("POST /api/jobs", OWN + JSON, length=20, connection="keep-alive") + b"x" * 20
     with running.connect() as connection:
@@ -148,7 +148,7 @@ def test_a_refusal_names_the_port_that_is_listened_on(running):
     assert line_of(body).endswith(f"open http://localhost:{running.port}")
 
 
-def test_a_wrong_token_and_none_and_one_in_disguise_are_told_apart(running):
+def test_a_wrong_token_and_none_and_one_of_another_scheme_are_told_apart(running):
     def refused(given):
         sent = "Host: localhost\r\n" + (f"Authorization: {given}\r\n" if given else "")
         status, headers, body = running.send(head("GET /api/models", sent, 0))

@@ -65,13 +65,13 @@ def test_what_is_left_is_read_once():
         ({"content_length": "9" * 30}, False),
     ],
 )
-def test_nobody_is_asked_for_what_is_not_there_or_not_sent_or_too_much(headers, whole):
+def test_a_body_that_is_absent_or_not_sent_or_too_large_is_not_drained(headers, whole):
     client = Client(b"a" * 40)
     assert asyncio.run(body_of(client, **headers).drain()) is whole
     assert client.asked == 0
 
 
-def test_a_client_that_was_told_to_continue_is_drained():
+def test_a_client_that_got_100_continue_is_drained():
     client = Client(b"a" * 20, b"b" * 20)
 
     async def drained():
@@ -88,7 +88,7 @@ def test_no_more_is_drained_than_the_limit():
     assert client.asked == 3
 
 
-def test_nobody_is_drained_twice_who_fell_silent():
+def test_a_client_that_fell_silent_is_not_drained_twice():
     client = Client(b"a" * 20, ends=False)
 
     async def drained():

@@ -79,7 +79,7 @@ def trickle(running, connections):
     return received
 
 
-def test_sixty_that_send_byte_by_byte_are_told_and_gone(running):
+def test_sixty_that_send_byte_by_byte_are_refused_and_closed(running):
     names = [name for name in SLOW if name != "nothing at all"] * 7
     connections = [begun(running, name) for name in names]
     received = trickle(running, connections)
@@ -90,7 +90,7 @@ def test_sixty_that_send_byte_by_byte_are_told_and_gone(running):
         connection.close()
 
 
-def test_who_falls_silent_is_told_and_gone(running):
+def test_a_client_that_falls_silent_is_refused_and_closed(running):
     connections = {name: begun(running, name) for name in SLOW}
     assert connections["nothing at all"].recv(1) == b""
     assert connections["a body that was announced"].recv(len(CONTINUE)) == CONTINUE

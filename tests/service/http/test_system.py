@@ -78,7 +78,7 @@ def test_the_page_s_modules_are_served_and_nothing_else(server):
         assert answer.json()["success"] is False
 
 
-def test_what_is_not_there_is_said_in_the_same_shape(server):
+def test_an_unknown_address_is_refused_in_the_same_shape(server):
     assert server.get("/nowhere").json()["success"] is False
     answer = server.get("/api/jobs")
     assert answer.status_code == 405

@@ -33,7 +33,7 @@ SONG = encoded(song(8.0))
         (-1.0, None),
     ],
 )
-def test_any_seed_of_the_plugin_s_box_starts_a_run_and_the_answer_says_which(server, sent, used):
+def test_any_seed_of_the_plugin_s_box_starts_a_run_and_is_in_the_response(server, sent, used):
     answer = server.post("/api/juce/process_audio", audio_data=SONG, seed=sent)
     assert answer.status_code == 200, answer.text
     begun = answer.json()
@@ -44,7 +44,7 @@ def test_any_seed_of_the_plugin_s_box_starts_a_run_and_the_answer_says_which(ser
         server.delete(f"/api/jobs/{said['session_id']}")
 
 
-def test_every_way_to_begin_says_its_seed(server):
+def test_every_route_that_starts_a_job_returns_its_seed(server):
     few = {"audio_data": SONG, "seed": 77}
     native = server.post("/api/jobs", **few).json()
     resumed = server.post("/api/juce/continue_music", **few).json()
@@ -118,7 +118,7 @@ def admission(tmp_path, queued=0, audio_bytes=0):
     return Admission(settings, lambda: Load(queued, audio_bytes, 5.0))
 
 
-def test_requests_that_arrive_together_are_not_all_let_in_on_the_last_place(tmp_path):
+def test_requests_that_arrive_together_do_not_overfill_the_queue(tmp_path):
     admission_ = admission(tmp_path, queued=1)
     with ExitStack() as stack:
         for _ in range(2):
@@ -169,7 +169,7 @@ def test_join_seconds_is_one_number_before_and_after(server):
         assert len(set(said)) == 1
 
 
-def test_join_seconds_is_null_where_nobody_knows():
+def test_join_seconds_is_null_where_it_is_unknown():
     spec = JobSpec("native", "built-in", start=9.0)
     job = Job(1, "a", "failed", "b", spec, 1, 0, 0, 0, None, "no")
     assert join_seconds(job, None) is None

@@ -108,7 +108,7 @@ def test_others_play_while_a_job_waits_for_its_model(server, hub):
     assert server.finished(waits)["status"] == "completed"
 
 
-def test_a_download_that_fails_says_why(server, hub):
+def test_a_download_that_fails_reports_why(server, hub):
     hub.answer(WEIGHTS, 403)
     session = begin(server, THIRD)
     failed = server.until(

@@ -51,7 +51,7 @@ def spec(seconds=20.0, variations=1, model="a", quantization="none"):
 # --- What is learned ------------------------------------------------------------------------------
 
 
-def test_before_anything_was_played_real_time_is_assumed(store):
+def test_before_any_run_real_time_is_assumed(store):
     estimate = Estimates(store).of(spec(21))
     assert (estimate.load, estimate.generate) == (UNKNOWN_LOAD, 20 * UNKNOWN_RATE)
 
@@ -141,7 +141,7 @@ def queue(store, toy, tmp_path, monkeypatch):
     return opened
 
 
-def test_a_wait_is_what_is_left_of_the_one_that_plays_and_all_of_those_before(queue):
+def test_a_wait_is_what_is_left_of_the_running_job_and_all_queued_ones_before(queue):
     async def run():
         async with queue() as (jobs, submit, player, clock):
             first = await submit(seconds=20, variations=2)
@@ -166,7 +166,7 @@ def test_a_wait_is_what_is_left_of_the_one_that_plays_and_all_of_those_before(qu
     asyncio.run(run())
 
 
-def test_a_job_that_takes_longer_than_ever_is_not_said_to_have_ended_in_the_past(queue):
+def test_a_job_that_takes_longer_than_ever_has_no_negative_estimate(queue):
     async def run():
         async with queue() as (jobs, submit, player, clock):
             job = await submit(seconds=20)

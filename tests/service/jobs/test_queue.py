@@ -52,7 +52,7 @@ def events(server, message):
 # --- Waiting --------------------------------------------------------------------------------------
 
 
-def test_the_queue_is_first_come_first_served_and_says_where_everybody_stands(own):
+def test_the_queue_is_first_come_first_served_and_reports_positions(own):
     first = begin(own, 60)
     playing(own, first)
     others = [begin(own) for _ in range(3)]
@@ -96,7 +96,7 @@ def test_a_full_queue_refuses_clearly(narrow):
 # --- Cancelling -----------------------------------------------------------------------------------
 
 
-def test_a_job_that_plays_stops_when_it_is_cancelled(own):
+def test_a_running_job_stops_when_it_is_cancelled(own):
     job = begin(own, 300)
     playing(own, job)
     workers = own.workers()
@@ -194,7 +194,7 @@ def test_a_job_that_ends_the_service_again_and_again_is_given_up(fresh):
 
 
 @pytest.mark.slow
-def test_a_stop_waits_for_no_job_and_what_played_goes_on_with_the_next_start(fresh):
+def test_a_stop_waits_for_no_job_and_the_running_one_resumes_with_the_next_start(fresh):
     fresh.finished(begin(fresh))
     (worker,) = fresh.workers()
     job = begin(fresh, 12)
@@ -265,7 +265,7 @@ def test_what_is_old_is_swept(narrow):
     assert retry.status_code == 404
 
 
-def test_logs_say_nothing_of_what_is_played(own):
+def test_logs_hold_nothing_of_a_job_s_content(own):
     job = begin(own, description="a very private description")
     own.finished(job)
     own.post("/api/jobs", audio_data=AUDIO, description={"private": "description"})

@@ -142,7 +142,7 @@ def test_a_stop_while_a_job_is_written_down_is_no_crash(tmp_path, toy, held, out
     assert next_start(tmp_path) == [(state, 0)]
 
 
-def test_a_stop_while_a_job_plays_is_no_crash(tmp_path, toy):
+def test_a_stop_while_a_job_runs_is_no_crash(tmp_path, toy):
     async def scene():
         store, player = Store(tmp_path), Player()
         jobs, _ = await queued(store, player, toy)

@@ -53,7 +53,7 @@ def complete(store, job, size=50):
     return begun, done
 
 
-def test_what_the_store_did_not_name_is_no_obstacle_and_stays(tmp_path):
+def test_what_the_store_did_not_name_is_ignored_and_stays(tmp_path):
     """Finder leaves `.DS_Store` wherever somebody looks, and people put things anywhere."""
     store = Store(tmp_path)
     _, done = complete(store, add(store))
@@ -84,7 +84,7 @@ def test_what_the_store_did_not_name_is_no_obstacle_and_stays(tmp_path):
     store.close()
 
 
-def test_a_full_disk_says_that_room_is_wanted(tmp_path):
+def test_a_full_disk_is_an_error_that_tells_to_make_room(tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         fill(disk)
         with pytest.raises(SegueError, match=r"full.*make room") as error:

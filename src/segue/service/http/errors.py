@@ -40,7 +40,7 @@ def _allowed(request: Request) -> set[str]:
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether there is no room: on the disk, or in what somebody may take of it."""
+    """Whether there is no room: on the disk, or within a quota of it."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     # The low byte of SQLite's code says what failed; the rest says where.

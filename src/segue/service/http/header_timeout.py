@@ -141,7 +141,7 @@ class BoundedProtocol(H11Protocol):
         self.transport.close()
 
     def close(self) -> None:
-        """Send what is to be sent, and close: at once if the client has nothing more to say."""
+        """Send what is to be sent, and close: at once if the client has sent all of its request."""
         if self.closed or self._connection is None:
             return
         self.closed = True
@@ -166,7 +166,7 @@ class BoundedProtocol(H11Protocol):
             self._abort()
 
     def _end_lingering(self) -> None:
-        """End a connection, unless its client sends so much that it may go on."""
+        """End a connection, unless its client sends so much that it has more time."""
         allowed = patience(self.limits, self.limits.linger_seconds, self._discarded)
         left = self._closed_at + allowed - self.loop.time()
         if left > 0:

@@ -105,8 +105,8 @@ async def retry_music(request: Request) -> Any:
 async def poll_status(request: Request, session_id: str) -> Response:
     """How far a session is, and its audio when it is done.
 
-    `success` says whether the question could be answered, not whether the music came out: the
-    plugin waits for ever on `success: false` with an error that speaks of a download, say.
+    `success` is whether the session's state is known, not whether the job succeeded: the plugin
+    waits for ever on `success: false` with an error in which the word "download" occurs, say.
     """
     service = service_of(request)
     view = service.jobs.view(session_id)

@@ -71,7 +71,7 @@ class RequestBody:
     async def drain(self) -> bool:
         """Read and discard what is left; whether nothing is left.
 
-        It goes on no longer than `drain_seconds`, and not beyond `drain_bytes`.  A client that
+        It reads no longer than `drain_seconds`, and not beyond `drain_bytes`.  A client that
         waits for `100 Continue` before it sends is not told to.
         """
         most = self._received + self._limits.drain_bytes

@@ -35,7 +35,7 @@ _SECONDS_TO_ARRIVE = 30.0
 class Base64File:
     """A file that base64 is decoded into, piece by piece.
 
-    What is no base64 is found out, and told at the end: it may be of a field that nobody reads.
+    What is no base64 is refused by `check` alone: it may be of a field that no route reads.
 
     Args:
         path: of the file.

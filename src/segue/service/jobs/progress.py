@@ -100,7 +100,7 @@ class DownloadProgress:
         return f"downloading {self.repository}: {mb:.0f} of {of_mb:.0f} MB"
 
     def fields(self) -> dict[str, Any]:
-        """What `queue_status` says of it.
+        """Its fields in `queue_status`.
 
         Bytes and percent are of the repository that is fetched now; gary4local works the whole out
         of them and of the stage's number, and takes no percent but a whole one.

@@ -38,7 +38,7 @@ class Store:
 
     Args:
         folder: which is made if it does not exist.
-        clock: seconds since 1970, by which the age of jobs is told.
+        clock: seconds since 1970, by which the age of jobs counts.
 
     Raises:
         SegueError: the folder cannot be used, or another service uses it.
