@@ -1,6 +1,7 @@
 """What numbers alone decide: the same before a job is accepted and when it runs."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from segue.errors import SegueError
 
 from .test_continuation import music
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "prompt_seconds": 6.0,
     "output_seconds": 30.0,
     "prompt_from": "start",
@@ -22,7 +23,7 @@ OPTIONS = {
     "seed": None,
     "variations": 1,
 }
-USUAL = {"prompt_seconds": 6, "output_seconds": 30, "prompt_from": "start"}
+USUAL: dict[str, Any] = {"prompt_seconds": 6, "output_seconds": 30, "prompt_from": "start"}
 
 
 def test_a_prompt_is_whole_frames_from_either_end():
@@ -91,7 +92,8 @@ def tried(work):
 
 def test_what_is_planned_is_what_runs(model):
     """Around every edge: frames that are not whole, rates that do not divide, ends that meet."""
-    engine, outcomes = Silent(model.config), set()
+    engine: Any = Silent(model.config)
+    outcomes = set()
     for rate, samples, prompt, output, end in itertools.product(
         (8_000, 11_025, 44_100),
         (70, 160, 330, 661, 5_000),
@@ -99,7 +101,11 @@ def test_what_is_planned_is_what_runs(model):
         (0.02, 0.03, 0.05, 0.3),
         ("start", "end"),
     ):
-        options = {"prompt_seconds": prompt, "output_seconds": output, "prompt_from": end}
+        options: dict[str, Any] = {
+            "prompt_seconds": prompt,
+            "output_seconds": output,
+            "prompt_from": end,
+        }
         request = Request(audio.from_array(music(1.0, rate)[:samples], rate), seed=1, **options)
         planned = tried(lambda: plan(samples, rate, **options))  # noqa: B023 - called at once
         ran = tried(lambda: Continuation(engine, request))  # noqa: B023

@@ -112,7 +112,7 @@ def test_what_a_file_is_made_from_is_named_where_it_is_the_trouble(path, tmp_pat
 
 def test_other_users_of_a_name_do_not_get_in_the_way(tmp_path, monkeypatch):
     numbers = iter(["a", "a", "b"])
-    monkeypatch.setattr(atomic.secrets, "token_hex", lambda _: next(numbers))
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(numbers))
     with atomic.writing(tmp_path / "x") as one, atomic.writing(tmp_path / "y") as two:
         assert one != two
 

@@ -1,6 +1,7 @@
 import math
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -261,7 +262,7 @@ def test_left_and_right_are_heard_apart(stereo_model):
 
 # --- Options --------------------------------------------------------------------------------------
 
-OUT_OF_RANGE = [
+OUT_OF_RANGE: list[tuple[str, list[Any]]] = [
     ("prompt_seconds", [0, -1, NAN, INFINITY, -INFINITY]),
     ("output_seconds", [0, -1, NAN, INFINITY, -INFINITY, 3601, 1e300]),
     ("prompt_from", ["", "middle", None]),
@@ -510,7 +511,7 @@ class Watched(segue.Progress):
 
     @contextmanager
     def stage(self, name, total=None, unit=""):
-        steps = []
+        steps: list[int] = []
         self.stages[name] = (total, steps)
         yield lambda done, total=None: steps.append(done)
 

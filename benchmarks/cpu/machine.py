@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def _by_torch(a: np.ndarray, threads: int) -> float:
     return _best(lambda: x @ x)
 
 
-def _best(run) -> float:
+def _best(run: Callable[[], object]) -> float:
     """Seconds of the fastest of some runs."""
     found = []
     for _ in range(8):

@@ -61,10 +61,10 @@ def main(folder: str, threads: str, *_: str) -> None:
         "decoded": (1, config.codebook_dim, 1500),
         "synthesis": (1, wide, FRAMES_PLAYED),
     }
-    for part, shape in shapes.items():
-        request = codec._model(part, 1, None).create_infer_request()
+    for stage, shape in shapes.items():
+        request = codec._model(stage, 1, None).create_infer_request()
         values = inputs(*shape) / 10
-        title = f"{part}, {shape[2] // (hop if part == 'analysis' else 1)} frames"
+        title = f"{stage}, {shape[2] // (hop if stage == 'analysis' else 1)} frames"
         meter = Meter()
         meter.mean(partial(request.infer, [values]), request, 1)
         found[title] = meter.mean(partial(request.infer, [values]), request, 4)

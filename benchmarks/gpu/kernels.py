@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -70,13 +72,14 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
 
     norm = nn.LayerNorm(dim)
     norm.weight, norm.bias = values(dim), values(dim)
-    for what, into, out, options in (
+    layers: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
         ("norm, qkv", dim, 3 * dim, {"norm": norm}),
         ("out, residual", dim, dim, {"residual": values(rows, dim)}),
         ("norm, fc1, gelu", dim, 4 * dim, {"norm": norm, "gelu": True}),
         ("fc2, residual", 4 * dim, dim, {"residual": values(rows, dim)}),
         ("norm, heads", dim, 8192, {"norm": norm, "dtype": mx.float32}),
-    ):
+    )
+    for what, into, out, options in layers:
         for bits in (0, 8, 4):
             layer = nn.Linear(into, out, bias=False)
             layer.weight = values(out, into) * into**-0.5
@@ -86,8 +89,8 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
             x = values(rows, into)
             yield Case(
                 f"linear {bits or dtype.size * 8} bits, {what}",
-                lambda x=x, layer=layer, o=options: kernels.linear(x, layer, **o),
-                lambda x=x, layer=layer, o=options: _linear(x, layer, **o),
+                partial(kernels.linear, x, layer, **options),
+                partial(_linear, x, layer, **options),
                 bound,
             )
     head = dim // heads
@@ -98,8 +101,8 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
         mask = mx.where(mx.arange(length) <= position, 0.0, -mx.inf).astype(dtype)
         yield Case(
             f"attend, {position} positions",
-            lambda a=(qkv, cache, at): kernels.attend(*a, heads),
-            lambda a=(qkv, again, at, mask): _attend(*a, heads),
+            partial(kernels.attend, qkv, cache, at, heads),
+            partial(_attend, qkv, again, at, mask, heads),
             bound,
         )
     for bits in (0, 8, 4):
@@ -131,8 +134,8 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
                 f"layer {bits or dtype.size * 8} bits, {filled} positions"
                 + (f", {tokens_of_text} tokens" if tokens_of_text else "")
                 + (", guided" if guided else ""),
-                lambda a=(x, block, cache, at, text, rows): _layer(*a),
-                lambda a=(x, block, again, at, kv, rows): _layer_portable(*a),
+                partial(_layer, x, block, cache, at, text, rows),
+                partial(_layer_portable, x, block, again, at, kv, rows),
                 2 * bound,
             )
     table = nn.Embedding(4 * 2049, dim)
@@ -152,8 +155,8 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
         mx.eval(logits, noise, known)
         yield Case(
             "sample" + (", guided" if guided else ""),
-            lambda a=(logits, noise, known), g=guided: kernels.sample(*a, *numbers, 250, g),
-            lambda a=(logits, known, noise), g=guided: next_tokens(Sampler(250, g), *a, numbers),
+            partial(kernels.sample, logits, noise, known, *numbers, 250, guided),
+            partial(next_tokens, Sampler(250, guided), logits, known, noise, numbers),
             0,
             exact=True,
         )
@@ -216,7 +219,7 @@ def _attend(
     return y.reshape(rows, -1)
 
 
-def microseconds(run: Callable[[], mx.array]) -> float:
+def microseconds(run: Callable[[], mx.array | None]) -> float:
     """Of one of many calls."""
     mx.eval([run() for _ in range(20)])
     start = time.perf_counter()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from importlib.metadata import version
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -23,7 +24,9 @@ class _Attention(nn.Module):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             setattr(self, name, nn.Linear(dim, dim, bias=False))
 
-    def __call__(self, x, source, cache=None):
+    def __call__(
+        self, x: mx.array, source: mx.array, cache: list[mx.array] | None = None
+    ) -> mx.array:
         B, _, dim = x.shape
         q, k, v = (
             y.reshape(B, -1, self.heads, dim // self.heads).transpose(0, 2, 1, 3)
@@ -45,7 +48,7 @@ class _Block(nn.Module):
         self.norms = [nn.LayerNorm(dim) for _ in range(3)]
         self.fc1, self.fc2 = nn.Linear(dim, ffn, bias=False), nn.Linear(ffn, dim, bias=False)
 
-    def __call__(self, x, conditioning, cache):
+    def __call__(self, x: mx.array, conditioning: mx.array, cache: list[mx.array]) -> mx.array:
         y = self.norms[0](x)
         x = x + self.self_attention(y, y, cache)
         x = x + self.cross_attention(self.norms[1](x), conditioning)
@@ -65,7 +68,13 @@ class _Model(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.heads = [nn.Linear(dim, V, bias=False) for _ in range(K)]
 
-    def __call__(self, tokens, offset, conditioning, caches):
+    def __call__(
+        self,
+        tokens: mx.array,
+        offset: int,
+        conditioning: mx.array,
+        caches: list[list[mx.array]],
+    ) -> mx.array:
         x = sum(embed(tokens[:, k]) for k, embed in enumerate(self.embeddings))
         half = self.dim // 2
         phase = offset * mx.exp(mx.arange(half) * (-math.log(10_000) / (half - 1)))
@@ -87,7 +96,7 @@ class Row:
         mx.eval(self._model.parameters())
         self._prompt, self._total = round(50 * prompt_s), round(50 * output_s) + 3
         self._steps = steps
-        self.about = {"mlx": mx.__version__, "dtype": "float16"}
+        self.about = {"mlx": version("mlx"), "dtype": "float16"}
 
     def run(self, variant: str) -> dict[str, float]:
         """Play as many steps as are measured."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -49,7 +51,7 @@ class Row:
             "device": self._engine.device,
             "dtype": self._engine.dtype,
             "kernels": sorted(self._engine.kernels),
-            "mlx": mx.__version__,
+            "mlx": version("mlx"),
         }
 
     def bytes_a_step(self) -> int:
@@ -63,7 +65,7 @@ class Row:
 
     def run(self, variant: str) -> dict[str, float]:
         """One request, `variant` being words of `guided` and `4 takes`."""
-        options = {
+        options: dict[str, Any] = {
             "text": TEXT if "guided" in variant else "",
             "variations": 4 if "4 takes" in variant else 1,
             "seed": 1,
@@ -102,8 +104,7 @@ class Row:
 
 
 def _leaves(tree: object) -> list[tuple[str, mx.array]]:
-    found: list[tuple[str, mx.array]] = tree_flatten(tree)
-    return found
+    return list(dict(tree_flatten(tree)).items())
 
 
 def bytes_per_second() -> float:

@@ -14,7 +14,7 @@ from segue.checkpoints.opening import Checkpoint
 from segue.checkpoints.tensors import Tensors, of_arrays
 from segue.demo.toy import CONFIG, write_tokenizer
 
-DECODERS = {
+DECODERS: dict[str, dict[str, int]] = {
     "toy": {},
     "small": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
     "medium": {"hidden_size": 1536, "num_hidden_layers": 48, "num_attention_heads": 24},
@@ -65,8 +65,8 @@ def _random(shapes: Any, dtype: type, source: Path) -> Tensors:
     shapes = dict(shapes)
     fold = np.random.default_rng(0).standard_normal(FOLD).astype(np.float32)
     largest = max(int(np.prod(shape)) for shape in shapes.values())
-    block = np.resize(0.02 * fold, largest).astype(dtype)
-    ones = np.ones(FOLD, dtype)
+    block: np.ndarray = np.resize(0.02 * fold, largest).astype(dtype)
+    ones: np.ndarray = np.ones(FOLD, dtype)
 
     def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         size = int(np.prod(shape))

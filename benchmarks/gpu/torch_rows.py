@@ -115,7 +115,16 @@ class GraphRow:
         self._graph = self._captured() if on_gpu else None
         self.about = {"torch": torch.__version__, "dtype": str(options["dtype"])}
 
-    def _plain_layer(self, x, qkv, out, fc1, fc2, cache, position, mask, scale, shift):
+    def _plain_layer(
+        self,
+        x: torch.Tensor,
+        weights: list[torch.Tensor],
+        cache: torch.Tensor,
+        position: torch.Tensor,
+        mask: torch.Tensor,
+        norm: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        (qkv, out, fc1, fc2), (scale, shift) = weights, norm
         dim = x.shape[-1]
         y = F.linear(F.layer_norm(x, (dim,), scale, shift), qkv)
         q, k, v = y.view(1, 3, self._heads, 1, -1).unbind(1)
@@ -133,7 +142,7 @@ class GraphRow:
         mask = (self._all <= self._position)[None, None, None]
         layer = self._layer or self._plain_layer
         for weights, cache in zip(self._layers, self._caches, strict=True):
-            x = layer(x, *weights, cache, self._position, mask, *self._norm)
+            x = layer(x, weights, cache, self._position, mask, self._norm)
         logits = F.linear(F.layer_norm(x, x.shape[-1:], *self._norm), self._out).view(K, V).float()
         values, indices = logits.topk(self._top, dim=-1)
         noise = -torch.log(-torch.log(torch.rand_like(values).clamp_min(1e-20)))

@@ -280,7 +280,7 @@ def test_shards_are_read_through_their_index(toy, copy):
     weights = load_file(copy / "model.safetensors")
     (copy / "model.safetensors").unlink()
     names = sorted(weights)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for n in range(3):
         shard = f"model-{n + 1:05}-of-00003.safetensors"
         save_file({name: weights[name] for name in names[n::3]}, copy / shard)
@@ -303,7 +303,8 @@ def test_older_checkpoints_are_torch_files(toy, copy):
 def test_a_quantized_checkpoint_runs_as_it_lies(copy, bits, group_size, mode):
     """segue's own layout: packed weights by module, and what they are in `config.json`."""
     weights = load_file(copy / "model.safetensors")
-    plain, packed = dict(weights), {}
+    plain = dict(weights)
+    packed: dict[str, np.ndarray] = {}
     for name, array in weights.items():
         if re.search(
             r"layers\.\d+\.(self_attn|encoder_attn)\..*_proj|\.fc[12]|lm_heads", name

@@ -2,8 +2,10 @@
 
 import json
 import math
+import mmap
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import segue
-from segue.checkpoints import quantize, tensors
+from segue.checkpoints import quantize
 from segue.checkpoints.opening import open_checkpoint
 from segue.checkpoints.quantize import save_quantized
 from segue.checkpoints.recipe import Recipe
@@ -46,7 +48,8 @@ def test_a_saved_checkpoint_plays_the_same_codes(toy, tmp_path, recipe, cast_dty
     in_memory = segue.load(str(toy), engine="mlx", recipe=recipe, cast_dtype=cast_dtype)
     on_disk = segue.load(str(tmp_path / "q"), engine="mlx")
     for layer in ("self_attn.qkv_proj", "fc2"):
-        ours, theirs = in_memory.engine._lm.layers[1], on_disk.engine._lm.layers[1]
+        engines: tuple[Any, ...] = in_memory.engine, on_disk.engine
+        ours, theirs = (engine._lm.layers[1] for engine in engines)
         for part in layer.split("."):
             ours, theirs = ours[part], theirs[part]
         for kind in set(ours.parameters()):
@@ -56,7 +59,7 @@ def test_a_saved_checkpoint_plays_the_same_codes(toy, tmp_path, recipe, cast_dty
 
 def test_fused_products_hold_what_separate_ones_would(toy):
     recipe = Recipe("decoder-linears", 4, 64)
-    engine = segue.load(str(toy), engine="mlx", recipe=recipe).engine
+    engine = MLXEngine(open_checkpoint(str(toy)), recipe=recipe)
     stored = load_file(toy / "model.safetensors")
     prefix = "decoder.model.decoder.layers.0.self_attn."
     alone = [mx.quantize(mx.array(stored[f"{prefix}{x}_proj.weight"]), 64, 4) for x in "qkv"]
@@ -95,10 +98,8 @@ def test_what_was_saved_is_not_read_before_it_is_used(toy, tmp_path, monkeypatch
     save(toy, Recipe("all-quantizable", 4, 32), tmp_path / "q")
     checkpoint = open_checkpoint(str(tmp_path / "q"))
     of_the_codec, mapped = len(checkpoint.codec), []
-    original = tensors.mmap.mmap
-    monkeypatch.setattr(
-        tensors.mmap, "mmap", lambda *a, **k: (mapped.append(k), original(*a, **k))[1]
-    )
+    original = mmap.mmap
+    monkeypatch.setattr(mmap, "mmap", lambda *a, **k: (mapped.append(k), original(*a, **k))[1])
     engine = MLXEngine(checkpoint)
     assert len(mapped) == of_the_codec + 1  # and one norm, whose type is looked at
     before = mx.get_active_memory()

@@ -10,11 +10,11 @@ from safetensors.numpy import load_file
 
 from segue.checkpoints.opening import open_checkpoint
 from segue.engine.base import Sampling
+from segue.engine.buckets import relative_buckets
 from segue.engine.mlx import MLXEngine, decoding, kernels
 from segue.engine.mlx.cache import BUCKET
 from segue.engine.mlx.lm import position_table
 from segue.engine.mlx.step import make_step
-from segue.engine.mlx.t5 import relative_buckets
 from segue.errors import CheckpointError
 from segue.pattern import UNKNOWN, delay, first_unknown
 

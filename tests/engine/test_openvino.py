@@ -374,7 +374,8 @@ def check_constant(weight, bits, group_size):
     x = runtime.ops.parameter(runtime.ov.PartialShape([-1, weight.shape[1]]), np.float32)
     model = runtime.ov.Model([runtime.ops.matmul(x, constant, False, True)], [x], "m")
     found = runtime.compiled(model)([np.eye(weight.shape[1], dtype=np.float32)])[0].T
-    whole = np.array(mx.dequantize(*map(mx.array, parts), group_size=group_size, bits=bits))
+    values, scales, biases = map(mx.array, parts)
+    whole = np.array(mx.dequantize(values, scales, biases, group_size, bits))
     np.testing.assert_allclose(found, whole, atol=1e-6)
 
 

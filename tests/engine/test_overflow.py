@@ -77,7 +77,7 @@ def test_columns_before_the_overflow_are_handed_out_and_none_after(
 
     name = "decoder.model.decoder.embed_tokens.0.weight"
     folder = broken(toy, tmp_path / "broken", name, at=token)
-    found = []
+    found: list[np.ndarray] = []
     columns = segue.load(folder, engine=engine).engine.prefill(sequence, (1, 2), sampling)
     with pytest.raises(ModelOverflowError, match="logits"):
         found.extend(columns)
@@ -118,7 +118,7 @@ def test_the_kernel_draws_what_the_portable_way_does_of_no_numbers(value):
     )
     expected = Sampler.of(sampling)(mx.array(logits), mx.zeros((2, 3, V)), controls(sampling))
     expected = mx.where(known == UNKNOWN, expected, known)
-    assert expected.tolist()[1][1] == V
+    assert expected[1, 1].item() == V
     np.testing.assert_array_equal(found, expected)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_twenty_thousand_words_are_played_with_a_note(toy, engine):
     """They took 21 GB; whoever asks twice is told twice."""
     pytest.importorskip(engine)
     model, samples = segue.load(str(toy), engine=engine), np.full(16_000, 0.1, np.float32)
-    length = {"prompt_seconds": 0.2, "output_seconds": 0.3, "seed": 1}
+    length: dict[str, Any] = {"prompt_seconds": 0.2, "output_seconds": 0.3, "seed": 1}
     for _ in range(2):
         result = model.continue_audio(samples, 32_000, text=LONG, **length)
         (note,) = result.notes

@@ -8,6 +8,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -228,7 +229,7 @@ def wait_for(path):
 
 
 def test_quality_is_measured_beside_the_baseline_and_one_is_picked(matrix, monkeypatch, capsys):
-    calls = []
+    calls: list[Any] = []
     kls = {"q8": 0.001, "baseline": 0.0}
     monkeypatch.setattr(measure, "measure", fake_measure(kls, calls))
     rows = ("--row", "name=q8, bits=8", "--row", "name=baseline")
@@ -277,7 +278,7 @@ def test_from_rows_to_a_pick_all_of_it_is_really_measured(matrix, song, monkeypa
 
 
 def test_a_matrix_without_a_plain_row_is_measured_beside_one_all_the_same(matrix, monkeypatch):
-    calls = []
+    calls: list[Any] = []
     monkeypatch.setattr(measure, "measure", fake_measure({"q8": 0.5}, calls))
     _, content = matrix("--row", "name=q8, bits=8", "--quality-prompt", "song.wav", quality=True)
     assert [call[:3] for call in calls] == [("baseline", "q8", (Path("song.wav"),))]

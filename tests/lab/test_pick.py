@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,9 @@ def runs(*seconds, name="baseline", kl=0.0, recipe=None, cast_dtype=None, **benc
     """A row that ran several times."""
     found = row(name, statistics.median(seconds), kl, recipe, cast_dtype)
     ends = {"min": min(seconds), "median": found["bench"]["timings_s"]["token_generate_s"]}
-    steady = {end: {"timings_s": {"token_generate_s": s}} for end, s in ends.items()}
+    steady: dict[str, Any] = {
+        end: {"timings_s": {"token_generate_s": s}} for end, s in ends.items()
+    }
     steady["max"] = {"timings_s": {"token_generate_s": max(seconds)}}
     steady |= {"runs": len(seconds), "each": {"token_generate_s": list(seconds)}}
     found["bench"] |= {"steady": steady} | bench

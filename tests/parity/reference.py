@@ -102,7 +102,7 @@ def save(model: MusicgenForConditionalGeneration, folder: Path) -> None:
     write_tokenizer(folder)
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def outputs(model: MusicgenForConditionalGeneration, ids: list[int], seed: int = 0) -> dict:
     """What the model makes of random inputs, and the inputs, as numpy arrays."""
     random = np.random.default_rng(seed)

@@ -199,7 +199,7 @@ def _by_itself(job):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    fake = None
+    fake: "FakeService"
 
     def log_message(self, *_):
         pass

@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import soundfile
 
 from segue import audio
 from segue.errors import OutputError, RequestError
+from segue.lab.quality.distances import loudness
 from segue.lab.report import findings, listening, spectrogram
 from segue.lab.report.listening import gather
 from segue.lab.report.write import markdown, write_report
@@ -214,18 +216,16 @@ def test_a_continuation_that_is_no_end_of_the_whole_is_heard_too(tmp_path):
 def test_takes_are_turned_down_to_one_loudness(folder):
     (heard,), _ = gather(folder, matrix_folder.matrix()["rows"])
     join = round(matrix_folder.JOIN_SECONDS * 44_100)
-    levels = [
-        listening.loudness(take.gain * take.audio.samples[join:], 44_100) for take in heard.takes
-    ]
+    levels = [loudness(take.gain * take.audio.samples[join:], 44_100) for take in heard.takes]
     assert np.ptp(levels) < 0.01
     assert max(take.gain for take in heard.takes) == 1
 
 
 def test_a_silent_take_does_not_silence_the_others(folder):
     (heard,), _ = gather(folder, matrix_folder.matrix()["rows"])
-    silent = listening.replace(
+    silent = replace(
         heard.takes[0],
-        audio=listening.replace(heard.takes[0].audio, samples=0 * heard.takes[0].audio.samples),
+        audio=replace(heard.takes[0].audio, samples=0 * heard.takes[0].audio.samples),
     )
     gains = [take.gain for take in listening._even([heard.takes[1], silent], None)]
     assert gains == pytest.approx([10 ** (-listening.MAX_CUT_DB / 20), 1])

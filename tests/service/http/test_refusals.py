@@ -85,9 +85,9 @@ def test_a_connection_goes_on_behind_a_refusal(running):
         for name in ("another name", "a form", "no token", "no such address", "too large"):
             line, headers, status = REFUSED[name]
             connection.sendall(head(line, headers, connection="keep-alive") + BODY)
-            got, headers, _ = answer(connection)
+            got, fields, _ = answer(connection)
             assert got == status
-            assert "connection" not in headers
+            assert "connection" not in fields
         connection.sendall(head("GET /health", OWN, 0))
         assert answer(connection)[0] == 200
 
@@ -97,10 +97,10 @@ def test_a_client_that_expects_100_continue_is_refused_before_it_sends(running, 
     line, headers, status = REFUSED[name]
     with running.connect() as connection:
         connection.sendall(head(line, headers + "Expect: 100-continue\r\n", connection="any"))
-        got, headers, body = answer(connection)  # and no "100 Continue" before it
+        got, fields, body = answer(connection)  # and no "100 Continue" before it
         assert got == status
         assert line_of(body)
-        assert headers["connection"] == "close"
+        assert fields["connection"] == "close"
 
 
 def test_who_asks_and_sends_nevertheless_reads_the_answer_too(running):

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,12 @@ def test_the_first_run_is_believed_and_later_ones_count_three_tenths(store):
 
 def test_models_quantizations_and_numbers_of_takes_are_learned_apart(store):
     estimates = Estimates(store)
-    others = ({}, {"variations": 2}, {"quantization": "q4_decoder_linears"}, {"model": "b"})
+    others: tuple[dict[str, Any], ...] = (
+        {},
+        {"variations": 2},
+        {"quantization": "q4_decoder_linears"},
+        {"model": "b"},
+    )
     for play_s, kind in enumerate(others, 1):
         estimates.learn(spec(2, **kind), 1.0, play_s)
     assert [estimates.of(spec(2, **kind)).generate for kind in others] == pytest.approx(
@@ -122,7 +128,8 @@ def queue(store, toy, tmp_path, monkeypatch):
 
     @asynccontextmanager
     async def opened():
-        clock, player = Clock(), Player()
+        clock = Clock()
+        player: Any = Player()
         settings = Settings(store.folder)
         jobs = Jobs(settings, store, models, Downloads(store, player), player, Metrics(), clock)
 

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,8 @@ class OneModel:
 async def queued(store, player, toy):
     """A queue, and a job in it that will be taken up."""
     downloads = Downloads(store, lambda: None)
-    jobs = Jobs(Settings(store.folder), store, OneModel(toy), downloads, player, Metrics())
+    models: Any = OneModel(toy)
+    jobs = Jobs(Settings(store.folder), store, models, downloads, player, Metrics())
     await jobs.start()
     name, path = store.new_input()
     path.write_bytes(b"")
