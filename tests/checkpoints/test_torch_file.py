@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from segue.checkpoints import torch_file
+from segue.checkpoints import torch_archive, torch_file
 from segue.errors import CheckpointError
 from tests.checkpoints.torch_files import (
     ORDERED_DICT,
@@ -217,7 +217,7 @@ def test_many_tensors_need_few_open_files_and_let_go_of_them(load: Loader) -> No
 def test_a_window_is_unmapped_with_its_last_tensor(
     load: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch_file, "_WINDOW_BYTES", 4096)
+    monkeypatch.setattr(torch_archive, "WINDOW_BYTES", 4096)
     before = open_files()
     arrays = np.arange(8 * 512, dtype=np.float32).reshape(8, 512)  # 2 KiB each: some cross windows
     tensors = [tensor(storage(512, key=str(key)), (512,), (1,)) for key in range(8)]

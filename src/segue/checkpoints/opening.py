@@ -15,8 +15,15 @@ from typing import Any
 
 from ..errors import BaseModelRequiredError, CheckpointError
 from ..progress import SILENT, Progress
-from . import hub, interpolation, layouts, mistaken, torch_file
-from .config import CodecConfig, ModelConfig, T5Config, TrainingConfig
+from . import hub, layouts, mistaken, torch_file
+from .config import (
+    CodecConfig,
+    IncompleteConfigError,
+    ModelConfig,
+    T5Config,
+    TrainingConfig,
+    interpolation,
+)
 from .files import (
     AUDIOCRAFT_CODEC,
     AUDIOCRAFT_LM,
@@ -35,7 +42,6 @@ from .model_files import (
     read_config,
     told_of,
 )
-from .schema import IncompleteConfigError
 from .tensors import Tensors
 
 CODEC_COMPANIONS = ("mlx-community/encodec-32khz-float32", "facebook/encodec_32khz")

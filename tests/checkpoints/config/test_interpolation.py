@@ -5,7 +5,7 @@ import os
 import pytest
 import yaml
 
-from segue.checkpoints.interpolation import parse
+from segue.checkpoints.config.interpolation import parse
 from segue.errors import CheckpointError
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 from .schema import IncompleteConfigError
 
 MAX_CHARACTERS = 1 << 20

@@ -2,7 +2,7 @@
 
 A configuration is somebody's claim about a model.  What is read is read as the type that it has to
 be: a text that says "false" would count as true.  What changes the arithmetic and is not
-implemented is refused by name.  `config_fields` holds the tables.
+implemented is refused by name.  `hugging_face_fields` and `audiocraft_fields` hold the tables.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
+
+Json = Mapping[str, Any]
+"""A table of a configuration, as it was parsed."""
 
 LARGEST = 1 << 20
 """Of any size or number in a configuration; vocabularies are the largest, of 32,128."""

@@ -1,6 +1,6 @@
 """Every field of a configuration is read as its type, provably without effect, or refused by name.
 
-The tables of `config_fields` and `audiocraft_fields` are walked: each field is changed in the
+The tables of `hugging_face_fields` and `audiocraft_fields` are walked: each field is changed in the
 configuration of a published checkpoint, and what then happens is what the table says.
 """
 
@@ -9,8 +9,6 @@ import json
 
 import pytest
 
-from segue.checkpoints import audiocraft_fields as audiocraft
-from segue.checkpoints import config_fields as hugging_face
 from segue.checkpoints.config import (
     CodecConfig,
     LMConfig,
@@ -21,8 +19,10 @@ from segue.checkpoints.config import (
     TrainingConfig,
     to_hf,
 )
-from segue.checkpoints.interpolation import Section, parse
-from segue.checkpoints.schema import (
+from segue.checkpoints.config import audiocraft_fields as audiocraft
+from segue.checkpoints.config import hugging_face_fields as hugging_face
+from segue.checkpoints.config.interpolation import Section, parse
+from segue.checkpoints.config.schema import (
     ANYTHING,
     TABLE,
     IncompleteConfigError,

@@ -1,0 +1,30 @@
+"""The shape of a MusicGen model: what `config.json` and `xp.cfg` say, validated once.
+
+Each part of a model has a module and a class here.  Field names are segue's;
+`hugging_face_fields` and `audiocraft_fields` say what becomes of each field of the files, `schema`
+how a field is read, and `interpolation` resolves the references in an `xp.cfg`.  Anything that
+segue cannot run is refused here, so that the engines may assume what these classes promise.
+"""
+
+from .codec import CodecConfig
+from .language_model import FRAMES_PER_WINDOW, LMConfig
+from .model import ModelConfig
+from .quantization import QuantizationConfig, QuantizationParams
+from .schema import IncompleteConfigError
+from .text_encoder import T5Config
+from .training import HIDDEN_DIMS_OF_T5, TrainingConfig
+from .write import to_hf
+
+__all__ = [
+    "FRAMES_PER_WINDOW",
+    "HIDDEN_DIMS_OF_T5",
+    "CodecConfig",
+    "IncompleteConfigError",
+    "LMConfig",
+    "ModelConfig",
+    "QuantizationConfig",
+    "QuantizationParams",
+    "T5Config",
+    "TrainingConfig",
+    "to_hf",
+]

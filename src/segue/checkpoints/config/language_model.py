@@ -1,0 +1,109 @@
+"""The shape of the language model: the decoder-only transformer over codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...errors import CheckpointError
+from . import audiocraft_fields as audiocraft
+from . import hugging_face_fields as hugging_face
+from .schema import Json, read_fields
+
+FRAMES_PER_WINDOW = 1500
+"""Frames of the longest sequence MusicGen was trained on: 30 s at 50 frames a second."""
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """The decoder-only transformer over codes.
+
+    Attributes:
+        dim: width of the residual stream.
+        num_layers, num_heads, ffn_dim: as the names say.
+        num_codebooks: codebooks of the sequence; 8 for stereo (left and right interleaved).
+        cardinality: entries of a codebook; the special token is this number.
+        audio_channels: 1 or 2.
+        delays: steps by which each codebook runs late; see `segue.pattern`.
+    """
+
+    dim: int
+    num_layers: int
+    num_heads: int
+    ffn_dim: int
+    num_codebooks: int = 4
+    cardinality: int = 2048
+    audio_channels: int = 1
+    delays: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads or self.dim % 2:
+            raise CheckpointError(
+                f"the configuration asks for {self.num_heads} heads over {self.dim} dimensions, "
+                "which does not divide"
+            )
+        if self.audio_channels not in (1, 2) or self.num_codebooks % self.audio_channels:
+            raise CheckpointError(
+                f"the configuration has {self.audio_channels} audio channels and "
+                f"{self.num_codebooks} codebooks; segue runs mono, and stereo with an even number"
+            )
+        if not self.delays:
+            channels = self.audio_channels
+            object.__setattr__(
+                self, "delays", tuple(k // channels for k in range(self.num_codebooks))
+            )
+        if len(self.delays) != self.num_codebooks or min(self.delays) != 0:
+            raise CheckpointError(
+                f"the configuration has the delays {list(self.delays)} for {self.num_codebooks} "
+                "codebooks; there is one for each, from 0"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Dimensions of one attention head."""
+        return self.dim // self.num_heads
+
+    @property
+    def special_token(self) -> int:
+        """The token that starts a sequence and stands where the delay pattern has no code."""
+        return self.cardinality
+
+    @classmethod
+    def from_hf(cls, config: Json) -> LMConfig:
+        """Read the `decoder` part of a Hugging Face `config.json`."""
+        values = read_fields(config, hugging_face.DECODER, "decoder")
+        for name in ("pad_token_id", "bos_token_id"):
+            token = values.pop(name)
+            if token is not None and 0 <= token < values["cardinality"]:
+                raise CheckpointError(
+                    f"decoder.{name} is {token}, which is a code; MusicGen's special token is "
+                    f"vocab_size, {values['cardinality']}"
+                )
+        return cls(**values)
+
+    @classmethod
+    def from_xp_cfg(cls, config: Json) -> LMConfig:
+        """Read AudioCraft's training configuration (`xp.cfg` of a `state_dict.bin`)."""
+        top = read_fields(config, audiocraft.XP_LM)
+        name = "interleave_stereo_codebooks"
+        stereo = read_fields(top[name] or {}, audiocraft.INTERLEAVE, name, closed=True)["use"]
+        if not stereo and top["channels"] == 2:
+            raise CheckpointError(
+                f"channels is 2 without {name}.use; segue runs MusicGen's mono codec twice for "
+                "stereo"
+            )
+        name = "codebooks_pattern"
+        pattern = read_fields(top[name] or {}, audiocraft.CODEBOOKS_PATTERN, name)
+        delay = read_fields(pattern["delay"] or {}, audiocraft.DELAY, f"{name}.delay", closed=True)
+        values = read_fields(
+            top["transformer_lm"], audiocraft.TRANSFORMER_LM, "transformer_lm", closed=True
+        )
+        values["ffn_dim"] = int(values.pop("hidden_scale") * values["dim"])
+        per_channel = values["num_codebooks"] // (2 if stereo else 1)
+        if top["compression_model_n_q"] not in (None, per_channel):
+            raise CheckpointError(
+                f"compression_model_n_q is {top['compression_model_n_q']}, and transformer_lm.n_q "
+                f"makes {per_channel} codebooks a channel"
+            )
+        if delay["delays"] is None and top[name] is not None:  # AudioCraft's default
+            delay["delays"] = tuple(range(values["num_codebooks"]))
+        return cls(**values, audio_channels=2 if stereo else 1, delays=delay["delays"] or ())

@@ -1,0 +1,75 @@
+"""The shape of a whole model, and what its parts must have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...errors import CheckpointError
+from . import hugging_face_fields as hugging_face
+from .codec import CodecConfig
+from .language_model import LMConfig
+from .quantization import QuantizationConfig
+from .schema import Json, read_fields
+from .text_encoder import T5Config
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model.
+
+    Attributes:
+        lm, codec: the two parts that every run needs.
+        text: the text encoder, or None where the checkpoint leaves it to a companion repository.
+        text_dim: width of the text encoder's output, which `enc_to_dec_proj` takes.
+        quantization: what is quantized on disk, None for plain weights.
+    """
+
+    lm: LMConfig
+    codec: CodecConfig
+    text: T5Config | None
+    text_dim: int
+    quantization: QuantizationConfig | None = None
+
+    def __post_init__(self) -> None:
+        per_channel = self.lm.num_codebooks // self.lm.audio_channels
+        if (
+            per_channel > self.codec.num_codebooks
+            or self.lm.cardinality != self.codec.codebook_size
+        ):
+            raise CheckpointError(
+                f"the language model speaks {per_channel} codebooks of {self.lm.cardinality}, the "
+                f"codec {self.codec.num_codebooks} of {self.codec.codebook_size}: "
+                "they do not belong together"
+            )
+
+    @classmethod
+    def from_hf(cls, config: Json) -> ModelConfig:
+        """Read a Hugging Face `config.json`.
+
+        Raises:
+            CheckpointError: it is no MusicGen configuration, or one that segue does not run.
+        """
+        kind = config.get("model_type")
+        decoder = config.get("decoder")
+        decoder_kind = decoder.get("model_type") if isinstance(decoder, Mapping) else None
+        if kind == "musicgen_melody" or decoder_kind == "musicgen_melody_decoder":
+            raise CheckpointError(hugging_face.MELODY)
+        if kind not in ("musicgen", None) or decoder is None:
+            raise CheckpointError(f"it describes a {kind!r} model, not MusicGen")
+        values = read_fields(config, hugging_face.MUSICGEN)
+        block, foreign = values["quantization"], values["quantization_config"]
+        if foreign and foreign != block:  # mlx-lm writes its own under both names
+            raise CheckpointError(
+                "quantization_config: the weights are packed in a way that segue does not read "
+                f"({foreign.get('quant_method', 'no quant_method')}); take the checkpoint that "
+                "was quantized, and `segue quantize` it"
+            )
+        text = T5Config.from_hf(values["text_encoder"])
+        return cls(
+            lm=LMConfig.from_hf(values["decoder"]),
+            codec=CodecConfig.from_hf(values["audio_encoder"]),
+            text=text,
+            text_dim=text.dim,
+            quantization=QuantizationConfig.from_json(block) if block else None,
+        )

@@ -1,0 +1,108 @@
+"""Names of the language model's tensors in AudioCraft's layout and in segue's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import CheckpointError
+from ..config import LMConfig
+from ..tensors import Tensor, Tensors
+from .names import LM, PROJECTION
+
+# --- AudioCraft's language model ---------------------------------------------------------------
+
+_AUDIOCRAFT_NAMES = [
+    (r"^emb\.(\d+)\.weight$", rf"{LM}embed_tokens.\1.weight"),
+    (r"^linears\.(\d+)\.weight$", r"decoder.lm_heads.\1.weight"),
+    (r"^out_norm\.", rf"{LM}layer_norm."),
+    (r"^condition_provider\.conditioners\.description\.output_proj\.", PROJECTION),
+    (r"^transformer\.layers\.(\d+)\.self_attn\.", rf"{LM}layers.\1.self_attn."),
+    (r"^transformer\.layers\.(\d+)\.cross_attention\.", rf"{LM}layers.\1.encoder_attn."),
+    (r"^transformer\.layers\.(\d+)\.linear([12])\.", rf"{LM}layers.\1.fc\2."),
+    (r"^transformer\.layers\.(\d+)\.norm1\.", rf"{LM}layers.\1.self_attn_layer_norm."),
+    (r"^transformer\.layers\.(\d+)\.norm_cross\.", rf"{LM}layers.\1.encoder_attn_layer_norm."),
+    (r"^transformer\.layers\.(\d+)\.norm2\.", rf"{LM}layers.\1.final_layer_norm."),
+]
+_CONDITIONER = re.compile(
+    r"condition_provider\.conditioners\.(?!description\.output_proj\.)(\w+)\."
+)
+
+
+def from_audiocraft(state: Tensors) -> Tensors:
+    """The language model of AudioCraft's `state_dict.bin`, under segue's names.
+
+    Q, K and V lie stacked in `in_proj_weight` there.
+
+    Raises:
+        CheckpointError: more than a description conditions it, or its text encoder is its own.
+    """
+    named = Tensors()
+    for name, tensor in state.items():
+        if (match := _CONDITIONER.match(name)) is not None:
+            what = f"the conditioner {match[1]!r}; segue runs MusicGen's text conditioning alone"
+            if match[1] == "description":
+                what = "a text encoder that was trained along, where segue takes T5 as it is"
+            raise CheckpointError(f"{tensor.source}: the tensor {name!r} belongs to {what}")
+        name = name.replace(".mha.", ".")  # attention that is torch's own, on the same weights
+        ours = name
+        for pattern, replacement in _AUDIOCRAFT_NAMES:
+            ours, hits = re.subn(pattern, replacement, name)
+            if hits:
+                break
+        # What does not divide is left for `check` to complain of.
+        if ours.endswith(".in_proj_weight") and tensor.shape and tensor.shape[0] % 3 == 0:
+            base = ours.removesuffix("in_proj_weight")
+            rows = tensor.shape[0] // 3
+            for i, letter in enumerate("qkv"):
+                named[f"{base}{letter}_proj.weight"] = tensor.rows(i * rows, (i + 1) * rows)
+        else:
+            named[ours] = tensor
+    return named
+
+
+def identity_projection(dim: int, source: Path) -> Tensors:
+    """A projection of the text encoder's output that changes nothing."""
+    return Tensors(
+        {
+            f"{PROJECTION}weight": Tensor(
+                (dim, dim), lambda: np.eye(dim, dtype=np.float32), source
+            ),
+            f"{PROJECTION}bias": Tensor((dim,), lambda: np.zeros(dim, np.float32), source),
+        }
+    )
+
+
+# --- segue's own -------------------------------------------------------------------------------
+
+
+def stacks(lm: LMConfig) -> dict[str, list[str]]:
+    """What runs as one product or table, by the name that segue's own layout has for it.
+
+    Its modules lie there one below the other, as an engine wants them.
+    """
+    found = {
+        f"{LM}embed_tokens": [f"{LM}embed_tokens.{k}" for k in range(lm.num_codebooks)],
+        "decoder.lm_heads": [f"decoder.lm_heads.{k}" for k in range(lm.num_codebooks)],
+    }
+    for n in range(lm.num_layers):
+        attention = f"{LM}layers.{n}.self_attn."
+        found[f"{attention}qkv_proj"] = [f"{attention}{x}_proj" for x in "qkv"]
+    return found
+
+
+def from_stacks(state: Tensors, lm: LMConfig) -> Tensors:
+    """The tensors of `state`, with the modules of `stacks` each by itself."""
+    apart = Tensors(state)
+    for stack, modules in stacks(lm).items():
+        for kind in ("weight", "scales", "biases"):
+            tensor = state.get(f"{stack}.{kind}")
+            # What does not divide is left for `check` to complain of.
+            if tensor is not None and tensor.shape and tensor.shape[0] % len(modules) == 0:
+                del apart[f"{stack}.{kind}"]
+                rows = tensor.shape[0] // len(modules)
+                for n, module in enumerate(modules):
+                    apart[f"{module}.{kind}"] = tensor.rows(n * rows, (n + 1) * rows)
+    return apart
