@@ -128,6 +128,10 @@ class FakeHub:
         """Send something other than what the list says."""
         self._faults.setdefault(file, []).append(("data", data))
 
+    def clear_faults(self) -> None:
+        """Let every later request for a file go right."""
+        self._faults.clear()
+
     def next_fault(self, file: str) -> tuple[str, Any]:
         faults = self._faults.get(file) or [("", None)]
         return faults.pop(0)

@@ -648,7 +648,7 @@ def test_what_is_not_what_was_announced_is_never_kept(
         locate("owner/name")
     assert find_local("owner/name") is None
     assert not list(home.glob("hf/hub/*/blobs/*.incomplete"))
-    hub._faults.clear()
+    hub.clear_faults()
     assert contents(locate("owner/name")) == BESIDE | SAFETENSORS
 
 

@@ -157,7 +157,7 @@ def test_a_closed_or_empty_standard_input_is_told(monkeypatch):
 
 
 def test_a_pipe_without_an_end_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("segue.audio.decode.opening._PIPED_BYTES", 3 << 20)
+    monkeypatch.setattr("segue.audio.decode.opening.PIPED_BYTES", 3 << 20)
     os.mkfifo(tmp_path / "pipe")
 
     def pour():

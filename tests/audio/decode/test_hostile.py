@@ -183,7 +183,7 @@ def test_silence_is_given_out_piece_by_piece(tmp_path):
 def test_more_than_fits_into_memory_is_refused_and_not_tried(tmp_path, monkeypatch):
     path = tmp_path / "a.wav"
     path.write_bytes(by_libsndfile(tones(seconds=2)))
-    monkeypatch.setattr("segue.audio._half_of_memory", lambda: 44_100 * 8)
+    monkeypatch.setattr("segue.audio.files.half_of_memory", lambda: 44_100 * 8)
     assert audio.read(path, 1).seconds == 1
     with pytest.raises(AudioError, match=r"a\.wav: .*does not fit into memory"):
         audio.read(path)

@@ -15,7 +15,7 @@ from ...errors import AudioError
 STDIN = Path("-")
 """The name of what comes through standard input."""
 
-_PIPED_BYTES = 4 << 30
+PIPED_BYTES = 4 << 30
 """More than that out of a pipe is no file: it would not end."""
 
 
@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 def _kept(pipe: BinaryIO) -> Iterator[BinaryIO]:
     """All that comes out of a pipe, in a file without a name."""
     with tempfile.TemporaryFile(buffering=0) as file:
-        left = _PIPED_BYTES
+        left = PIPED_BYTES
         while chunk := pipe.read(1 << 20):
             left -= len(chunk)
             if left < 0:
