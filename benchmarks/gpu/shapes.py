@@ -56,8 +56,8 @@ def checkpoint(shape: str, folder: Path) -> Checkpoint:
         config=found,
         lm=_random(lm_shapes(found.lm, found.text_dim), np.float16, folder),
         codec=_random(codec_shapes(found.codec), np.float32, folder),
-        _text_sources=[folder],
-        _text_tensors=_random(text, np.float32, folder),
+        text_folders=[folder],
+        text_tensors=_random(text, np.float32, folder),
     )
 
 

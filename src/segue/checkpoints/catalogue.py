@@ -1,4 +1,4 @@
-"""The checkpoints that the plugin's users have: MusicGen's own sizes, and fine-tunes of each."""
+"""The checkpoints that the plugin offers: MusicGen's own sizes, and fine-tunes of each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Family:
     """Checkpoints of one shape.
 
     Attributes:
-        dim, num_layers: of the language model, from which follows how much there is to download.
+        dim, num_layers: of the language model; the size of a download follows from them.
         base: the repository of MusicGen's own checkpoint; a fine-tune without a `config.json`
-            takes its shape from here.
-        fine_tunes: repositories of checkpoints that were trained on from it.
-        stereo: whether it plays two channels, as eight interleaved codebooks.
+            takes its shape from it.
+        fine_tunes: repositories of checkpoints that were fine-tuned from it.
+        stereo: whether it generates two channels, as eight interleaved codebooks.
     """
 
     dim: int
@@ -30,7 +30,7 @@ class Family:
         yield from self.fine_tunes
 
     def approximate_bytes(self, name: str) -> int:
-        """About what the checkpoint `name` takes on disk, for people who wonder whether to wait.
+        """Estimate the size of the checkpoint `name` on disk, in bytes.
 
         The base comes in float32 with T5 and the codec, a fine-tune alone and mostly in float16.
         """
@@ -91,7 +91,7 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
 
 _ORCHESTRA = "violin, epic, film, piano, strings, orchestra"
 
-# What a fine-tune is told when the user writes nothing: the words that it was trained with.
+# The description for a fine-tune where the user gives none: the words that it was trained with.
 DEFAULT_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {"thepatch/gary_orchestra": _ORCHESTRA, "thepatch/gary_orchestra_2": _ORCHESTRA}
 )

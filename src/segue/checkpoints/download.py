@@ -1,11 +1,11 @@
-"""A repository of the Hugging Face hub on its way into the cache: the hand of `hub`.
+"""Download a repository of the Hugging Face hub into the cache, resuming partial files.
 
 huggingface_hub's own `hf_hub_download` starts a file anew when the last run was interrupted
 (https://github.com/huggingface/huggingface_hub/pull/4228: with broken locks, two that append to one
-part would spoil it), and one file of a checkpoint has gigabytes.  So files are transferred here: a
-part is kept beside the cache's blobs as `HASH.incomplete`, and the next run goes on from its last
-byte.  What makes that safe is that a blob's name is the hash of its content, which is checked
-before a part is given that name.
+part would corrupt it), and one file of a checkpoint has gigabytes.  So files are transferred here:
+a part is stored beside the cache's blobs as `HASH.incomplete`, and the next run resumes at its last
+byte.  This is safe because a blob's name is the hash of its content, which is checked before a part
+is renamed to it.
 
 Files come over plain HTTP with ranges, not over Xet; the hub serves all below 50 GB that way
 (huggingface_hub's `MAX_HTTP_DOWNLOAD_SIZE`).
@@ -32,14 +32,14 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from .. import atomic
 from ..errors import CheckpointError
 from ..progress import Progress
-from . import mistaken
+from . import diagnosis
 from .files import FileChoice
 
 TIMEOUT_S = 10.0  # huggingface_hub's own: for a connection, and for silence within an answer
-PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before trying again after nothing came; Wi-Fi takes its time
-_PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses that another try may mend
+PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # before each retry after no data came
+_TRANSIENT = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth a retry
 
-Arrived = Callable[[int], None]
+OnBytes = Callable[[int], None]
 
 
 class UnreachableError(CheckpointError):
@@ -47,46 +47,54 @@ class UnreachableError(CheckpointError):
 
 
 def download(name: str, files: FileChoice, folder: Path, progress: Progress) -> Path:
-    """Bring what `files` needs of the hub's repository `name` into `folder` of the cache.
+    """Download the needed files of the hub's repository `name` into `folder` of the cache.
 
-    Returns the folder of the commit that is the hub's `main` now.  What is there already is not
-    transferred again, and counts as done in `progress`.
+    Files that are cached already are not transferred again.
+
+    Args:
+        name: the repository, such as `facebook/musicgen-small`.
+        files: which of its files are needed.
+        folder: its folder in the cache, `models--OWNER--NAME`.
+        progress: receives one stage, in bytes over all files, cached ones counted as done.
+
+    Returns:
+        The snapshot folder of the commit that is `main` at the hub now.
 
     Raises:
         UnreachableError: the hub does not answer.
-        CheckpointError: one line for whatever else the network, the hub or the disk may do.
+        CheckpointError: the network, the hub or the disk failed otherwise; one line.
     """
-    with _errors_in_one_line(name, folder):
+    with _explained(name, folder):
         repository = _Repository(name, folder)
-        needed = files.select(repository.files, lambda file: repository.bring(file).read_bytes())
+        needed = files.select(repository.files, lambda file: repository.fetch(file).read_bytes())
         if not needed:
-            if (problem := mistaken.names_of_another_kind(repository.files)) is not None:
+            if (problem := diagnosis.diagnose_file_names(repository.files)) is not None:
                 raise CheckpointError(f"{name}: {problem}")
             raise CheckpointError(
-                f"{name} holds nothing that segue reads; it looks for {files.looked_for}"
+                f"{name} holds nothing that segue reads; it looks for {files.description}"
             )
         if absent := [file for file in needed if file not in repository.files]:
             raise CheckpointError(f"{name} is not whole at {_hub()}: no {', '.join(absent)}")
-        repository.check_room_for(needed)
+        repository.check_disk_space(needed)
         total = sum(repository.files[file].size for file in needed)
         with progress.stage(f"download {name}", total, "B") as advance:
             before = furthest = 0
 
-            def arrived(of_file: int) -> None:
-                # Where a server starts a file again, the bar waits instead of going back.
+            def on_bytes(of_file: int) -> None:
+                # Where a server restarts a file, the bar waits instead of moving back.
                 nonlocal furthest
                 furthest = max(furthest, before + of_file)
                 advance(furthest)
 
             for file in needed:
-                repository.bring(file, arrived)
+                repository.fetch(file, on_bytes)
                 before += repository.files[file].size
-        repository.remember_as_main()
+        repository.write_main_ref()
         return repository.snapshot
 
 
 @contextmanager
-def _errors_in_one_line(name: str, folder: Path) -> Iterator[None]:
+def _explained(name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError:
@@ -99,7 +107,7 @@ def _errors_in_one_line(name: str, folder: Path) -> Iterator[None]:
         reason = error.strerror or error
         raise CheckpointError(f"cannot store {name} in {folder.parent}: {reason}") from error
     except httpx2.HTTPError as error:
-        raise CheckpointError(_nonsense(name, error)) from error
+        raise CheckpointError(_invalid_answer(name, error)) from error
 
 
 def _refusal(name: str, answer: httpx2.Response) -> str:
@@ -108,7 +116,7 @@ def _refusal(name: str, answer: httpx2.Response) -> str:
             f"{name} is gated: accept its terms at {_hub()}/{name}, "
             "and set HF_TOKEN to a token of that account"
         )
-    # Without a token the hub says 401 of what does not exist, too.
+    # Without a token the hub answers 401 for what does not exist, too.
     if answer.status_code in (401, 403, 404):
         return (
             f"{_hub()} has no repository {name}, or does not show it ({answer.status_code}): "
@@ -117,7 +125,7 @@ def _refusal(name: str, answer: httpx2.Response) -> str:
     return f"{_hub()} answered {answer.status_code} {answer.reason_phrase} for {name}; try later"
 
 
-def _nonsense(name: str, error: Exception) -> str:
+def _invalid_answer(name: str, error: Exception) -> str:
     return (
         f"{_hub()} does not answer as a hub would when asked for {name} ({type(error).__name__}); "
         "look at the connection and at HF_ENDPOINT"
@@ -149,14 +157,14 @@ class _File:
 
 
 class _Repository:
-    """The commit that is `main` at the hub, and its place in the cache."""
+    """The commit that is `main` at the hub, and its folders in the cache."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder
         self.headers = {"User-Agent": "segue"}
         try:
-            listing = self._ask()
+            listing = self._listing()
             self.commit = _hash(listing["sha"])
             self.files = {
                 file["rfilename"]: _File(
@@ -167,13 +175,13 @@ class _Repository:
             }
         except (CheckpointError, httpx2.HTTPError, OSError):
             raise
-        except Exception as error:  # the answer may be anything: a portal's page, for one
-            raise CheckpointError(_nonsense(name, error)) from error
+        except Exception as error:  # the answer may be anything, such as a captive portal's page
+            raise CheckpointError(_invalid_answer(name, error)) from error
         self.snapshot = folder / "snapshots" / self.commit
 
-    def _ask(self) -> Any:
-        """The hub's description of the repository, with the size and the hash of every file."""
-        # Not `build_hf_headers`, which tells the hub what else is installed and running here.
+    def _listing(self) -> Any:
+        """The hub's listing of the repository, with the size and the hash of every file."""
+        # Not `build_hf_headers`, which sends what else is installed and running here.
         if token := _token():
             if not (token.isascii() and token.isprintable()):
                 raise CheckpointError("HF_TOKEN holds characters that no token has; set it anew")
@@ -186,29 +194,29 @@ class _Repository:
         )
         return answer.raise_for_status().json()
 
-    def check_room_for(self, names: list[str]) -> None:
-        """Raise before the first byte, not hours later, if the disk cannot take all of it."""
+    def check_disk_space(self, names: list[str]) -> None:
+        """Raise before the first byte, not hours later, if the disk has no room for all of it."""
         cache = self.folder.parent
         cache.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(cache).free
-        lacking = sum(
+        needed = sum(
             file.size - _size(self._part(file))
             for name in names
             if not (file := self.files[name]).has_size_of(self.snapshot / name)
             and not file.has_size_of(self._blob(file))
         )
-        if lacking > free:
+        if needed > free:
             raise CheckpointError(
-                f"{self.name} needs {lacking / 1e9:.1f} GB more, and {cache} has "
+                f"{self.name} needs {needed / 1e9:.1f} GB more, and {cache} has "
                 f"{free / 1e9:.1f} GB; make room, or set HF_HOME to a folder on another disk"
             )
 
-    def bring(self, name: str, arrived: Arrived = lambda done: None) -> Path:
-        """The cached file, transferred as far as it is not here.
+    def fetch(self, name: str, on_bytes: OnBytes = lambda done: None) -> Path:
+        """Return the cached file, after transferring what is missing of it.
 
         Args:
             name: of the file.
-            arrived: told how many bytes of it are here, again and again.
+            on_bytes: called repeatedly with the number of its bytes that are stored.
         """
         file = self.files[name]
         blob, link = self._blob(file), self.snapshot / name
@@ -216,17 +224,17 @@ class _Repository:
             lock = self.folder.parent / ".locks" / self.folder.name / f"{file.digest}.lock"
             for path in (blob, link, lock):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(lock):
+            with _locked(lock):
                 if not file.has_size_of(blob):
-                    self._transfer(name, file, arrived)
-                    # Its hash is not looked at again, so it must survive a power cut, too.
+                    self._transfer(name, file, on_bytes)
+                    # Its hash is not checked again, so it must survive a power cut, too.
                     atomic.publish(self._part(file), blob)
                 _link(link, blob)
-        arrived(file.size)
+        on_bytes(file.size)
         return link
 
-    def remember_as_main(self) -> None:
-        """Let the cache know which commit `main` is; its other users look there."""
+    def write_main_ref(self) -> None:
+        """Write which commit `main` is, for the cache's other users."""
         reference = self.folder / "refs" / "main"
         reference.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(reference) as temporary:
@@ -238,32 +246,32 @@ class _Repository:
     def _part(self, file: _File) -> Path:
         return self.folder / "blobs" / f"{file.digest}.incomplete"
 
-    def _transfer(self, name: str, file: _File, arrived: Arrived) -> None:
-        """Fill the part of `file` up, over as many connections as it takes."""
+    def _transfer(self, name: str, file: _File, on_bytes: OnBytes) -> None:
+        """Complete the part of `file`, over as many connections as necessary."""
         part = self._part(file)
         part.touch()
         pauses = iter(PAUSES_S)
-        while (have := _size(part)) < file.size:
-            arrived(have)
+        while (received := _size(part)) < file.size:
+            on_bytes(received)
             problem: Exception | None = None
             try:
-                self._receive(name, file, part, have, arrived)
+                self._receive(name, file, part, received, on_bytes)
             except httpx2.HTTPStatusError as error:
-                if error.response.status_code == 416:  # it has no more, though it announced more
+                if error.response.status_code == 416:  # the file is shorter than its listing says
                     break
-                if error.response.status_code not in _PASSING:
+                if error.response.status_code not in _TRANSIENT:
                     raise
                 problem = error
             except httpx2.TransportError as error:
                 problem = error
-            if _size(part) > have:
+            if _size(part) > received:
                 pauses = iter(PAUSES_S)
             elif (pause := next(pauses, None)) is not None:
                 time.sleep(pause)
             else:
                 raise CheckpointError(
-                    f"{self.name}: {_hub()} stopped sending {name} at {have} of {file.size} bytes; "
-                    "run it again to go on from there"
+                    f"{self.name}: {_hub()} stopped sending {name} at {received} of {file.size} "
+                    "bytes; run it again to go on from there"
                 ) from problem
         if not file.has_size_of(part) or not file.has_content_of(part):
             part.unlink()
@@ -271,52 +279,54 @@ class _Repository:
                 f"{self.name}: what {_hub()} sent as {name} is not what it announced; try again"
             )
 
-    def _receive(self, name: str, file: _File, part: Path, have: int, arrived: Arrived) -> None:
-        """Append to `part` what one connection brings."""
+    def _receive(
+        self, name: str, file: _File, part: Path, received: int, on_bytes: OnBytes
+    ) -> None:
+        """Append the bytes of one connection to `part`."""
         url = f"{_hub()}/{self.name}/resolve/{self.commit}/{name}"
         headers = self.headers | {"Accept-Encoding": "identity"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
+        if received:
+            headers["Range"] = f"bytes={received}-"
         with (
             get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_S) as answer,
             part.open("r+b") as out,
         ):
-            # 206 is the range that was asked for; 200 is all of it, from a server without ranges.
-            out.seek(have if answer.raise_for_status().status_code == 206 else 0)
+            # 206 is the requested range; 200 is the whole file, from a server without ranges.
+            out.seek(received if answer.raise_for_status().status_code == 206 else 0)
             for chunk in answer.iter_bytes():
                 out.write(chunk)
-                arrived(out.tell())
+                on_bytes(out.tell())
                 if out.tell() > file.size:
                     break
 
 
 def _hub() -> str:
-    """The address of the hub, by the environment of now."""
+    """The address of the hub by the current environment."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def _token() -> str | None:
     try:
         return get_token()
-    except OSError:  # the file with it is not ours to read; most repositories want none
+    except OSError:  # its file is unreadable; most repositories need none
         return None
 
 
 def _hash(text: str) -> str:
-    """`text`, if it is a hash.  It becomes a path, and comes from somebody else."""
+    """`text`, if it is a hash: it comes from the network and becomes a path."""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text):
         raise ValueError(f"not a hash: {text!r}")
     return text
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait for whoever transfers the same file: another segue, or huggingface_hub, by its lock.
+def _locked(lock: Path) -> Iterator[None]:
+    """Hold the lock of a file, which huggingface_hub takes too; wait for its holder.
 
-    The system frees it, however the process ends.
+    The system releases it however the process ends.
     """
     with lock.open("ab") as held:
-        with suppress(OSError):  # some network disks have none; the check of the hash remains
+        with suppress(OSError):  # some network disks have no locks; the hash is checked anyway
             fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
@@ -329,5 +339,5 @@ def _link(link: Path, blob: Path) -> None:
     link.unlink(missing_ok=True)
     try:
         link.symlink_to(Path("..", "..", blob.parent.name, blob.name))
-    except OSError:  # a disk without links, exFAT say: there huggingface_hub moves the file, too
+    except OSError:  # no links on this disk (exFAT): huggingface_hub moves the file, too
         blob.replace(link)

@@ -33,7 +33,7 @@ Read = Callable[[str], bytes]
 
 
 def unreadable(path: Path | str, error: OSError) -> CheckpointError:
-    """What to say of a file or a folder that cannot be read: permissions are no damage."""
+    """Return the error for a file or a folder that cannot be read: permissions, not damage."""
     reason = error.strerror or type(error).__name__
     return CheckpointError(f"{path}: cannot be read ({reason}): check path and permissions")
 
@@ -43,13 +43,14 @@ class FileChoice:
     """Which files of a repository are needed.
 
     Attributes:
-        select: from the names of all its files, and a way to read a small one of them, to the names
-            needed, in the order to fetch them; none if the repository does not fit.
-        looked_for: what a repository that fits holds, in words.
+        select: maps the names of all files, and a function that reads a small one of them, to the
+            names of those needed, in the order of download; to none if the repository does not
+            qualify.
+        description: the files of a repository that qualifies, in words.
     """
 
     select: Callable[[Collection[str], Read], list[str]]
-    looked_for: str
+    description: str
 
 
 def _select_whole_model(names: Collection[str], read: Read) -> list[str]:
@@ -73,8 +74,8 @@ def _select_hugging_face(weights: str, names: Collection[str], read: Read) -> li
         return []
     beside = [name for name in _BESIDE_WEIGHTS if name in names]
     if TOKENIZER not in beside and model_type(read(CONFIG)) == "t5":
-        beside.append(TOKENIZER)  # AudioCraft, too, caches t5-base, but may do without this file
-    return beside + chosen  # the weights last: where they lie, the rest does too
+        beside.append(TOKENIZER)  # AudioCraft caches t5-base, too, but without this file
+    return beside + chosen  # the weights last: where they are present, so is the rest
 
 
 def _select_audiocraft(names: Collection[str]) -> list[str]:
@@ -90,7 +91,7 @@ def _shards(index: bytes) -> list[str]:
 
 
 def model_type(config: bytes) -> str:
-    """What a `config.json` says it is the configuration of."""
+    """Read the `model_type` of a `config.json`; `"None"` if it has none."""
     return str(_json(config).get("model_type"))
 
 

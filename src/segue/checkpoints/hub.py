@@ -1,12 +1,12 @@
-"""Where a checkpoint lies: built in, a folder, the Hugging Face cache or hub.
+"""Find a checkpoint: built in, in a folder, in the Hugging Face cache, or at its hub.
 
-What lies complete in the cache is used as it is, without asking the hub whether there is a newer
-one.  So starting is instant and works on stage, without a network; to update, delete and run again.
+A checkpoint that is complete in the cache is used as it is, without a request to the hub for a
+newer one.  So starting is instant and works without a network; to update, delete and run again.
 
 The cache is the one that transformers, AudioCraft and all other users of huggingface_hub share:
 `models--OWNER--NAME/snapshots/COMMIT/FILE`, links to `blobs/HASH`
-(https://huggingface.co/docs/huggingface_hub/guides/manage-cache).  It is read here, and added to
-by `download`, which alone touches the network and which only this module calls.
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache).  It is read here, and written
+by `download`, the only module that uses the network, which only this module calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..progress import SILENT, Progress
-from . import mistaken
+from . import diagnosis
 from .catalogue import CATALOGUE
 from .files import (
     AUDIOCRAFT_CODEC,
@@ -34,30 +34,34 @@ from .files import (
 
 BUILT_IN = "built-in"
 
-_MUSICGEN = ("musicgen", "musicgen_melody")  # `model_type` in config.json
+_MODEL_TYPES = ("musicgen", "musicgen_melody")  # `model_type` in config.json
 
 # As `huggingface_hub.utils.validate_repo_id`, which takes a tenth of a second to import.
 _REPOSITORY = re.compile(r"(\w([\w.-]{0,94}\w)?/)?\w([\w.-]{0,94}\w)?", re.ASCII)
 
 
-# --- Where a checkpoint lies --------------------------------------------------------------------
+# --- Finding a checkpoint ------------------------------------------------------------------------
 
 
 def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILENT) -> Path:
-    """The folder that holds the checkpoint `name`, downloaded first if it has to be.
+    """Find the folder that holds the checkpoint `name`; download it first if necessary.
 
     Args:
         name: `"built-in"`, a folder, or a repository of the hub such as `facebook/musicgen-small`.
-            A folder is taken as it is, and before a repository of the same name.
-        files: what is needed of a repository.
-        progress: shown while files are downloaded, in bytes over all of them.
+            A folder is used as it is, and preferred to a repository of the same name.
+        files: which files of a repository are needed.
+        progress: receives the download as one stage, in bytes over all files.
+
+    Returns:
+        The folder.
 
     Raises:
-        CheckpointError: one line, be it the name, the network, the hub or the disk.
+        CheckpointError: the name is not valid, the hub cannot be reached or refuses, or the disk
+            is full; one line.
     """
-    if (here := find_local(name, files)) is not None:
-        _check_open(here)
-        return here
+    if (local := find_local(name, files)) is not None:
+        _check_readable(local)
+        return local
     _check_repository_name(name)
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise CheckpointError(
@@ -75,28 +79,28 @@ def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILE
 
 
 def find_local(name: str, files: FileChoice = WHOLE_MODEL) -> Path | None:
-    """The folder that holds the checkpoint `name`, if all of it is here.  Asks nobody."""
+    """Find the folder that holds the whole checkpoint `name`, without the network; else None."""
     if name == BUILT_IN:
         return built_in_folder()
     return _folder(name) or _complete(_snapshots(_repository(name)), files)
 
 
 def built_in_folder() -> Path | None:
-    """The folder of segue's own checkpoint, or None if this installation came without one."""
+    """Return the folder of segue's own checkpoint; None if this installation has none."""
     folder = Path(str(resources.files("segue"))) / "demo" / "checkpoint"
     return folder if (folder / CONFIG).is_file() else None
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A MusicGen checkpoint that is here, or as much of one as is.
+    """A MusicGen checkpoint on this machine, whole or in part.
 
     Attributes:
-        name: what `locate` knows it by.
-        path: where it lies.
-        size_bytes: what it takes on disk, an unfinished download included.
+        name: the name to pass to `locate`.
+        path: its folder.
+        size_bytes: its size on disk, an unfinished download included.
         complete: whether it can be used without the network.
-        missing: the files that it lacks; what was looked for, where their names are not known.
+        missing: names of its missing files; a description of them where the names are not known.
     """
 
     name: str
@@ -107,7 +111,7 @@ class LocalModel:
 
 
 def local_models() -> list[LocalModel]:
-    """The built-in checkpoint, and every MusicGen checkpoint in the Hugging Face cache."""
+    """List the built-in checkpoint and every MusicGen checkpoint in the Hugging Face cache."""
     models = []
     if (folder := built_in_folder()) is not None:
         models.append(LocalModel(BUILT_IN, folder, _bytes_in(folder), True, ()))
@@ -119,17 +123,17 @@ def local_models() -> list[LocalModel]:
             if known or any(map(_looks_like_musicgen, snapshots)):
                 path = _complete(snapshots, WHOLE_MODEL) or next(iter(snapshots), repository)
                 size = _bytes_in(path) + _bytes_in(repository / "blobs", "*.incomplete")
-                closed = () if snapshots else _closed(repository / "snapshots")
+                closed = () if snapshots else _unreadable_snapshots(repository / "snapshots")
                 missing = closed or _missing(path, WHOLE_MODEL)
                 models.append(LocalModel(name, path, size, not missing, missing))
-        except OSError:  # somebody else's, which nothing here may read
+        except OSError:  # another user's, unreadable for this process
             if known:
-                models.append(LocalModel(name, repository, 0, False, (WHOLE_MODEL.looked_for,)))
+                models.append(LocalModel(name, repository, 0, False, (WHOLE_MODEL.description,)))
     return models
 
 
 def cache_trouble() -> str | None:
-    """Why nobody can tell what is in the cache, in one line; None if it can be read."""
+    """Say in one line why the cache cannot be read; None if it can, or does not exist."""
     cache = cache_folder()
     try:
         with os.scandir(cache) as entries:
@@ -158,8 +162,8 @@ def _expanded(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises for an unknown user
 
 
-def _check_open(folder: Path) -> None:
-    """Refuse a folder whose files cannot be reached, which is not the same as having none."""
+def _check_readable(folder: Path) -> None:
+    """Refuse a folder without read permission, which is not the same as an empty one."""
     with suppress(OSError, ValueError):  # what else is wrong is found where it matters
         try:
             (folder / CONFIG).stat()
@@ -173,12 +177,12 @@ def _check_repository_name(name: str) -> None:
             "this installation came without its built-in checkpoint; "
             "name a folder, or a repository such as 'facebook/musicgen-small'"
         )
-    if (problem := mistaken.name_of_another_kind(name)) is not None:
+    if (problem := diagnosis.diagnose_name(name)) is not None:
         raise CheckpointError(problem)
     if name and (problem := _not_a_folder(name)) is not None:
         raise CheckpointError(problem)
     if name.startswith(("/", ".", "~")) or os.path.lexists(name.partition("/")[0]):
-        _check_open(_expanded(name))
+        _check_readable(_expanded(name))
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise CheckpointError(f"there is no folder {name!r}")
     if not _REPOSITORY.fullmatch(name) or "--" in name or ".." in name:
@@ -189,24 +193,24 @@ def _check_repository_name(name: str) -> None:
 
 
 def _not_a_folder(name: str) -> str | None:
-    """Why the path `name`, which is no folder to us, is none; None if nothing is there."""
+    """Why the path `name` cannot be used as a folder; None if nothing exists there."""
     path = _expanded(name)
     try:
         path.lstat()
     except PermissionError as error:
-        # Without a way to look, a name that can only be a path is one.
+        # Where nothing can be listed, a name that can only be a path is taken for one.
         is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
         return str(unreadable(path, error)) if is_path else None
     except (OSError, ValueError):
         return None
-    return mistaken.path_of_another_kind(Path(name))
+    return diagnosis.diagnose_path(Path(name))
 
 
 # --- The cache ----------------------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
-    """Where huggingface_hub keeps it, by the environment of now: it looked when it was imported."""
+    """Return the cache's folder by the current environment; huggingface_hub reads it on import."""
     env = os.environ.get
     home = env("HF_HOME") or f"{env('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     cache = env("HF_HUB_CACHE") or env("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
@@ -220,18 +224,18 @@ def _repository(name: str) -> Path:
 def _repositories() -> list[Path]:
     try:
         return sorted(path for path in cache_folder().iterdir() if path.name.startswith("models--"))
-    except OSError:  # not there, or see `cache_trouble`
+    except OSError:  # it does not exist, or see `cache_trouble`
         return []
 
 
 def _snapshots(repository: Path) -> list[Path]:
-    """The commits of it that are cached: first the one that was `main` last, then the newest."""
+    """The cached commits: first the one that was `main` last, then from the newest."""
     try:
         folders = [path for path in (repository / "snapshots").iterdir() if path.is_dir()]
         reference = repository / "refs" / "main"
         main = reference.read_text().strip() if reference.is_file() else ""
         return sorted(folders, key=lambda s: (s.name == main, s.stat().st_mtime), reverse=True)
-    except (OSError, ValueError):  # not there, or nothing that is ours to read
+    except (OSError, ValueError):  # missing or unreadable
         return []
 
 
@@ -240,7 +244,7 @@ def _complete(snapshots: list[Path], files: FileChoice) -> Path | None:
 
 
 def _missing(snapshot: Path, files: FileChoice) -> tuple[str, ...]:
-    """The files that `snapshot` lacks, as far as those that are there tell."""
+    """The files that are missing from `snapshot`, as far as the present ones tell."""
 
     def read(name: str) -> bytes:
         return (snapshot / name).read_bytes()
@@ -249,24 +253,24 @@ def _missing(snapshot: Path, files: FileChoice) -> tuple[str, ...]:
         names = {path.name for path in snapshot.iterdir() if path.is_file()}
         needed = files.select(names, read)
     except PermissionError as error:
-        return (_permission(error),)
+        return (_permission_needed(error),)
     except OSError:
         needed = []
-    return tuple(n for n in needed if n not in names) if needed else (files.looked_for,)
+    return tuple(n for n in needed if n not in names) if needed else (files.description,)
 
 
-def _closed(folder: Path) -> tuple[str, ...]:
-    """As `_missing`, of a folder that is not ours to look into."""
+def _unreadable_snapshots(folder: Path) -> tuple[str, ...]:
+    """As `_missing`, for a folder that cannot be listed."""
     try:
         with os.scandir(folder):
             return ()
     except PermissionError as error:
-        return (_permission(error),)
+        return (_permission_needed(error),)
     except OSError:
         return ()
 
 
-def _permission(error: PermissionError) -> str:
+def _permission_needed(error: PermissionError) -> str:
     return f"permission to read {error.filename}"
 
 
@@ -275,9 +279,9 @@ def _state(name: str, files: FileChoice) -> str:
     if (trouble := cache_trouble()) is not None:
         return trouble
     if snapshots := _snapshots(_repository(name)):
-        lacking = ", ".join(_missing(snapshots[0], files))
-        return f"{name} is only partly in the cache (no {lacking})"
-    if closed := _closed(_repository(name) / "snapshots"):
+        missing = ", ".join(_missing(snapshots[0], files))
+        return f"{name} is only partly in the cache (no {missing})"
+    if closed := _unreadable_snapshots(_repository(name) / "snapshots"):
         return f"{name} may be in the cache, but there is no {closed[0]}"
     return f"{name} is not in the cache ({cache_folder()})"
 
@@ -286,14 +290,14 @@ def _looks_like_musicgen(snapshot: Path) -> bool:
     try:
         if any((snapshot / name).exists() for name in (AUDIOCRAFT_LM, AUDIOCRAFT_CODEC)):
             return True
-        return model_type((snapshot / CONFIG).read_bytes()) in _MUSICGEN
+        return model_type((snapshot / CONFIG).read_bytes()) in _MODEL_TYPES
     except OSError:
         return False
 
 
 def _bytes_in(folder: Path, pattern: str = "*") -> int:
     total = 0
-    with suppress(OSError):  # what is not ours to read
+    with suppress(OSError):  # unreadable
         for path in folder.glob(pattern):
             if path.is_file():
                 total += path.stat().st_size

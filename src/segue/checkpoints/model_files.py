@@ -1,6 +1,6 @@
-"""Reading the files of a checkpoint: weights in any container, configurations.
+"""Read the files of a checkpoint: weights in any container, configurations.
 
-Each error names the file that it speaks of.
+Each error names the file that it is about.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import CheckpointError
-from . import layouts, mistaken, torch_file
+from . import diagnosis, layouts, torch_file
 from .files import CONFIG, SAFETENSORS, TORCH, unreadable
 from .tensors import Tensors, of_arrays, open_safetensors, unwrapped
 
@@ -23,13 +23,16 @@ Made = TypeVar("Made")
 
 
 def open_package(path: Path) -> tuple[dict[str, Any], Tensors]:
-    """An AudioCraft file, and its tensors.
+    """Open an AudioCraft file.
 
-    `best_state` has them in what AudioCraft exports, `state_dict` in what Lightning saves; a plain
-    `torch.save(model.state_dict(), ...)` is nothing but tensors.
+    The tensors are in `best_state` where AudioCraft exported the file, in `state_dict` where
+    Lightning saved it; a plain `torch.save(model.state_dict(), ...)` holds nothing else.
+
+    Returns:
+        The whole content, and the tensors by name.
 
     Raises:
-        CheckpointError: there are none, or it is what AudioCraft saves while it trains.
+        CheckpointError: it holds no tensors, or is a training checkpoint of AudioCraft.
     """
     package = torch_file.load(path)
     state: Any = None
@@ -37,7 +40,7 @@ def open_package(path: Path) -> tuple[dict[str, Any], Tensors]:
         places = [package.get("best_state"), package.get("state_dict")]
         state = next((place for place in places if isinstance(place, Mapping)), None)
         if isinstance((package if state is None else state).get("model"), Mapping):
-            raise CheckpointError(f"{path}: {mistaken.TRAINING_CHECKPOINT}")
+            raise CheckpointError(f"{path}: {diagnosis.TRAINING_CHECKPOINT}")
         if state is None and package and _all_tensors(package):
             state = package
     if state is None:
@@ -55,21 +58,21 @@ def _all_tensors(state: Mapping[str, Any]) -> bool:
 
 
 def open_weights(folder: Path) -> Tensors:
-    """The weights of a folder in the Hugging Face layout: one file, or an index and its shards.
+    """Open the weights of a folder in the Hugging Face layout: a file, or an index and shards.
 
     Raises:
-        CheckpointError: there are none, or a file of them is missing or damaged.
+        CheckpointError: there are none, or one of the files is missing or damaged.
     """
-    return _named(_as_they_lie(folder))
+    return _named(_open_files(folder))
 
 
 def _named(tensors: Tensors) -> Tensors:
-    """Without what wraps the model, and what nobody needs."""
+    """Rename without the wrappers of training, and leave out the tensors that are not used."""
     named = unwrapped(tensors)
     return Tensors({n: t for n, t in named.items() if layouts.IGNORED.search(n) is None})
 
 
-def _as_they_lie(folder: Path) -> Tensors:
+def _open_files(folder: Path) -> Tensors:
     for single in (SAFETENSORS, TORCH):
         if (folder / single).exists():
             return _open_file(folder / single)
@@ -106,28 +109,36 @@ def _open_file(path: Path) -> Tensors:
 
 
 def has_hf_weights(folder: Path) -> bool:
-    """Whether a folder has weights in the Hugging Face layout."""
+    """Tell whether a folder has weights in the Hugging Face layout."""
     names = (SAFETENSORS, TORCH, f"{SAFETENSORS}.index.json", f"{TORCH}.index.json")
     return any((folder / name).exists() for name in names)
 
 
 def existing(path: Path) -> Path:
-    """`path`, if it is there."""
+    """Return `path`.
+
+    Raises:
+        CheckpointError: it does not exist.
+    """
     if not path.exists():
         raise CheckpointError(f"{path}: the file is missing; the download was not finished")
     return path
 
 
 def check_head(path: Path) -> None:
-    """Raise if something else stands in the place of a file."""
+    """Check that a file is not a Git LFS pointer or a web page.
+
+    Raises:
+        CheckpointError: it is.
+    """
     with path.open("rb") as file:
-        problem = mistaken.file_of_another_kind(file.read(512))
+        problem = diagnosis.diagnose_head(file.read(512))
     if problem is not None:
         raise CheckpointError(f"{path}: {problem}")
 
 
-def told_of(path: Path | str, make: Callable[[], Made]) -> Made:
-    """What `make` makes; its errors name the file that it was made from."""
+def naming(path: Path | str, make: Callable[[], Made]) -> Made:
+    """Call `make`, and name the file `path` in its errors."""
     try:
         return make()
     except CheckpointError as error:
@@ -135,13 +146,13 @@ def told_of(path: Path | str, make: Callable[[], Made]) -> Made:
 
 
 def read_config(path: Path, read: Callable[[dict[str, Any]], Made]) -> Made:
-    """What `read` makes of a `config.json`."""
+    """Read the `config.json` at `path` with `read`, and name the file in its errors."""
     content = read_json(path)
-    return told_of(path, lambda: read(content))
+    return naming(path, lambda: read(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The table in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
         CheckpointError: the file is missing, cannot be read, or holds something else.

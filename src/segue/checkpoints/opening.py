@@ -1,9 +1,9 @@
-"""Any layout on disk to a `ModelConfig` and named tensors.
+"""Open a checkpoint in any layout: a `ModelConfig` and named tensors.
 
 A checkpoint has three parts: the language model, the codec and the text encoder.  The Hugging Face
 layout and segue's own bring all three.  The AudioCraft layout of fine-tunes often brings the
-language model alone; the rest then comes from the base model, or from the companions that the
-fine-tunes were trained with.  The text encoder is looked for only when somebody has text.
+language model alone; the rest then comes from the base model, or from the companion repositories
+that the fine-tunes were trained with.  The text encoder is opened only when there is text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import BaseModelRequiredError, CheckpointError
 from ..progress import SILENT, Progress
-from . import hub, layouts, mistaken, torch_file
+from . import diagnosis, hub, layouts, torch_file
 from .config import (
     CodecConfig,
     IncompleteConfigError,
@@ -37,10 +37,10 @@ from .model_files import (
     check_head,
     existing,
     has_hf_weights,
+    naming,
     open_package,
     open_weights,
     read_config,
-    told_of,
 )
 from .tensors import Tensors
 
@@ -68,11 +68,13 @@ class Checkpoint:
     """An opened checkpoint, of which nothing has been read but headers.
 
     Attributes:
-        name: what it was asked for by.
-        folder: where it lies.
+        name: the name that it was opened by.
+        folder: its folder.
         config: its shape.
         lm: tensors of the language model and the projection into it (`layouts.lm_shapes`).
         codec: tensors of the codec (`layouts.codec_shapes`).
+        text_folders: folders to look for its tokenizer in, in this order.
+        text_tensors: tensors of its own text encoder; None if it has none.
     """
 
     name: str
@@ -80,11 +82,14 @@ class Checkpoint:
     config: ModelConfig
     lm: Tensors
     codec: Tensors
-    _text_sources: list[Path] = field(default_factory=list)
-    _text_tensors: Tensors | None = None
+    text_folders: list[Path] = field(default_factory=list)
+    text_tensors: Tensors | None = None
 
     def text(self, progress: Progress = SILENT) -> TextPart:
-        """Find the text encoder: in the checkpoint, its base model, or the companion `t5-base`.
+        """Open the text encoder: of the checkpoint, its base model, or the companion `t5-base`.
+
+        Args:
+            progress: receives the download of the companion, if it is not cached.
 
         Raises:
             CheckpointError: there is none, or its files are incomplete.
@@ -95,8 +100,8 @@ class Checkpoint:
             raise unreadable(error.filename or self.folder, error) from None
 
     def _text(self, progress: Progress) -> TextPart:
-        if self._text_tensors is not None and self.config.text is not None:
-            part = TextPart(self.config.text, self._text_tensors, self._tokenizer())
+        if self.text_tensors is not None and self.config.text is not None:
+            part = TextPart(self.config.text, self.text_tensors, self._tokenizer())
         else:
             folder = hub.locate(TEXT_COMPANION, progress=progress)
             config = read_config(folder / CONFIG, T5Config.from_hf)
@@ -114,10 +119,10 @@ class Checkpoint:
         return part
 
     def _tokenizer(self) -> Path:
-        for folder in self._text_sources:
+        for folder in self.text_folders:
             if (folder / TOKENIZER).exists():
                 return folder / "tokenizer.json"
-        return existing(self._text_sources[0] / TOKENIZER)
+        return existing(self.text_folders[0] / TOKENIZER)
 
 
 def open_checkpoint(
@@ -127,9 +132,12 @@ def open_checkpoint(
 
     Args:
         name: `"built-in"`, a folder, or a repository of the hub.
-        base_model: where a fine-tune without `config.json` takes its shape from, and, if it lies
-            here whole, its codec and text encoder.
-        progress: shown while files are downloaded.
+        base_model: the checkpoint that gives a fine-tune without `config.json` its shape and, if
+            it is completely on this machine, its codec and text encoder.
+        progress: receives the downloads.
+
+    Returns:
+        The checkpoint, of which only headers have been read.
 
     Raises:
         CheckpointError: one line that names the file and the tensor.
@@ -143,14 +151,14 @@ def open_checkpoint(
 
 def _open(name: str, folder: Path, base_model: str | None, progress: Progress) -> Checkpoint:
     names = {path.name for path in folder.iterdir()}
-    if (problem := mistaken.names_of_another_kind(names)) is not None:
-        raise CheckpointError(f"{folder}: {problem}{mistaken.adapted_model(folder)}")
+    if (problem := diagnosis.diagnose_file_names(names)) is not None:
+        raise CheckpointError(f"{folder}: {problem}{diagnosis.model_of_adapter(folder)}")
     audiocraft = AUDIOCRAFT_LM in names
     if CONFIG in names and (has_hf_weights(folder) or not audiocraft):
         checkpoint = _open_hf(name, folder)
     elif audiocraft:
         checkpoint = _open_audiocraft(name, folder, base_model, progress)
-    elif (problem := mistaken.folder_of_another_kind(folder, names)) is not None:
+    elif (problem := diagnosis.diagnose_folder(folder, names)) is not None:
         raise CheckpointError(f"{folder}: {problem}")
     else:
         raise CheckpointError(
@@ -190,12 +198,14 @@ def _open_audiocraft(
     package, state = open_package(path)
     lm = layouts.from_audiocraft(state)
     base = _base_folder(base_model, progress)
-    shaped = next((f for f in (folder, base) if f is not None and (f / CONFIG).exists()), None)
-    trained = _trained(package, path, shaped is not None)
+    config_folder = next(
+        (f for f in (folder, base) if f is not None and (f / CONFIG).exists()), None
+    )
+    trained = _trained(package, path, config_folder is not None)
     text: T5Config | None = None
-    if shaped is not None:
-        known = read_config(shaped / CONFIG, ModelConfig.from_hf)
-        # What it was trained as counts for more than the configuration of what it came from.
+    if config_folder is not None:
+        known = read_config(config_folder / CONFIG, ModelConfig.from_hf)
+        # Its own training configuration counts for more than the base model's.
         lm_config = known.lm if trained is None else trained.lm
         text, text_dim = known.text, known.text_dim
     elif trained is not None:
@@ -212,29 +222,29 @@ def _open_audiocraft(
             f"{codec_config.sample_rate}; put the codec that it was trained with beside it, as "
             f"{AUDIOCRAFT_CODEC}"
         )
-    config = told_of(path, lambda: ModelConfig(lm_config, codec_config, text, text_dim))
+    config = naming(path, lambda: ModelConfig(lm_config, codec_config, text, text_dim))
     checkpoint = Checkpoint(name, folder, config, lm, codec)
     if base is not None and text is not None and has_hf_weights(base):
-        checkpoint._text_tensors = _open_hf(name, base)._text_tensors
-        checkpoint._text_sources = [base]
+        checkpoint.text_tensors = _open_hf(name, base).text_tensors
+        checkpoint.text_folders = [base]
     return checkpoint
 
 
-def _trained(package: Mapping[str, Any], path: Path, shaped: bool) -> TrainingConfig | None:
-    """What the `xp.cfg` in `package` says, if it says all that is needed.
+def _trained(package: Mapping[str, Any], path: Path, has_config: bool) -> TrainingConfig | None:
+    """Read the `xp.cfg` in `package`, if it is complete.
 
     Args:
         package: the content of `path`.
         path: for messages.
-        shaped: whether there is another configuration, so that it need not.
+        has_config: whether there is another configuration, so that it may be incomplete.
     """
-    said = package.get("xp.cfg")
-    if not isinstance(said, str | Mapping):
+    xp_cfg = package.get("xp.cfg")
+    if not isinstance(xp_cfg, str | Mapping):
         return None
     try:
-        return TrainingConfig.from_xp_cfg(interpolation.parse(said))
+        return TrainingConfig.from_xp_cfg(interpolation.parse(xp_cfg))
     except IncompleteConfigError as error:
-        if shaped:
+        if has_config:
             return None
         raise BaseModelRequiredError(f"{path}: xp.cfg: {error}; pass --base-model") from None
     except CheckpointError as error:
@@ -242,7 +252,7 @@ def _trained(package: Mapping[str, Any], path: Path, shaped: bool) -> TrainingCo
 
 
 def _base_folder(base_model: str | None, progress: Progress) -> Path | None:
-    """Where the base model lies: whole if it is here, else as much as its configuration."""
+    """The folder of the base model: the whole of it if it is local, else its configuration."""
     if base_model is None:
         return None
     return hub.find_local(base_model) or hub.locate(base_model, CONFIG_ONLY, progress)
@@ -251,26 +261,27 @@ def _base_folder(base_model: str | None, progress: Progress) -> Path | None:
 def _codec_of(
     folder: Path, base: Path | None, progress: Progress
 ) -> tuple[CodecConfig, Tensors, Path]:
-    """The codec of an AudioCraft fine-tune: its own, its base model's, or the companion.
+    """Open the codec of an AudioCraft fine-tune: its own, its base model's, or the companion.
 
-    Where it lies comes third.
+    Returns:
+        Its shape, its tensors, and the file or folder that they come from.
     """
     companions: tuple[str, ...] = CODEC_COMPANIONS
     path = folder / AUDIOCRAFT_CODEC
     if path.exists():
         package = torch_file.load(path)
-        # MusicGen's own repositories only say here which codec they were trained with.
+        # In MusicGen's own repositories this file only names the codec.
         if isinstance(package, Mapping) and isinstance(package.get("pretrained"), str):
             named = package["pretrained"]
             if named.removeprefix("//pretrained/").split("/")[-1] != "encodec_32khz":
                 raise CheckpointError(
-                    f"{path}: the model was trained with the codec {mistaken.quoted(named)}; segue "
-                    "runs MusicGen's, facebook/encodec_32khz, or one that lies here whole"
+                    f"{path}: the model was trained with the codec {diagnosis.quoted(named)}; "
+                    "segue runs MusicGen's, facebook/encodec_32khz, or one that lies here whole"
                 )
         else:
             package, state = open_package(path)
             xp_cfg = package.get("xp.cfg", "")
-            config = told_of(
+            config = naming(
                 f"{path}: xp.cfg", lambda: CodecConfig.from_xp_cfg(interpolation.parse(xp_cfg))
             )
             return config, layouts.from_codec(state), path

@@ -1,7 +1,7 @@
-"""Recipes: what of the language model is quantized, and how.
+"""Recipes: which modules of the language model are quantized, and how.
 
 Scopes name modules of the language model.  The codec and the text encoder are never quantized: they
-run once per request, and their errors are heard most.
+run once per request, and their errors are the most audible.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ class Recipe:
 
     Attributes:
         scope: one of `SCOPES`.
-        bits, group_size, mode: as in `mlx.core.quantize`.
+        bits: of one weight, 2 to 8.
+        group_size: weights that share a scale, 16 to 128.
+        mode: of `mlx.core.quantize`: `"affine"`, `"mxfp4"`, `"mxfp8"` or `"nvfp4"`.
 
     Raises:
-        RequestError: MLX has no such combination; the line says which it has.
+        RequestError: MLX has no such combination; the line lists those of the mode.
     """
 
     scope: str = "decoder-linears"
@@ -76,11 +78,11 @@ class Recipe:
 
     @property
     def params(self) -> QuantizationParams:
-        """How, without what."""
+        """Bits, group size and mode, without the scope."""
         return QuantizationParams(self.bits, self.group_size, self.mode)
 
     def covers(self, module: str) -> bool:
-        """Whether a module, by its name in `segue.checkpoints.layouts`, is in scope."""
+        """Tell whether a module, by its name in `segue.checkpoints.layouts`, is in scope."""
         if _LINEARS.match(module):
             return True
         if _EMBEDDINGS.match(module):
@@ -88,7 +90,7 @@ class Recipe:
         return module == _PROJECTION and self.scope in ("all-linears", "all-quantizable")
 
     def fits(self, columns: int) -> bool:
-        """Whether a row of so many weights is whole groups, and whole words when packed."""
+        """Tell whether a row of so many weights is whole groups, and whole words when packed."""
         return columns % self.group_size == 0 and columns * self.bits % 32 == 0
 
 
@@ -100,7 +102,7 @@ PRESETS: Mapping[str, Recipe | None] = MappingProxyType(
         "q4_decoder_linears_emb": Recipe("decoder-linears+emb", 4),
     }
 )
-"""What the plugin's users choose from."""
+"""The choices of the plugin."""
 
 _ALIASES = {
     "": "none",
@@ -113,9 +115,12 @@ _ALIASES = {
 
 
 def preset(typed: str) -> tuple[str, Recipe | None]:
-    """The preset that somebody means: its name in `PRESETS`, and its recipe.
+    """Find a preset by a name as a user types it.
 
-    Case does not count, `-` and `+` stand for `_`, and short names are known: off, q8, q4, q4-emb.
+    Case is ignored, `-` and `+` stand for `_`, and short names are known: off, q8, q4, q4-emb.
+
+    Returns:
+        Its name in `PRESETS`, and its recipe.
 
     Raises:
         RequestError: nothing like it.

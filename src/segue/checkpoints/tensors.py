@@ -1,7 +1,7 @@
-"""Named tensors on disk that are read when they are taken, and only then.
+"""Named tensors on disk, read lazily: when they are taken, and only then.
 
 A checkpoint of gigabytes must not be in memory twice.  So nothing is read when a file is opened:
-shapes come from its header, each tensor is a memory map of its own, and whoever takes a tensor owns
+shapes come from its header, each tensor is a memory map of its own, and `Tensors.take` hands over
 the only reference to it: once copied to where it is needed, its pages are unmapped.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
-from . import mistaken
+from . import diagnosis
 from .files import unreadable
 
 DTYPES = {
@@ -48,9 +48,9 @@ class Tensor:
     Attributes:
         shape: its shape.
         read: maps or computes it; the array may be read-only.
-        source: the file it lies in.
-        entry: its name there, if that is a safetensors file and holds it just as it is.
-        part_of: the tensor whose rows it is, and the first of them.
+        source: the file that holds it.
+        entry: its name there, if that is a safetensors file and holds it unchanged.
+        part_of: the tensor that it is rows of, and the number of the first row.
     """
 
     shape: tuple[int, ...]
@@ -60,17 +60,17 @@ class Tensor:
     part_of: tuple[Tensor, int] | None = None
 
     def map(self, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-        """The tensor of `shape` that `change` makes of this one when it is read."""
+        """Return a tensor of `shape` that applies `change` to this one when it is read."""
         return Tensor(shape, lambda: change(self.read()), self.source)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop` of this one."""
+        """Return rows `start` to `stop` of this one."""
         rows = self.map((stop - start, *self.shape[1:]), lambda whole: whole[start:stop])
         return replace(rows, part_of=(self, start))
 
 
 def joined(parts: Sequence[Tensor]) -> list[Tensor]:
-    """One tensor if `parts`, one below the other, are all of it; else `parts`."""
+    """Replace `parts` by one tensor if they are, in this order, all rows of it."""
     whole = parts[0].part_of and parts[0].part_of[0]
     row = 0
     for part in parts:
@@ -86,18 +86,18 @@ class Tensors(dict[str, Tensor]):
     """Tensors by name."""
 
     def take(self, name: str) -> np.ndarray:
-        """Read a tensor and forget it here, so that its memory goes with the array."""
+        """Read a tensor and remove it, so that its memory is released with the array."""
         return self.pop(name).read()
 
     def under(self, prefix: str) -> Tensors:
-        """The tensors whose names start with `prefix`, without it."""
+        """Return the tensors whose names start with `prefix`, without the prefix."""
         return Tensors({n[len(prefix) :]: t for n, t in self.items() if n.startswith(prefix)})
 
 
 def of_arrays(arrays: Mapping[str, np.ndarray], source: Path) -> Tensors:
-    """Tensors of arrays that are there already (memory maps of a torch file).
+    """Make tensors of arrays that exist already (memory maps of a torch file).
 
-    Each array is let go of when its tensor is read for the last time, that is when it is taken.
+    Each array is released when its tensor is taken.
     """
 
     def tensor(array: np.ndarray) -> Tensor:
@@ -107,10 +107,10 @@ def of_arrays(arrays: Mapping[str, np.ndarray], source: Path) -> Tensors:
 
 
 def unwrapped(state: Tensors) -> Tensors:
-    """The tensors of `state` without the names of what the model was wrapped in to be trained.
+    """Rename the tensors of `state` without the wrappers that the model was trained in.
 
-    torch.compile, FSDP and Fabric put a name wherever they wrap a module; DataParallel (`module.`),
-    Lightning (the attribute, mostly `model.`) before all names.
+    torch.compile, FSDP and Fabric insert a name for each wrapped module; DataParallel (`module.`)
+    and Lightning (the attribute, mostly `model.`) put one before all names.
 
     Raises:
         CheckpointError: two tensors would have one name.
@@ -128,10 +128,10 @@ def unwrapped(state: Tensors) -> Tensors:
 
 
 def open_safetensors(path: Path) -> Tensors:
-    """The tensors of a safetensors file, each mapped by itself when it is read.
+    """Open a safetensors file, of which each tensor is mapped separately when it is read.
 
     The library checks the header (sizes, overlaps, that the file is whole); the offsets are then
-    taken from it, because the library only hands out copies.  Format: eight bytes of header length,
+    read from it, because the library only returns copies.  Format: eight bytes of header length,
     little endian, a JSON header, the data (https://github.com/huggingface/safetensors).
 
     Raises:
@@ -140,7 +140,7 @@ def open_safetensors(path: Path) -> Tensors:
     """
     try:
         with path.open("rb") as file:
-            if (problem := mistaken.file_of_another_kind(file.read(512))) is not None:
+            if (problem := diagnosis.diagnose_head(file.read(512))) is not None:
                 raise CheckpointError(f"{path}: {problem}")
             with safe_open(path, framework="numpy"):
                 pass

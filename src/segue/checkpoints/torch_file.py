@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .diagnosis import diagnose_head
 from .files import unreadable
-from .mistaken import file_of_another_kind
 from .torch_archive import ASK, LOCAL_SIGNATURE, Archive, BoundedReader, damaged
 from .torch_pickle import Unpickler
 
@@ -77,7 +77,7 @@ def _check_format(file: io.BufferedReader) -> None:
         return
     if not head:
         raise damaged("is empty")
-    if (problem := file_of_another_kind(head)) is not None:
+    if (problem := diagnose_head(head)) is not None:
         raise CheckpointError(f"is not a zip archive that torch.save wrote: {problem}")
     if head[_TAR_MAGIC_OFFSET:].startswith(_TAR_MAGIC):
         # torch.load(weights_only=True) refuses these too, so there is no safe way to re-save one.

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from ..errors import CheckpointError
-from .mistaken import TRAINING_CHECKPOINT
+from .diagnosis import TRAINING_CHECKPOINT
 from .torch_archive import ASK, Archive, damaged, shown
 
 _MAX_DEPTH = 100  # of containers in containers, so that a recursive reader never runs out of stack
@@ -46,7 +46,7 @@ class _Global:
 
 
 class Unpickler:
-    """The pickle's stack machine, less everything that could run, import or change anything."""
+    """The pickle's stack machine without everything that could run, import or change anything."""
 
     def __init__(self, archive: Archive):
         pickles = [
@@ -147,7 +147,7 @@ class Unpickler:
                     stack.append(self._rebuild(_expect(function, _Global).name, arguments))
                 case "BINPERSID":
                     stack.append(self._storage(stack.pop()))
-                case "BUILD":  # a state dict's versions of its modules, which nobody needs
+                case "BUILD":  # a state dict's versions of its modules, which are not used
                     stack.pop()
                     _expect(stack[-1], dict)
                 case other:
@@ -155,7 +155,7 @@ class Unpickler:
         return stack.pop()
 
     def _rebuild(self, function: str, arguments: Any) -> Any:
-        """What the functions that a checkpoint may name make of their arguments."""
+        """The result of one of the functions that a checkpoint may name."""
         match function, arguments:
             case "collections.OrderedDict", ():
                 return {}
@@ -164,7 +164,7 @@ class Unpickler:
             case "torch._utils._rebuild_parameter", (np.ndarray() as data, _, _):
                 return data
             # requires_grad, backward_hooks and, where it is not empty, metadata come last.
-            # Metadata says that the numbers are to be negated or conjugated, as weights never are.
+            # Metadata marks numbers to be negated or conjugated, which weights never are.
             case "torch._utils._rebuild_tensor_v2", (storage, offset, size, stride, _, _):
                 return self._tensor(storage, offset, size, stride)
         raise damaged(f"calls {function} as torch never does")
@@ -199,7 +199,7 @@ class Unpickler:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if numel and last >= storage.size:
             raise damaged(f"holds a tensor that reaches past its storage of {storage.size}")
-        # A stride of 0 repeats what is there, without end: a copy of it must stay affordable.
+        # A stride of 0 repeats an element without end: a copy must stay affordable.
         if numel * itemsize > self._archive.size:
             raise damaged(f"holds a tensor of {numel} numbers, more than the file has bytes for")
         return np.ndarray(
@@ -232,7 +232,7 @@ def _check_result(value: Any, budget: int) -> None:
 
 
 def _global(name: str) -> _Global:
-    if name.startswith("omegaconf."):  # what AudioCraft's solvers keep, and its export leaves out
+    if name.startswith("omegaconf."):  # saved by AudioCraft's solvers, left out by its export
         raise CheckpointError(TRAINING_CHECKPOINT)
     if name not in _DTYPES and name not in _CALLABLES:
         raise _refused(f"load {shown(name)}")

@@ -20,10 +20,10 @@ class CodecConfig:
         sample_rate: of the codec, in Hz.
         num_filters: channels of the first convolution; they double with each ratio.
         ratios: strides of the decoder, outermost last; their product is the hop of one frame.
-        num_codebooks: residual codebooks that a frame is quantized with.
-        codebook_size, codebook_dim: entries, and dimensions of one entry.
-        causal: whether all padding lies on the left.
-        conv_shortcut: whether residual blocks have a convolution on their skip.
+        num_codebooks: residual codebooks of a frame.
+        codebook_size, codebook_dim: entries, and width of one entry.
+        causal: whether all padding is on the left.
+        conv_shortcut: whether residual blocks have a convolution on their skip connection.
     """
 
     sample_rate: int = 32_000
@@ -115,7 +115,7 @@ class CodecConfig:
 
 
 def _half(section: Json, own: Fields, shared: Json, where: str) -> dict[str, Any]:
-    """What a half of the codec has of its own; what it has again must be as both have it."""
+    """Read the fields of one half of the codec; those it repeats must equal the shared ones."""
     for name in section:
         if name in audiocraft.SEANET and name not in own:
             both = read_fields(shared, audiocraft.SEANET, "seanet")

@@ -6,11 +6,11 @@ AudioCraft exports `OmegaConf.to_yaml(cfg)` without resolving it, so a codec's o
 `${a[0]}`), relative ones (`${.a}` beside the field, `${..a}` one table up), nested ones
 (`${a.${b}}`), and text around them.
 
-OmegaConf itself is not used: the file is untrusted, and this reads only what is asked for, runs no
-resolver, never reads the environment, and bounds the work that references to references can make
+OmegaConf itself is not used: the file is untrusted, and this resolves requested fields only, runs
+no resolver, never reads the environment, and bounds the work that references to references make
 (OmegaConf 2.4 takes minutes over eighteen fields that each name the next one twice).
 Of the resolvers, `oc.select` looks a path up with a default, which is what paths do anyway, and
-`oc.env` gives its default: the shape of a model cannot hang on somebody's shell.
+`oc.env` gives its default: the shape of a model cannot depend on an environment variable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_CHARACTERS = 1 << 20
 _MAX_LOOKUPS = 1000  # for one field: references can double at each step
 _MAX_DEPTH = 50
 _MAX_RESOLVED_CHARACTERS = 10_000
-_MISSING = "???"  # OmegaConf's mark of a value that somebody has to give
+_MISSING = "???"  # OmegaConf's mark of a mandatory value without one
 
 Path = tuple[str | int, ...]
 
@@ -50,13 +50,16 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse(said: object) -> Section:
-    """The tables of an `xp.cfg`, text or parsed already, whose fields are resolved when read.
+def parse(config_or_text: object) -> Section:
+    """Parse an `xp.cfg`, whose references are resolved when a field is read.
+
+    Args:
+        config_or_text: its text, or tables that were parsed already.
 
     Raises:
         IncompleteConfigError: it is no YAML, or not a table.
     """
-    config = _yaml(said) if isinstance(said, str) else said
+    config = _yaml(config_or_text) if isinstance(config_or_text, str) else config_or_text
     if not isinstance(config, Mapping):
         raise IncompleteConfigError("it is not a training configuration")
     return Section(config)

@@ -19,11 +19,13 @@ class LMConfig:
 
     Attributes:
         dim: width of the residual stream.
-        num_layers, num_heads, ffn_dim: as the names say.
+        num_layers: of the decoder.
+        num_heads: of attention; they divide `dim`.
+        ffn_dim: width of the feed-forward network.
         num_codebooks: codebooks of the sequence; 8 for stereo (left and right interleaved).
-        cardinality: entries of a codebook; the special token is this number.
+        cardinality: entries of a codebook; the special token has this number.
         audio_channels: 1 or 2.
-        delays: steps by which each codebook runs late; see `segue.pattern`.
+        delays: steps by which each codebook is delayed; see `segue.pattern`.
     """
 
     dim: int
@@ -59,17 +61,21 @@ class LMConfig:
 
     @property
     def head_dim(self) -> int:
-        """Dimensions of one attention head."""
+        """Width of one attention head."""
         return self.dim // self.num_heads
 
     @property
     def special_token(self) -> int:
-        """The token that starts a sequence and stands where the delay pattern has no code."""
+        """The token at the start of a sequence, and where the delay pattern has no code."""
         return self.cardinality
 
     @classmethod
     def from_hf(cls, config: Json) -> LMConfig:
-        """Read the `decoder` part of a Hugging Face `config.json`."""
+        """Read the `decoder` part of a Hugging Face `config.json`.
+
+        Raises:
+            CheckpointError: a field has no valid value, or one that segue does not implement.
+        """
         values = read_fields(config, hugging_face.DECODER, "decoder")
         for name in ("pad_token_id", "bos_token_id"):
             token = values.pop(name)
@@ -82,7 +88,11 @@ class LMConfig:
 
     @classmethod
     def from_xp_cfg(cls, config: Json) -> LMConfig:
-        """Read AudioCraft's training configuration (`xp.cfg` of a `state_dict.bin`)."""
+        """Read AudioCraft's training configuration (`xp.cfg` of a `state_dict.bin`).
+
+        Raises:
+            CheckpointError: a field has no valid value, or one that segue does not implement.
+        """
         top = read_fields(config, audiocraft.XP_LM)
         name = "interleave_stereo_codebooks"
         stereo = read_fields(top[name] or {}, audiocraft.INTERLEAVE, name, closed=True)["use"]

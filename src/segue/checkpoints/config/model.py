@@ -20,7 +20,7 @@ class ModelConfig:
 
     Attributes:
         lm, codec: the two parts that every run needs.
-        text: the text encoder, or None where the checkpoint leaves it to a companion repository.
+        text: the text encoder; None where it is in a companion repository.
         text_dim: width of the text encoder's output, which `enc_to_dec_proj` takes.
         quantization: what is quantized on disk, None for plain weights.
     """
@@ -48,7 +48,7 @@ class ModelConfig:
         """Read a Hugging Face `config.json`.
 
         Raises:
-            CheckpointError: it is no MusicGen configuration, or one that segue does not run.
+            CheckpointError: it is not a MusicGen configuration, or one that segue does not run.
         """
         kind = config.get("model_type")
         decoder = config.get("decoder")

@@ -11,7 +11,13 @@ from .schema import Json, read_fields
 
 @dataclass(frozen=True)
 class QuantizationParams:
-    """How one module is quantized, in the words of `mlx.core.quantize`."""
+    """How one module is quantized, with the arguments of `mlx.core.quantize`.
+
+    Attributes:
+        bits: of one weight.
+        group_size: weights that share a scale.
+        mode: `"affine"`, `"mxfp4"`, `"mxfp8"` or `"nvfp4"`.
+    """
 
     bits: int
     group_size: int
@@ -23,7 +29,7 @@ class QuantizationConfig:
     """What is quantized in a checkpoint, in the form that mlx-lm writes.
 
     Attributes:
-        default: what holds for a quantized module that `modules` says nothing of.
+        default: for every quantized module that is not in `modules`.
         modules: the exceptions, by module name.
     """
 
@@ -31,7 +37,7 @@ class QuantizationConfig:
     modules: Mapping[str, QuantizationParams]
 
     def of(self, module: str) -> QuantizationParams:
-        """How `module` is quantized, if it is."""
+        """Return how `module` is quantized, if it is."""
         return self.modules.get(module, self.default)
 
     @classmethod
@@ -39,7 +45,7 @@ class QuantizationConfig:
         """Read the `quantization` block of a `config.json`.
 
         Raises:
-            CheckpointError: it has no bits or group size, or none that MLX has.
+            CheckpointError: it lacks bits or group size, or MLX does not have them.
         """
 
         def params(entry: Json, where: str) -> QuantizationParams:

@@ -1,8 +1,8 @@
-"""What becomes of each field of a configuration file: it is read, or fixed, or without effect.
+"""Read a configuration file field by field: each is read, fixed, or without effect.
 
-A configuration is somebody's claim about a model.  What is read is read as the type that it has to
-be: a text that says "false" would count as true.  What changes the arithmetic and is not
-implemented is refused by name.  `hugging_face_fields` and `audiocraft_fields` hold the tables.
+A configuration is untrusted.  A field is read as its type only: a string "false" would count as
+true.  What changes the arithmetic and is not implemented is refused by name.
+`hugging_face_fields` and `audiocraft_fields` hold the tables.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Json = Mapping[str, Any]
 """A table of a configuration, as it was parsed."""
 
 LARGEST = 1 << 20
-"""Of any size or number in a configuration; vocabularies are the largest, of 32,128."""
+"""The largest size or number in a configuration; vocabularies are the largest, of 32,128."""
 
 
 class IncompleteConfigError(CheckpointError):
-    """A configuration that does not say all that is needed."""
+    """A configuration that lacks a required field."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Kind:
     """A type of values.
 
     Attributes:
-        words: what such a value is, for a message.
-        convert: the value as this type; raises ValueError if it is none.
+        words: a description of such a value, for a message.
+        convert: converts a value to this type; raises ValueError if it cannot.
     """
 
     words: str
@@ -45,7 +45,7 @@ class Read:
     Attributes:
         kind: the type of its values.
         default: its value where it is absent; `REQUIRED` if it must not be.
-        name: the attribute that it becomes; the field's own name if empty.
+        name: the name of the attribute that it sets; the field's own name if empty.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class Only:
 
 @dataclass(frozen=True)
 class Same:
-    """Another name of a field: where it stands, it must say the same.
+    """Another name of a field, which must have the same value where it is present.
 
     Attributes:
         field: the field's name in the same table.
@@ -97,14 +97,17 @@ REQUIRED: Any = object()
 def read_fields(
     section: Any, fields: Fields, where: str = "", *, closed: bool = False
 ) -> dict[str, Any]:
-    """The values of the `Read` fields of `section`, by the names of their attributes.
+    """Read the `Read` fields of `section`.
 
     Args:
         section: a table of a configuration, as it was parsed.
-        fields: what becomes of each of its fields.
+        fields: how each of its fields is treated.
         where: its dotted name, for messages.
-        closed: whether a field that is not among `fields` is refused.  AudioCraft hands whole
+        closed: whether a field that is not among `fields` is refused.  AudioCraft passes whole
             tables to constructors, which refuse it too; transformers ignores it.
+
+    Returns:
+        The values by the names of their attributes.
 
     Raises:
         IncompleteConfigError: a required field is absent.
@@ -124,7 +127,7 @@ def read_fields(
                     "model computes"
                 )
     values: dict[str, Any] = {}
-    lacking = ""
+    missing = ""
     for name, field in fields.items():
         if isinstance(field, Only) and name in section:
             _check_only(section[name], field, f"{prefix}{name}")
@@ -132,7 +135,7 @@ def read_fields(
             if name in section:
                 values[field.name or name] = _converted(section[name], field.kind, prefix + name)
             elif field.default is REQUIRED:
-                lacking = lacking or name
+                missing = missing or name
             else:
                 values[field.name or name] = field.default
     for name, field in fields.items():
@@ -144,13 +147,13 @@ def read_fields(
                     f"{prefix}{name} is {shown(section[name])} and {prefix}{field.field} "
                     f"{shown(values[attribute])}, which are two names of one size"
                 )
-    if lacking:
-        raise IncompleteConfigError(f"{where or 'it'} lacks {lacking!r}")
+    if missing:
+        raise IncompleteConfigError(f"{where or 'it'} lacks {missing!r}")
     return values
 
 
 def _check_only(value: Any, field: Only, name: str) -> None:
-    # Null is what an unset flag is, to both libraries.
+    # To both libraries an unset flag is null.
     unset = value is None and field.values[0] in (False, None)
     if not unset and not any(_same(value, allowed) for allowed in field.values):
         runs = " and ".join(shown(v) for v in field.values if v is not None) or "null"
@@ -174,7 +177,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value out of a file, fit for one line."""
+    """Show a value out of a file, shortened to fit into one line."""
     if isinstance(value, Mapping):
         return "a table"
     text = repr(value[:12] if isinstance(value, list | tuple) else value)
@@ -185,7 +188,7 @@ def shown(value: Any) -> str:
 
 
 def whole(low: int = 1, high: int = LARGEST) -> Kind:
-    """A whole number from `low` to `high`; `4.0` and `"4"` are 4 and nothing else."""
+    """Make the type of whole numbers from `low` to `high`; `4.0` and `"4"` are read as 4."""
 
     def convert(value: Any) -> int:
         number = _number(value)
@@ -197,7 +200,7 @@ def whole(low: int = 1, high: int = LARGEST) -> Kind:
 
 
 def number(low: float = 0.0, high: float = float(LARGEST)) -> Kind:
-    """A finite number from `low` to `high`."""
+    """Make the type of finite numbers from `low` to `high`."""
 
     def convert(value: Any) -> float:
         found = _number(value)
@@ -232,14 +235,14 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 
 FLAG = Kind("true or false", _flag)
-"""A boolean.  Neither `"false"` nor 0 is one: what read them as true would go on unnoticed."""
+"""A boolean.  Neither `"false"` nor 0 is one: read as true, they would go unnoticed."""
 
 TABLE = Kind("a table of fields", _table)
 ANYTHING = Kind("anything", lambda value: value)
 
 
 def one_of(*values: str) -> Kind:
-    """One of a few words."""
+    """Make the type of a choice of strings."""
 
     def convert(value: Any) -> str:
         if not isinstance(value, str) or value not in values:
@@ -250,7 +253,7 @@ def one_of(*values: str) -> Kind:
 
 
 def several(kind: Kind, least: int = 1, most: int = 64) -> Kind:
-    """A list of `least` to `most` values of a kind, as a tuple."""
+    """Make the type of lists of `least` to `most` values of a kind; they become tuples."""
 
     def convert(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, Sequence) or isinstance(value, str):
@@ -263,7 +266,7 @@ def several(kind: Kind, least: int = 1, most: int = 64) -> Kind:
 
 
 def optional(kind: Kind) -> Kind:
-    """A value of a kind, or null."""
+    """Make the type of values of a kind, or null."""
     return Kind(f"{kind.words}, or null", lambda v: None if v is None else kind.convert(v))
 
 

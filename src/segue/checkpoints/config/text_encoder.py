@@ -18,8 +18,8 @@ class T5Config:
         head_dim: `d_kv`; heads need not fill `dim`.
         num_buckets, max_distance: of the relative position bias.
         gated: whether the feed-forward is gated (T5 1.1, Flan) rather than one ReLU.
-        max_tokens: of a text, `n_positions`: what it was trained with.  Nothing in it ends there,
-            but attention takes memory by the square of a text's length.
+        max_tokens: of a text, `n_positions`: the length that it was trained with.  It could read
+            longer ones, but attention takes memory by the square of a text's length.
     """
 
     vocab_size: int = 32_128

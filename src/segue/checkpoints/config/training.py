@@ -15,12 +15,12 @@ HIDDEN_DIMS_OF_T5 = {"t5-small": 512, "t5-base": 768, "t5-large": 1024}
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What the `xp.cfg` of a `state_dict.bin` says of the model.
+    """The shape of a model by the `xp.cfg` of its `state_dict.bin`.
 
     Attributes:
-        lm: its shape.
+        lm: the language model.
         text_dim: width of the text encoder that it was trained with.
-        sample_rate: of the codec that it was trained with, in Hz; None where it is not said.
+        sample_rate: of the codec that it was trained with, in Hz; None where it is not given.
     """
 
     lm: LMConfig
@@ -42,7 +42,7 @@ class TrainingConfig:
 
 
 def _t5_name(conditioners: Json) -> str:
-    """The text encoder, which must be all that conditions the model."""
+    """The name of the text encoder, which must be the only conditioner."""
     for name in conditioners:
         if name == "args":
             args = conditioners[name] or {}

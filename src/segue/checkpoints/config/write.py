@@ -14,7 +14,13 @@ from .text_encoder import T5Config
 def to_hf(
     config: ModelConfig, text: T5Config, quantization: QuantizationParams | None
 ) -> dict[str, Any]:
-    """The `config.json` that `ModelConfig.from_hf` reads `config` from again."""
+    """Make the content of a `config.json` from which `ModelConfig.from_hf` reads `config` again.
+
+    Args:
+        config: the model.
+        text: its text encoder, which may come from a companion repository.
+        quantization: how its quantized modules are quantized; None for plain weights.
+    """
     lm, codec = config.lm, config.codec
     written: dict[str, Any] = {
         "model_type": "musicgen",
@@ -78,7 +84,7 @@ def to_hf(
 
 
 def _bandwidth(codec: CodecConfig) -> float:
-    """The bandwidth in kbit/s from which `CodecConfig.from_hf` finds the codebooks again."""
+    """The bandwidth in kbit/s from which `CodecConfig.from_hf` computes the same codebooks."""
     bits = codec.frame_rate * math.ceil(math.log2(codec.codebook_size))
     found = codec.num_codebooks * bits / 1000
     # Where the division was rounded down, it would be one codebook less.

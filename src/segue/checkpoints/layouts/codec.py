@@ -24,7 +24,7 @@ _WEIGHT_NORM = [
 
 
 def from_codec(state: Tensors) -> Tensors:
-    """EnCodec's tensors under segue's names: Hugging Face's, AudioCraft's or MLX's layout.
+    """Rename EnCodec's tensors to segue's names, from Hugging Face's, AudioCraft's or MLX's layout.
 
     MLX files (as `mlx-community/encodec-32khz-float32`) have channels last, one bias per LSTM and
     no weight norm.
@@ -68,8 +68,8 @@ def _normed(v: np.ndarray, g: Tensor) -> np.ndarray:
 
 
 def _from_mlx_codec(state: Tensors) -> Iterator[tuple[str, Tensor]]:
-    # Transposed convolutions are told from plain ones by the stride's kernel: they are the
-    # decoder's layers that stand alone, all but its first and last.
+    # Transposed convolutions cannot be told from plain ones by shape: they are the decoder's
+    # layers outside residual blocks, except its first and last.
     alone = [
         int(m[1]) for n in state if (m := re.match(r"decoder\.layers\.(\d+)\.conv\.weight", n))
     ]

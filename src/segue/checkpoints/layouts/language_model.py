@@ -32,12 +32,12 @@ _CONDITIONER = re.compile(
 
 
 def from_audiocraft(state: Tensors) -> Tensors:
-    """The language model of AudioCraft's `state_dict.bin`, under segue's names.
+    """Rename the language model of AudioCraft's `state_dict.bin` to segue's names.
 
-    Q, K and V lie stacked in `in_proj_weight` there.
+    Q, K and V are stacked in `in_proj_weight` there, and split here.
 
     Raises:
-        CheckpointError: more than a description conditions it, or its text encoder is its own.
+        CheckpointError: it has other conditioners than a description, or a text encoder of its own.
     """
     named = Tensors()
     for name, tensor in state.items():
@@ -46,13 +46,13 @@ def from_audiocraft(state: Tensors) -> Tensors:
             if match[1] == "description":
                 what = "a text encoder that was trained along, where segue takes T5 as it is"
             raise CheckpointError(f"{tensor.source}: the tensor {name!r} belongs to {what}")
-        name = name.replace(".mha.", ".")  # attention that is torch's own, on the same weights
+        name = name.replace(".mha.", ".")  # torch's own attention, with the same weights
         ours = name
         for pattern, replacement in _AUDIOCRAFT_NAMES:
             ours, hits = re.subn(pattern, replacement, name)
             if hits:
                 break
-        # What does not divide is left for `check` to complain of.
+        # What does not divide is left for `check` to refuse.
         if ours.endswith(".in_proj_weight") and tensor.shape and tensor.shape[0] % 3 == 0:
             base = ours.removesuffix("in_proj_weight")
             rows = tensor.shape[0] // 3
@@ -64,7 +64,12 @@ def from_audiocraft(state: Tensors) -> Tensors:
 
 
 def identity_projection(dim: int, source: Path) -> Tensors:
-    """A projection of the text encoder's output that changes nothing."""
+    """Make the identity as the projection of the text encoder's output.
+
+    Args:
+        dim: width of both.
+        source: the file or folder to name in errors.
+    """
     return Tensors(
         {
             f"{PROJECTION}weight": Tensor(
@@ -79,9 +84,9 @@ def identity_projection(dim: int, source: Path) -> Tensors:
 
 
 def stacks(lm: LMConfig) -> dict[str, list[str]]:
-    """What runs as one product or table, by the name that segue's own layout has for it.
+    """List the modules that segue's own layout stores as one, by the name of that one.
 
-    Its modules lie there one below the other, as an engine wants them.
+    Their rows are stored one below the other, since engines run them as one product or table.
     """
     found = {
         f"{LM}embed_tokens": [f"{LM}embed_tokens.{k}" for k in range(lm.num_codebooks)],
@@ -94,12 +99,12 @@ def stacks(lm: LMConfig) -> dict[str, list[str]]:
 
 
 def from_stacks(state: Tensors, lm: LMConfig) -> Tensors:
-    """The tensors of `state`, with the modules of `stacks` each by itself."""
+    """Split the tensors of `stacks` in `state` into those of their modules."""
     apart = Tensors(state)
     for stack, modules in stacks(lm).items():
         for kind in ("weight", "scales", "biases"):
             tensor = state.get(f"{stack}.{kind}")
-            # What does not divide is left for `check` to complain of.
+            # What does not divide is left for `check` to refuse.
             if tensor is not None and tensor.shape and tensor.shape[0] % len(modules) == 0:
                 del apart[f"{stack}.{kind}"]
                 rows = tensor.shape[0] // len(modules)

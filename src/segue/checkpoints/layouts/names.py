@@ -1,4 +1,4 @@
-"""What the names of tensors begin with, as the Hugging Face layout has them."""
+"""Prefixes of the names of tensors in the Hugging Face layout."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ TEXT = "text_encoder."
 PROJECTION = "enc_to_dec_proj."
 
 
-# What real files hold beside the weights: buffers, training state, and tied copies.
 IGNORED = re.compile(
     r"embed_positions\.weights?$|\.(embed_avg|cluster_size|inited)$"
     r"|^text_encoder\.decoder\.|^text_encoder\.lm_head"
 )
+"""What published files hold beside the weights: buffers, training state, and tied copies."""

@@ -11,7 +11,15 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def lm_shapes(lm: LMConfig, text_dim: int) -> Shapes:
-    """Every tensor of the language model and the projection into it, with its shape."""
+    """List the tensors of the language model and the projection into it.
+
+    Args:
+        lm: its shape.
+        text_dim: width of the text encoder's output.
+
+    Returns:
+        Shapes by name; the same for the functions below.
+    """
     norms = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
     square = (lm.dim, lm.dim)
     shapes: Shapes = {
@@ -36,7 +44,7 @@ def lm_shapes(lm: LMConfig, text_dim: int) -> Shapes:
 
 
 def t5_shapes(t5: T5Config) -> Shapes:
-    """Every tensor of the text encoder, with its shape."""
+    """List the tensors of the text encoder."""
     inner = t5.num_heads * t5.head_dim
     shapes: Shapes = {
         "shared.weight": (t5.vocab_size, t5.dim),
@@ -59,7 +67,7 @@ def t5_shapes(t5: T5Config) -> Shapes:
 
 
 def codec_shapes(codec: CodecConfig) -> Shapes:
-    """Every tensor of EnCodec, with its shape; convolutions as torch has them.
+    """List the tensors of EnCodec, convolutions in torch's arrangement.
 
     The order of layers is that of SEANet (https://arxiv.org/abs/2009.02095) as EnCodec stacks it:
     layers without weights (ELU) take a number too.
@@ -111,7 +119,7 @@ def codec_shapes(codec: CodecConfig) -> Shapes:
 
 
 def quantized_shapes(shapes: Shapes, tensors: Tensors, quantization: QuantizationConfig) -> Shapes:
-    """`shapes` as they are once the modules that have `scales` among `tensors` are quantized.
+    """Replace the shapes of modules that have `scales` among `tensors` by the quantized ones.
 
     MLX packs a row of n weights into `n * bits / 32` words, with one scale per group, and one bias
     per group in the affine mode (`mlx.core.quantize`).
@@ -132,16 +140,16 @@ def quantized_shapes(shapes: Shapes, tensors: Tensors, quantization: Quantizatio
 
 
 def check(tensors: Tensors, shapes: Shapes, where: str) -> None:
-    """Make sure that `tensors` are just what `shapes` asks for.
+    """Check that `tensors` are exactly those of `shapes`.
 
     Args:
         tensors: as they were opened.
-        shapes: what there has to be.
+        shapes: the required ones.
         where: the folder to name where they come from several files, or from none.
 
     Raises:
-        CheckpointError: a tensor is missing, has another shape, or means nothing to segue; the
-            line names the file and the tensor.
+        CheckpointError: a tensor is missing, has another shape, or is unknown; the line names the
+            file and the tensor.
     """
     files = {tensor.source for tensor in tensors.values()}
     where = str(files.pop()) if len(files) == 1 else where

@@ -1,4 +1,4 @@
-"""What people name that is no checkpoint, and what to do instead: one line each."""
+"""Explain what is named or stored in place of a checkpoint, and what to do: one line each."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|git@)", re.IGNORECASE)
 _CACHED = re.compile(r"models--(.+)")
 
 
-def file_of_another_kind(head: bytes) -> str | None:
-    """What stands in a file's place, by its first bytes: a Git LFS pointer, or a web page."""
+def diagnose_head(head: bytes) -> str | None:
+    """Explain what a file is by its first bytes, if it is a Git LFS pointer or a web page."""
     if head.startswith(_POINTER):
         return (
             "this is a Git LFS pointer, which stands for the file: run `git lfs pull` in its "
@@ -40,8 +40,8 @@ def file_of_another_kind(head: bytes) -> str | None:
     return None
 
 
-def name_of_another_kind(name: str) -> str | None:
-    """What `name` is, if it is a web address or a folder of the cache without its path."""
+def diagnose_name(name: str) -> str | None:
+    """Explain what `name` is, if it is a web address or the name of a folder of the cache."""
     if (hub := _HUB.fullmatch(name)) is not None:
         place = re.split(r"[?#@]|/(?:tree|blob|resolve|raw|commits?|discussions)/", hub[1])[0]
         parts = [part for part in place.split("/") if part]
@@ -60,15 +60,15 @@ def name_of_another_kind(name: str) -> str | None:
     return None
 
 
-def path_of_another_kind(path: Path) -> str:
-    """What to do about a `path` that is a file, where a folder is wanted."""
+def diagnose_path(path: Path) -> str:
+    """Explain what to do about a `path` that is a file, where a folder is expected."""
     if _TRAINING.fullmatch(path.name):
         return f"{path}: {TRAINING_CHECKPOINT}"
     return f"{str(path)!r} is not a folder; name the one that holds the checkpoint"
 
 
-def names_of_another_kind(names: Collection[str]) -> str | None:
-    """What a folder or a repository with files of these `names` is, if it cannot be a model."""
+def diagnose_file_names(names: Collection[str]) -> str | None:
+    """Explain what a folder or a repository with these files is, if it is a PEFT adapter."""
     if any(name in names for name in _ADAPTERS):
         return (
             "this is a PEFT adapter, which changes another model: load it with peft, "
@@ -78,8 +78,8 @@ def names_of_another_kind(names: Collection[str]) -> str | None:
     return None
 
 
-def folder_of_another_kind(folder: Path, names: Collection[str]) -> str | None:
-    """What a `folder` that holds no model is, by the `names` in it."""
+def diagnose_folder(folder: Path, names: Collection[str]) -> str | None:
+    """Explain what a `folder` without a model is, by the `names` in it; None if unknown."""
     if any(_TRAINING.fullmatch(name) for name in names):
         return TRAINING_CHECKPOINT
     if "snapshots" in names and (cached := _CACHED.fullmatch(folder.resolve().name)):
@@ -93,8 +93,8 @@ def folder_of_another_kind(folder: Path, names: Collection[str]) -> str | None:
     return None
 
 
-def adapted_model(folder: Path) -> str:
-    """Of which model a PEFT adapter is, for a message."""
+def model_of_adapter(folder: Path) -> str:
+    """Name the model that a PEFT adapter belongs to, in brackets; empty if it is not known."""
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
         return f" (its model is {quoted(config['base_model_name_or_path'])})"
@@ -103,7 +103,7 @@ def adapted_model(folder: Path) -> str:
 
 
 def quoted(text: object) -> str:
-    """Text out of a file, fit for one line."""
+    """Quote text out of a file, shortened to fit into one line."""
     return repr(str(text)[:80])
 
 
