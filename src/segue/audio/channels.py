@@ -1,9 +1,9 @@
-"""Channels: the speakers they are for, the orders that formats have them in, up and down mixing.
+"""Channels: speaker layouts, the channel orders of formats, up and down mixing.
 
 Samples are always in the order of WAV's channel mask: front left, front right, front centre, low
 frequency effects (LFE), back left, back right, and so on.  A *layout* is that mask, an integer
-whose bits are the speakers that there are (Microsoft's `dwChannelMask`); 0 says that the channels
-are for no speakers, and None that nothing was said, which means the usual layout of their number.
+whose bits are the present speakers (Microsoft's `dwChannelMask`); 0 means that the channels are for
+no speakers, None that the layout is not known, which is taken for the usual one of their number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SPEAKERS = (
     "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC",
     "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR",
 )  # fmt: skip
-"""In the order of the mask's bits, by the names that FFmpeg has for them."""
+"""In the order of the mask's bits, by FFmpeg's names."""
 
 _USUAL = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 """FLAC's own (RFC 9639), which for 1, 2, 4, 6 and 8 channels are Windows' defaults, too."""
@@ -31,8 +31,8 @@ _TO_STEREO = {
     "SL": (_MINUS_3_DB, 0),
     "SR": (0, _MINUS_3_DB),
     "BC": (0.5, 0.5),
-    # The recommendation knows none of these: what is in front counts as the front does, what is
-    # above as the surrounds do.
+    # Not in the recommendation: front speakers are mixed like the front, upper ones like the
+    # surrounds.
     "FLC": (1, 0),
     "FRC": (0, 1),
     "TC": (0.5, 0.5),
@@ -57,31 +57,31 @@ _VORBIS = {
 
 
 def usual_layout(channels: int) -> int:
-    """The layout of so many channels where nothing says another; 0 if there is none."""
+    """Return the default layout of a number of channels; 0 if there is none."""
     return _USUAL.get(channels, 0)
 
 
 def speakers(layout: int) -> list[str]:
-    """The speakers of a layout, in the order of the channels."""
+    """List the speakers of a layout, in the order of the channels."""
     return [name for bit, name in enumerate(SPEAKERS) if layout >> bit & 1]
 
 
 def layout_of(names: list[str]) -> int | None:
-    """The layout of some speakers; None if one is none of WAV's, or comes twice."""
+    """Return the layout of some speakers; None if one is not among WAV's, or comes twice."""
     if not set(names) <= set(SPEAKERS) or len(set(names)) < len(names):
         return None
     return sum(1 << SPEAKERS.index(name) for name in names)
 
 
 def fitting(layout: int | None, channels: int) -> int:
-    """A layout if it is one of so many channels, the usual one if nothing is said, otherwise 0."""
+    """Return `layout` if it has so many channels, the usual one if it is None, otherwise 0."""
     if layout is None:
         return usual_layout(channels)
     return layout if len(speakers(layout)) == channels else 0
 
 
 def vorbis_order(channels: int) -> list[int]:
-    """Where in Vorbis' and Opus' order each channel of ours lies.
+    """Return the position of each channel in the order of Vorbis and Opus.
 
     `ours = theirs[:, vorbis_order(C)]`.
     """
@@ -92,22 +92,22 @@ def vorbis_order(channels: int) -> list[int]:
 
 
 def held_by(format_: str, layout: int, channels: int) -> bool:
-    """Whether a file can say that its channels are for the speakers of `layout`.
+    """Tell whether a file of a format can store that its channels have `layout`.
 
     Args:
-        format_: libsndfile's name of it.
+        format_: libsndfile's name of the format.
         layout: not 0.
-        channels: as many as the layout has.
+        channels: the number of channels of the layout.
     """
     if format_ in ("WAV", "RF64") or (channels <= 2 and layout == usual_layout(channels)):
         return True
-    # At the back or at the sides is one to them.
+    # To FLAC and Ogg, back and side speakers are the same.
     plain = layout if layout & 0x30 and layout & 0x600 else layout & ~0x600 | (layout & 0x600) >> 5
     return format_ in ("FLAC", "OGG") and usual_layout(channels) in (layout, plain)
 
 
 def to_channels(samples: np.ndarray, channels: int, layout: int | None = None) -> np.ndarray:
-    """Samples `(T, C)` with another number of channels.
+    """Mix samples up or down to another number of channels.
 
     Down to two channels by ITU-R BS.775: the centre at -3 dB on both sides, surrounds at -3 dB on
     theirs, LFE left out.  Down to one: the mean of these two, as it is of a stereo file.  Up from
@@ -116,9 +116,12 @@ def to_channels(samples: np.ndarray, channels: int, layout: int | None = None) -
     turn.
 
     Args:
-        samples: in WAV's order.
-        channels: how many are wanted.
-        layout: of the more channels: of those that are given, or of those that are wanted.
+        samples: `(T, C)`, in WAV's order.
+        channels: the number of channels of the result.
+        layout: of the larger number of channels: of `samples`, or of the result.
+
+    Returns:
+        `(T, channels)`.
     """
     have = samples.shape[1]
     if have == channels:

@@ -1,4 +1,4 @@
-"""Samples to the contents of a file, in the format that its name ends in."""
+"""Encode samples as the content of a file, in the format that its name ends in."""
 
 from __future__ import annotations
 
@@ -29,19 +29,30 @@ _FORMATS = {
     ".opus": "OGG",
     ".mp3": "MP3",
 }
-"""What is written, by the ending of its name.  Of all that libsndfile writes: no raw samples, none
-that needs a second file or keeps to rates of its own."""
+"""The formats that are written, by suffix: of libsndfile's none with raw samples, none that needs a
+second file, none with sample rates of its own."""
 
-# What is written as it was read.  A WAV can also hold MP3 and ADPCM, which nobody means by `.wav`.
-_KEPT_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "OPUS")
+# Encodings that are preserved.  A WAV can also hold MP3 and ADPCM, which nobody means by `.wav`.
+_PRESERVED_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "OPUS")
 
-_WITHIN = ("PCM_", "ULAW", "ALAW", "ALAC_", "ADPCM", "DPCM_", "DWVW_", "G72", "GSM", "NMS_")
-"""In the names of what decodes to integers.  All else can come out beyond full scale, where what
-was encoded was loud, and only floats hold that."""
+_INTEGER_ENCODINGS = (
+    "PCM_",
+    "ULAW",
+    "ALAW",
+    "ALAC_",
+    "ADPCM",
+    "DPCM_",
+    "DWVW_",
+    "G72",
+    "GSM",
+    "NMS_",
+)
+"""Parts of the names of encodings that decode to integers.  All others can decode beyond full
+scale, which only floats hold."""
 
 _BLOCK = 65_536
-"""Samples that are written at a time: libsndfile's Vorbis encoder keeps a call's on the stack, and
-crashes with a minute of them."""
+"""Samples of one call: libsndfile's Vorbis encoder allocates them on the stack, and crashes with a
+minute of them."""
 
 _EXTENSIBLE = 0xFFFE
 """Microsoft's tag of a WAV that has a channel mask."""
@@ -50,14 +61,17 @@ _EXTENSIBLE = 0xFFFE
 def encode(
     path: Path, samples: np.ndarray, sample_rate: int, subtype: str | None, layout: int | None
 ) -> tuple[io.BytesIO, list[str]]:
-    """The contents of the file `path`, and what the user should know of them.
+    """Encode the content of the file `path`.
 
     Args:
-        path: whose ending says the format.
+        path: its suffix gives the format.
         samples: `(T, C)`, in WAV's order.
         sample_rate: in Hz.
-        subtype: how they were stored where they came from; see `Audio`.
+        subtype: the encoding that they come from; see `Audio`.
         layout: of the channels; see `segue.audio.channels`.
+
+    Returns:
+        The content, and notes for the user, one line each.
 
     Raises:
         AudioError: the name ends in no known format, or the format cannot hold the audio.
@@ -103,22 +117,22 @@ def encode(
     return encoded, notes
 
 
-def _subtype(path: Path, format_: str, came: str | None) -> str:
-    """How samples are stored."""
+def _subtype(path: Path, format_: str, original: str | None) -> str:
+    """The encoding of the samples."""
     available = soundfile.available_subtypes(format_)
     if path.suffix.lower() == ".opus":
         return "OPUS"
-    if came is not None:
-        if came in available and came in _KEPT_SUBTYPES:
-            return came
-        if "FLOAT" in available and not any(name in came for name in _WITHIN):
+    if original is not None:
+        if original in available and original in _PRESERVED_SUBTYPES:
+            return original
+        if "FLOAT" in available and not any(name in original for name in _INTEGER_ENCODINGS):
             return "FLOAT"
     default: str = soundfile.default_subtype(format_)
     return "PCM_24" if "PCM_24" in available else default
 
 
 def _container(format_: str, channels: int, layout: int | None) -> str:
-    """WAV with a channel mask, where one was read that says what a plain WAV would not."""
+    """The container, by libsndfile's name: WAVEX has a channel mask, where one is necessary."""
     unusual = channels > 2 or layout not in (0, usual_layout(channels))
     return "WAVEX" if format_ == "WAV" and layout is not None and unusual else format_
 
@@ -127,10 +141,17 @@ def _container(format_: str, channels: int, layout: int | None) -> str:
 def new_wav(
     path: Path, sample_rate: int, channels: int, subtype: str, layout: int | None
 ) -> Iterator[soundfile.SoundFile]:
-    """A WAV to be written to block by block, with a channel mask where there is a layout.
+    """Open a new WAV to write to block by block.
+
+    Args:
+        path: of the file.
+        sample_rate: in Hz.
+        channels: of the samples.
+        subtype: libsndfile's name of the encoding.
+        layout: of the channels, for a channel mask; None for none.
 
     Raises:
-        OSError: it cannot be written; a full disk, mostly.
+        OSError: it cannot be written, mostly because the disk is full.
     """
     container = _container("WAV", channels, layout)
     try:
@@ -146,7 +167,7 @@ def new_wav(
 
 
 def _set_mask(file: BinaryIO, layout: int) -> None:
-    """Put a channel mask into a WAV, if it is of the kind that has one."""
+    """Write a channel mask into a WAV, if it is extensible."""
     file.seek(0)
     head = file.read(256)
     at = head.find(b"fmt ") + 8
@@ -156,10 +177,10 @@ def _set_mask(file: BinaryIO, layout: int) -> None:
 
 
 def count_beyond(samples: np.ndarray) -> int:
-    """How many samples integers cannot hold: those beyond full scale."""
+    """Count the samples beyond full scale, which integers cannot hold."""
     return int(np.count_nonzero(np.abs(samples) > 1))
 
 
 def limited(beyond: int, of: int) -> str:
-    """What is said of samples that integers cannot hold."""
+    """Make the note about samples that integers cannot hold."""
     return f"{beyond} of {of} samples are louder than full scale, and were limited to it"

@@ -22,23 +22,26 @@ _WIDE_SUBTYPES = ("PCM_32", "DOUBLE")
 
 
 def read(path: str | Path, seconds: float | None = None) -> Audio:
-    """Read a file in any format that libsndfile or FFmpeg decode, or its first `seconds`.
+    """Read a file in any format that libsndfile or FFmpeg decode.
 
-    It is read to the end of what is there, whatever its header says; see `segue.audio.decode`.
+    It is read to the end of its content, whatever its header says; see `segue.audio.decode`.
 
     Args:
         path: a file, a pipe, or `-` for standard input.
-        seconds: at most.
+        seconds: the length to read at most; None for all.
+
+    Returns:
+        Float64 samples of a file of 32-bit integers or doubles, float32 of any other.
 
     Raises:
-        AudioError: there is no such file, it is no audio, or too much for this machine's memory.
+        AudioError: the file does not exist, is not audio, or does not fit into memory; one line.
     """
     path = Path(path)
     try:
         with opened(path) as file:
             try:
                 with open_source(file, seconds) as source:
-                    return _taken(source, seconds, path)
+                    return _collected(source, seconds, path)
             except AudioError as error:
                 reason = str(error)
     except OSError as error:
@@ -48,8 +51,8 @@ def read(path: str | Path, seconds: float | None = None) -> Audio:
     raise AudioError(f"{path}: cannot be read as audio: {reason}")
 
 
-def _taken(source: Source, seconds: float | None, path: Path) -> Audio:
-    """The samples of a source, or its first `seconds`."""
+def _collected(source: Source, seconds: float | None, path: Path) -> Audio:
+    """All samples of a source, or those of its first `seconds`."""
     rate, channels = source.sample_rate, source.channels
     dtype = "float64" if source.subtype in _WIDE_SUBTYPES else "float32"
     most = half_of_memory() // (np.dtype(dtype).itemsize * channels)
@@ -72,12 +75,12 @@ def _taken(source: Source, seconds: float | None, path: Path) -> Audio:
 
 
 def half_of_memory() -> int:
-    """The bytes that a file's samples may take at most, so that there is room to work on them."""
+    """Return the bytes that a file's samples may take at most: half of the machine's."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def check_output(path: str | Path, audio: Audio) -> None:
-    """Find out now, before work is put into it, whether `write` could write something like `audio`.
+    """Check before a long computation that `write` can write something like `audio` to `path`.
 
     Raises:
         AudioError: the name ends in no known format, or the format cannot hold the audio.
@@ -88,20 +91,25 @@ def check_output(path: str | Path, audio: Audio) -> None:
 def write(path: str | Path, audio: Audio) -> list[str]:
     """Write a file whole or not at all, in the format its name ends in.
 
-    Samples are stored as they came (`audio.subtype`) where the format can, what was lossy as floats
-    where it can, otherwise as 24-bit integers or what the format has.  Where integers are, samples
-    beyond full scale are limited to it.  A named pipe is written to, and a link's target replaced.
+    Samples are stored in their original encoding (`audio.subtype`) where the format has it, those
+    of a lossy one as floats where it has them, otherwise as 24-bit integers or in the format's
+    default.  In integers, samples beyond full scale are limited to it.  A named pipe is written
+    to; of a link, the target is replaced.
+
+    Args:
+        path: its suffix gives the format.
+        audio: what is written.
 
     Returns:
-        What the user should know, one line each: samples that were limited, speakers that the
-        format cannot name.
+        Notes for the user, one line each: samples that were limited, speakers that the format
+        cannot name.
 
     Raises:
         OutputError: the folder is missing, cannot be written, or the disk is full.
         AudioError: the format cannot hold the audio.
     """
     path = Path(path)
-    # Not by libsndfile itself, which does not always tell when a disk is full.
+    # Not by libsndfile itself, which does not always report a full disk.
     encoded, notes = encode(path, audio.samples, audio.sample_rate, audio.subtype, audio.layout)
     if atomic.is_pipe(path):
         with atomic.explained(path), path.open("wb") as pipe:

@@ -1,4 +1,4 @@
-"""Samples in memory: what they are, from arrays, at another rate, at another length."""
+"""Samples in memory: their type, conversion from arrays, resampling."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import soxr
 from ..errors import AudioError
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
-"""No converter is slower or faster; a header that says so lies."""
+"""No converter is slower or faster; a header with another rate is wrong."""
 
 _MOST_CHANNELS = 64
-"""More than any recording has; an array with more stands on its side."""
+"""More than any recording has; an array with more is transposed, `(C, T)`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """Some sound.
+    """Samples with their sample rate.
 
     Attributes:
         samples: `(T, C)` float32 or float64, -1 to 1.
         sample_rate: in Hz.
-        subtype: how a sample was stored (`"PCM_24"`, `"VORBIS"`, `"AAC"`), where it came from a
-            file.
-        layout: which speakers the channels are for, in WAV's order; see `segue.audio.channels`.
-        notes: what the user should know of the file, one line each.
+        subtype: the encoding of the file that they come from (`"PCM_24"`, `"VORBIS"`, `"AAC"`);
+            None if they come from none.
+        layout: the speakers of the channels, in WAV's order; see `segue.audio.channels`.
+        notes: what the user should know about the file, one line each.
+
+    Raises:
+        AudioError: samples of another shape, or a rate below 1 kHz or above 768 kHz.
     """
 
     samples: np.ndarray
@@ -46,17 +49,21 @@ class Audio:
 
     @property
     def channels(self) -> int:
-        """How many channels."""
+        """The number of channels, C."""
         return int(self.samples.shape[1])
 
     @property
     def seconds(self) -> float:
-        """How long."""
+        """The length in seconds."""
         return len(self.samples) / self.sample_rate
 
 
 def from_array(samples: np.ndarray, sample_rate: int) -> Audio:
-    """Audio of an array `(T,)` or `(T, C)`, of floats in -1 to 1 or of integers at full scale.
+    """Make audio of an array.
+
+    Args:
+        samples: `(T,)` or `(T, C)`, floats in -1 to 1 or signed integers at full scale.
+        sample_rate: in Hz.
 
     Raises:
         AudioError: another shape or type; or more channels than samples, which is an array
@@ -78,7 +85,16 @@ def from_array(samples: np.ndarray, sample_rate: int) -> Audio:
 
 
 def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
-    """Samples `(T, C)` at another rate, `round(T * to_rate / rate)` of them."""
+    """Resample `(T, C)` with soxr at its highest quality.
+
+    Args:
+        samples: `(T, C)`.
+        rate: of `samples`, in Hz.
+        to_rate: of the result, in Hz.
+
+    Returns:
+        `(round(T * to_rate / rate), C)`.
+    """
     if rate == to_rate:
         return samples
     resampled: np.ndarray = soxr.resample(samples, rate, to_rate, quality="VHQ")
@@ -87,6 +103,6 @@ def resample(samples: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
 
 
 def fit(samples: np.ndarray, length: int) -> np.ndarray:
-    """The first `length` of samples `(T, C)`, silence behind them where there are fewer."""
+    """Cut samples `(T, C)` to `length`, or append silence to make them as long."""
     samples = samples[:length]
     return np.pad(samples, [(0, length - len(samples)), (0, 0)])

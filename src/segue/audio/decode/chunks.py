@@ -1,8 +1,8 @@
-"""WAV, RF64, BW64, W64, AIFF, CAF and AU: where their samples lie, whatever the header says.
+"""Find the samples of WAV, RF64, BW64, W64, AIFF, CAF and AU, whatever the header says.
 
 A recorder that crashes leaves a length of 0 or that of its last save; a pipe leaves the largest
-there is; a copy that was cut off leaves the length of the whole.  Where a header and the file
-disagree, the header is put right in a view of the file.
+length; a truncated copy leaves the length of the whole.  Where a header and the file disagree, the
+header is repaired in a view of the file.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from .view import Bytes, Piece
 
-_BEHIND = frozenset(
+_TRAILING_CHUNKS = frozenset(
     b"LIST id3  ID3  bext iXML axml chna cue  smpl inst fact PEAK JUNK junk PAD  FLLR acid strc "
     b"cart _PMX plst afsp minf elm1 regn umid DGDA ResU LGWV Cr8r SAUR levl ovwf CSET DISP wavl "
     b"MARK COMT INST MIDI AESD APPL NAME AUTH (c)  ANNO SAXL CHAN FVER COMM "
     b"chan info mark strg pakt peak uuid free kuki edct midi ovvw umid data fmt ds64 "
     b"APET ID3\x02 ID3\x03 ID3\x04".split()
 )
-"""First bytes (blanks at the end left out) of what lies behind the samples: chunks, and tags."""
+"""Names (without trailing blanks) of chunks and tags that follow the samples."""
 
 _MOST_CHUNKS = 10_000
 
@@ -27,7 +27,7 @@ _UNKNOWN = 0xFFFFFFFF
 
 _W64_GUID = bytes.fromhex("2e91cf11a5d628db04c10000")
 _W64_OTHERS = bytes.fromhex("f3acd3118cd100c04f8edb8a")
-"""What follows the four letters of W64's first chunk, and those of most others."""
+"""What follows the four letters of W64's first chunk, and of most others."""
 
 _EXTENSIBLE = 0xFFFE
 _PCM_TAGS = (1, 3, _EXTENSIBLE)
@@ -35,23 +35,23 @@ _PCM_TAGS = (1, 3, _EXTENSIBLE)
 
 @dataclass(frozen=True)
 class Plan:
-    """How a file is to be read.
+    """How a file is read.
 
     Attributes:
-        pieces: of the file, put right; None reads it as it is.
-        declared, there: bytes of samples that the header speaks of (None: it says that it does not
-            know), and those that there are.
-        layout: of the channels, where the file says it; see `segue.audio.channels`.
+        pieces: of the file, repaired; None reads it unchanged.
+        declared: bytes of samples by the header; None if it declares no length.
+        present: bytes of samples in the file.
+        layout: of the channels, where the file has one; see `segue.audio.channels`.
     """
 
     pieces: list[Piece] | None
     declared: int | None
-    there: int
+    present: int
     layout: int | None = None
 
 
 def plan(data: Bytes) -> Plan | None:
-    """What `data` needs to be read; None if it is of another format, or too broken."""
+    """Plan how `data` is read; None if it is of another format, or too damaged."""
     head = data.at(0, 12)
     try:
         if head[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX") and head[8:] == b"WAVE":
@@ -95,12 +95,12 @@ def _wav(data: Bytes, magic: bytes) -> Plan | None:
     if declared is None and sizes and 0 < sizes[1] < 1 << 62:
         declared = sizes[1]
     end = _end(data, start, declared, big=magic == b"RIFX")
-    right = declared is not None and abs(end - start - declared) < max(1, frame_bytes)
-    if right and magic != b"BW64":
+    matches = declared is not None and abs(end - start - declared) < max(1, frame_bytes)
+    if matches and magic != b"BW64":
         return Plan(None, end - start, end - start, layout)
     patches[0] = magic if magic == b"RIFX" else b"RIFF"
     patches[at + 4] = struct.pack(order + "I", min(end - start, _UNKNOWN))
-    declared = end - start if right else declared
+    declared = end - start if matches else declared
     return Plan(_patched(patches, end), declared, end - start, layout)
 
 
@@ -126,12 +126,12 @@ def _aiff(data: Bytes) -> Plan | None:
         return Plan(None, end - start, end - start)
     if frames_at is None or frame_bytes == 0:
         return Plan(None, declared, end - start)
-    there = end - start
+    present = end - start
     patches = {
-        frames_at: struct.pack(">I", min(there // frame_bytes, _UNKNOWN)),
-        at + 4: struct.pack(">I", min(there + 8 + offset, _UNKNOWN)),
+        frames_at: struct.pack(">I", min(present // frame_bytes, _UNKNOWN)),
+        at + 4: struct.pack(">I", min(present + 8 + offset, _UNKNOWN)),
     }
-    return Plan(_patched(patches, end), declared, there)
+    return Plan(_patched(patches, end), declared, present)
 
 
 def _caf(data: Bytes) -> Plan | None:
@@ -164,29 +164,29 @@ def _w64(data: Bytes) -> Plan | None:
     else:
         return None
     start, declared = at + 24, max(0, size - 24)
-    there = max(0, data.size - start)
+    present = max(0, data.size - start)
     behind = start + declared + -declared % 8
     known = data.size - behind < 24 or data.at(behind + 4, 12) == _W64_OTHERS
-    if declared <= there and known:
+    if declared <= present and known:
         return Plan(None, declared, declared)
-    return Plan(None, declared, there)  # libsndfile itself takes what is there
+    return Plan(None, declared, present)  # libsndfile itself reads to the end
 
 
 def _au(data: Bytes) -> Plan:
     start, size = struct.unpack(">II", data.at(4, 8))
-    there = max(0, data.size - start)
-    if size in (_UNKNOWN, there):  # the format's own word for a stream
-        return Plan(None, there, there)
-    return Plan(_patched({8: struct.pack(">I", _UNKNOWN)}, data.size), size, there)
+    present = max(0, data.size - start)
+    if size in (_UNKNOWN, present):  # the format's mark of a stream
+        return Plan(None, present, present)
+    return Plan(_patched({8: struct.pack(">I", _UNKNOWN)}, data.size), size, present)
 
 
 def _end(data: Bytes, start: int, declared: int | None, head: int = 8, big: bool = False) -> int:
-    """Where samples end that begin at `start`.
+    """Find where samples end that begin at `start`.
 
     Args:
         data: the file.
         start: of the samples.
-        declared: bytes, as the header has them.
+        declared: bytes by the header.
         head: bytes before a chunk's content, four of them its name, the others its length.
         big: whether the most significant byte of a length comes first.
     """
@@ -198,10 +198,10 @@ def _end(data: Bytes, start: int, declared: int | None, head: int = 8, big: bool
     if data.size - behind < head:
         return end
     name = data.at(behind, 4)
-    known = name in _BEHIND or name.rstrip(b" ") in _BEHIND or name[:3] == b"TAG"
+    known = name in _TRAILING_CHUNKS or name.rstrip(b" ") in _TRAILING_CHUNKS or name[:3] == b"TAG"
     if known or (declared > 0 and data.zeros(behind, data.size)):
         return end
-    # An unknown chunk is one if it ends where the file does, or where another chunk begins.
+    # Unknown letters are a chunk if it ends with the file, or where another chunk begins.
     for _ in range(_MOST_CHUNKS):
         if not name.strip().isalnum():
             break
@@ -214,7 +214,7 @@ def _end(data: Bytes, start: int, declared: int | None, head: int = 8, big: bool
 
 
 def _patched(patches: dict[int, bytes], end: int) -> list[Piece]:
-    """A file up to `end`, with other bytes at some places."""
+    """The file up to `end`, with the bytes at some places replaced."""
     pieces: list[Piece] = []
     at = 0
     for place, new in sorted(patches.items()):

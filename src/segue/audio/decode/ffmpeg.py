@@ -1,4 +1,4 @@
-"""FFmpeg, by way of PyAV: what libsndfile does not decode, and what it decodes only in part."""
+"""Decode with FFmpeg (PyAV) what libsndfile does not decode, or only in part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,caf,dsf,dts,eac3,flac,iff,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mpc,mpc8,ogg,tak,truehd,tta,w64,wav,wv"
 )
-"""Containers that hold music.  Others name files and addresses that would be opened, or hold none;
+"""Containers of music.  Others name files and addresses that would be opened, or hold no music;
 MPEG audio is only read where its frames have been found, since much looks like it."""
 
 _DECODERS = {
@@ -31,41 +31,41 @@ _DECODERS = {
     *("wmapro", "wmav1", "wmav2", "wmavoice"),
 }
 
-# Those whose header counts what there is; the others' length is a guess, from the bit rate.
+# Formats whose header has the length; that of others is estimated from the bit rate.
 _COUNTED = {"flac": 0.0, "mov": 0.25, "matroska": 0.25, "asf": 0.5, "wv": 0.0, "tta": 0.0}
-"""By how many seconds it may be wrong all the same."""
+"""The seconds by which it may be wrong in a sound file."""
 
 _NAMES = {"mp3": "MPEG_LAYER_III", "mp2": "MPEG_LAYER_II", "mp1": "MPEG_LAYER_I"}
 _INTEGERS = {"u8": "PCM_U8", "s16": "PCM_16", "flt": "FLOAT", "dbl": "DOUBLE"}
 
 _MOST_SILENT = 10
-"""Seconds that damage may have taken; a position that says more is damaged itself."""
+"""Seconds that damage may have removed; a position that implies more is damaged itself."""
 
 _LONGEST_FLAC_FRAME, _MOST_ENDS = 1 << 20, 50
 
 _MOST_DAMAGED = 100_000
-"""Packets one behind the other out of which nothing comes."""
+"""Consecutive packets that decode to nothing."""
 
 
 @cache
 def _codecs() -> frozenset[str]:
-    """The decoders that may run."""
+    """The allowed decoders."""
     simple = {name for name in av.codecs_available if name.startswith(("pcm_", "adpcm_", "dsd_"))}
     return frozenset(_DECODERS | simple)
 
 
 class Ffmpeg:
-    """A file that FFmpeg opens; see `Sndfile` for what all have.
+    """A file that FFmpeg opens; see `Sndfile` for the attributes of all decoders.
 
     Args:
-        file: something that is read like a file.
+        file: an object with the methods of a file.
         format_: FFmpeg's name of the container, where it is known.
 
     Attributes:
-        order: where each channel lies in the file; None if they lie as they should.
+        order: the position of each channel in the file; None if they are in WAV's order.
 
     Raises:
-        AudioError: FFmpeg does not open it, or there is no sound in it.
+        AudioError: FFmpeg does not open it, or it has no sound.
     """
 
     def __init__(self, file: BinaryIO, format_: str | None = None) -> None:
@@ -96,7 +96,7 @@ class Ffmpeg:
         if name not in _codecs():
             raise AudioError("it is in a codec that is not read")
         self._stream = stream
-        if name == "flac":  # damage shall be told, not played
+        if name == "flac":  # damage is reported, not decoded as noise
             context.options = {"err_detect": "crccheck+explode"}
         context.thread_count = 1
         self._frames = self._decoded()
@@ -108,7 +108,7 @@ class Ffmpeg:
         self.layout, self.order = self._layout(self._first)
         self.subtype: str | None = self._subtype(self._first)
         counted = _COUNTED.get(self._container.format.name.split(",")[0])
-        self.slack = counted or 0.0
+        self.tolerance = counted or 0.0
         self.declared = None if counted is None else self._counted()
 
     def _counted(self) -> int | None:
@@ -122,7 +122,7 @@ class Ffmpeg:
         return round(seconds * self.sample_rate) if seconds > 0 else None
 
     def _layout(self, frame: Any) -> tuple[int | None, list[int] | None]:
-        """The layout, and where each of its channels lies in a frame."""
+        """The layout, and the position of each of its channels in a frame."""
         names = [channel.name for channel in frame.layout.channels]
         layout = speakers.layout_of(names)
         if layout is None:
@@ -151,11 +151,11 @@ class Ffmpeg:
         return "PCM_24" if bits <= 24 else "PCM_32"
 
     def _decoded(self) -> Iterator[Any]:
-        """Frames, for as long as any come."""
-        fruitless, failed = 0, None
+        """Decode frames to the end of the file."""
+        empty, failed = 0, None
         packets = self._container.demux(self._stream)
-        while fruitless < _MOST_DAMAGED:
-            fruitless += 1
+        while empty < _MOST_DAMAGED:
+            empty += 1
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, ValueError) as error:
@@ -172,13 +172,13 @@ class Ffmpeg:
                 continue
             for frame in frames:
                 if frame.samples:
-                    fruitless, failed = 0, None
+                    empty, failed = 0, None
                     yield frame
         if failed is not None:
             yield from self._last(failed)
 
     def _last(self, packet: Any) -> Iterator[Any]:
-        """The last packet of a FLAC, which takes what lies behind the music for its own."""
+        """Decode the last packet of a FLAC, which FFmpeg extends to the end of the file."""
         context = self._stream.codec_context
         if context.name != "flac":
             return
@@ -192,14 +192,14 @@ class Ffmpeg:
                 return
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
-        """Samples `(T, C)` of the type `float32`, `float64` or `int32`."""
+        """Decode blocks of samples `(T, C)` of the type `float32`, `float64` or `int32`."""
         frame, self._first = self._first, None
         expected = None
         while frame is not None:
             if int(frame.sample_rate) != self.sample_rate:
                 self.damaged = "its sample rate changes on the way"
                 return
-            # What was damaged is silent, so that what comes behind it keeps its time.
+            # Damage becomes silence, so that what follows keeps its time.
             in_samples = frame.pts is not None and frame.time_base == Fraction(1, self.sample_rate)
             if in_samples and expected is not None and self.damaged is not None:
                 gap = min(frame.pts - expected, _MOST_SILENT * self.sample_rate)
@@ -217,12 +217,12 @@ class Ffmpeg:
             frame = next(self._frames, None)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         self._container.close()
 
 
 def _frame_ends(data: bytes) -> Iterator[int]:
-    """Where a FLAC frame at the start of `data` may end: where its CRC-16 comes to 0."""
+    """Where a FLAC frame at the start of `data` may end: where its CRC-16 is 0."""
     table = _crc_table()
     crc = 0
     for n, byte in enumerate(data, 1):
@@ -244,7 +244,7 @@ def _crc_table() -> list[int]:
 
 
 def _samples(frame: Any) -> np.ndarray:
-    """`(T, C)`, as they were stored."""
+    """The samples `(T, C)` of a frame, in the type that they are stored in."""
     samples: np.ndarray = frame.to_ndarray()
     if frame.format.is_planar:
         return samples.T
@@ -252,9 +252,9 @@ def _samples(frame: Any) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    said = getattr(error, "strerror", None) or str(error)
+    message = getattr(error, "strerror", None) or str(error)
     if isinstance(error, av.error.EOFError):
         return "it ends before there is any sound"
     if isinstance(error, av.error.InvalidDataError):
         return "it is damaged, or no audio that is known"
-    return said[:1].lower() + said[1:]
+    return message[:1].lower() + message[1:]

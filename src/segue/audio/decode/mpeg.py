@@ -1,8 +1,8 @@
-"""MPEG audio (MP3, and layers I and II): its frames, one by one.
+"""Find the frames of MPEG audio (MP3, and layers I and II), one by one.
 
-A file has no length but that of its frames; what a Xing or VBRI header says is one of many opinions
-on it.  Tags, zeros and rubbish may lie before, behind and between, and whole files one behind the
-other: each is a part here, since a decoder would take the first one's header for all.
+The length of a file is that of its frames; a Xing or VBRI header is often wrong about it.  Tags,
+zeros and junk may be before, behind and between frames, and whole files may be concatenated: each
+is a part here, since a decoder would apply the first one's header to all.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ _BITRATES = {
 }  # fmt: skip
 _RATES = (44_100, 48_000, 32_000)
 _VERSIONS = {0: 4, 2: 2, 3: 1}
-"""What a rate is divided by: MPEG 2.5, 2 and 1."""
+"""The divisor of a rate: MPEG 2.5, 2 and 1."""
 
 _SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", re.DOTALL)
 """The first two bytes of frames of layers I to III."""
 
 _SEARCHED = 1 << 16
-"""Bytes that may lie before the first frame."""
+"""The most bytes before the first frame."""
 
-_LOOKED_AT = 1 << 12
+_BLOCK = 1 << 12
 
 _CONFIRMED = 3
-"""Frames one behind the other that make a stream."""
+"""Consecutive frames that make a stream."""
 
 _MOST_FALSE = 200_000
-"""Places that look like a frame and are none; a file that has more was made to waste time."""
+"""The most false frame headers; a file with more was made to waste time."""
 
 
 @dataclass
 class Part:
-    """Frames that belong together.
+    """Consecutive frames of one stream.
 
     Attributes:
-        pieces: where they lie.
+        pieces: first byte of each run of frames, and one behind its last.
         sample_rate: in Hz.
-        frames: how many there are, without the one that holds a Xing header.
-        frame_samples: of each channel in a frame.
-        declared: how many a Xing or VBRI header says there are.
-        count_at: where a Xing header says it.
+        frames: their number, without that of a Xing header.
+        frame_samples: samples of each channel in a frame.
+        declared: the number of frames by a Xing or VBRI header.
+        count_at: the position of that number in a Xing header.
     """
 
     sample_rate: int
@@ -62,16 +62,16 @@ class Part:
     count_at: int | None = None
 
     def add(self, start: int, end: int) -> None:
-        """Another frame."""
+        """Append a frame."""
         if self.pieces and self.pieces[-1][1] == start:
             self.pieces[-1] = (self.pieces[-1][0], end)
         else:
             self.pieces.append((start, end))
 
     def repaired(self) -> list[Piece]:
-        """The pieces, where a Xing header counts too few with the right number of frames.
+        """Return the pieces, with the number of frames corrected in a Xing header with too few.
 
-        FFmpeg would cut the end's padding where that header says that the end is.
+        FFmpeg would cut the padding at the end that the header declares.
         """
         if self.count_at is None or self.declared is None or self.declared >= self.frames:
             return list(self.pieces)
@@ -87,10 +87,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Stream:
-    """All of a file.
+    """The frames of a file.
 
     Attributes:
-        parts: with one frame at least each.
+        parts: each has at least one frame.
         junk: bytes between frames that are no tags and no zeros.
         cut: whether the last frame is not whole.
     """
@@ -110,7 +110,7 @@ class _Frame:
 
 
 def _frame(header: bytes) -> _Frame | None:
-    """What four bytes say, if they begin a frame; frames of free length are none here."""
+    """Parse four bytes as the header of a frame; None if they are none, or of free length."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -132,14 +132,14 @@ def _frame(header: bytes) -> _Frame | None:
 
 
 def after_tags(data: Bytes, at: int = 0) -> int:
-    """Where what stands behind tags and zeros begins, of which there may be none."""
+    """Skip the tags and zeros at `at`, if there are any; return the position behind them."""
     while (end := _tag_end(data, at)) > at:
         at = min(end, data.size)
     return at
 
 
 def _tag_end(data: Bytes, at: int) -> int:
-    """The end of a tag that lies at `at`; `at` if none does."""
+    """The end of the tag or zeros at `at`; `at` if there are none."""
     head = data.at(at, 32)
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 0x80:
         size = 0
@@ -147,7 +147,7 @@ def _tag_end(data: Bytes, at: int) -> int:
             size = size << 7 | byte
         return at + 10 + size + (10 if head[5] & 0x10 else 0)
     if head[:8] == b"APETAGEX" and len(head) == 32:
-        # Of its own length a header is not counted, a footer is.
+        # Its length does not include a header, but a footer.
         size = int.from_bytes(head[12:16], "little")
         is_header = head[23] & 0x20
         return at + 32 + (size if is_header else 0)
@@ -171,16 +171,19 @@ def _tag_end(data: Bytes, at: int) -> int:
 
 
 def walk(data: Bytes, seconds: float | None = None) -> Stream | None:
-    """The frames of a file; None if it is no MPEG audio.
+    """Find the frames of a file.
 
     Args:
         data: the file.
-        seconds: how much is wanted; what lies behind is not looked at.
+        seconds: the length to look for; None for all.
+
+    Returns:
+        None if it is not MPEG audio.
     """
     parts: list[Part] = []
     junk, false, fresh, cut = 0, 0, True, False
     kind = None
-    wanted = float("inf") if seconds is None else seconds
+    remaining = float("inf") if seconds is None else seconds
     at = after_tags(data)
     while at < data.size:
         frame = _frame(data.at(at, 4))
@@ -190,7 +193,7 @@ def walk(data: Bytes, seconds: float | None = None) -> Stream | None:
                 break
             info = _info(data, at, frame)
             if fresh or frame.kind != kind or info is not None:
-                if parts and parts[-1].frames and wanted <= 0:
+                if parts and parts[-1].frames and remaining <= 0:
                     break
                 parts.append(Part(frame.sample_rate, frame.samples))
                 fresh, kind = False, frame.kind
@@ -199,11 +202,11 @@ def walk(data: Bytes, seconds: float | None = None) -> Stream | None:
                 part.declared, part.count_at = info
             else:
                 part.frames += 1
-                wanted -= frame.samples / frame.sample_rate
+                remaining -= frame.samples / frame.sample_rate
             part.add(at, at + frame.length)
             at += frame.length
-            # A few more, for what a decoder takes off both ends.
-            if wanted < -0.2:
+            # A few more, since a decoder cuts both ends.
+            if remaining < -0.2:
                 break
             continue
         behind = after_tags(data, at)
@@ -221,17 +224,17 @@ def walk(data: Bytes, seconds: float | None = None) -> Stream | None:
 
 
 def _next(data: Bytes, start: int, most: int | None) -> tuple[int | None, int]:
-    """Where frames, or a tag, go on behind `start`, and how many places only looked like it."""
+    """Where frames continue behind `start`, and the number of false headers before."""
     wrong, end = 0, data.size if most is None else min(data.size, start + most)
     while start < end:
-        window = data.at(start, _LOOKED_AT)
+        window = data.at(start, _BLOCK)
         for match in _SYNC.finditer(window):
             if _confirmed(data, start + match.start()):
                 return start + match.start(), wrong
             wrong += 1
             if wrong > _MOST_FALSE:
                 return None, wrong
-        if len(window) < _LOOKED_AT:
+        if len(window) < _BLOCK:
             break
         start += len(window) - 1
     return None, wrong
@@ -251,7 +254,7 @@ def _confirmed(data: Bytes, at: int) -> bool:
 
 
 def _info(data: Bytes, at: int, frame: _Frame) -> tuple[int | None, int | None] | None:
-    """What a Xing or VBRI header counts, and where it does; None if the frame holds none."""
+    """The number of frames by a Xing or VBRI header, and its position; None without a header."""
     content = data.at(at, 64)
     xing = 4 + frame.side_info
     if content[xing : xing + 4] in (b"Xing", b"Info"):

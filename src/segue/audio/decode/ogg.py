@@ -1,4 +1,4 @@
-"""Ogg: its pages, and the files that lie one behind the other in it (RFC 3533, section 4)."""
+"""Find the chained files of an Ogg file by its pages (RFC 3533, section 4)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Link:
 
     Attributes:
         start, end: its bytes.
-        head: the first bytes of its first packet, which say what it is.
-        streams: beside each other in it.
-        ended: whether its last page says that it is the last.
+        head: the first bytes of its first packet, which name the codec.
+        streams: the number of multiplexed streams.
+        ended: whether its last page is marked as the last.
         plain: whether its positions start at its start, and only grow.
     """
 
@@ -33,7 +33,7 @@ class Link:
 
 
 def links(data: Bytes, at: int = 0) -> list[Link]:
-    """The chain."""
+    """List the chained files of `data` from the byte `at` on."""
     chain: list[Link] = []
     heading, position = False, 0
     while (at := data.find(_CAPTURE, at)) >= 0:
@@ -44,7 +44,7 @@ def links(data: Bytes, at: int = 0) -> list[Link]:
         content = at + 27 + len(table)
         end = content + sum(table)
         begins = header[5] & _BEGINS
-        if header[4] != 0:  # no version that there is: the four letters stood in a packet
+        if header[4] != 0:  # no known version: the four letters are part of a packet
             at += 4
             continue
         if begins and heading:

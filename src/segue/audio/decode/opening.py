@@ -1,4 +1,4 @@
-"""What is read: a file, a named pipe, or standard input."""
+"""Open the input: a file, a named pipe, or standard input."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import BinaryIO
 from ...errors import AudioError
 
 STDIN = Path("-")
-"""The name of what comes through standard input."""
+"""The name of standard input."""
 
 PIPED_BYTES = 4 << 30
-"""More than that out of a pipe is no file: it would not end."""
+"""The most that is read from a pipe, which might never end."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file that can be searched: what comes through a pipe is kept until it is read.
+    """Open an input as a seekable file; a pipe is copied to a temporary file first.
 
     Raises:
-        AudioError: there is nothing of that name, or it is neither a file nor a pipe.
+        AudioError: the path does not exist, or is neither a file nor a pipe.
         OSError: it cannot be opened.
     """
     if path == STDIN:
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             raise AudioError(f"{path}: nothing is piped into standard input")
-        with _kept(sys.stdin.buffer) as file:
+        with _spooled(sys.stdin.buffer) as file:
             yield file
         return
     try:
@@ -43,15 +43,15 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb", buffering=0) as file:
             yield file
     elif stat.S_ISFIFO(mode):
-        with path.open("rb") as pipe, _kept(pipe) as file:
+        with path.open("rb") as pipe, _spooled(pipe) as file:
             yield file
     else:
         raise AudioError(f"{path}: neither a file nor a pipe")
 
 
 @contextmanager
-def _kept(pipe: BinaryIO) -> Iterator[BinaryIO]:
-    """All that comes out of a pipe, in a file without a name."""
+def _spooled(pipe: BinaryIO) -> Iterator[BinaryIO]:
+    """The content of a pipe, in an anonymous temporary file."""
     with tempfile.TemporaryFile(buffering=0) as file:
         left = PIPED_BYTES
         while chunk := pipe.read(1 << 20):

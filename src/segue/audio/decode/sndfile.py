@@ -1,4 +1,4 @@
-"""libsndfile: what it decodes, block by block."""
+"""Decode with libsndfile, block by block."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ class Sndfile:
     """A file that libsndfile opens.
 
     Args:
-        file: a file of the system, or something that is read like one.
+        file: a file of the system, or an object with the methods of one.
 
     Attributes:
         sample_rate: in Hz.
         channels: how many.
-        subtype: how a sample is stored, by libsndfile's name.
-        format: libsndfile's name of it.
+        subtype: libsndfile's name of the encoding.
+        format: libsndfile's name of the format.
         layout: of the channels, where it is known; see `segue.audio.channels`.
-        declared: frames that the file says it has; None if it does not count them.
-        slack: seconds by which `declared` may be wrong all the same.
-        damaged: what went wrong on the way, if something did.
+        declared: the number of frames by the file's header; None if it has none.
+        tolerance: seconds by which `declared` may be wrong in a sound file.
+        damaged: the error that ended decoding, if one did.
 
     Raises:
         AudioError: libsndfile does not open it.
     """
 
-    slack = 0.0
+    tolerance = 0.0
 
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
         if isinstance(file, View):
             opened = soundfile.SoundFile(file)
         else:
-            # By descriptor: with a name, its ending would count for more than what is in the file.
+            # By descriptor: of a name, libsndfile would trust the suffix more than the content.
             opened = soundfile.SoundFile(file.fileno(), closefd=False)
         self._file = opened
         self._order: Sequence[int] | None = None
@@ -63,7 +63,7 @@ class Sndfile:
         self.damaged: str | None = None
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
-        """Samples `(T, C)` of the type `float32`, `float64` or `int32`."""
+        """Decode blocks of samples `(T, C)` of the type `float32`, `float64` or `int32`."""
         count = max(1, BLOCK_SAMPLES // self.channels)
         while True:
             try:
@@ -76,16 +76,20 @@ class Sndfile:
             yield block if self._order is None else block[:, self._order]
 
     def reorder(self, order: Sequence[int] | None, layout: int | None) -> None:
-        """Take channel n from where `order[n]` says; what comes out has a layout then."""
+        """Take channel n of the result from channel `order[n]`; the result has `layout`."""
         self._order, self.layout = order, layout
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         self._file.close()
 
 
 def open_sndfile(file: BinaryIO) -> Sndfile:
-    """See `Sndfile`."""
+    """Open a file with libsndfile; see `Sndfile`.
+
+    Raises:
+        AudioError: libsndfile does not open it.
+    """
     try:
         return Sndfile(file)
     except soundfile.LibsndfileError as error:
@@ -94,6 +98,6 @@ def open_sndfile(file: BinaryIO) -> Sndfile:
 
 
 def reason(error: soundfile.LibsndfileError) -> str:
-    """What libsndfile says, without its full stop."""
-    said: str = error.error_string.rstrip(".")
-    return said
+    """Return libsndfile's message without its full stop."""
+    message: str = error.error_string.rstrip(".")
+    return message

@@ -1,4 +1,4 @@
-"""One file as one stream of samples."""
+"""Open a file of any format as one stream of samples."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
     from .ffmpeg import Ffmpeg
 
 _MOST_PARTS = 1_000
-"""Files one behind the other in a file; who has more is up to something."""
+"""Concatenated files in a file; one with more is hostile."""
 
 _JUNK_BYTES = 4096
-"""Fewer are no tag that is worth a word."""
+"""The most bytes between frames that are not worth a note."""
 
 
 class Decoder(Protocol):
-    """What decodes a part; see `Sndfile`."""
+    """The decoder of one part; see `Sndfile`."""
 
     sample_rate: int
     channels: int
     subtype: str | None
     layout: int | None
     declared: int | None
-    slack: float
+    tolerance: float
     damaged: str | None
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
-        """Samples `(T, C)`."""
+        """Decode blocks of samples `(T, C)`."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
 
 
 Opener = Callable[[], Decoder]
 
 
 class Source:
-    """The samples of a file, all its parts one behind the other.
+    """The samples of a file, all its parts concatenated.
 
     Args:
-        parts: what opens each; what differs from the first in rate or channels is made like it.
-        checked: whether a part's own word on its length is compared with what comes out.
+        parts: opens each; parts with another rate or other channels are converted to the first's.
+        checked: whether the declared length of a part is compared with the decoded one.
 
     Attributes:
         sample_rate, channels, subtype, layout, declared: of the first part; see `Sndfile`.
-        notes: what the user should know, one line each; complete when all blocks have been read.
+        notes: for the user, one line each; complete when all blocks have been read.
 
     Raises:
         AudioError: no part can be opened.
@@ -68,9 +68,9 @@ class Source:
         self._checked = checked
         self.notes: list[str] = []
         if len(parts) > 1:
-            said = f"{len(parts)} recordings lie one behind the other in it"
+            count = f"{len(parts)} recordings lie one behind the other in it"
             all_of_them = "all are read" if len(parts) <= _MOST_PARTS else f"{_MOST_PARTS} are read"
-            self.notes.append(f"{said}: {all_of_them}")
+            self.notes.append(f"{count}: {all_of_them}")
         first = self._next()
         if first is None:
             raise AudioError(self._failed or "there is no sound in it")
@@ -85,13 +85,13 @@ class Source:
         self.close()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
 
     def _next(self) -> Decoder | None:
-        """The next part that can be opened."""
+        """Open the next part that can be."""
         self._failed = None
         while self._left:
             try:
@@ -101,11 +101,11 @@ class Source:
         return None
 
     def blocks(self, dtype: str) -> Iterator[np.ndarray]:
-        """Samples `(T, C)` of the type `float32`, `float64` or `int32`, to the end; once."""
+        """Decode blocks `(T, C)` of the type `float32`, `float64` or `int32` to the end; once."""
         damaged, unread = False, False
         while (decoder := self._decoder) is not None:
             read = 0
-            for block in self._made_alike(decoder, dtype):
+            for block in self._conformed(decoder, dtype):
                 read += len(block)
                 yield block
             damaged |= decoder.damaged is not None
@@ -116,8 +116,8 @@ class Source:
         if damaged or unread:
             self.notes.append("some of it is damaged, and is silent or left out")
 
-    def _made_alike(self, decoder: Decoder, dtype: str) -> Iterator[np.ndarray]:
-        """The blocks of a part, at the first one's rate, with its channels."""
+    def _conformed(self, decoder: Decoder, dtype: str) -> Iterator[np.ndarray]:
+        """The blocks of a part, converted to the rate and the channels of the first."""
         rate, channels = self.sample_rate, self.channels
         if (decoder.sample_rate, decoder.channels) == (rate, channels):
             yield from decoder.blocks(dtype)
@@ -127,10 +127,10 @@ class Source:
             resampler = soxr.ResampleStream(decoder.sample_rate, rate, channels, quality="VHQ")
         layout = self.layout if channels > decoder.channels else decoder.layout
         for block in decoder.blocks("float32"):
-            alike = to_channels(block, channels, layout)
+            conformed = to_channels(block, channels, layout)
             if resampler is not None:
-                alike = resampler.resample_chunk(np.ascontiguousarray(alike))
-            yield converted(alike, dtype)
+                conformed = resampler.resample_chunk(np.ascontiguousarray(conformed))
+            yield converted(conformed, dtype)
         if resampler is not None:
             rest = resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)
             yield converted(rest, dtype)
@@ -138,14 +138,16 @@ class Source:
     def _check(self, decoder: Decoder, read: int) -> None:
         if self._checked and decoder.declared is not None:
             rate = decoder.sample_rate
-            there = read * rate / self.sample_rate
-            if abs(there - decoder.declared) > decoder.slack * rate:
-                self.disagree(decoder.declared / rate, there / rate)
+            present = read * rate / self.sample_rate
+            if abs(present - decoder.declared) > decoder.tolerance * rate:
+                self.note_length(decoder.declared / rate, present / rate)
 
-    def disagree(self, declared: float | None, there: float) -> None:
-        """Note that the header speaks of `declared` seconds (None: of no length), not `there`."""
+    def note_length(self, declared: float | None, present: float) -> None:
+        """Note that the header declares `declared` seconds (None: no length), not `present`."""
         says = "does not say how long it is" if declared is None else f"says {_time(declared)}"
-        self.notes.append(f"its header {says}, and {_time(there)} of sound are there: these count")
+        self.notes.append(
+            f"its header {says}, and {_time(present)} of sound are there: these count"
+        )
 
 
 def _time(seconds: float) -> str:
@@ -153,14 +155,14 @@ def _time(seconds: float) -> str:
 
 
 def open_source(file: BinaryIO, seconds: float | None = None) -> Source:
-    """Open a file, whatever it holds.
+    """Open a file by its content.
 
     Args:
-        file: a file of the system, unbuffered, or something that is read like one.
-        seconds: how much is wanted, where it is not all.
+        file: a file of the system, unbuffered, or an object with the methods of one.
+        seconds: the length that is read, if it is not all.
 
     Raises:
-        AudioError: it is no audio that is known; without the file's name.
+        AudioError: it is not audio of a known format; the message does not name the file.
     """
     data = Bytes(file)
     if data.size == 0:
@@ -172,36 +174,38 @@ def open_source(file: BinaryIO, seconds: float | None = None) -> Source:
         data = Bytes(whole)
     head = data.at(0, 16)
     if (plan := chunks.plan(data)) is not None:
-        return _planned(whole, plan)
+        return _open_chunked(whole, plan)
     if head[:4] == b"OggS" and (chain := ogg.links(data)):
-        return _chained(whole, chain)
+        return _open_ogg(whole, chain)
     if head[:4] == b"fLaC":
-        return _flacs(whole, data)
+        return _open_flac(whole, data)
     if not _is_known(head) and (stream := mpeg.walk(data, seconds)) is not None:
-        return _framed(whole, stream, seconds is None)
-    return Source([lambda: _either(whole)])
+        return _open_mpeg(whole, stream, seconds is None)
+    return Source([lambda: _open_any(whole)])
 
 
 def _is_known(head: bytes) -> bool:
-    """Whether a file is of a kind that no MPEG audio stands bare in."""
+    """Whether a file is in a container, so that bare MPEG frames are not looked for."""
     return head[4:8] == b"ftyp" or head.startswith(
         (b"RIFF", b"\x1aE\xdf\xa3", b"0&\xb2u", b"wvpk", b"MAC ", b"TTA1", b"riff", b"MThd", b"FLV")
     )
 
 
-def _planned(file: BinaryIO, plan: chunks.Plan) -> Source:
-    """WAV and its kin."""
-    right = file if plan.pieces is None else cast(BinaryIO, View(file, plan.pieces))
-    source = Source([lambda: _either(right, plan.layout)], checked=plan.declared == plan.there)
-    if plan.declared != plan.there:
-        there = (source.declared or 0) / source.sample_rate
-        declared = None if plan.declared is None else there * plan.declared / max(1, plan.there)
-        source.disagree(declared, there)
+def _open_chunked(file: BinaryIO, plan: chunks.Plan) -> Source:
+    """Open WAV or a related format."""
+    repaired = file if plan.pieces is None else cast(BinaryIO, View(file, plan.pieces))
+    source = Source(
+        [lambda: _open_any(repaired, plan.layout)], checked=plan.declared == plan.present
+    )
+    if plan.declared != plan.present:
+        present = (source.declared or 0) / source.sample_rate
+        declared = None if plan.declared is None else present * plan.declared / max(1, plan.present)
+        source.note_length(declared, present)
     return source
 
 
-def _flacs(file: BinaryIO, data: Bytes) -> Source:
-    """FLAC, of which several may lie one behind the other as well."""
+def _open_flac(file: BinaryIO, data: Bytes) -> Source:
+    """Open FLAC, of which several may be concatenated."""
     starts, at = [0], 4
     while (at := data.find(b"fLaC", at)) >= 0:
         # The letters, and the head of a block of 34 bytes, which comes first.
@@ -213,17 +217,17 @@ def _flacs(file: BinaryIO, data: Bytes) -> Source:
     return Source([partial(_ffmpeg, view, "flac") for view in views])
 
 
-def _framed(file: BinaryIO, stream: mpeg.Stream, all_of_it: bool) -> Source:
-    """MPEG audio."""
+def _open_mpeg(file: BinaryIO, stream: mpeg.Stream, all_of_it: bool) -> Source:
+    """Open MPEG audio."""
     views = [cast(BinaryIO, View(file, part.repaired())) for part in stream.parts]
     source = Source([partial(_ffmpeg, view, "mp3") for view in views], checked=False)
     if not all_of_it:
         return source
     first = stream.parts[0]
     second = first.frame_samples / first.sample_rate
-    # Some count the frame that holds the header, or not the last one.
+    # Some count the frame with the header, or not the last one.
     if len(views) == 1 and first.declared is not None and abs(first.declared - first.frames) > 2:
-        source.disagree(first.declared * second, first.frames * second)
+        source.note_length(first.declared * second, first.frames * second)
     elif stream.cut:
         source.notes.append("it ends within a frame, as what was cut off does")
     if stream.junk > _JUNK_BYTES:
@@ -231,15 +235,15 @@ def _framed(file: BinaryIO, stream: mpeg.Stream, all_of_it: bool) -> Source:
     return source
 
 
-def _chained(file: BinaryIO, chain: list[ogg.Link]) -> Source:
-    """Ogg."""
-    source = Source([partial(_linked, file, link) for link in chain], checked=False)
+def _open_ogg(file: BinaryIO, chain: list[ogg.Link]) -> Source:
+    """Open Ogg."""
+    source = Source([partial(_open_link, file, link) for link in chain], checked=False)
     if not chain[-1].ended:
         source.notes.append("the end of it is missing, as of what was cut off: the rest is read")
     return source
 
 
-def _linked(file: BinaryIO, link: ogg.Link) -> Decoder:
+def _open_link(file: BinaryIO, link: ogg.Link) -> Decoder:
     view = cast(BinaryIO, View(file, [(link.start, link.end)]))
     opus = link.head.startswith(b"OpusHead")
     if link.streams == 1 and link.plain and (opus or link.head.startswith(b"\x01vorbis")):
@@ -255,8 +259,8 @@ def _linked(file: BinaryIO, link: ogg.Link) -> Decoder:
     return _ffmpeg(view)
 
 
-def _either(file: BinaryIO, layout: int | None = None) -> Decoder:
-    """By libsndfile, or else by FFmpeg."""
+def _open_any(file: BinaryIO, layout: int | None = None) -> Decoder:
+    """Open with libsndfile, or else with FFmpeg."""
     try:
         opened = open_sndfile(file)
     except AudioError as refused:
@@ -275,7 +279,7 @@ def _either(file: BinaryIO, layout: int | None = None) -> Decoder:
 
 
 def _speakers_of(file: BinaryIO, channels: int) -> tuple[int | None, list[int] | None]:
-    """The layout that a file of the Mac's names, and where each of its channels lies."""
+    """The layout that an AIFF, CAF or W64 names, and the position of each of its channels."""
     try:
         opened = _ffmpeg(file)
     except AudioError:
@@ -288,7 +292,7 @@ def _speakers_of(file: BinaryIO, channels: int) -> tuple[int | None, list[int] |
 
 
 def _ffmpeg(file: BinaryIO, format_: str | None = None) -> Ffmpeg:
-    # Imported when it is needed: it takes a tenth of a second, and most music is WAV.
+    # Imported late: it takes a tenth of a second, and most music is WAV.
     from .ffmpeg import Ffmpeg
 
     return Ffmpeg(file, format_)

@@ -1,4 +1,4 @@
-"""A file as it should have been: some of its bytes, with others before or between them."""
+"""A read-only view of a file: some of its bytes, with others before or between them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import BinaryIO
 import numpy as np
 
 Piece = tuple[int, int] | bytes
-"""Bytes of the file, from the first to one behind the last, or bytes of its own."""
+"""A range of the file, from its first byte to one behind its last, or inserted bytes."""
 
 _WINDOW = 1 << 18
 _SEARCHED = 1 << 12
 
 
 class View(io.RawIOBase):
-    """Pieces of a file, as one that is read.
+    """Pieces of a file, concatenated to a readable file.
 
     Args:
-        file: which stays open, and whose position is ours.
-        pieces: what is read, one behind the other.
+        file: stays open; its position is changed.
+        pieces: in their order.
     """
 
     def __init__(self, file: BinaryIO, pieces: Iterable[Piece]) -> None:
@@ -33,7 +33,7 @@ class View(io.RawIOBase):
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return self._ends[-1] if self._ends else 0
 
     def readable(self) -> bool:
@@ -45,17 +45,17 @@ class View(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; the new position."""
+        """Move to a position, and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes, all that there are if it is None or negative."""
+        """Read up to `size` bytes, all of them if it is None or negative."""
         left = self.size - self._at
         if size is not None and size >= 0:
             left = min(left, size)
@@ -78,7 +78,7 @@ class View(io.RawIOBase):
         return b"".join(read)
 
     def readinto(self, buffer: object) -> int:
-        """Fill `buffer`; how many bytes were read."""
+        """Fill `buffer`, and return how many bytes were read."""
         target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         chunk = self.read(len(target))
         target[: len(chunk)] = chunk
@@ -90,7 +90,7 @@ def _length(piece: Piece) -> int:
 
 
 class Bytes:
-    """Bytes of a file wherever they are looked for, without a call to the system for each.
+    """Random access to the bytes of a file, without a system call for each.
 
     Attributes:
         size: of the file.
@@ -102,7 +102,7 @@ class Bytes:
         self._start, self._window = 0, b""
 
     def at(self, start: int, count: int) -> bytes:
-        """`count` bytes (or fewer, at the end) from `start`."""
+        """Return `count` bytes from `start`, fewer at the end of the file."""
         if start < self._start or start + count > self._start + len(self._window):
             self._file.seek(start)
             self._start, self._window = start, self._file.read(max(count, _WINDOW))
@@ -110,7 +110,7 @@ class Bytes:
         return self._window[offset : offset + count]
 
     def find(self, what: bytes, start: int) -> int:
-        """Where `what` lies at or behind `start`, -1 if it doesn't."""
+        """Find `what` at or behind `start`; -1 if it is not there."""
         while start < self.size:
             window = self.at(start, _SEARCHED)
             found = window.find(what)
@@ -122,7 +122,7 @@ class Bytes:
         return -1
 
     def zeros(self, start: int, end: int) -> bool:
-        """Whether all bytes from `start` to `end` are zero."""
+        """Tell whether all bytes from `start` to `end` are zero."""
         while start < end:
             window = self.at(start, min(_WINDOW, end - start))
             if not window or window.strip(b"\0"):
@@ -132,7 +132,7 @@ class Bytes:
 
 
 def converted(samples: np.ndarray, dtype: str) -> np.ndarray:
-    """Floats in -1 to 1, or integers of 32 bits, of whatever it was."""
+    """Convert samples of any type to floats in -1 to 1, or to 32-bit integers at full scale."""
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.int16) - 128) << 8
     if dtype == "int32":
