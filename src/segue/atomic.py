@@ -1,9 +1,8 @@
-"""Files and folders that are written whole or not at all.
+"""Write files and folders whole or not at all.
 
-Everything that segue keeps goes through here.  The content is written under a temporary name in
-the folder where it shall lie, and renamed when it is complete: who looks sees the old file, or the
-new one, and never half of it.  The temporary name has a fixed length, so whatever name the file
-system can hold, it can hold while the file is being written.
+All files that segue stores are written here.  The content is written under a temporary name in the
+final folder, and renamed when it is complete: readers see the old file or the new one, whole.
+The temporary name has a fixed length, so every final name that the file system allows can be used.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from pathlib import Path
 from .errors import OutputError
 
 _PREFIX, SUFFIX = ".segue-", ".part"
-"""What the name of every temporary file and folder begins and ends with."""
+"""Prefix and suffix of the name of every temporary file and folder."""
 
 _NAME_BYTES = 255
-"""The longest name on a file system that does not say: that of ext4, XFS, Btrfs, APFS and NTFS."""
+"""The longest name where the file system does not report it: ext4, XFS, Btrfs, APFS and NTFS."""
 
 
-# --- Before the work ----------------------------------------------------------------------------
+# --- Checks before the work ---------------------------------------------------------------------
 
 
 def check_writable(path: Path) -> None:
-    """Find out now, before work is put into it, whether a file could be written at `path`.
+    """Check before a long computation that a file can be written at `path`.
 
-    The folder is tried by making a file in it: that meets permissions, access lists, read-only
-    disks and sandboxes alike.  The file is removed at once, and `path` is not touched.
+    A temporary file is created in the folder and removed: that covers permissions, access lists,
+    read-only disks and sandboxes alike.  `path` itself is not touched.
 
     Raises:
-        OutputError: one line; the name is too long, the folder is not there or cannot be written
-            to, `path` is a folder, or it is a file that only somebody else may replace.
+        OutputError: one line; the name is too long, the folder does not exist or is not writable,
+            `path` is a folder, or a file that only another user may replace.
     """
     if is_pipe(path):
         return
@@ -45,7 +44,7 @@ def check_writable(path: Path) -> None:
     folder = _folder_of(path)
     with explained(path):
         try:
-            target = path.lstat()  # says of a name that is too long that it is
+            target = path.lstat()  # raises for a name that is too long
         except FileNotFoundError:
             target = None
         if target is not None and path.is_dir():
@@ -59,40 +58,40 @@ def check_writable(path: Path) -> None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Find out now whether the folder `path` could be made, with the folders that it lies in.
+    """Check that the folder `path` can be created, with its missing parents.
 
     Raises:
-        OutputError: there is something at `path`, a name is too long, or the nearest folder that
-            is there cannot be written to.
+        OutputError: `path` exists, a name is too long, or the nearest existing parent is not
+            writable; one line.
     """
     if os.path.lexists(path):
         raise OutputError(f"{path}: exists already; name a new folder")
-    there, missing = path.parent, [path.name]
-    while not os.path.lexists(there):
-        missing.append(there.name)
-        there = there.parent
-    if not os.path.isdir(there):  # noqa: PTH112 - as below
-        raise OutputError(f"{path}: cannot be written ({there} is no folder)")
+    nearest, missing = path.parent, [path.name]
+    while not os.path.lexists(nearest):
+        missing.append(nearest.name)
+        nearest = nearest.parent
+    if not os.path.isdir(nearest):  # noqa: PTH112 - as below
+        raise OutputError(f"{path}: cannot be written ({nearest} is no folder)")
     with explained(path):
         for name in missing:
             with suppress(FileNotFoundError):
-                (there / name).lstat()
-    _try(there, path)
+                (nearest / name).lstat()
+    _try(nearest, path)
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether there is a named pipe at `path`, to be written to and not replaced."""
+    """Tell whether `path` is a named pipe, which is written to and not replaced."""
     try:
         return path.is_fifo()
-    except OSError:  # a name that is too long, a folder that is closed
+    except OSError:  # a name that is too long, an unreadable folder
         return False
 
 
 def target_of(path: Path) -> Path:
-    """What a link leads to, be it there or not; `path` itself if it is none.
+    """Resolve a link, whose target need not exist; return any other `path` as it is.
 
     Raises:
-        OutputError: it leads round in a circle.
+        OutputError: the link is circular.
     """
     if not os.path.islink(path):  # noqa: PTH114 - Path's own raises where a name is too long
         return path
@@ -103,7 +102,7 @@ def target_of(path: Path) -> Path:
 
 
 def name_bytes(folder: Path) -> int:
-    """The bytes that the name of a file in `folder` may have."""
+    """Return the number of bytes that the name of a file in `folder` may have."""
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (OSError, ValueError):
@@ -111,7 +110,7 @@ def name_bytes(folder: Path) -> int:
 
 
 def shortened(name: str, room: int) -> str:
-    """As many whole characters of a file's name as `room` bytes hold."""
+    """Shorten a file's name to `room` bytes, to whole characters."""
     while len(os.fsencode(name)) > room:
         name = name[:-1]
     return name
@@ -136,23 +135,23 @@ def _try(folder: Path, path: Path) -> None:
     try:
         _new(folder, _make_file).unlink()
     except OSError as error:
-        if _is_of_a_lost(folder, error):
-            raise _gone(path) from None
+        if _folder_vanished(folder, error):
+            raise _vanished_error(path) from None
         raise OutputError(
             f"{path}: the folder {folder.absolute()} cannot be written to ({_reason(error)})",
             _reason(error),
         ) from None
 
 
-# --- The work -----------------------------------------------------------------------------------
+# --- Writing ------------------------------------------------------------------------------------
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """As `replacing`, for what a user asked for; of a link, what it leads to is replaced.
+    """As `replacing`, for a user's output: follows a link, and explains errors.
 
     Raises:
-        OutputError: one line that names `path`, for whatever the disk may do.
+        OutputError: the disk or the folder refuses; one line that names `path`.
     """
     with explained(path), replacing(target_of(path)) as temporary:
         yield temporary
@@ -160,15 +159,15 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """An empty file to write to; it takes the place of `path` at the end of the block.
+    """Yield an empty temporary file, which replaces `path` at the end of the block.
 
-    If the block raises, it is removed, and `path` is what it was.  It has the permissions that any
-    new file of this user has.
+    If the block raises, it is removed, and `path` is unchanged.  It has the permissions of any new
+    file of this user.
 
     Args:
-        path: what is written, or replaced.
-        durable: wait until the file and its name are on the disk, so that they are there after a
-            power cut, too.
+        path: created or replaced.
+        durable: wait until the file and its name are on the disk, so that they survive a power
+            cut.
 
     Raises:
         OSError: the folder is missing or cannot be written to, or the disk is full.
@@ -181,23 +180,23 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
         else:
             temporary.replace(path)
     finally:
-        with suppress(OSError):  # the folder may be gone, and the error that says so counts
+        with suppress(OSError):  # the folder may be gone; that error counts
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def creating(path: Path) -> Iterator[Path]:
-    """An empty folder to write to; it becomes the new folder `path` at the end of the block.
+    """Yield an empty temporary folder, which becomes the new folder `path` at the end of the block.
 
-    Its files are on the disk before it has its name.  If the block raises, it is removed,
-    and so are the folders that were made for it to lie in.
+    Its files are on the disk before it is renamed.  If the block raises, it is removed, with the
+    parents that were created for it.
 
     Raises:
-        OutputError: there is something at `path`, or it cannot be written; one line.
+        OutputError: `path` exists, or cannot be written; one line.
     """
     if os.path.lexists(path):
         raise OutputError(f"{path}: exists already; name a new folder")
-    above = [folder for folder in path.parents if not os.path.lexists(folder)]
+    created = [folder for folder in path.parents if not os.path.lexists(folder)]
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _new(path.parent, Path.mkdir)
@@ -210,13 +209,13 @@ def creating(path: Path) -> Iterator[Path]:
             sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            for folder in above:
-                with suppress(OSError):  # only an empty one goes
+            for folder in created:
+                with suppress(OSError):  # only empty ones are removed
                     folder.rmdir()
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Give a finished file its name, on the disk for good.
+    """Sync a finished file to the disk and rename it.
 
     Raises:
         OSError: the disk is full, or the folder is gone.
@@ -227,8 +226,8 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the disk know what names a folder holds."""
-    # Some network disks cannot, and of some folders one may write names, but not read them.
+    """Sync the names in a folder to the disk, where the file system can."""
+    # Some network disks cannot, and some folders are writable, but not readable.
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
@@ -244,7 +243,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Errors of the system while `path` is written, in one line that names it.
+    """Turn the system's errors while `path` is written into one line that names it.
 
     Raises:
         OutputError: from any `OSError`.
@@ -252,25 +251,25 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if _is_of_a_lost(path.parent, error):
-            raise _gone(path) from None
+        if _folder_vanished(path.parent, error):
+            raise _vanished_error(path) from None
         reason = _reason(error)
-        if isinstance(error.filename, str) and _is_another(Path(error.filename), path):
-            reason = f"{error.filename}: {reason}"  # what it is made from, say
+        if isinstance(error.filename, str) and _is_other_file(Path(error.filename), path):
+            reason = f"{error.filename}: {reason}"  # such as its source
         raise OutputError(f"{path}: cannot be written ({reason})", reason) from None
 
 
-def _is_another(named: Path, path: Path) -> bool:
-    """Whether an error speaks of a file that is neither `path`, nor above it, nor temporary."""
+def _is_other_file(named: Path, path: Path) -> bool:
+    """Whether an error is about a file that is not `path`, its parent, or temporary."""
     return not path.is_relative_to(named) and _PREFIX not in str(named)
 
 
-def _is_of_a_lost(folder: Path, error: OSError) -> bool:
-    return error.errno in (errno.ENOENT, errno.ESTALE) and _is_gone(folder)
+def _folder_vanished(folder: Path, error: OSError) -> bool:
+    return error.errno in (errno.ENOENT, errno.ESTALE) and _does_not_exist(folder)
 
 
-def _is_gone(folder: Path) -> bool:
-    """Whether a folder was removed: also the one that this process runs in, which still opens."""
+def _does_not_exist(folder: Path) -> bool:
+    """Whether a folder was removed, also the working folder, which can still be opened."""
     try:
         folder.resolve(strict=True)
     except OSError:
@@ -278,9 +277,9 @@ def _is_gone(folder: Path) -> bool:
     return False
 
 
-def _gone(path: Path) -> OutputError:
-    lost = not path.is_absolute() and _is_gone(Path())
-    folder = "working folder" if lost else f"folder {path.parent}"
+def _vanished_error(path: Path) -> OutputError:
+    in_working_folder = not path.is_absolute() and _does_not_exist(Path())
+    folder = "working folder" if in_working_folder else f"folder {path.parent}"
     reason = f"the {folder} is not there any more"
     return OutputError(f"{path}: cannot be written ({reason})", reason)
 
@@ -296,7 +295,7 @@ def _sync(file: Path) -> None:
 
 
 def _new(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Something new in a folder, of a name that nothing has."""
+    """Create something in a folder under an unused temporary name."""
     while True:
         path = folder / f"{_PREFIX}{secrets.token_hex(6)}{SUFFIX}"
         try:
@@ -307,5 +306,5 @@ def _new(folder: Path, make: Callable[[Path], object]) -> Path:
 
 
 def _make_file(path: Path) -> None:
-    # Not by `tempfile`, whose files are private; the system itself knows the user's umask.
+    # Not with `tempfile`, whose files are private; the system applies the user's umask.
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))

@@ -1,4 +1,4 @@
-"""Errors that speak to the person who can mend them."""
+"""Exceptions whose message is one line for the user."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class RequestError(SegueError):
 class OutputError(AudioError):
     """A file or a folder that cannot be written.
 
-    It is an `AudioError`, since most that segue writes is audio: who writes some need not tell the
-    two apart.
+    It is an `AudioError`, since most of what segue writes is audio, and most callers handle both
+    alike.
 
     Attributes:
-        reason: what the system said.
+        reason: the system's message.
     """
 
     def __init__(self, line: str, reason: str = "") -> None:
@@ -43,14 +43,12 @@ class OutputError(AudioError):
 
 
 class ModelOverflowError(RequestError):
-    """A model computed NaN or infinity, so that there is nothing to write.
-
-    A narrow type may overflow, or a weight may be NaN.
+    """A model computed NaN or infinity: a narrow type overflowed, or a weight is NaN.
 
     Args:
         what: the values that are not finite, in the plural, such as `"logits"`.
-        fixed: whether they belong to a part of the model that is float32 whatever is chosen.
-        name: of the variant, for the start of the line; empty for none.
+        fixed: whether they belong to a part of the model that is always float32.
+        name: of the variant, for the start of the message; empty for none.
     """
 
     def __init__(self, what: str, fixed: bool = False, name: str = "") -> None:
@@ -62,5 +60,5 @@ class ModelOverflowError(RequestError):
         self._what, self._fixed = what, fixed
 
     def of(self, name: str) -> ModelOverflowError:
-        """The same error, with the name of the variant at the start of its line."""
+        """Return the same error with the name of the variant at the start of its message."""
         return ModelOverflowError(self._what, self._fixed, name)

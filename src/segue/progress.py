@@ -1,8 +1,8 @@
-"""How a wait is shown: one small interface, silent unless somebody listens.
+"""Report the progress of long operations: one small interface, silent by default.
 
-Everything that takes time (download, load, encode, prefill, generate, decode, write) runs inside a
-stage of a `Progress`.  The command line draws the stages as bars, the service turns them into
-`progress` and `queue_status`; a library caller gets silence.
+Every long operation (download, load, encode, prefill, generate, decode, write) runs inside a stage
+of a `Progress`.  The command line shows the stages as bars, the service turns them into `progress`
+and `queue_status`; for a library caller nothing is shown.
 """
 
 from __future__ import annotations
@@ -13,23 +13,31 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Says how far a stage has come."""
+    """Reports the position of a stage."""
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        """Set the absolute position to `done`, and the length to `total` where it became known."""
+        """Report a position.
+
+        Args:
+            done: the absolute position, in the stage's unit.
+            total: the length of the stage, where it has become known or changed.
+        """
 
 
 class Progress:
-    """Stages of work that nobody watches.  Override `stage` to show them."""
+    """Stages of work, not shown.  Override `stage` to show them."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
-        """Wrap one wait.
+        """Wrap one long operation.
 
         Args:
-            name: what is waited for, in the words of the user: `"generate"`, `"download t5-base"`.
-            total: how many units the stage has, or None while that is unknown.
-            unit: what is counted: `"frames"`, `"B"` (bytes) or nothing.
+            name: of the operation, as users see it: `"generate"`, `"download t5-base"`.
+            total: the length of the stage in units; None while it is not known.
+            unit: `"frames"`, `"B"` (bytes), or empty.
+
+        Yields:
+            The function to call with the position.
         """
         yield lambda done, total=None: None
 

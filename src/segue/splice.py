@@ -1,8 +1,8 @@
-"""The join: the user's own samples up to it, the model's after it, and no click between.
+"""Join the user's samples and the model's without a click.
 
-After the join the user's music is carried on for some milliseconds by linear prediction, which
-keeps value, slope and spectrum going, and cross-faded into what the model plays.  Up to the join
-not a sample is changed, and nothing that the user left out of her prompt is heard.
+After the join the user's music is extrapolated for some milliseconds by linear prediction, which
+continues value, slope and spectrum, and cross-faded into the model's output.  Up to the join no
+sample is changed, and no audio that the user left out of the prompt is used.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 import numpy as np
 
 CROSSFADE_SECONDS = 0.010
-"""Long enough for no click, too short to be heard as a fade."""
+"""Long enough against clicks, too short to be audible as a fade."""
 
 ORDER = 64
 CONTEXT_SECONDS = 0.1
-"""What the prediction is fitted to: the last tenth of a second."""
+"""The length before the join that the prediction is fitted to."""
 
 
-def splice(original: np.ndarray, played: np.ndarray, sample_rate: int) -> np.ndarray:
-    """`original` untouched, and `played` from where it ends.
+def splice(original: np.ndarray, generated: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Append the model's output to the user's samples, with a cross-fade after the join.
 
     Args:
-        original: `(J, C)`, what was there up to the join.
-        played: `(T, C)`, what the model makes of all of it and plays on; its sample J is the join.
-        sample_rate: of both.
+        original: `(J, C)`, the user's samples up to the join.
+        generated: `(T, C)`, the model's output for prompt and continuation; sample J is the join.
+        sample_rate: of both, in Hz.
 
     Returns:
         `(T, C)`, of the type of `original`, whose first J samples are those of `original`.
     """
     join = len(original)
-    rest = played[join:].astype(original.dtype)
+    rest = generated[join:].astype(original.dtype)
     fade = min(round(CROSSFADE_SECONDS * sample_rate), len(rest))
     context = original[-round(CONTEXT_SECONDS * sample_rate) :].astype(np.float64)
     order = min(ORDER, (len(context) - 1) // 2)
@@ -42,7 +42,7 @@ def splice(original: np.ndarray, played: np.ndarray, sample_rate: int) -> np.nda
 
 
 def extrapolate(signal: np.ndarray, count: int, order: int = ORDER) -> np.ndarray:
-    """The next `count` samples of `signal` `(T,)` by linear prediction from `order` before each."""
+    """Predict the next `count` samples of `signal` `(T,)` linearly, each from `order` before it."""
     coefficients = burg(signal, order)[::-1]
     extended = np.concatenate([signal[-order:], np.zeros(count)])
     for t in range(order, order + count):
@@ -51,11 +51,11 @@ def extrapolate(signal: np.ndarray, count: int, order: int = ORDER) -> np.ndarra
 
 
 def burg(signal: np.ndarray, order: int) -> np.ndarray:
-    """Prediction coefficients `(order,)`: `x[t] ≈ sum(a[i] * x[t - 1 - i])`.
+    """Compute prediction coefficients `(order,)`: `x[t] ≈ sum(a[i] * x[t - 1 - i])`.
 
     Burg's method (J. P. Burg, Maximum entropy spectral analysis, 1975): the reflection coefficient
     of each order minimises the forward and backward errors together, which keeps the predictor
-    stable; a prediction dies away and never grows.
+    stable: a prediction decays and never grows.
     """
     a = np.zeros(0)
     forward, backward = signal[1:], signal[:-1]

@@ -1,7 +1,7 @@
-"""Standard output and error as they may be: closed, full, or without a reader.
+"""Print to standard streams that may be closed, full, or without a reader.
 
-What a command is for is done by the time it prints; so what cannot be printed is said in a line if
-there is anywhere to say it, and loses nothing else.
+A command prints when its work is done; so a failure to print is reported in one line where that is
+possible, and nothing else is lost.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .errors import OutputError
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Let the block print, whatever the standard streams are.
+    """Make standard streams safe for the block.
 
-    A stream that is closed leads nowhere, instead of its number going to the next file that is
-    opened, which libraries would then print into.  Of the error stream, failures are ignored: it
-    carries messages, and none is worth the work that it speaks of.
+    A closed stream is replaced by the null device; otherwise its number would go to the next file
+    that is opened, and libraries would print into that.  Failures of the error stream are ignored:
+    no message is worth the work that it is about.
 
     Raises:
-        BrokenPipeError: nobody reads what the block prints any more, as after `| head`.
-        OutputError: it cannot be printed; one line.
+        BrokenPipeError: standard output has no reader any more, as after `| head`.
+        OutputError: standard output cannot be written; one line.
     """
     _open_closed()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8, nor a terminal
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files, and terminals, need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = cast(TextIO, _Output(out)), cast(TextIO, _Messages(err))
@@ -53,7 +53,7 @@ def _open_closed() -> None:
 
 
 class _Stream:
-    """A text stream that has its own way with failures."""
+    """A text stream with its own handling of failures."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -77,21 +77,21 @@ class _Stream:
 
 
 class _Messages(_Stream):
-    """Nobody hears that it fails."""
+    """Ignores failures."""
 
     def _failures(self) -> AbstractContextManager[None]:
         return suppress(OSError)
 
 
 class _Output(_Stream):
-    """Fails in one line, and once."""
+    """Raises the first failure, as one line."""
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            # What is left to be printed would be tried again when Python ends, which complains.
+            # Python would try to flush the rest when it ends, and print an error.
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
                 self._stream.flush()

@@ -1,1 +1,1 @@
-"""What segue brings along: a checkpoint and prompts, for machines that have none."""
+"""The bundled checkpoint and prompts, for machines without others."""

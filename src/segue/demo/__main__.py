@@ -1,4 +1,4 @@
-"""`python -m segue.demo`: the main job on what segue brings along."""
+"""`python -m segue.demo`: continue a bundled prompt with the bundled checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPT_SECONDS = 6.0
 
 
 def main() -> int:
-    """Continue a built-in prompt with the built-in checkpoint, or with what stands in for it."""
+    """Continue a bundled prompt with the bundled checkpoint, or with one of random weights."""
     parser = argparse.ArgumentParser(prog="python -m segue.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo-out"), help="where to write")
     folder: Path = parser.parse_args().folder
@@ -61,9 +61,9 @@ def _prompt(folder: Path) -> Path:
 
 def _picture(output: Path) -> int:
     path = output.with_suffix(".png")
-    played = audio.read(output)
+    continued = audio.read(output)
     try:
-        draw(played, round(PROMPT_SECONDS * played.sample_rate), path)
+        draw(continued, round(PROMPT_SECONDS * continued.sample_rate), path)
     except ImportError:
         print('no picture: it needs matplotlib (pip install "segue[pictures]")')  # noqa: T201
         return 0

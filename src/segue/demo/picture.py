@@ -1,4 +1,4 @@
-"""A picture of a continuation: waveform and spectrogram, with the join marked."""
+"""Draw a continuation: waveform and spectrogram, with the join marked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ WINDOW = 2048
 
 
 def draw(audio: Audio, join: int, path: Path) -> None:
-    """Write a PNG of `audio`, whose continuation starts at the sample `join`.
+    """Write a PNG of a continuation.
+
+    Args:
+        audio: prompt and continuation.
+        join: the first sample of the continuation.
+        path: of the PNG.
 
     Raises:
         ImportError: matplotlib is not installed.
+        OutputError: the file cannot be written.
     """
     import matplotlib as mpl
 
@@ -54,7 +60,7 @@ def draw(audio: Audio, join: int, path: Path) -> None:
 
 
 def spectrogram_db(mono: np.ndarray) -> np.ndarray:
-    """Magnitudes `(WINDOW // 2 + 1, frames)` in dB below the loudest, of samples `(T,)`."""
+    """Compute magnitudes `(WINDOW // 2 + 1, frames)` in dB below the loudest, of samples `(T,)`."""
     hop = WINDOW // 4
     padded = np.pad(mono, (WINDOW // 2, WINDOW))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: len(mono) + 1 : hop]

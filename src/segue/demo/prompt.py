@@ -1,4 +1,4 @@
-"""A prompt made on the spot: eight seconds of plucked chords over a bass and a beat."""
+"""Synthesize a prompt: eight seconds of plucked chords over a bass and a beat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ CHORDS = ((57, 60, 64, 69), (53, 57, 60, 65), (48, 55, 60, 64), (55, 59, 62, 67)
 
 
 def band(seconds: float = 8.0) -> Audio:
-    """Music by rule, `(T, 2)` float32 at 44.1 kHz."""
+    """Synthesize stereo music, float32 at 44.1 kHz, the same every time.
+
+    Args:
+        seconds: its length.
+    """
     samples = np.zeros((round(seconds * SAMPLE_RATE), 2))
     noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE)
     beats = int(seconds / BEAT_SECONDS)

@@ -1,6 +1,6 @@
-"""A checkpoint of random weights in the Hugging Face layout, small enough to make on the spot.
+"""Write a toy checkpoint: random weights in the Hugging Face layout, in less than a second.
 
-It makes noise, not music; but everything of a real one is there, and runs.
+It generates noise, but has every part of a real one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..checkpoints.layouts import CODEC, TEXT, codec_shapes, lm_shapes, t5_shape
 WORDS = ("<pad>", "</s>", "<unk>", "drums", "piano", "bass", "strings", "fast", "slow", "minor")
 
 QUIET = 0.02
-"""Brings what random weights play down to about a tenth of full scale."""
+"""Scales the output of random weights to about a tenth of full scale."""
 
 CONFIG: dict[str, Any] = {
     "model_type": "musicgen",
@@ -68,7 +68,17 @@ CONFIG: dict[str, Any] = {
 def write_checkpoint(
     folder: Path, seed: int = 0, stereo: bool = False, config: Mapping[str, Any] = CONFIG
 ) -> Path:
-    """Write a checkpoint into `folder`, which is made; return it."""
+    """Write a checkpoint of random weights.
+
+    Args:
+        folder: where to; it is created.
+        seed: of the weights.
+        stereo: whether it has two channels, as eight interleaved codebooks.
+        config: the content of its `config.json`.
+
+    Returns:
+        The folder.
+    """
     if stereo:
         channels = {"num_codebooks": 8, "audio_channels": 2}
         config = {**config, "decoder": config["decoder"] | channels}

@@ -1,1 +1,1 @@
-"""`segue doctor`: what a bug report needs, and what is wrong with this installation."""
+"""`segue doctor`: collect what a bug report needs, and find problems of this installation."""

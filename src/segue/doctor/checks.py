@@ -1,4 +1,4 @@
-"""What is looked at, and what is wrong with it."""
+"""Inspect packages, devices, folders, checkpoints and the port, and collect problems."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _GIB = 1 << 30
 
 @dataclass
 class Report:
-    """What was found.
+    """The findings.
 
     Attributes:
         packages: versions by name; None for what is not installed.
         machine: see `segue.lab.machine.machine`.
-        gpu: name and memory of what MLX computes on; None if that is the CPU.
+        gpu: name and memory of the GPU that MLX uses; None if it uses the CPU.
         audio: versions of libsndfile and FFmpeg.
-        folders: what segue writes to or reads from: path, bytes in it, whether it can be written.
-        models: the checkpoints that are here: name, bytes, complete, missing files.
-        port: who listens on the service's default port.
+        folders: those that segue reads or writes: path, bytes in it, whether it is writable.
+        models: the local checkpoints: name, bytes, complete, missing files.
+        port: the process that listens on the service's port.
         self_tests: see `SelfTest`; empty if none was run.
-        problems: what is wrong, one line each.
+        problems: one line each.
     """
 
     packages: dict[str, str | None] = field(default_factory=dict)
@@ -70,30 +70,30 @@ class Report:
 
 
 def engines() -> list[str]:
-    """The engines that are installed."""
+    """List the installed engines."""
     return [name for name in ("mlx", "openvino") if find_spec(name) is not None]
 
 
 def examine(port: int = Settings.port) -> Report:
-    """Look at everything but the engines.
+    """Inspect everything but the engines.
 
     Args:
-        port: the port that the service would listen on.
+        port: the service's port.
     """
     report = Report(machine=machine())
     report.packages = {name: _version(name) for name in PACKAGES}
     report.audio = _audio()
-    _look_at_gpu(report)
-    _look_at_folders(report)
-    _look_at_models(report)
-    _look_at_port(report, port)
+    _inspect_gpu(report)
+    _inspect_folders(report)
+    _inspect_models(report)
+    _inspect_port(report, port)
     if not engines():
         report.problems.append("no engine is installed; install segue again")
     return report
 
 
 def add_self_test(report: Report, engine: str) -> None:
-    """Run the self-test of one engine, and put it into the report."""
+    """Run the self-test of one engine, and add it to the report."""
     found = self_test.run(engine)
     report.self_tests.append(asdict(found) | {"passed": found.passed})
     if found.error is not None:
@@ -124,7 +124,7 @@ def _audio() -> dict[str, str]:
     return found
 
 
-def _look_at_gpu(report: Report) -> None:
+def _inspect_gpu(report: Report) -> None:
     if find_spec("mlx") is None:
         return
     try:
@@ -132,7 +132,7 @@ def _look_at_gpu(report: Report) -> None:
 
         if mx.default_device().type == mx.DeviceType.gpu:
             report.gpu = dict(mx.device_info())
-    except Exception as error:  # a driver that is too old, a library that is not found, ...
+    except Exception as error:  # an old driver, a missing library, ...
         report.problems.append(f"MLX does not start: {error}")
 
 
@@ -148,16 +148,16 @@ def _folders() -> Iterator[tuple[str, Path | None, bool]]:
     yield "temporary files", Path(tempfile.gettempdir()), True
 
 
-def _look_at_folders(report: Report) -> None:
+def _inspect_folders(report: Report) -> None:
     for name, path, needed in _folders():
         if path is None:
             report.folders[name] = {"path": None, "bytes": 0, "writable": False}
             report.problems.append(f"{name}: there is no folder that can be written to")
             continue
-        # Not Path's own, which raises where a folder is closed to us.
-        there = next(p for p in (path, *path.parents) if os.path.lexists(p))
-        writable = os.access(there, os.W_OK | os.X_OK)
-        free = shutil.disk_usage(there).free
+        # Not Path's own, which raises for an unreadable folder.
+        nearest = next(p for p in (path, *path.parents) if os.path.lexists(p))
+        writable = os.access(nearest, os.W_OK | os.X_OK)
+        free = shutil.disk_usage(nearest).free
         report.folders[name] = {
             "path": str(path),
             "bytes": 0 if name == "temporary files" else _bytes_in(path),
@@ -165,13 +165,13 @@ def _look_at_folders(report: Report) -> None:
             "writable": writable,
         }
         if needed and not writable:
-            report.problems.append(f"{name}: {there} cannot be written to; mend its permissions")
+            report.problems.append(f"{name}: {nearest} cannot be written to; mend its permissions")
         elif free < _GIB:
-            report.problems.append(f"{name}: {there} has less than 1 GB free; make room")
+            report.problems.append(f"{name}: {nearest} has less than 1 GB free; make room")
 
 
 def _bytes_in(folder: Path) -> int:
-    """Of all files below it, each counted once, however many links lead there."""
+    """The size of all files below a folder, each counted once, however many hard links it has."""
     total, seen = 0, set()
     for root, _, files in os.walk(folder):
         for file in files:
@@ -185,11 +185,11 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _look_at_models(report: Report) -> None:
+def _inspect_models(report: Report) -> None:
     if (trouble := hub.cache_trouble()) is not None:
         report.problems.append(trouble)
-    here = hub.local_models()
-    for model in here:
+    models = hub.local_models()
+    for model in models:
         report.models.append(
             {
                 "name": model.name,
@@ -198,11 +198,11 @@ def _look_at_models(report: Report) -> None:
                 "missing": list(model.missing),
             }
         )
-    if not any(model.complete for model in here):
+    if not any(model.complete for model in models):
         report.problems.append("no checkpoint is here, not even the built-in one; install again")
 
 
-def _look_at_port(report: Report, port: int) -> None:
+def _inspect_port(report: Report, port: int) -> None:
     report.port = {"port": port, "taken": False, "by": None}
     with socket.socket() as client:
         client.settimeout(2)
@@ -218,7 +218,7 @@ def _look_at_port(report: Report, port: int) -> None:
 
 
 def _owner(port: int) -> str | None:
-    """What listens on a port: a service that says its name, or a process that lsof names."""
+    """The listener on a port: a service by its answer, or a process by lsof."""
     import httpx2
 
     try:

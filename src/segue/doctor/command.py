@@ -1,4 +1,4 @@
-"""`segue doctor`."""
+"""The command `segue doctor`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    """`segue doctor`: examine, run, print."""
+    """Run the checks and self-tests, print the findings, and return the exit code."""
     if not 1 <= options.port <= MAX_PORT:
         raise RequestError(f"port must lie between 1 and {MAX_PORT}, not {options.port}")
     report = examine(options.port)

@@ -1,12 +1,12 @@
-"""A small continuation whose codes are known: does this machine compute what others do?
+"""Compare a small continuation with its known codes: does this machine compute what others do?
 
-    python -m segue.doctor.self_test      # writes expected.npz anew, after the checkpoint changed
+    python -m segue.doctor.self_test      # rewrites expected.npz, after the checkpoint changed
 
-The built-in checkpoint continues a prompt made by rule, greedily, so that neither the sampling nor
-a downloaded file is in the way.  A machine that rounds differently may take another token where two
-are almost equally likely, and is elsewhere from there on; so the verdict rests on the two parts
-that do not feed on themselves: the codes of the prompt, and the likeliest token after each column
-of the expected continuation.
+The built-in checkpoint continues a synthetic prompt greedily, so that neither sampling nor a
+downloaded file matters.  A machine that rounds differently may choose another token where two are
+almost equally likely, and its codes differ from there on; so the result depends on the two parts
+without feedback: the codes of the prompt, and the likeliest token after each column of the
+expected continuation.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ..model import load
 
 PROMPT_SECONDS, OUTPUT_SECONDS = 2.0, 3.0
 ENOUGH = 0.97
-"""Of the codes of the prompt, and of the likeliest tokens, that must be the expected ones.
+"""The share of the prompt's codes, and of the likeliest tokens, that must be the expected ones.
 
-float32 engines give all of them on every machine tried; float16 on a GPU may miss a few.
+float32 engines match all of them on every machine tried; float16 on a GPU may miss a few.
 """
 
 EXPECTED = "expected.npz"
@@ -38,17 +38,19 @@ EXPECTED = "expected.npz"
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What one engine made of the known continuation.
+    """The result of one engine's self-test.
 
     Attributes:
         engine: `"mlx"` or `"openvino"`.
-        device, dtype: what it ran on, and in what type the language model was computed.
-        load_seconds, run_seconds: to load the built-in checkpoint, and to continue the prompt.
+        device: the device it ran on.
+        dtype: the type that the language model was computed in.
+        load_seconds: to load the built-in checkpoint.
+        run_seconds: to continue the prompt.
         prompt_codes: share of the prompt's codes that are the expected ones, 0 to 1.
         likeliest_tokens: share of the likeliest tokens that are the expected ones, 0 to 1.
-        first_other_frame: of the continuation's frames the first that is not the expected one;
+        first_other_frame: the first of the continuation's frames that is not the expected one;
             None if all are.
-        error: one line if it did not run to its end.
+        error: one line if it failed.
     """
 
     engine: str
@@ -63,12 +65,16 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether this engine can be relied upon."""
+        """Whether enough codes and tokens are the expected ones."""
         return self.error is None and min(self.prompt_codes, self.likeliest_tokens) >= ENOUGH
 
 
 def run(engine: str) -> SelfTest:
-    """Continue the known prompt on `engine`; a failure is told in the result, not raised."""
+    """Continue the known prompt on `engine`.
+
+    Returns:
+        The result, with `error` set if it failed; nothing is raised.
+    """
     try:
         started = time.perf_counter()
         model = load(BUILT_IN, engine=engine)
@@ -91,13 +97,13 @@ def run(engine: str) -> SelfTest:
         )
     except SegueError as error:
         return SelfTest(engine, error=str(error))
-    except Exception as error:  # a library that does not load, a driver that is too old, ...
+    except Exception as error:  # a library that does not load, an old driver, ...
         line = str(error).strip().splitlines()
         return SelfTest(engine, error=f"{type(error).__name__}: {line[0] if line else ''}")
 
 
 def _continue(engine: Engine) -> tuple[np.ndarray, int]:
-    """The codes `(K, F)` of the greedy continuation, and how many frames the prompt has."""
+    """The codes `(K, F)` of the greedy continuation, and the number of frames of the prompt."""
     request = Request(
         band(),
         prompt_seconds=PROMPT_SECONDS,
@@ -110,11 +116,11 @@ def _continue(engine: Engine) -> tuple[np.ndarray, int]:
 
 
 def _agreement(engine: Engine, codes: np.ndarray, prompt_frames: int) -> float:
-    """How often the likeliest token after each column of the continuation is the expected one."""
+    """The share of the continuation's columns whose likeliest next token is the expected one."""
     lm = engine.config.lm
     sequence = pattern.delay(codes, lm.delays, lm.cardinality)
     likeliest = engine.logits(sequence).argmax(-1).T
-    # Column s predicts column s + 1; the tokens of the continuation are those that were chosen.
+    # Column s predicts column s + 1; the continuation consists of the chosen tokens.
     first = prompt_frames + max(lm.delays) + 1
     chosen, predicted = sequence[:, first:], likeliest[:, first - 1 : -1]
     known = chosen != lm.cardinality
@@ -122,14 +128,14 @@ def _agreement(engine: Engine, codes: np.ndarray, prompt_frames: int) -> float:
 
 
 def expected_codes() -> np.ndarray:
-    """The codes `(K, F)` int32 of the known continuation, its prompt included."""
+    """Load the codes `(K, F)` int32 of prompt and continuation."""
     with resources.files(__package__).joinpath(EXPECTED).open("rb") as file:
         codes: np.ndarray = np.load(file)["codes"]
     return codes.astype(np.int32)
 
 
 def main() -> None:
-    """Write what OpenVINO gives in float32 as the expected codes."""
+    """Write OpenVINO's codes in float32 as the expected ones."""
     codes, _ = _continue(load(BUILT_IN, engine="openvino").engine)
     np.savez_compressed(Path(__file__).with_name(EXPECTED), codes=codes.astype(np.int16))
 
