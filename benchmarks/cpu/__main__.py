@@ -79,7 +79,7 @@ def main() -> None:
 def measure(
     made: dict[str, Path], options: argparse.Namespace, temporary: Path, peer: bool
 ) -> dict[str, dict[str, float]]:
-    """Every row once, and what the machine could do while it ran."""
+    """Measure every row once, and the machine's limits beside it."""
     found: dict[str, dict[str, float]] = {}
     for row in options.rows:
         # The cache of compiled models is this run's own: the first start fills it.
@@ -107,7 +107,7 @@ def measure(
 
 
 def add_shares(row: str, values: dict[str, float]) -> None:
-    """How near a row came to what the machine can do, and how near the target would be."""
+    """Compute a row's share of the machine's limits, and the target's."""
     read = values.pop("bytes a step")
     bandwidth, operations = values["read GB/s"] * 1e9, values["float32 GFLOP/s"] * 1e9
     target = TARGETS["ms a step"][row]
@@ -144,7 +144,7 @@ def child(
 
 
 def show(found: dict[str, dict[str, float]], options: argparse.Namespace) -> None:
-    """Print the table, and what it was measured on."""
+    """Print the table, and the machine it was measured on."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     table = Table(title="MusicGen small, random weights, no text")
     table.add_column("")
@@ -180,11 +180,11 @@ def show_profile(row: str, profile: dict[str, Any]) -> None:
         right = "ms" in name or name == "count"
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for part, values in profile.items():
-        told = [node for node in values["nodes"] if node[3] >= 0.005 * values["ms"]]
-        for n, (kind, kernel, count, ms) in enumerate(told):
+        listed = [node for node in values["nodes"] if node[3] >= 0.005 * values["ms"]]
+        for n, (kind, kernel, count, ms) in enumerate(listed):
             head = ("", "") if n else (part, f"{values['ms']:.1f}")
             table.add_row(*head, kind, kernel, str(count), f"{ms:.2f}")
-        rest = sum(node[3] for node in values["nodes"] if node not in told)
+        rest = sum(node[3] for node in values["nodes"] if node not in listed)
         table.add_row("", "", "all others", "", "", f"{rest:.2f}", end_section=True)
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 

@@ -25,7 +25,7 @@ def main(folder: str, threads: str, *_: str) -> None:
     codes = np.random.default_rng(0).integers(0, lm.cardinality, (lm.num_codebooks, FRAMES))
     sequence = delay(codes.astype(np.int32), lm.delays, lm.special_token)
     theirs = MLXEngine(open_checkpoint(folder)).logits(sequence)
-    # Step by step, what was heard has gone through the cache, which rounds it.
+    # Step by step, earlier positions come from the cache, which rounds them.
     run, row = engine._lm.run(None), np.zeros(1, np.int32)
     embedded = [engine._lm.embed(column[None, None], n) for n, column in enumerate(sequence.T)]
     steps = np.concatenate([run(hidden, row) for hidden in embedded]).reshape(theirs.shape)

@@ -1,4 +1,4 @@
-"""What the machine can do at most: what every figure of the table is a share of."""
+"""Measure the limits of the machine, of which every figure of the table is a share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INSTRUCTIONS = (
 
 
 def processor() -> str:
-    """The processor's name and the instruction sets that it has for matrices."""
+    """Return the processor's name and its instruction sets for matrices."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     fields = {
@@ -30,11 +30,11 @@ def processor() -> str:
 
 
 def bytes_per_second(threads: int) -> float:
-    """How fast `threads` threads read memory together."""
+    """Measure how fast `threads` threads read memory together."""
     parts = [np.ones(1 << 26, np.float32) for _ in range(threads)]
     best = 0.0
     for _ in range(7):
-        # The maximum of many is the least work for a processor, and it reads them once.
+        # A maximum is the least work per value, and reads each once.
         readers = [threading.Thread(target=part.max) for part in parts]
         start = time.perf_counter()
         for reader in readers:
@@ -46,7 +46,7 @@ def bytes_per_second(threads: int) -> float:
 
 
 def flops_per_second(threads: int) -> float:
-    """Float32 operations of the fastest large product of matrices, of OpenVINO's or torch's."""
+    """Measure float32 operations a second of a large matrix product, OpenVINO's or torch's."""
     n = 2048
     a = np.random.default_rng(0).standard_normal((n, n)).astype(np.float32)
     return 2 * n**3 / min(product(a, threads) for product in (_by_openvino, _by_torch))

@@ -72,7 +72,7 @@ def main(folder: str, threads: str, *_: str) -> None:
 
 
 class Meter:
-    """What the nodes of a compiled model take: OpenVINO tells their means since it was compiled.
+    """Times the nodes of a compiled model: OpenVINO reports their means since it was compiled.
 
     Every run of the model has to go through it.
     """

@@ -1,7 +1,7 @@
 """One checkpoint on the OpenVINO engine, as `benchmarks.cpu` runs it in a process of its own.
 
 Arguments: folder, threads, runs, seconds.  Prints JSON.  With 0 runs it only
-starts and plays one step, which fills the cache of compiled models.
+starts and generates one step, which fills the cache of compiled models.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
     whole[:, :300] = codes
     lm = engine.config.lm
     sequence = delay(whole, lm.delays, lm.special_token)[None]
-    played = random.integers(0, lm.cardinality, whole.shape)
+    decoded_codes = random.integers(0, lm.cardinality, whole.shape)
     if runs == "0":
         next(engine.prefill(sequence, (0,), Sampling()))
-        engine.decode(played)
+        engine.decode(decoded_codes)
         print(json.dumps({"start_s": start_s}))
         return
 
@@ -64,7 +64,7 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
     steps = sum(1 for _ in columns)
     step_s = (time.perf_counter() - before) / steps
     del columns
-    decode_s = median(lambda: engine.decode(played))
+    decode_s = median(lambda: engine.decode(decoded_codes))
     codec_work = partial(work.operations_of_the_codec, config=engine.config.codec)
     print(
         json.dumps(

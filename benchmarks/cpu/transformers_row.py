@@ -39,8 +39,8 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
             found.append(time.perf_counter() - before)
         return statistics.median(found[1:])
 
-    def play(length: int) -> float:
-        """Seconds until `length` frames are there, without what decodes them."""
+    def generate(length: int) -> float:
+        """Time the generation of `length` frames, without decoding, in seconds."""
         spent = []
         decode = model.audio_encoder.decode
 
@@ -64,8 +64,8 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
 
     with torch.no_grad():
         encode_s = median(lambda: model.audio_encoder.encode(samples))
-        prefill_s = median(lambda: play(301))  # the least it can play is four steps
-        whole_s = play(frames)
+        prefill_s = median(lambda: generate(301))  # it generates four steps at least
+        whole_s = generate(frames)
         decode_s = median(lambda: model.audio_encoder.decode(codes, [None]))
     print(
         json.dumps(

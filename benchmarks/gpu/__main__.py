@@ -44,10 +44,10 @@ class Worker:
     def __init__(self, row: str, shape: str, options: argparse.Namespace) -> None:
         self.row, self.shape, self.box = row, shape, options.time_box
         steps = options.steps
-        told = {"row": row, "shape": shape, "steps": steps}
-        told |= {"prompt_s": options.prompt, "output_s": options.seconds}
+        arguments = {"row": row, "shape": shape, "steps": steps}
+        arguments |= {"prompt_s": options.prompt, "output_s": options.seconds}
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "benchmarks.gpu.worker", json.dumps(told)],
+            [sys.executable, "-m", "benchmarks.gpu.worker", json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if options.verbose else subprocess.DEVNULL,

@@ -1,8 +1,8 @@
-"""Each CUDA kernel beside the portable way to the same: how far apart, and how fast.
+"""Compare each CUDA kernel with the portable implementation: difference and speed.
 
     python -m benchmarks.gpu.kernels --shape small
 
-Needs CUDA.  Times are of many calls that are launched one after the other and waited for once.
+Needs CUDA.  Times are of many calls that are launched one after the other and synchronized once.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .shapes import DECODERS
 
 CALLS = 200
 TOLERANCE = {mx.float32: 1e-4, mx.float16: 4e-3, mx.bfloat16: 3e-2}
-"""Of the largest value: a few roundings of the type."""
+"""As a share of the largest value: a few roundings of the type."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel on one shape, and the portable way.
+    """One kernel on one shape, and the portable implementation.
 
     Attributes:
         exact: whether the two must be equal (tokens).
@@ -61,7 +61,7 @@ class Case:
 
 
 def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
-    """The kernels as a step of a model calls them."""
+    """List the kernels with the arguments of a model's step."""
     mx.random.seed(0)
     bound = TOLERANCE[dtype]
 
@@ -220,7 +220,7 @@ def _attend(
 
 
 def microseconds(run: Callable[[], mx.array | None]) -> float:
-    """Of one of many calls."""
+    """Time one of many calls, in microseconds."""
     mx.eval([run() for _ in range(20)])
     start = time.perf_counter()
     mx.eval([run() for _ in range(CALLS)])

@@ -57,7 +57,7 @@ def noting(source: str, notes_at: int) -> tuple[str, int]:
 
 
 class Noted:
-    """Stands in for `runtime.run`, and keeps what the last launch noted."""
+    """Replaces `runtime.run`, and stores the clock of the last launch."""
 
     def __init__(self) -> None:
         self._run = runtime.run

@@ -1,7 +1,7 @@
-"""A plain MLX loop of the kind that segue began from.
+"""A plain MLX loop, of the kind that segue began with.
 
-The prompt is walked step by step like everything else, each step is waited for, keys and values are
-appended to a cache that grows, and cross-attention projects its conditioning anew at every step.
+The prompt is processed step by step like everything else, each step is synchronized, keys and
+values are appended to a growing cache, and cross-attention projects its conditioning at every step.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class _Model(nn.Module):
 
 
 class Row:
-    """The loop in float16; `steps` of its steps are run, and the rest reckoned from them."""
+    """The loop in float16; `steps` of its steps are run, and the rest estimated from them."""
 
     def __init__(self, shape: str, prompt_s: float, output_s: float, steps: int) -> None:
         mx.set_cache_limit(shapes.CACHE_BYTES)
@@ -99,7 +99,7 @@ class Row:
         self.about = {"mlx": version("mlx"), "dtype": "float16"}
 
     def run(self, variant: str) -> dict[str, float]:
-        """Play as many steps as are measured."""
+        """Generate the measured steps."""
         decoder = self._decoder
         K, V = decoder["num_codebooks"], decoder["vocab_size"]
         conditioning = mx.zeros((1, 8, decoder["hidden_size"]), mx.float16)
@@ -113,9 +113,9 @@ class Row:
             logits = logits.astype(mx.float32)
             kept = min(250, V)
             edge = mx.sort(logits, axis=-1)[:, V - kept : V - kept + 1]
-            drawn = mx.random.categorical(mx.where(logits < edge, -mx.inf, logits))
-            mx.eval(drawn, caches)
-            tokens = np.array(drawn)[None, :, None]
+            sampled = mx.random.categorical(mx.where(logits < edge, -mx.inf, logits))
+            mx.eval(sampled, caches)
+            tokens = np.array(sampled)[None, :, None]
         step_s = (time.perf_counter() - start) / steps
         return {
             "ms a step": 1000 * step_s,

@@ -1,4 +1,4 @@
-"""segue on MLX: the whole way of a request, and how soon its first second is heard."""
+"""segue on MLX: a whole request, and the time to its first second of audio."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATE = 32_000
 
 
 class Row:
-    """One checkpoint, kept loaded.
+    """One checkpoint, loaded once.
 
     Args:
         weights: one of `BITS`.
@@ -55,7 +55,7 @@ class Row:
         }
 
     def bytes_a_step(self) -> int:
-        """Weights that every step reads: the layers' and the heads', without cross-attention."""
+        """Count the bytes of weights that every step reads: layers and heads alone."""
         lm = self._engine._lm
         parts = [lm.lm_heads, lm.layer_norm]
         for layer in lm.layers:
@@ -64,7 +64,7 @@ class Row:
         return sum(a.nbytes for a in arrays)
 
     def run(self, variant: str) -> dict[str, float]:
-        """One request, `variant` being words of `guided` and `4 takes`."""
+        """Run one request; `variant` is a combination of `guided` and `4 takes`."""
         options: dict[str, Any] = {
             "text": TEXT if "guided" in variant else "",
             "variations": 4 if "4 takes" in variant else 1,
@@ -92,7 +92,7 @@ class Row:
         }
 
     def _first_audio(self, request: Request) -> float:
-        """Seconds from the request until there is a first window of sound."""
+        """Seconds from the request to the first window of audio."""
         start = time.perf_counter()
         continuation = Continuation(self._engine, request)
         frames = continuation.prompt_codes.shape[1]
@@ -108,7 +108,7 @@ def _leaves(tree: object) -> list[tuple[str, mx.array]]:
 
 
 def bytes_per_second() -> float:
-    """How fast the device reads its memory."""
+    """Measure how fast the device reads its memory."""
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     values = mx.ones(((1 << 30 if on_gpu else 1 << 26) // 4,), mx.float32)
     mx.eval(values)

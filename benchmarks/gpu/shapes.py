@@ -28,14 +28,14 @@ CODEC = {
     "target_bandwidths": [2.2],
 }
 CACHE_BYTES = 4 << 30
-"""What MLX may keep of memory that is not in use: rows of a shape share one GPU."""
+"""The memory that MLX may cache: rows of a shape share one GPU."""
 
 FOLD = 1 << 16
-"""Random numbers there are; every weight is made of them."""
+"""The count of random numbers, which are repeated to fill each weight."""
 
 
 def config(shape: str) -> dict[str, Any]:
-    """The configuration of a shape, in the Hugging Face layout; its text encoder is a toy."""
+    """Make the configuration of a shape in the Hugging Face layout, with a toy text encoder."""
     found: dict[str, Any] = json.loads(json.dumps(CONFIG))
     if shape != "toy":
         decoder = DECODERS[shape]
@@ -45,7 +45,7 @@ def config(shape: str) -> dict[str, Any]:
 
 
 def checkpoint(shape: str, folder: Path) -> Checkpoint:
-    """A checkpoint in float16, as it were opened; `folder` gets a tokenizer."""
+    """Make an opened checkpoint in float16; a tokenizer is written to `folder`."""
     found = ModelConfig.from_hf(config(shape))
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder)

@@ -13,7 +13,7 @@ from . import shapes
 
 
 class TransformersRow:
-    """`generate`, in float16; the steps are what a longer output takes beyond a short one."""
+    """`generate` in float16; a step is the difference of a longer output and a short one."""
 
     def __init__(
         self, static: bool, shape: str, prompt_s: float, output_s: float, steps: int
@@ -48,7 +48,7 @@ class TransformersRow:
         self._steps, self._total = steps, round(50 * output_s) + 3 - frames
         self.about = {"torch": torch.__version__, "transformers": transformers.__version__}
 
-    def _play(self, steps: int) -> float:
+    def _generate(self, steps: int) -> float:
         start = time.perf_counter()
         with torch.no_grad():
             self._model.generate(
@@ -62,10 +62,10 @@ class TransformersRow:
         return time.perf_counter() - start
 
     def run(self, variant: str) -> dict[str, float]:
-        """Play a few steps, then more of them: all else is in both."""
+        """Generate a few steps, then more: everything but steps is in both."""
         _reset_peak()
-        short = self._play(5)
-        step_s = (self._play(5 + self._steps) - short) / self._steps
+        short = self._generate(5)
+        step_s = (self._generate(5 + self._steps) - short) / self._steps
         return {
             "ms a step": 1000 * step_s,
             "prefill s": max(0.0, short - 5 * step_s),
@@ -77,7 +77,7 @@ class TransformersRow:
 class GraphRow:
     """A decode step written by hand, its layers compiled, captured as one CUDA graph, in float16.
 
-    The cache is static and attention masks what is not filled.
+    The cache is static and attention masks its empty part.
     """
 
     def __init__(self, shape: str, prompt_s: float, output_s: float, steps: int) -> None:

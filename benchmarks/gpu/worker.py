@@ -1,4 +1,4 @@
-"""One row in a process of its own: loads once, then measures as often as it is told.
+"""One row in a process of its own: loads once, then measures at each request.
 
 Arguments as JSON; each line that comes in is a variant, each that goes out is a measurement.
 """
@@ -28,7 +28,7 @@ def row_of(row: str, shape: str, prompt_s: float, output_s: float, steps: int) -
 
 
 def main() -> None:
-    """Answer until there is no more input."""
+    """Measure for each line of input, until it ends."""
     out = sys.stdout
     sys.stdout = sys.stderr  # whatever libraries print
     try:

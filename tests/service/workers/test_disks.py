@@ -43,12 +43,13 @@ def test_a_take_is_written_whole_or_not_at_all(tmp_path, room):
     take = Audio(np.random.default_rng(0).normal(0, 0.1, (44_100, 2)), 44_100)
     with small_disk(tmp_path / "disk") as disk:
         fill(disk, leave=room)
-        ended = outcome_of(lambda *_: write_take(disk / "take-1.wav", take), {}, recorded())
+        path = disk / "take-1.wav"
+        ended = outcome_of(lambda *_: {"bytes": write_take(path, take)}, {}, recorded())
         assert ended == {"error": NO_DISK, "fault": True}
         assert [path.name for path in disk.iterdir()] == ["filler"]
         (disk / "filler").unlink()
-        write_take(disk / "take-1.wav", take)
-        assert soundfile.info(disk / "take-1.wav").frames == 44_100
+        write_take(path, take)
+        assert soundfile.info(path).frames == 44_100
         assert [path.name for path in disk.iterdir()] == ["take-1.wav"]
 
 
