@@ -1,4 +1,4 @@
-"""The toy checkpoint with weights that are no numbers, or too large ones."""
+"""Toy checkpoints with NaN or huge weights, on which a model overflows."""
 
 import shutil
 from pathlib import Path

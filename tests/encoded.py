@@ -1,4 +1,4 @@
-"""Files as other programs write them: by FFmpeg's encoders, or put together by hand."""
+"""Audio files as other programs write them: with FFmpeg's encoders, or byte by byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
 
 def tones(rate=44_100, channels=2, seconds=2.0, loud=0.4):
-    """A tone a channel, each of another pitch: `(T, C)` float32."""
+    """Synthesize a tone for each channel, each of another pitch: `(T, C)` float32."""
     t = np.arange(round(seconds * rate))[:, None] / rate
     return (loud * np.sin(2 * np.pi * (220 + 110 * np.arange(channels)) * t)).astype(np.float32)
 

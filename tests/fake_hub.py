@@ -1,13 +1,13 @@
-"""A Hugging Face hub on loopback, with the little that segue and huggingface_hub ask of one.
+"""A Hugging Face hub on loopback, with the routes that segue and huggingface_hub use.
 
     with FakeHub() as hub:
         hub.add("owner/name", {"config.json": b"{}", "model.safetensors": weights})
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
 
-Weights lie in "LFS": they have a SHA-256, and their address redirects to another host (another port
-here), as the real hub does.  All other files have git's SHA-1.  What was asked is in `requests`;
-`drop`, `stall`, `answer` and `send_instead` make the next request for a file go wrong; `refuse` and
-`unplugged` make every request go wrong.
+Weights are stored in "LFS": they have a SHA-256, and their address redirects to another host
+(another port here), as the real hub does.  All other files have git's SHA-1.  Requests are recorded
+in `requests`; `drop`, `stall`, `answer` and `send_instead` make the next request for a file go
+wrong; `refuse` and `unplugged` make every request go wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHUNK = 16 * 1024
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asked, in order: `file` is None for the list of a repository."""
+    """A request: `file` is None for the listing of a repository."""
 
     method: str
     repository: str
@@ -65,9 +65,9 @@ class FakeHub:
 
     Attributes:
         url: what HF_ENDPOINT is set to.
-        requests: what was asked, in order.
+        requests: all of them, in order.
         renamed: repositories that have moved, from their old names to their new ones.
-        portal: whether a hotel's page stands in the way of everything.
+        portal: whether a captive portal answers every request.
         unplugged: whether every connection ends without an answer.
         serves_ranges: whether `Range` is honoured.
         pace_s: a pause after every 16 KiB sent.
@@ -102,7 +102,7 @@ class FakeHub:
         return self.repositories[name]
 
     def fetched(self) -> list[str]:
-        """The files whose content was asked for, in order, each try counted."""
+        """The files whose content was requested, in order, with every retry."""
         return [r.file for r in self.requests if r.file and r.method == "GET" and not r.at_cdn]
 
     def drop(self, file: str, after: int) -> None:
@@ -110,7 +110,7 @@ class FakeHub:
         self._faults.setdefault(file, []).append(("drop", after))
 
     def stall(self, file: str, after: int) -> None:
-        """Say nothing more after that many bytes of the body, and keep the connection."""
+        """Send nothing more after that many bytes of the body, and keep the connection."""
         self._faults.setdefault(file, []).append(("stall", after))
 
     def answer(self, file: str, status: int) -> None:
@@ -118,14 +118,14 @@ class FakeHub:
         self._faults.setdefault(file, []).append(("status", status))
 
     def refuse(self, repository: str, status: int) -> None:
-        """Answer with a status whatever is asked about a repository."""
+        """Answer every request for a repository with a status."""
         self._refused[repository] = status
 
     def refusal_of(self, repository: str) -> int | None:
         return self._refused.get(repository)
 
     def send_instead(self, file: str, data: bytes) -> None:
-        """Send something other than what the list says."""
+        """Send other content than the listing announces."""
         self._faults.setdefault(file, []).append(("data", data))
 
     def clear_faults(self) -> None:
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(match[2], self.server.hub.repositories[match[1]].files[match[2]], {})
             else:
                 self._reply(404)
-        except ConnectionError:  # who asked has gone
+        except ConnectionError:  # the client has gone
             self.close_connection = True
 
     def _token(self) -> str | None:

@@ -120,7 +120,7 @@ def test_other_users_of_a_name_do_not_get_in_the_way(tmp_path, monkeypatch):
 # --- A folder -------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+def test_a_folder_is_created_whole_or_not_at_all(tmp_path):
     path = tmp_path / "in" / "q"
     with pytest.raises(ValueError, match="half"), atomic.creating(path) as temporary:  # noqa: PT012
         (temporary / "weights").write_bytes(b"half")
@@ -133,7 +133,7 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
-def test_what_is_there_is_no_place_for_a_new_folder(tmp_path, make):
+def test_an_existing_path_cannot_become_a_new_folder(tmp_path, make):
     make(tmp_path / "q")
     with pytest.raises(OutputError, match="exists already"):
         atomic.check_new_folder(tmp_path / "q")
@@ -176,7 +176,7 @@ def test_a_folder_that_is_none_is_refused(path):
     assert "a folder; name a file" in refused(path.parent)
 
 
-def test_a_working_folder_that_was_removed_is_told(tmp_path, monkeypatch):
+def test_a_working_folder_that_was_removed_is_reported(tmp_path, monkeypatch):
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -207,7 +207,7 @@ def shared():
         yield folder
 
 
-def test_a_folder_of_somebody_else_s_is_refused(shared):
+def test_a_folder_of_another_user_is_refused(shared):
     (shared / "closed").mkdir(0o700)
     with as_user(NOBODY):
         assert f"the folder {shared} cannot be written to (Permission denied)" in refused(
@@ -219,7 +219,7 @@ def test_a_folder_of_somebody_else_s_is_refused(shared):
                 atomic.check_new_folder(path)
 
 
-def test_in_a_sticky_folder_the_file_of_somebody_else_is_refused(shared):
+def test_in_a_sticky_folder_the_file_of_another_user_is_refused(shared):
     shared.chmod(0o1777)
     for name, owner in (("mine.wav", NOBODY), ("other.wav", 12_345)):
         (shared / name).touch(0o666)

@@ -75,7 +75,7 @@ def test_a_known_sequence_has_its_first_unknown_column_behind_its_end():
 
 
 @pytest.mark.parametrize(("columns", "frames"), [(0, 0), (1, 0), (4, 0), (5, 1), (6, 2), (14, 10)])
-def test_a_frame_is_whole_when_its_latest_codebook_is_there(columns, frames):
+def test_a_frame_is_complete_with_its_most_delayed_codebook(columns, frames):
     assert complete_frames(columns, MONO) == frames
 
 

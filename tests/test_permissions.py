@@ -75,7 +75,7 @@ def test_an_unreadable_home_does_not_matter_to_what_is_elsewhere(home, toy):
     assert (code, err) == (0, "")
 
 
-def test_a_model_of_an_unreadable_cache_is_not_said_to_be_missing(home):
+def test_a_model_in_an_unreadable_cache_is_not_reported_as_missing(home):
     with closed(home):
         line = refused("continue", "song.wav", "--model", "facebook/musicgen-small")
     assert "the cache of models cannot be read (Permission denied)" in line
@@ -89,7 +89,7 @@ def test_serve_says_what_it_needs_where_there_is_no_home_to_write_to(home):
 
 
 @pytest.mark.parametrize("part", ["", "snapshots", "blobs"])
-def test_a_closed_folder_of_the_cache_is_told_as_that(home, toy, part):
+def test_a_closed_folder_of_the_cache_is_reported_as_such(home, toy, part):
     repository = cached(home, "facebook/musicgen-small", toy)
     cached(home, "somebody/else", toy)
     with closed(repository / part):

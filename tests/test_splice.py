@@ -29,10 +29,10 @@ def bend(samples):
     return np.abs(np.diff(samples, 2, axis=0)).max()
 
 
-def bends(spliced, original, played, rate):
+def bends(spliced, original, generated, rate):
     """The largest bend around the join, and that of what is joined."""
     join, fade = len(original), fade_of(rate)
-    around = max(bend(original[-4 * fade :]), bend(played[join + fade : join + 5 * fade]))
+    around = max(bend(original[-4 * fade :]), bend(generated[join + fade : join + 5 * fade]))
     return bend(spliced[join - 3 : join + fade + 3]), around
 
 
@@ -56,72 +56,72 @@ NOISES = {
 
 @pytest.mark.parametrize("mismatch", TONES)
 def test_tones_are_joined_without_a_click_that_cutting_would_make(mismatch):
-    original, played = TONES[mismatch]
+    original, generated = TONES[mismatch]
     original = original[:JOIN]
-    spliced = splice(original, played, RATE)
-    near, around = bends(spliced, original, played, RATE)
-    cut, _ = bends(np.concatenate([original, played[JOIN:]]), original, played, RATE)
+    spliced = splice(original, generated, RATE)
+    near, around = bends(spliced, original, generated, RATE)
+    cut, _ = bends(np.concatenate([original, generated[JOIN:]]), original, generated, RATE)
     assert near < 1.1 * around
     assert cut > 4 * around
 
 
 @pytest.mark.parametrize("mismatch", NOISES)
 def test_noise_is_joined_without_a_click(mismatch):
-    original, played = NOISES[mismatch]
-    near, around = bends(splice(original[:JOIN], played, RATE), original[:JOIN], played, RATE)
+    original, generated = NOISES[mismatch]
+    near, around = bends(splice(original[:JOIN], generated, RATE), original[:JOIN], generated, RATE)
     assert near < 1.1 * around
 
 
 @pytest.mark.parametrize("rate", [7350, 8000, 22_050, 48_000, 96_000, 192_000, 768_000])
 def test_there_is_no_click_at_any_rate(rate):
-    original, played = sine(220, 0.8, rate=rate)[: rate // 4], sine(220, 0.5, 2.0, 0.2, rate)
-    near, around = bends(splice(original, played, rate), original, played, rate)
+    original, generated = sine(220, 0.8, rate=rate)[: rate // 4], sine(220, 0.5, 2.0, 0.2, rate)
+    near, around = bends(splice(original, generated, rate), original, generated, rate)
     assert near < 1.1 * around
 
 
 @pytest.mark.parametrize("join", [RATE // 4, 1000, 129, 128, 50, 10])
 def test_there_is_no_click_after_a_short_original(join):
-    original, played = sine(100, 0.8, dc=0.1)[:join], sine(100, 0.8, 2.0, -0.3)
-    spliced = splice(original, played, RATE)
+    original, generated = sine(100, 0.8, dc=0.1)[:join], sine(100, 0.8, 2.0, -0.3)
+    spliced = splice(original, generated, RATE)
     steps = np.abs(np.diff(spliced, axis=0))[max(0, join - 2) :]
-    assert steps.max() < 5 * np.abs(np.diff(played, axis=0)).max()
+    assert steps.max() < 5 * np.abs(np.diff(generated, axis=0)).max()
 
 
 @pytest.mark.parametrize("join", [0, 1, 2])
-def test_an_original_of_next_to_nothing_is_kept(join):
-    original, played = sine(100, 0.8, 1.0)[:join], sine(100, 0.8)
-    spliced = splice(original, played, RATE)
+def test_a_very_short_original_is_unchanged(join):
+    original, generated = sine(100, 0.8, 1.0)[:join], sine(100, 0.8)
+    spliced = splice(original, generated, RATE)
     assert np.array_equal(spliced[:join], original)
-    assert np.array_equal(spliced[join:], played[join:])
+    assert np.array_equal(spliced[join:], generated[join:])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [1, 2, 7])
-def test_the_original_is_untouched_and_the_played_audio_is_too_once_it_is_faded_in(dtype, channels):
-    original, played = noise(0.3, channels).astype(dtype)[:JOIN], noise(0.3, channels, 1)
-    played = played.astype(np.float32)
-    spliced = splice(original, played, RATE)
+def test_the_original_is_unchanged_and_the_generated_audio_is_too_after_the_fade(dtype, channels):
+    original, generated = noise(0.3, channels).astype(dtype)[:JOIN], noise(0.3, channels, 1)
+    generated = generated.astype(np.float32)
+    spliced = splice(original, generated, RATE)
     assert spliced.dtype == dtype
-    assert spliced.shape == played.shape
+    assert spliced.shape == generated.shape
     assert np.array_equal(spliced[:JOIN], original)
     after = JOIN + fade_of(RATE)
-    assert np.array_equal(spliced[after:], played[after:].astype(dtype))
-    assert not np.array_equal(spliced[JOIN:after], played[JOIN:after].astype(dtype))
+    assert np.array_equal(spliced[after:], generated[after:].astype(dtype))
+    assert not np.array_equal(spliced[JOIN:after], generated[JOIN:after].astype(dtype))
 
 
 def test_what_was_given_is_not_written_to():
-    original, played = noise(0.3)[:JOIN], noise(0.3, seed=1)
-    before = original.copy(), played.copy()
-    splice(original, played, RATE)
+    original, generated = noise(0.3)[:JOIN], noise(0.3, seed=1)
+    before = original.copy(), generated.copy()
+    splice(original, generated, RATE)
     assert np.array_equal(original, before[0])
-    assert np.array_equal(played, before[1])
+    assert np.array_equal(generated, before[1])
 
 
 def test_each_channel_is_spliced_as_if_it_were_alone():
-    original, played = noise(0.3, 3)[:JOIN], noise(0.3, 3, 1)
-    together = splice(original, played, RATE)
+    original, generated = noise(0.3, 3)[:JOIN], noise(0.3, 3, 1)
+    together = splice(original, generated, RATE)
     for channel in range(3):
-        alone = splice(original[:, [channel]], played[:, [channel]], RATE)
+        alone = splice(original[:, [channel]], generated[:, [channel]], RATE)
         assert np.allclose(together[:, [channel]], alone, rtol=0, atol=1e-9)
 
 
@@ -130,22 +130,22 @@ def test_silence_stays_silence():
 
 
 @pytest.mark.parametrize("rest", [0, 1, 2, 100, fade_of(RATE), fade_of(RATE) + 1])
-def test_little_or_nothing_played_is_spliced_too(rest):
-    original, played = noise(0.3)[:JOIN], noise(0.3, seed=1)[: JOIN + rest]
-    spliced = splice(original, played, RATE)
-    assert spliced.shape == played.shape
+def test_little_or_no_generated_audio_is_spliced_too(rest):
+    original, generated = noise(0.3)[:JOIN], noise(0.3, seed=1)[: JOIN + rest]
+    spliced = splice(original, generated, RATE)
+    assert spliced.shape == generated.shape
     assert np.array_equal(spliced[:JOIN], original)
     assert np.isfinite(spliced).all()
 
 
-def test_the_codecs_copy_of_the_original_is_not_heard():
-    original, played = sine(440, 0.5)[:JOIN], sine(440, 0.5)
-    other = played.copy()
+def test_the_codecs_copy_of_the_original_is_not_used():
+    original, generated = sine(440, 0.5)[:JOIN], sine(440, 0.5)
+    other = generated.copy()
     other[:JOIN] = noise(1.0)[:JOIN]
-    assert np.array_equal(splice(original, played, RATE), splice(original, other, RATE))
+    assert np.array_equal(splice(original, generated, RATE), splice(original, other, RATE))
 
 
-def test_prediction_goes_on_with_what_it_was_fitted_to():
+def test_prediction_continues_the_signal_that_it_was_fitted_to():
     signal = sine(440, 0.5, dc=0.1)[:, 0]
     assert np.allclose(extrapolate(signal[:JOIN], 441), signal[JOIN : JOIN + 441], atol=5e-3)
 

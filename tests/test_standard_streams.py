@@ -44,7 +44,7 @@ def test_closed_streams_are_no_obstacle(play, here, streams):
 
 
 @pytest.mark.parametrize("stream", ["2>&-", pytest.param("2>/dev/full", marks=needs_full)])
-def test_bad_input_ends_with_2_where_it_cannot_be_said(stream):
+def test_bad_input_ends_with_2_where_it_cannot_be_printed(stream):
     assert shell(f"{SEGUE} continue nowhere.wav {stream}") == (2, "", "")
 
 
@@ -58,7 +58,7 @@ def test_an_output_that_is_full_is_one_line(line):
 
 
 @needs_full
-def test_the_music_is_there_where_it_cannot_be_said(play, here):
+def test_the_music_is_written_where_nothing_can_be_printed(play, here):
     code, _, err = shell(f"{play} -o out.wav >/dev/full")
     assert (code, err) == (2, FULL)
     assert soundfile.info(here / "out.wav").frames > 0
@@ -71,7 +71,7 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(command):
     assert err in ("0\n", "1\n")  # all was in the pipe already, or not
 
 
-def test_a_matrix_is_whole_though_nobody_reads_what_it_prints(toy, here):
+def test_a_matrix_is_complete_though_nothing_reads_its_output(toy, here):
     few = "--prompt-seconds 0.2 --output-seconds 0.4 --runs 0 --engine mlx --no-quality"
     rows = "--row name=baseline --out m"
     shell(f"({SEGUE} matrix song.wav --model {toy} {few} {rows} 2>m.log; echo $? >code) | true")
@@ -91,7 +91,7 @@ def test_bars_and_messages_that_cannot_be_shown_stop_nothing(toy, here):
     assert (here / "m" / "report.html").is_file()
 
 
-def test_what_is_closed_does_not_become_somebody_else_s_stream(here):
+def test_a_closed_stream_s_number_does_not_go_to_another_file(here):
     code = (
         "import os, sys\n"
         "from segue import standard_streams as streams\n"

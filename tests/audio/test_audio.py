@@ -174,7 +174,7 @@ def test_what_is_no_audio_is_refused_in_one_line_that_names_it(tmp_path, name, c
     assert one_line(error)
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+def test_a_missing_file_and_a_folder_have_different_errors(tmp_path):
     with pytest.raises(AudioError, match=r"missing\.wav: no such file"):
         audio.read(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="a folder"):
@@ -208,7 +208,7 @@ def test_an_array_of_one_dimension_is_one_channel():
         (">f4", np.float32),
     ],
 )
-def test_floats_are_kept_as_wide_as_they_are(given, kept):
+def test_floats_keep_their_width(given, kept):
     samples = np.array([-1, -0.5, 0, 0.25], given)
     read = audio.from_array(samples, 44_100).samples
     assert read.dtype == kept
@@ -340,7 +340,7 @@ def test_nothing_is_written_as_nothing(tmp_path):
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "opus", "mp3", "aiff"])
 @pytest.mark.parametrize("room", [0, 1024])
-def test_a_full_disk_is_told_and_leaves_the_old_file_and_no_other(tmp_path, ending, room):
+def test_a_full_disk_is_reported_and_leaves_the_old_file_and_no_other(tmp_path, ending, room):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(b"what was there before")
     noise = np.random.default_rng(0).normal(0, 0.1, (2000, 1))
@@ -389,7 +389,7 @@ def test_the_ending_may_be_in_capitals(tmp_path):
         ("a.wav", 44_100, 1025),
     ],
 )
-def test_what_a_format_cannot_hold_is_said_before_and_after_the_work(
+def test_what_a_format_cannot_hold_is_reported_before_and_after_the_work(
     tmp_path, name, rate, channels
 ):
     sound = Audio(np.zeros((10, channels), np.float32), rate)
@@ -406,7 +406,7 @@ def test_checking_an_output_writes_nothing(tmp_path, ending):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(AudioError, match="cannot be written"):
         audio.write(tmp_path / "nowhere" / "a.wav", Audio(tones(), 44_100))
 
@@ -433,14 +433,14 @@ def test_a_folder_of_that_name_stays(tmp_path):
 def test_loud_music_that_decodes_beyond_full_scale_is_written_as_it_was(tmp_path, ending, options):
     square = np.sign(tones(44_100, 2, 1)) * (1.3 if "FLOAT" in options.values() else 0.99)
     soundfile.write(tmp_path / f"hot.{ending}", square, 44_100, **options)
-    heard = audio.read(tmp_path / f"hot.{ending}")
-    beyond = int((np.abs(heard.samples) > 1).sum())
+    decoded = audio.read(tmp_path / f"hot.{ending}")
+    beyond = int((np.abs(decoded.samples) > 1).sum())
     assert beyond > 50
-    assert audio.write(tmp_path / "out.wav", heard) == []
+    assert audio.write(tmp_path / "out.wav", decoded) == []
     written, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
-    assert np.array_equal(written, heard.samples)
+    assert np.array_equal(written, decoded.samples)
     for name in ("out.flac", "out.aiff"):
-        (note,) = audio.write(tmp_path / name, heard) or [""]
+        (note,) = audio.write(tmp_path / name, decoded) or [""]
         if name == "out.flac":
             assert f"{beyond} of 88200 samples" in note
             assert "out.flac" in note
@@ -466,7 +466,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["target.wav"]
 
 
-def test_a_link_that_leads_nowhere_is_told(tmp_path):
+def test_a_circular_link_is_reported(tmp_path):
     (tmp_path / "a.wav").symlink_to("b.wav")
     (tmp_path / "b.wav").symlink_to("a.wav")
     with pytest.raises(AudioError, match=r"a\.wav: a link that leads nowhere"):
@@ -528,27 +528,27 @@ def test_the_channel_mask_of_a_wav_is_kept(tmp_path, channels, mask, subtype):
     data = bytearray((tmp_path / "a.wav").read_bytes())
     data[40:44] = mask.to_bytes(4, "little")
     (tmp_path / "a.wav").write_bytes(data)
-    heard = audio.read(tmp_path / "a.wav")
-    assert heard.layout == mask
-    assert audio.write(tmp_path / "b.wav", heard) == []
+    decoded = audio.read(tmp_path / "a.wav")
+    assert decoded.layout == mask
+    assert audio.write(tmp_path / "b.wav", decoded) == []
     written = (tmp_path / "b.wav").read_bytes()
     assert (written[20:22], written[40:44]) == (b"\xfe\xff", data[40:44])
-    assert np.array_equal(audio.read(tmp_path / "b.wav").samples, heard.samples)
+    assert np.array_equal(audio.read(tmp_path / "b.wav").samples, decoded.samples)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_a_plain_wav_stays_plain(tmp_path, channels):
     soundfile.write(tmp_path / "a.wav", tones(channels=channels), 44_100, "PCM_16")
-    heard = audio.read(tmp_path / "a.wav")
-    assert heard.layout is None
-    audio.write(tmp_path / "b.wav", heard)
+    decoded = audio.read(tmp_path / "a.wav")
+    assert decoded.layout is None
+    audio.write(tmp_path / "b.wav", decoded)
     assert (tmp_path / "b.wav").read_bytes()[20:22] == b"\x01\0"
 
 
 def test_5_1_out_of_a_lossy_format_has_a_mask_as_wav(tmp_path):
     samples = far_tones(48_000, 6, 0.5) / 2
-    heard = audio.read(by_ffmpeg(tmp_path / "a.opus", "libopus", samples, 48_000, "ogg"))
-    audio.write(tmp_path / "b.wav", heard)
+    decoded = audio.read(by_ffmpeg(tmp_path / "a.opus", "libopus", samples, 48_000, "ogg"))
+    audio.write(tmp_path / "b.wav", decoded)
     written, names = decoded_by_ffmpeg(tmp_path / "b.wav")
     assert names == ORDER
     found = pitches(written[:24_000], 48_000)
@@ -556,7 +556,7 @@ def test_5_1_out_of_a_lossy_format_has_a_mask_as_wav(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.aiff"])
-def test_a_format_that_cannot_name_the_speakers_is_told(tmp_path, name):
+def test_a_format_that_cannot_name_the_speakers_is_noted(tmp_path, name):
     sound = Audio(tones(48_000, 4), 48_000, "PCM_16", 0x107)  # front three, and one at the back
     (note,) = audio.write(tmp_path / name, sound)
     assert "does not say which speakers" in note

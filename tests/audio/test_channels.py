@@ -62,7 +62,7 @@ def test_mono_is_the_mean_of_that_stereo_as_it_is_of_a_stereo_file(name):
 
 
 @pytest.mark.parametrize("channels", [3, 4, 5, 6, 7, 8])
-def test_where_nothing_is_said_the_speakers_are_the_usual_ones(channels):
+def test_without_a_layout_the_speakers_are_the_usual_ones(channels):
     tones = one_tone_a_channel(channels)
     usual = usual_layout(channels)
     assert len(speakers(usual)) == channels
@@ -83,8 +83,8 @@ def test_what_is_spread_over_speakers_is_mixed_down_to_what_it_was(name, channel
     layout, expected = LAYOUTS[name]
     tones = one_tone_a_channel(channels)
     spread = to_channels(tones, len(expected), layout)
-    heard = [name for name, column in zip(expected, spread.T, strict=True) if column.any()]
-    assert heard == ["FL", "FR"]
+    decoded = [name for name, column in zip(expected, spread.T, strict=True) if column.any()]
+    assert decoded == ["FL", "FR"]
     assert np.array_equal(to_channels(spread, channels, layout), tones)
 
 

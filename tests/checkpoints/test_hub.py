@@ -215,7 +215,7 @@ def test_config_only_downloads_the_config_and_later_the_rest_without_it(hub: Fak
         BESIDE | {"model.safetensors.index.json": b'{"weight_map": {"a": "../../x"}}'},
     ],
 )
-def test_a_repository_without_a_checkpoint_says_what_was_looked_for(
+def test_a_repository_without_a_checkpoint_is_refused_with_the_files_that_are_needed(
     hub: FakeHub, files: dict[str, bytes]
 ) -> None:
     hub.add("owner/name", files)
@@ -230,7 +230,7 @@ def test_a_repository_that_is_an_adapter_says_what_to_do(hub: FakeHub) -> None:
         locate("owner/adapter")
 
 
-def test_a_shard_that_the_hub_lacks_is_named(hub: FakeHub) -> None:
+def test_a_shard_that_is_missing_at_the_hub_is_named(hub: FakeHub) -> None:
     hub.add("owner/name", {n: d for n, d in (BESIDE | SHARDS).items() if "-2-of-2" not in n})
     with one_line("owner/name", "model-2-of-2.safetensors"):
         locate("owner/name")
@@ -403,7 +403,7 @@ def test_local_models_are_the_musicgen_checkpoints_of_the_cache(hub: FakeHub) ->
     assert (shards.complete, shards.missing) == (False, ("model-2-of-2.safetensors",))
 
 
-def test_a_checkpoint_that_somebody_else_keeps_to_themselves_is_listed_as_not_usable(
+def test_a_checkpoint_without_read_permission_is_listed_as_not_usable(
     home: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shared cache, with a snapshot that only its owner may enter."""
@@ -475,7 +475,9 @@ def test_a_hub_that_is_down_is_one_line() -> None:
         locate("owner/name")
 
 
-def test_offline_is_one_line_and_asks_nobody(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_is_one_line_and_makes_no_request(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.add("owner/name", MUSICGEN)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with one_line("HF_HUB_OFFLINE", "owner/name is not in the cache"):
@@ -579,7 +581,7 @@ def ranges(hub: FakeHub, file: str) -> list[str | None]:
     return [r.range for r in hub.requests if r.file == file and r.at_cdn]
 
 
-def test_a_dropped_connection_goes_on_at_the_byte_where_it_broke(hub: FakeHub) -> None:
+def test_a_dropped_connection_is_resumed_at_the_byte_where_it_broke(hub: FakeHub) -> None:
     hub.add("owner/name", MUSICGEN)
     hub.drop("model.safetensors", 100_000)
     hub.drop("model.safetensors", 50_000)
@@ -589,7 +591,7 @@ def test_a_dropped_connection_goes_on_at_the_byte_where_it_broke(hub: FakeHub) -
     assert ranges(hub, "model.safetensors") == asked
 
 
-def test_a_download_that_broke_off_is_not_complete_and_the_next_run_goes_on(
+def test_an_interrupted_download_is_not_complete_and_the_next_run_resumes_it(
     home: Path, hub: FakeHub
 ) -> None:
     hub.add("owner/name", MUSICGEN)
@@ -616,7 +618,7 @@ def test_a_part_that_an_older_huggingface_hub_left_is_gone_on_with(
     assert ranges(hub, "model.safetensors") == ["bytes=12345-"]
 
 
-def test_a_server_without_ranges_is_read_from_the_start_and_the_bar_never_goes_back(
+def test_a_server_without_ranges_is_read_from_the_start_and_the_bar_never_moves_back(
     hub: FakeHub,
 ) -> None:
     hub.add("owner/name", MUSICGEN)
@@ -638,9 +640,7 @@ def test_silence_is_a_broken_connection(hub: FakeHub, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "sent", [data(299_999), data(300_001), data(10), data(299_998) + b"??"], ids=len
 )
-def test_what_is_not_what_was_announced_is_never_kept(
-    home: Path, hub: FakeHub, sent: bytes
-) -> None:
+def test_content_with_another_hash_is_never_stored(home: Path, hub: FakeHub, sent: bytes) -> None:
     hub.add("owner/name", MUSICGEN)
     for _ in range(4):
         hub.send_instead("model.safetensors", sent)
@@ -660,7 +660,7 @@ def test_a_blob_that_was_cut_short_is_fetched_again(hub: FakeHub) -> None:
     assert contents(locate("owner/name")) == BESIDE | SHARDS
 
 
-def test_a_disk_that_is_too_small_is_said_before_the_first_byte(hub: FakeHub) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_the_first_byte(hub: FakeHub) -> None:
     hub.add("owner/name", MUSICGEN, announced={"model.safetensors": 10**18})
     with one_line("owner/name", "1000000000.0 GB", "HF_HOME"):
         locate("owner/name")
@@ -691,7 +691,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
         locate("owner/name")
 
 
-def test_ctrl_c_ends_it_at_once_and_the_next_run_goes_on(home: Path, hub: FakeHub) -> None:
+def test_ctrl_c_ends_it_at_once_and_the_next_run_resumes(home: Path, hub: FakeHub) -> None:
     hub.add("owner/name", MUSICGEN)
     hub.stall("model.safetensors", 100_000)
     # Whoever waits for the hub to go on waits longer than this test.

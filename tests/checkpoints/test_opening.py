@@ -377,7 +377,7 @@ def test_a_file_cut_short_is_named(copy):
     assert "the download was not finished" in refusal(copy)
 
 
-def test_an_empty_folder_says_what_is_looked_for(tmp_path):
+def test_an_empty_folder_is_refused_with_the_files_that_are_needed(tmp_path):
     assert "state_dict.bin" in refusal(tmp_path)
 
 
@@ -409,7 +409,7 @@ def test_a_configuration_that_is_no_json_is_refused(copy):
     assert "lacks" in refusal(copy)
 
 
-def test_a_fine_tune_that_says_nothing_of_its_shape_asks_for_a_base_model(toy, tmp_path):
+def test_a_fine_tune_without_a_shape_needs_a_base_model(toy, tmp_path):
     state = audiocraft_lm(load_file(toy / "model.safetensors"))
     torch_files.save({"best_state": state}, tmp_path / "state_dict.bin")
     assert "--base-model" in refusal(tmp_path)
@@ -534,7 +534,7 @@ def test_a_codec_of_another_rate_is_not_put_beside_a_model(export):
 
 
 @pytest.mark.parametrize("codec", ["dac_44khz", "facebook/encodec_24khz"])
-def test_a_model_of_another_codec_is_not_played_through_musicgens(toy, export, codec):
+def test_a_model_of_another_codec_is_not_decoded_with_musicgens(toy, export, codec):
     folder = export()
     torch_files.save({"pretrained": codec}, folder / "compression_state_dict.bin")
     line = refusal(folder, base_model=str(toy))
@@ -618,7 +618,7 @@ PAGE = b"\n<!DOCTYPE html><html><head><title>Log in</title>"
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
 @pytest.mark.parametrize(("content", "words"), [(POINTER, "git lfs pull"), (PAGE, "web page")])
-def test_what_stands_in_a_files_place_is_told(copy, file, content, words):
+def test_a_pointer_or_a_page_in_a_file_s_place_is_reported(copy, file, content, words):
     (copy / file).write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
         open_checkpoint(str(copy)).text()
@@ -627,7 +627,7 @@ def test_what_stands_in_a_files_place_is_told(copy, file, content, words):
 
 
 @pytest.mark.parametrize("file", ["state_dict.bin", "compression_state_dict.bin"])
-def test_a_pointer_in_audiocrafts_layout_is_told(export, file):
+def test_a_pointer_in_audiocrafts_layout_is_reported(export, file):
     folder = export()
     (folder / file).write_bytes(POINTER)
     assert "git lfs pull" in refusal(folder)
@@ -701,7 +701,7 @@ def readable(copy):
 @pytest.mark.parametrize(
     "file", ["model.safetensors", "config.json", "tokenizer.json", "state_dict.bin", "."]
 )
-def test_permissions_are_told_as_permissions(readable, file):
+def test_missing_permissions_are_reported_as_such(readable, file):
     if file == "state_dict.bin":
         (readable / "model.safetensors").unlink()
         (readable / file).write_bytes(b"PK")

@@ -203,7 +203,7 @@ def open_files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-def test_many_tensors_need_few_open_files_and_let_go_of_them(load: Loader) -> None:
+def test_many_tensors_need_few_open_files_and_release_them(load: Loader) -> None:
     gc.collect()  # files of refused checkpoints, which caught exceptions still hold
     before = open_files()
     tensors = [tensor(storage(1, key=str(key)), (1,), (1,)) for key in range(500)]

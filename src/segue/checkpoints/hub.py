@@ -67,7 +67,7 @@ def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILE
         raise CheckpointError(
             f"HF_HUB_OFFLINE is set, and {_state(name, files)}; unset it, or name a folder"
         )
-    # Late, because the libraries behind it take a while to import, and mostly nobody needs them.
+    # Late, because its libraries take a while to import, and are mostly not needed.
     from .download import UnreachableError, download
 
     try:

@@ -71,7 +71,7 @@ def load(path: Path) -> Any:
 
 
 def _check_format(file: io.BufferedReader) -> None:
-    """Raise for every format but the zip archive, which torch too tells by its first bytes."""
+    """Raise for every format but the zip archive, which torch knows by its first bytes, too."""
     head = file.read(512)
     if head.startswith(LOCAL_SIGNATURE):
         return

@@ -42,16 +42,16 @@ def test_it_is_read(tmp_path, name, encoder, container, rate, subtype, padding, 
     samples = tones(rate, seconds=1.5)
     stored = "s16p" if encoder == "wavpack" else None
     path = by_ffmpeg(tmp_path / name, encoder, samples, rate, container, stored=stored)
-    heard = audio.read(path)
-    assert (heard.sample_rate, heard.channels, heard.subtype) == (rate, 2, subtype)
-    assert abs(len(heard.samples) - len(samples)) <= padding
-    assert pitches(heard.samples[: len(samples)], rate) == [0, 1]
+    decoded = audio.read(path)
+    assert (decoded.sample_rate, decoded.channels, decoded.subtype) == (rate, 2, subtype)
+    assert abs(len(decoded.samples) - len(samples)) <= padding
+    assert pitches(decoded.samples[: len(samples)], rate) == [0, 1]
     if close is not None:
         steady = slice(rate // 5, -rate // 5)
-        assert np.abs(heard.samples[: len(samples)] - samples)[steady].max() <= close
-    assert heard.notes == ()
+        assert np.abs(decoded.samples[: len(samples)] - samples)[steady].max() <= close
+    assert decoded.notes == ()
     head = audio.read(path, 0.5)
-    assert np.array_equal(head.samples, heard.samples[: rate // 2])
+    assert np.array_equal(head.samples, decoded.samples[: rate // 2])
 
 
 def test_the_sound_of_a_film_is_read(tmp_path):
@@ -82,9 +82,9 @@ def test_it_is_read_as_far_as_it_goes(tmp_path, encoder, container, name):
     noise = np.random.default_rng(0).normal(0, 0.1, (4 * 48_000, 2)).astype(np.float32)
     path = by_ffmpeg(tmp_path / name, encoder, noise, 48_000, container)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    heard = audio.read(path)
-    assert 1 < heard.seconds < 3
-    assert heard.notes or container == "adts"  # which has no length to compare with
+    decoded = audio.read(path)
+    assert 1 < decoded.seconds < 3
+    assert decoded.notes or container == "adts"  # which has no length to compare with
 
 
 def test_a_film_without_sound_is_refused_in_one_line(tmp_path):
@@ -124,9 +124,9 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path, format_):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
     writer.start()
-    heard = audio.read(tmp_path / "pipe")
+    decoded = audio.read(tmp_path / "pipe")
     writer.join()
-    assert np.array_equal(heard.samples, audio.read(tmp_path / "file").samples)
+    assert np.array_equal(decoded.samples, audio.read(tmp_path / "file").samples)
 
 
 def test_standard_input_is_read(tmp_path):
@@ -140,7 +140,7 @@ def test_standard_input_is_read(tmp_path):
         assert run.stdout.decode().strip() == "(44100, 2)", run.stderr
 
 
-def test_a_closed_or_empty_standard_input_is_told(monkeypatch):
+def test_a_closed_or_empty_standard_input_is_reported(monkeypatch):
     class Stdin:
         closed = False
         buffer = io.BytesIO()
@@ -205,20 +205,20 @@ def test_every_channel_of_5_1_comes_for_its_own_speaker(tmp_path, name, encoder,
         path.write_bytes(by_libsndfile(vorbis, 48_000, format="OGG", subtype="VORBIS"))
     else:
         by_ffmpeg(path, encoder, samples, 48_000, container)
-    heard = audio.read(path)
-    found = pitches(heard.samples[:48_000], 48_000)
+    decoded = audio.read(path)
+    found = pitches(decoded.samples[:48_000], 48_000)
     # AAC and AC-3 filter the LFE channel; what is left of its tone may be nothing.
     assert [found[n] for n in (0, 1, 2, 4, 5)] == [0, 1, 2, 4, 5]
-    assert heard.layout in (0x3F, 0x60F)
+    assert decoded.layout in (0x3F, 0x60F)
 
 
 def test_opus_channels_without_speakers_stay_in_their_order(tmp_path):
     samples = tones(48_000, 9, 1, loud=0.1)
     path = tmp_path / "a.opus"
     path.write_bytes(by_libsndfile(samples, 48_000, format="OGG", subtype="OPUS"))
-    heard = audio.read(path)
-    assert heard.layout == 0
-    assert pitches(heard.samples, 48_000) == list(range(9))
+    decoded = audio.read(path)
+    assert decoded.layout == 0
+    assert pitches(decoded.samples, 48_000) == list(range(9))
 
 
 def caf_with_layout(samples, tag):
@@ -233,9 +233,9 @@ def test_the_layout_of_a_caf_is_heeded(tmp_path):
     mpeg_5_1_c = 123 << 16 | 6  # L C R Ls Rs LFE
     path = tmp_path / "a.caf"
     path.write_bytes(caf_with_layout(samples[:, [0, 2, 1, 4, 5, 3]], mpeg_5_1_c))
-    heard = audio.read(path)
-    assert pitches(heard.samples, 48_000) == [0, 1, 2, 3, 4, 5]
-    assert heard.layout in (0x3F, 0x60F)
+    decoded = audio.read(path)
+    assert pitches(decoded.samples, 48_000) == [0, 1, 2, 3, 4, 5]
+    assert decoded.layout in (0x3F, 0x60F)
 
 
 def test_which_decoder_explains_a_refusal_is_decided_by_its_code(tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ TRANSFORMER_LM: Fields = {
     "causal": Only((True,), "whether attention sees only what came before"),
     "past_context": Only((None,), "attention forgets what is longer ago"),
     "layer_scale": Only((None,), "what layers add is scaled (LayerScale)"),
-    "positional_embedding": Only(("sin",), "how positions are told"),
+    "positional_embedding": Only(("sin",), "how positions are encoded"),
     "max_period": Only((10_000,), "the longest period of the positions"),
     "positional_scale": Only((1,), "positions are scaled"),
     "qk_layer_norm": Only((False,), "queries and keys are normalised"),

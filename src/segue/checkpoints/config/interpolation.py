@@ -82,7 +82,7 @@ class Section(Mapping[str, Any]):
 
     Args:
         root: the whole configuration.
-        path: where in it this table lies.
+        path: the keys that lead to this table.
     """
 
     def __init__(self, root: Mapping[Any, Any], path: Path = ()) -> None:
@@ -121,7 +121,7 @@ class _Resolver:
         self._active: list[Path] = []
 
     def value(self, value: Any, path: Path) -> Any:
-        """`value`, which lies at `path`, with what it refers to in place of the references.
+        """Resolve the references in `value`, which is at `path`.
 
         Raises:
             CheckpointError: a reference leads nowhere, in a circle, or is of a kind that is not
@@ -194,7 +194,7 @@ class _Resolver:
             return value.strip()
 
     def _look_up(self, target: str, path: Path) -> Any:
-        """The value at `target`, a path as it stands in a reference that lies at `path`."""
+        """The value at `target`, the path in a reference that is at `path`."""
         steps = target.lstrip(".")
         up = len(target) - len(steps)
         if up > len(path):
@@ -212,7 +212,7 @@ class _Resolver:
                 found = self.value(found._node[key], where)
             elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
                 found = found[int(key)]
-                if n == 0:  # of the list that the reference stands in, which nobody has resolved
+                if n == 0:  # of the list with the reference, which is not resolved yet
                     found = self.value(found, (*base, int(key)))
             else:
                 raise self._nowhere(target, path)
@@ -252,7 +252,7 @@ def _split(text: str, path: Path) -> tuple[str | _Reference, ...]:
 def _arguments(
     parts: tuple[str | _Reference, ...],
 ) -> tuple[tuple[str | _Reference, ...], tuple[str | _Reference, ...] | None]:
-    """What stands before the first comma, and what after, if there is one."""
+    """The parts before the first comma, and those after it; None without a comma."""
     for n, part in enumerate(parts):
         if isinstance(part, str) and "," in part:
             before, _, after = part.partition(",")

@@ -40,11 +40,14 @@ class T5Config:
         values = read_fields(config, hugging_face.TEXT_ENCODER, "text_encoder")
         projection = values.pop("feed_forward_proj")
         values["gated"] = gated = projection == "gated-gelu"
-        activation, said = values.pop("dense_act_fn"), values.pop("is_gated_act")
-        # Written beside feed_forward_proj, which they follow from; read, they overrule it.
-        if activation not in (None, "gelu_new" if gated else "relu") or said not in (None, gated):
+        activation, declared = values.pop("dense_act_fn"), values.pop("is_gated_act")
+        # transformers writes both beside feed_forward_proj; when it reads them, they overrule it.
+        if activation not in (None, "gelu_new" if gated else "relu") or declared not in (
+            None,
+            gated,
+        ):
             raise CheckpointError(
                 f"text_encoder.feed_forward_proj is {projection!r}, and dense_act_fn "
-                f"{activation!r} or is_gated_act {said!r} contradict it"
+                f"{activation!r} or is_gated_act {declared!r} contradict it"
             )
         return cls(**values)
