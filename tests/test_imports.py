@@ -29,10 +29,6 @@ LAYERS = (
 """From the top.  A module may import from its own layer and from those below."""
 
 
-NOT_YET = {"checkpoints.quantize"}
-"""Quantizing uses parts of an engine."""
-
-
 def module_name(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -72,13 +68,7 @@ def imports(module: str) -> set[str]:
     return found - {module}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True) if name in NOT_YET else ())
-        for name in sorted(MODULES)
-    ],
-)
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_module_imports_from_its_layer_and_below(module):
     up = {name for name in imports(module) if layer(name) < layer(module)}
     assert not up, f"{module or 'segue'} imports {', '.join(sorted(up))}, which lies above it"

@@ -15,7 +15,7 @@ from .checkpoints.hub import BUILT_IN
 from .checkpoints.opening import open_checkpoint
 from .checkpoints.recipe import Recipe, preset
 from .continuation import Request, RequestOptions, Result, continue_audio
-from .engine.base import Engine, LoadReport
+from .engine.base import Engine
 from .errors import RequestError
 from .progress import SILENT, Progress
 from .stream import stream
@@ -144,13 +144,7 @@ def load(
         return Model(name, MLXEngine(checkpoint, cast_dtype, recipe, progress))
     from .engine.openvino import OpenVINOEngine
 
-    report = None
-    if recipe is not None:
-        from .checkpoints.quantize import in_memory
-
-        report = LoadReport()
-        checkpoint = in_memory(checkpoint, recipe, cast_dtype, progress, report)
-    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, progress, threads, report))
+    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, recipe, progress, threads))
 
 
 def engine_for(engine: str) -> str:

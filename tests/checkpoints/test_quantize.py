@@ -1,5 +1,6 @@
 """Quantized in memory or kept on disk: the same weights, the same codes."""
 
+import gc
 import json
 import math
 import mmap
@@ -102,6 +103,7 @@ def test_what_was_saved_is_not_read_before_it_is_used(toy, tmp_path, monkeypatch
     monkeypatch.setattr(mmap, "mmap", lambda *a, **k: (mapped.append(k), original(*a, **k))[1])
     engine = MLXEngine(checkpoint)
     assert len(mapped) == of_the_codec + 1  # and one norm, whose type is looked at
+    gc.collect()  # engines of other tests, which would be released meanwhile
     before = mx.get_active_memory()
     engine.read_weights()
     held = modules_of(open_checkpoint(str(tmp_path / "q")), None, engine).weights_bytes

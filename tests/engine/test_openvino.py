@@ -19,7 +19,7 @@ from segue.engine.mlx import MLXEngine
 from segue.engine.mlx.sampling import noise
 from segue.engine.openvino import OpenVINOEngine, runtime
 from segue.engine.openvino.codec import MAX_MODELS
-from segue.engine.openvino.quantized import Packed, dequantized
+from segue.engine.openvino.packed import Packed, dequantized
 from segue.engine.openvino.sampling import BELOW_ONE, draw, gumbel, random_words
 from segue.errors import RequestError
 from segue.pattern import UNKNOWN, delay

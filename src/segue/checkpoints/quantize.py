@@ -1,41 +1,184 @@
-"""Quantize a checkpoint once and keep it, in segue's own layout.
+"""A checkpoint quantized: as a lazy view that engines load from, or saved in segue's own layout.
 
-The folder holds all that a run needs: `config.json` with a `quantization` block as mlx-lm writes
-it, safetensors shards, the tokenizer.  Tensors keep their names, but for those that run as one,
-which lie stacked (`layouts.stacks`); a quantized module has `weight` (packed), `scales` and, in the
-affine mode, `biases`.  Loading it neither unpickles nor quantizes, nor copies anything.
+`quantized` is the only way to a quantized checkpoint: `save_quantized` writes that view, and both
+engines load from it, so what is saved equals what is quantized in memory, bit by bit.  How a weight
+is quantized is a `Method`.
+
+A saved folder holds all that a run needs: `config.json` with a `quantization` block as mlx-lm
+writes it, safetensors shards, the tokenizer.  Tensors keep their names, but for those that run as
+one, which are stacked (`layouts.stacks`); a quantized module has `weight` (packed), `scales` and,
+in the affine mode, `biases`.  Loading it neither unpickles nor quantizes, nor copies anything.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import ml_dtypes
 import mlx.core as mx
-import numpy as np
 
 from .. import atomic
-from ..engine.base import LoadReport
-from ..engine.mlx import DTYPES
-from ..engine.mlx.weights import check_weights, in_type, quantized
 from ..errors import RequestError
 from ..progress import SILENT, Progress
 from . import layouts
-from .config import QuantizationConfig, to_hf
+from .arrays import DTYPES, check_weights, computed, in_type, read_array
+from .config import ModelConfig, QuantizationConfig, QuantizationParams, to_hf
 from .files import CONFIG, SAFETENSORS, TOKENIZER
+from .load_report import LoadReport
 from .opening import Checkpoint
 from .recipe import Recipe
-from .tensors import Tensors, of_arrays
+from .tensors import Tensor, Tensors
 
 SHARD_BYTES = 1 << 30
+
+KINDS = ("weight", "scales", "biases")
+"""The tensors of a quantized module; in the affine mode alone there are biases."""
+
+Parts = dict[str, mx.array]
+"""The tensors of a quantized module, named as in `KINDS`."""
+
+Method = Callable[[mx.array, QuantizationParams], Parts]
+"""How a weight `(rows, columns)` of finite floats becomes packed parts.
+
+`weight` is `(rows, columns * bits / 32)` uint32; `scales` and `biases` are `(rows, columns / group
+size)`, in the weight's type or, where the mode says so, uint8.  Rows are quantized independently:
+engines stack them.
+"""
+
+
+def nearest(weight: mx.array, params: QuantizationParams) -> Parts:
+    """Round each weight to the nearest value of its group: MLX's own way, and mlx-lm's."""
+    parts = mx.quantize(weight, params.group_size, params.bits, params.mode)
+    return dict(zip(KINDS, parts, strict=False))
+
+
+def quantized(
+    checkpoint: Checkpoint,
+    recipe: Recipe | None,
+    cast_dtype: str | None = None,
+    report: LoadReport | None = None,
+    method: Method = nearest,
+) -> Checkpoint:
+    """View `checkpoint` with its language model cast and quantized; nothing is read yet.
+
+    Each tensor of the view's `lm` is computed when it is read.  A module is quantized once, when
+    the first of its parts is read; the parts stay in memory until all their tensors are taken.
+
+    Args:
+        checkpoint: opened; its `lm` is empty afterwards, its tensors having moved to the view.
+        recipe: what is quantized, after the cast; None quantizes nothing.
+        cast_dtype: one of `DTYPES`, which all floats of the language model are cast to; None leaves
+            them as stored.
+        report: gets the names of the modules that are quantized (by the recipe or on disk) and of
+            those that are left at once, and the seconds while tensors are read.
+        method: how the weight of a module is quantized.
+
+    Returns:
+        The view; its `config` says what of it is quantized.
+
+    Raises:
+        RequestError: a recipe for a checkpoint that is quantized on disk.
+        ModelOverflowError: when a tensor is read: a weight to be quantized is NaN or infinite.
+    """
+    config, report = checkpoint.config, LoadReport() if report is None else report
+    if recipe is not None and config.quantization is not None:
+        raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
+    cast = None if cast_dtype is None else DTYPES[cast_dtype]
+    view = Tensors()
+    for name in list(checkpoint.lm):
+        tensor = checkpoint.lm.pop(name)
+        module, _, kind = name.rpartition(".")
+        covered = recipe is not None and kind == "weight" and recipe.covers(module)
+        if recipe is not None and covered and recipe.fits(tensor.shape[-1]):
+            source = _Cast(tensor, cast, report)
+            view |= _QuantizedModule(module, source, recipe.params, method, report).tensors()
+            continue
+        if covered:
+            report.left.append(module)
+        view[name] = tensor if cast is None else _Cast(tensor, cast, report).tensor()
+    report.quantized += quantized_modules(view)
+    return replace(checkpoint, config=_config_of(config, recipe, report), lm=view)
+
+
+def quantized_modules(lm: Tensors) -> list[str]:
+    """The modules of a language model that are quantized."""
+    suffix = ".scales"
+    return [name.removesuffix(suffix) for name in lm if name.endswith(suffix)]
+
+
+def _config_of(config: ModelConfig, recipe: Recipe | None, report: LoadReport) -> ModelConfig:
+    if recipe is None or not report.quantized:
+        return config
+    return replace(config, quantization=QuantizationConfig(recipe.params, {}))
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """A tensor of which floats are cast when it is read."""
+
+    source: Tensor
+    dtype: mx.Dtype | None
+    report: LoadReport
+
+    def values(self) -> mx.array:
+        found = read_array(self.source, self.report)
+        with self.report.timed("cast"):
+            found = in_type(found, self.dtype)
+            mx.eval(found)
+        return found
+
+    def tensor(self) -> Tensor:
+        return computed(self.source.shape, self.values, self.source.source)
+
+
+class _QuantizedModule:
+    """A weight that is quantized once, when the first of its parts is read."""
+
+    def __init__(
+        self,
+        name: str,
+        weight: _Cast,
+        params: QuantizationParams,
+        method: Method,
+        report: LoadReport,
+    ) -> None:
+        self._name, self._params, self._method, self._report = name, params, method, report
+        self._shape, self._path = weight.source.shape, weight.source.source
+        self._weight: _Cast | None = weight
+        self._parts: Parts = {}
+
+    def tensors(self) -> Tensors:
+        """Its parts by their names in the checkpoint."""
+        rows, columns = self._shape
+        groups = (rows, columns // self._params.group_size)
+        shapes = {"weight": (rows, columns * self._params.bits // 32), "scales": groups}
+        if self._params.mode == "affine":
+            shapes["biases"] = groups
+        return Tensors(
+            {
+                f"{self._name}.{kind}": computed(shape, partial(self._part, kind), self._path)
+                for kind, shape in shapes.items()
+            }
+        )
+
+    def _part(self, kind: str) -> mx.array:
+        if self._weight is not None:
+            weight = self._weight.values()
+            with self._report.timed("quantize"):
+                check_weights([weight], self._name)
+                parts = self._method(weight, self._params)
+                mx.eval(parts)
+            self._parts, self._weight = parts, None
+        return self._parts[kind]
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What came of it.
+    """A checkpoint that was saved.
 
     Attributes:
         folder: the new checkpoint.
@@ -66,129 +209,65 @@ def save_quantized(
         cast_dtype: what the language model's weights are cast to before.
         progress: shown while it runs.
 
+    Returns:
+        What was written.
+
     Raises:
         OutputError: the folder exists or cannot be written, or the disk is full.
-        CheckpointError: the text encoder is not here.
+        CheckpointError: the text encoder is not stored here.
         RequestError: the checkpoint is quantized already.
         ModelOverflowError: weights are NaN or infinite, as they are or cast.
     """
     if checkpoint.config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
     atomic.check_new_folder(folder)
-    text = checkpoint.text(progress)
-    done: list[str] = []
-    left: list[str] = []
+    text, report = checkpoint.text(progress), LoadReport()
     with atomic.creating(folder) as temporary:
-        kept = _kept(checkpoint)
-        with progress.stage("quantize", len(kept), "tensors") as advance:
+        view = quantized(checkpoint, recipe, cast_dtype, report)
+        stored = _stored_names(view)
+        with progress.stage("quantize", len(stored), "tensors") as advance:
             shards = _Shards(temporary)
-            for n, (name, parts) in enumerate(kept.items()):
-                values = _stacked(checkpoint.lm, parts, _dtype(cast_dtype))
+            for n, (name, parts) in enumerate(stored.items()):
+                values = _stacked([view.lm.pop(part) for part in parts], report)
                 check_weights([values], parts[0])
-                modules = [part.removesuffix(".weight") for part in parts]
-                if recipe is None or modules == parts or not recipe.covers(modules[0]):
-                    shards.add(name, values)
-                elif recipe.fits(values.shape[-1]):
-                    done += modules
-                    for part, packed in quantized(values, recipe.params, modules[0]).items():
-                        shards.add(f"{name.removesuffix('.weight')}.{part}", packed)
-                else:
-                    left += modules
-                    shards.add(name, values)
+                shards.add(name, values)
                 advance(n + 1)
             for prefix, tensors in (
-                (layouts.CODEC, checkpoint.codec),
+                (layouts.CODEC, view.codec),
                 (layouts.TEXT, text.tensors),
             ):
                 for name in list(tensors):
-                    values = mx.array(np.asarray(tensors.take(name)))
+                    values = read_array(tensors.pop(name), report)
                     check_weights([values], prefix + name, fixed=True)
                     shards.add(prefix + name, values)
             size = shards.close()
-        config = to_hf(checkpoint.config, text.config, recipe.params if recipe and done else None)
+        quantization = view.config.quantization
+        params = None if quantization is None else quantization.default
+        config = to_hf(view.config, text.config, params)
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         shutil.copyfile(text.tokenizer, temporary / TOKENIZER)
-    return Saved(folder, size, tuple(done), tuple(left))
+    return Saved(folder, size, tuple(report.quantized), tuple(report.left))
 
 
-def _kept(checkpoint: Checkpoint) -> dict[str, list[str]]:
-    """The names of a saved language model's tensors, and for each what is stacked in it."""
+def _stored_names(checkpoint: Checkpoint) -> dict[str, list[str]]:
+    """The names of a saved language model's tensors, and for each those stacked in it."""
     lm = checkpoint.lm
     found = {
-        f"{stack}.weight": [f"{module}.weight" for module in modules]
+        f"{stack}.{kind}": [f"{module}.{kind}" for module in modules]
         for stack, modules in layouts.stacks(checkpoint.config.lm).items()
+        for kind in KINDS
+        if f"{modules[0]}.{kind}" in lm
     }
     stacked = {name for names in found.values() for name in names}
     return found | {name: [name] for name in lm if name not in stacked}
 
 
-def _stacked(tensors: Tensors, names: list[str], dtype: mx.Dtype | None) -> mx.array:
+def _stacked(tensors: list[Tensor], report: LoadReport) -> mx.array:
+    """Tensors one below the other, each read and released."""
     parts = []
-    for name in names:
-        parts.append(in_type(mx.array(tensors.take(name)), dtype))
-        mx.eval(parts[-1])
+    while tensors:
+        parts.append(read_array(tensors.pop(0), report))
     return parts[0] if len(parts) == 1 else mx.concatenate(parts)
-
-
-def in_memory(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    cast_dtype: str | None = None,
-    progress: Progress = SILENT,
-    report: LoadReport | None = None,
-) -> Checkpoint:
-    """The checkpoint that `save_quantized` would write, in memory; tensors are taken.
-
-    Args:
-        checkpoint: opened, and not quantized yet.
-        recipe: what is quantized.
-        cast_dtype: what is cast to before; what is not quantized is not cast either.
-        progress: shown while it runs.
-        report: told what was done.
-
-    Raises:
-        RequestError: the checkpoint is quantized already.
-        ModelOverflowError: a weight that is to be quantized is NaN or infinite.
-    """
-    if checkpoint.config.quantization is not None:
-        raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
-    tensors, report = Tensors(), report or LoadReport()
-    with progress.stage("quantize", len(checkpoint.lm), "tensors") as advance:
-        for n, name in enumerate(list(checkpoint.lm)):
-            tensor = checkpoint.lm.pop(name)
-            module, _, kind = name.rpartition(".")
-            covered = kind == "weight" and recipe.covers(module)
-            if covered and recipe.fits(tensor.shape[-1]):
-                with report.timed("read"):
-                    values = mx.array(tensor.read())
-                with report.timed("cast"):
-                    values = in_type(values, _dtype(cast_dtype))
-                    mx.eval(values)
-                with report.timed("quantize"):
-                    arrays = {
-                        f"{module}.{part}": _array(packed)
-                        for part, packed in quantized(values, recipe.params, module).items()
-                    }
-                tensors |= of_arrays(arrays, tensor.source)
-                report.quantized.append(module)
-            else:
-                tensors[name] = tensor
-                if covered:
-                    report.left.append(module)
-            advance(n + 1)
-    config = replace(checkpoint.config, quantization=QuantizationConfig(recipe.params, {}))
-    return replace(checkpoint, config=config, lm=tensors)
-
-
-def _array(values: mx.array) -> np.ndarray:
-    """The values in numpy, which has no bfloat16 of its own."""
-    if values.dtype == mx.bfloat16:
-        return np.array(values.view(mx.uint16)).view(ml_dtypes.bfloat16)
-    return np.array(values)
-
-
-def _dtype(name: str | None) -> mx.Dtype | None:
-    return None if name is None else DTYPES[name]
 
 
 class _Shards:
@@ -201,7 +280,7 @@ class _Shards:
         self._bytes = 0
 
     def add(self, name: str, values: mx.array) -> None:
-        """Take a tensor; what is full is written and let go."""
+        """Take a tensor; a shard that is full is written and released."""
         mx.eval(values)
         if self._open and sum(a.nbytes for a in self._open.values()) + values.nbytes > SHARD_BYTES:
             self._write()

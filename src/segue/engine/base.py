@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..checkpoints.config import ModelConfig
+from ..checkpoints.load_report import LoadReport
 from ..errors import ModelOverflowError
 
 Conditioning = Any
@@ -36,28 +34,6 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether the likeliest token is taken: by top-k, or colder than float32 can divide by."""
         return self.top_k == 1 or self.temperature < 1e-6
-
-
-@dataclass
-class LoadReport:
-    """What loading a language model did.
-
-    Attributes:
-        quantized: modules of the checkpoint that are quantized, in memory or on disk, by name.
-        left: modules in a recipe's scope that it could not quantize.
-        seconds: spent on `read`, `cast` and `quantize`, as far as these were steps of their own.
-    """
-
-    quantized: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Count the time of a block towards `what`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[what] += time.perf_counter() - start
 
 
 def check_finite(values: np.ndarray, what: str, fixed: bool = False) -> np.ndarray:

@@ -14,7 +14,10 @@ os.environ.setdefault("MLX_ENABLE_TF32", "0")
 import mlx.core as mx
 import numpy as np
 
+from ...checkpoints.arrays import DTYPES
+from ...checkpoints.load_report import LoadReport
 from ...checkpoints.opening import Checkpoint
+from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...errors import ModelOverflowError
 from ...progress import SILENT, Progress
@@ -27,8 +30,6 @@ from .sampling import Sampler, controls
 from .step import make_step
 from .t5 import T5Encoder
 from .weights import lm_sources, load_codec, load_lm, load_t5
-
-DTYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 
 COLUMNS_READ = 8
 """Columns that are read at a time on CUDA, where MLX allocates memory for every read."""
@@ -58,20 +59,16 @@ class MLXEngine:
         recipe: Recipe | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        self.config = checkpoint.config
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
         self.device = device_name()
         stored = checkpoint.lm["decoder.model.decoder.layer_norm.weight"].read().dtype.name
         self.dtype = (cast_dtype or stored) if on_gpu else "float32"
+        self.load_report = LoadReport()
+        checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
+        self.config = checkpoint.config
         with progress.stage("load", len(lm_sources(self.config.lm))) as advance:
-            self._lm, self.load_report = load_lm(
-                self.config,
-                checkpoint.lm,
-                DTYPES.get(self.dtype, mx.float32),
-                DTYPES[cast_dtype] if cast_dtype else None,
-                recipe,
-                advance,
-            )
+            compute = DTYPES.get(self.dtype, mx.float32)
+            self._lm = load_lm(self.config, checkpoint.lm, compute, self.load_report, advance)
             self._codec = load_codec(self.config.codec, checkpoint.codec)
         self._checkpoint = checkpoint
         self._progress = progress

@@ -1,20 +1,21 @@
 """Tensors of a checkpoint into the modules of this engine.
 
-What lies in a safetensors file just as the model wants it, MLX reads by itself, while others go on.
-Of the rest, one tensor at a time is read, converted and let go, so that a checkpoint is never in
-memory twice.  Quantized tensors go the same ways: their rows are quantized independently, so what
-is stacked after quantizing is what would have been quantized after stacking.
+A tensor that is stored in a safetensors file just as the model needs it, MLX reads by itself, when
+it is first used.  Of the rest, one tensor at a time is read, converted and released, so that a
+checkpoint is never in memory twice.  Quantized tensors too: rows are quantized independently, so
+stacking quantized rows gives what quantizing stacked ones would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from ...checkpoints.arrays import check_weights, in_type, read_array
 from ...checkpoints.config import (
     CodecConfig,
     LMConfig,
@@ -25,10 +26,9 @@ from ...checkpoints.config import (
 )
 from ...checkpoints.layouts import LM as LM_PREFIX
 from ...checkpoints.layouts import PROJECTION, stacks
-from ...checkpoints.recipe import Recipe
+from ...checkpoints.load_report import LoadReport
 from ...checkpoints.tensors import Tensor, Tensors, joined
-from ...errors import CheckpointError, ModelOverflowError, RequestError
-from ..base import LoadReport
+from ...errors import CheckpointError
 from .codec import Codec
 from .lm import LM
 from .t5 import T5Encoder
@@ -60,32 +60,27 @@ def load_lm(
     config: ModelConfig,
     tensors: Tensors,
     compute: mx.Dtype,
-    cast: mx.Dtype | None = None,
-    recipe: Recipe | None = None,
+    report: LoadReport,
     advance: Callable[[int], None] = lambda done: None,
-) -> tuple[LM, LoadReport]:
-    """The language model with the weights of `tensors`, which is empty afterwards.
+) -> LM:
+    """Load the language model from `tensors`, which is empty afterwards.
 
-    What needs no change is mapped, so to speak: MLX reads it when it is first used.
+    Tensors that need no change are not read: MLX reads them when they are first used.
 
     Args:
-        config: its shape, and what of it is quantized on disk.
-        tensors: named as `layouts.lm_shapes` says.
+        config: its shape, and what of it is quantized.
+        tensors: named as `layouts.lm_shapes` says; see `checkpoints.quantize.quantized`.
         compute: what the model computes in; packed integers stay as they are.
-        cast: what weights are rounded to first.
-        recipe: what is quantized in memory, after the cast and in its type.  The result is that of
-            a checkpoint saved with it, bit by bit.
-        advance: told how many modules are done.
+        report: gets the seconds of reading and casting.
+        advance: called with the number of modules that are done.
 
     Raises:
         CheckpointError: modules that run as one are quantized differently.
-        RequestError: a recipe for a checkpoint that is quantized on disk.
+        ModelOverflowError: a weight to be quantized is NaN or infinite.
     """
-    if recipe is not None and config.quantization is not None:
-        raise RequestError("the checkpoint is quantized already; quantize the one it came from")
     with mx.stream(_any_thread()):
-        model, report = LM(config.lm, config.text_dim), LoadReport()
-    how: dict[str, QuantizationParams] = {}
+        model = LM(config.lm, config.text_dim)
+    params: dict[str, QuantizationParams] = {}
     loaded: list[tuple[str, mx.array]] = []
     stored = _Stored(compute)
     for n, (ours, theirs) in enumerate(lm_sources(config.lm).items()):
@@ -93,20 +88,10 @@ def load_lm(
         for kind in ("weight", "bias", "scales", "biases"):
             if f"{theirs[0]}.{kind}" in tensors:
                 found = joined([tensors.pop(f"{name}.{kind}") for name in theirs])
-                as_is = stored.array(found) if cast is None and recipe is None else None
-                parts[kind] = _stacked(found, cast, report) if as_is is None else as_is
+                as_is = stored.array(found)
+                parts[kind] = _stacked(found, report) if as_is is None else as_is
         if config.quantization is not None and "scales" in parts:
-            how[ours] = _common_params(theirs, config.quantization)
-            report.quantized += theirs
-        elif recipe is not None and recipe.covers(theirs[0]):
-            if recipe.fits(parts["weight"].shape[-1]):
-                with report.timed("quantize"):
-                    parts |= quantized(parts["weight"], recipe.params, theirs[0])
-                    mx.eval(parts)
-                how[ours] = recipe.params
-                report.quantized += theirs
-            else:
-                report.left += theirs
+            params[ours] = _common_params(theirs, config.quantization)
         with report.timed("cast"):
             for kind, values in parts.items():
                 parts[kind] = in_type(values, compute)
@@ -114,46 +99,12 @@ def load_lm(
                     mx.eval(parts[kind])
         loaded += [(f"{ours}.{kind}", values) for kind, values in parts.items()]
         advance(n + 1)
-    if how:
+    if params:
         nn.quantize(
-            model, class_predicate=lambda path, _: vars(how[path]) if path in how else False
+            model, class_predicate=lambda path, _: vars(params[path]) if path in params else False
         )
     model.load_weights(loaded)
-    return model, report
-
-
-def quantized(weight: mx.array, params: QuantizationParams, name: str) -> dict[str, mx.array]:
-    """`weight`, `scales` and, in the affine mode, `biases` of a weight `(rows, columns)`.
-
-    Raises:
-        ModelOverflowError: a weight is NaN or infinite.  Quantizing would make some number of it.
-    """
-    check_weights([weight], name)
-    parts = mx.quantize(weight, params.group_size, params.bits, params.mode)
-    return dict(zip(("weight", "scales", "biases"), parts, strict=False))
-
-
-def check_weights(weights: Iterable[mx.array], name: str, fixed: bool = False) -> None:
-    """Refuse weights that are no numbers; integers always are.
-
-    Args:
-        weights: they are evaluated.
-        name: of the module or the part of the model.
-        fixed: see `ModelOverflowError`.
-
-    Raises:
-        ModelOverflowError: one is NaN or infinite.
-    """
-    finite = [mx.isfinite(w).all() for w in weights if mx.issubdtype(w.dtype, mx.floating)]
-    if finite and not mx.stack(finite).all().item():
-        raise ModelOverflowError(f"weights of {name}", fixed)
-
-
-def in_type(values: mx.array, dtype: mx.Dtype | None) -> mx.array:
-    """Floats as `dtype`, if it says one; integers as they are."""
-    if dtype is None or values.dtype == dtype or not mx.issubdtype(values.dtype, mx.floating):
-        return values
-    return values.astype(dtype)
+    return model
 
 
 @cache
@@ -193,16 +144,11 @@ class _Stored:
         return self._files[path]
 
 
-def _stacked(tensors: list[Tensor], cast: mx.Dtype | None, report: LoadReport) -> mx.array:
-    """Tensors one below the other, each read and let go."""
+def _stacked(tensors: list[Tensor], report: LoadReport) -> mx.array:
+    """Tensors one below the other, each read and released."""
     parts = []
     while tensors:
-        with report.timed("read"):
-            values = mx.array(tensors.pop(0).read())
-        with report.timed("cast"):
-            values = in_type(values, cast)
-            mx.eval(values)
-        parts.append(values)
+        parts.append(read_array(tensors.pop(0), report))
     with report.timed("read"):
         whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
         mx.eval(whole)

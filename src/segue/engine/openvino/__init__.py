@@ -7,9 +7,12 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from ...checkpoints.load_report import LoadReport
 from ...checkpoints.opening import Checkpoint
+from ...checkpoints.quantize import quantized
+from ...checkpoints.recipe import Recipe
 from ...progress import SILENT, Progress
-from ..base import LoadReport, Sampling, check_finite
+from ..base import Sampling, check_finite
 from ..text import TextTokenizer
 from .codec import Codec
 from .decoding import Decoding
@@ -23,12 +26,12 @@ class OpenVINOEngine:
     """A checkpoint on OpenVINO's CPU device; fulfils `segue.engine.base.Engine`.
 
     Args:
-        checkpoint: opened and checked; its tensors stay mapped, and are read when a graph is built.
+        checkpoint: opened and checked; its tensors are read when a graph is built.
         cast_dtype: what the language model's weights are rounded to; they are computed with in
             float32 all the same.
+        recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while graphs are built and compiled.
         threads: how many to use; None for as many as there are cores.
-        load_report: what was quantized in memory before, if anything.
     """
 
     name = "openvino"
@@ -37,17 +40,16 @@ class OpenVINOEngine:
         self,
         checkpoint: Checkpoint,
         cast_dtype: str | None = None,
+        recipe: Recipe | None = None,
         progress: Progress = SILENT,
         threads: int | None = None,
-        load_report: LoadReport | None = None,
     ) -> None:
-        self.config = checkpoint.config
         counted = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         self.device = device_name() + counted
-        self.load_report = load_report or LoadReport(quantized=_quantized(checkpoint))
-        weights = Weights(
-            checkpoint.lm, self.config.quantization, cast_dtype, report=self.load_report
-        )
+        self.load_report = LoadReport()
+        checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
+        self.config = checkpoint.config
+        weights = Weights(checkpoint.lm, self.config.quantization)
         self._codec = Codec(self.config.codec, checkpoint.codec, threads)
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
         with progress.stage("load"):
@@ -127,9 +129,3 @@ class OpenVINOEngine:
         run = self._lm.run(conditioning)
         logits = run(self._lm.embed(sequence.T[None], 0), np.zeros(1, np.int32), last=S)
         return logits.reshape(S, K, -1)
-
-
-def _quantized(checkpoint: Checkpoint) -> list[str]:
-    """The modules that are quantized on disk."""
-    suffix = ".scales"
-    return [name.removesuffix(suffix) for name in checkpoint.lm if name.endswith(suffix)]

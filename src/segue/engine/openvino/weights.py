@@ -1,27 +1,20 @@
 """Tensors of a checkpoint into constants of graphs, and into tables that the host reads.
 
-Nothing is kept here but the checkpoint's memory maps: a graph that is built again reads them again.
+Nothing is stored here but the checkpoint's tensors: a graph that is built again reads them again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import ml_dtypes
 import numpy as np
 
 from ...checkpoints.config import QuantizationConfig
 from ...checkpoints.tensors import Tensors
 from ...errors import CheckpointError
-from ..base import LoadReport, check_finite
+from ..base import check_finite
 from .graph import Output, constant
-from .quantized import Packed, stacked
-
-DTYPES: dict[str, type] = {
-    "float16": np.float16,
-    "bfloat16": ml_dtypes.bfloat16,
-    "float32": np.float32,
-}
+from .packed import Packed, stacked
 
 
 def finite(tensors: Tensors, name: str) -> np.ndarray:
@@ -44,25 +37,17 @@ class Weights:
     Attributes:
         tensors: all of them.
         quantization: what is quantized, if anything.
-        cast_dtype: what floats are rounded to before they are computed with in float32.
         widened: the quantizations met so far that OpenVINO cannot hold compressed, and which are
             computed in float32, exactly.
-        report: told how long casting takes.
     """
 
     tensors: Tensors
     quantization: QuantizationConfig | None = None
-    cast_dtype: str | None = None
     widened: set[str] = field(default_factory=set)
-    report: LoadReport = field(default_factory=LoadReport)
 
     def floats(self, name: str) -> np.ndarray:
         """One tensor in float32."""
-        values = self.tensors[name].read()
-        if self.cast_dtype is not None:
-            with self.report.timed("cast"):
-                values = values.astype(DTYPES[self.cast_dtype]).astype(np.float32)
-        return values.astype(np.float32, copy=False)
+        return self.tensors[name].read().astype(np.float32, copy=False)
 
     def matrix(self, modules: list[str]) -> Output:
         """The weights of some modules, below each other, as a constant `(rows, columns)`."""
