@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segue import Audio, Continuation, Request
-from segue.preview import FIRST_FRAMES, LOOKAHEAD_FRAMES, Preview
+from segue.preview import CONTEXT_FRAMES, FIRST_FRAMES, FRAMES, LOOKAHEAD_FRAMES, Preview
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(32_000, 1), (44_100, 2), (48_000, 1)])
@@ -34,3 +34,34 @@ def test_the_first_second_comes_as_soon_as_there_is_one(model):
     assert preview.more(codes[..., :-1]) is None
     assert preview.more(codes).shape == (1, 32_000, 1)
     assert preview.more(codes) is None
+
+
+class Recording:
+    """An engine that notes how many frames it decodes at a time."""
+
+    def __init__(self, engine):
+        self.config, self.frames, self._engine = engine.config, [], engine
+
+    def decode(self, codes):
+        self.frames.append(codes.shape[1])
+        return self._engine.decode(codes)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_who_listens_late_hears_the_same_and_no_more_than_a_window_is_decoded_at_a_time(
+    model, last
+):
+    codes = np.random.default_rng(0).integers(0, 64, (1, 4, 1030), np.int32)
+    engines = [Recording(model.engine) for _ in range(2)]
+    often, once = (Preview(engine, 30, 44_100, 2) for engine in engines)
+    chunks = [often.more(codes[..., :n]) for n in range(31, codes.shape[2])]
+    chunks.append(often.more(codes, last))
+    late = once.more(codes, last)
+    parts = np.concatenate([chunk for chunk in chunks if chunk is not None], axis=1)
+    # A resampler holds back what it needs of the next chunk, here and there a sample more.
+    length = min(late.shape[1], parts.shape[1])
+    assert abs(late.shape[1] - parts.shape[1]) <= (0 if last else 2)
+    np.testing.assert_allclose(late[:, :length], parts[:, :length], atol=1e-6)
+    most = CONTEXT_FRAMES + FRAMES + LOOKAHEAD_FRAMES
+    assert max(engines[1].frames) <= most
+    assert engines[0].frames == engines[1].frames

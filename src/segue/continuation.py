@@ -40,7 +40,8 @@ class Request:
 
     Attributes:
         audio: the user's audio.
-        prompt_seconds: how much of it the model hears, at most; in whole frames of the codec.
+        prompt_seconds: how much of it is encoded for the model, at most; in whole frames of the
+            codec.
         output_seconds: length of prompt and continuation together.
         prompt_from: which end of the audio the prompt is.  From the start, the result is prompt and
             continuation; from the end, everything before the prompt comes first.
@@ -108,11 +109,11 @@ class Take:
     """One continuation.
 
     Attributes:
-        seed: what it was drawn with.
+        seed: that its tokens were sampled with.
         audio: the result, at the rate and with the channels of the request's audio.
         codes: `(K, F)`, prompt and continuation.
-        played: the codec's own sound of `codes`, as `audio` without what lies before the prompt:
-            the prompt as the model heard it, then the continuation.
+        played: `codes` as the codec decodes them, as `audio` without what lies before the prompt:
+            the prompt as it was encoded, then the continuation.
     """
 
     seed: int
@@ -162,7 +163,15 @@ class _Clock:
 
 
 def continue_audio(engine: Engine, request: Request, progress: Progress = SILENT) -> Result:
-    """Play on from a request's prompt.
+    """Continue a request's prompt to its whole length.
+
+    Args:
+        engine: what runs the checkpoint.
+        request: what to continue, and how.
+        progress: shown while it runs.
+
+    Returns:
+        One take for each variation.
 
     Raises:
         AudioError: the prompt cannot be used.
@@ -182,7 +191,7 @@ class Continuation:
     Attributes:
         request: what is continued, and how.
         prompt_codes: `(K, F)` of the prompt.
-        total_frames: frames of prompt and continuation together, once all are played.
+        total_frames: frames of prompt and continuation together, once all are generated.
         seeds: of the takes.
     """
 
@@ -202,7 +211,7 @@ class Continuation:
         )
         self._start, self._join = laid_out.start, laid_out.join
         self.total_frames = laid_out.total_frames
-        self._notes = [*audio.notes, *laid_out.notes]
+        self._notes = [*engine.load_report.notes, *audio.notes, *laid_out.notes]
         prompt = to_channels(audio.samples[self._start : self._join], channels, audio.layout)
         if not (np.abs(audio.samples[: self._join]) < LOUDEST).all():
             raise AudioError(
@@ -212,13 +221,15 @@ class Continuation:
             self._notes.append("the prompt is silent: the model plays on from silence")
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
         self.seeds = tuple(range(first, first + request.variations))
-        heard = fit(
+        encoded = fit(
             resample(prompt, audio.sample_rate, codec.sample_rate),
             laid_out.prompt_frames * codec.hop_length,
         )
         with self._clock("prompt_encode_s"), progress.stage("encode"):
-            self.prompt_codes = engine.encode(heard.astype(np.float32))
-        self._codes = np.repeat(self.prompt_codes[None], request.variations, axis=0)
+            self.prompt_codes = engine.encode(encoded.astype(np.float32))
+        K, self._done = self.prompt_codes.shape
+        self._codes = np.empty((request.variations, K, self.total_frames), np.int32)
+        self._codes[:, :, : self._done] = self.prompt_codes
 
     @property
     def prompt(self) -> np.ndarray:
@@ -227,11 +238,16 @@ class Continuation:
 
     @property
     def codes(self) -> np.ndarray:
-        """Codes `(N, K, F)` of the prompt and of all that has been played so far."""
-        return self._codes
+        """Codes `(N, K, F)` int32 of the prompt and of all frames that are generated so far.
+
+        A read-only view: it neither copies nor grows.
+        """
+        codes = self._codes[:, :, : self._done]
+        codes.flags.writeable = False
+        return codes
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Play on.  Yields new codes `(N, K, n)` as their frames become whole.
+        """Generate: yield new codes `(N, K, n)` as their frames become complete.
 
         Longer outputs than the model's window of 30 s slide it, as MusicGen's own extension does:
         it moves by 18 s, and the 12 s that stay are the prompt of what comes.
@@ -242,25 +258,26 @@ class Continuation:
                 conditioning = self._engine.condition(self.request.text)
                 if (note := self._engine.text_note(self.request.text)) is not None:
                     self._notes.append(note)
-        done = self._codes.shape[2]
-        missing = self.total_frames - done
+        before = self._done
+        missing = self.total_frames - before
         with self._progress.stage("generate", missing, "frames") as advance:
             for start in range(0, self.total_frames, STRIDE_FRAMES):
                 stop = min(start + FRAMES_PER_WINDOW, self.total_frames)
-                if stop <= self._codes.shape[2]:
+                if stop <= self._done:
                     continue
                 for new in self._window(start, stop, conditioning):
-                    self._codes = np.concatenate([self._codes, new], axis=2)
-                    advance(self._codes.shape[2] - done)
+                    self._codes[:, :, self._done : self._done + new.shape[2]] = new
+                    self._done += new.shape[2]
+                    advance(self._done - before)
                     yield new
 
     def _window(self, start: int, stop: int, conditioning: object) -> Iterator[np.ndarray]:
         """Fill frames `start` to `stop`, of which the first are known."""
         request, lm = self.request, self._engine.config.lm
-        K, known = lm.num_codebooks, self._codes.shape[2] - start
+        K, known = lm.num_codebooks, self._done - start
         codes = np.full((len(self._codes), K, stop - start), UNKNOWN, np.int32)
-        codes[:, :, :known] = self._codes[:, :, start:]
-        if self._codes.shape[2] == self.prompt_codes.shape[1]:
+        codes[:, :, :known] = self._codes[:, :, start : self._done]
+        if self._done == self.prompt_codes.shape[1]:
             codes = codes[:1]  # all takes start alike
         sequence = delay(codes, lm.delays, lm.special_token)
         sampling = Sampling(
@@ -268,27 +285,27 @@ class Continuation:
         )
         with self._clock("prefill_s"):
             columns = self._engine.prefill(sequence, self.seeds, sampling, conditioning, start)
-        played = np.repeat(sequence, len(self.seeds) // len(sequence), axis=0)
+        filled = np.repeat(sequence, len(self.seeds) // len(sequence), axis=0)
         column, handed_out = known + 1, known  # the first column with an unknown entry
         while True:
             with self._clock("token_generate_s"):
                 tokens = next(columns, None)
             if tokens is None:
                 return
-            played[:, :, column] = tokens
+            filled[:, :, column] = tokens
             column += 1
             self._steps += 1
             whole = complete_frames(column, lm.delays)
             if whole > handed_out:
-                yield undelay(played[:, :, handed_out:column], lm.delays)
+                yield undelay(filled[:, :, handed_out:column], lm.delays)
                 handed_out = whole
 
     def result(self) -> Result:
-        """Decode what has been played so far and splice it onto the user's audio."""
+        """Decode the frames that are generated so far and splice them onto the user's audio."""
         audio, codec = self.request.audio, self._engine.config.codec
         takes = []
         with self._progress.stage("decode", len(self._codes), "takes") as advance:
-            for n, (seed, codes) in enumerate(zip(self.seeds, self._codes, strict=True)):
+            for n, (seed, codes) in enumerate(zip(self.seeds, self.codes, strict=True)):
                 with self._clock("decode_full_s"):
                     decoded = self._engine.decode(codes)
                 at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
@@ -309,7 +326,7 @@ class Continuation:
             takes=tuple(takes),
             join=self._join,
             prompt_frames=prompt_frames,
-            new_frames=self._codes.shape[2] - prompt_frames,
+            new_frames=self._done - prompt_frames,
             guided=self.request.guided,
             timings=dict(self._clock.seconds),
             steps=self._steps,

@@ -1,7 +1,7 @@
-"""A continuation heard before it is done: decoded window by window while steps go on.
+"""A continuation's sound before it is complete: decoded window by window while steps go on.
 
-What is heard is not to the sample what the whole is decoded to, because the codec looks further
-than a window; it differs by less than anybody hears.
+It is not equal, sample by sample, to the sound of the whole, because the codec's receptive field is
+longer than a window; the difference is inaudible.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOOKAHEAD_FRAMES = 8
 """Frames behind a window that its last samples depend on."""
 
 FIRST_FRAMES, FRAMES = 50, 100
-"""Frames of a window: at first a second, so that something is heard soon; then two."""
+"""Frames of a window: at first a second, so that there is sound soon; then two."""
 
 
 class Preview:
@@ -27,7 +27,7 @@ class Preview:
 
     Args:
         engine: what decodes.
-        prompt_frames: how many frames the prompt has; sound starts behind it.
+        prompt_frames: of the prompt; sound starts behind it.
         sample_rate: of the sound, in Hz.
         channels: of the sound.
         layout: of the channels; see `segue.audio.channels`.
@@ -43,37 +43,53 @@ class Preview:
     ) -> None:
         self._engine, self._channels, self._rate = engine, channels, sample_rate
         self._layout = layout
-        self._first = self._heard = prompt_frames
+        self._first = self._decoded = prompt_frames
         self._tails: np.ndarray | None = None
         self._resamplers: list[soxr.ResampleStream] = []
 
     def more(self, codes: np.ndarray, last: bool = False) -> np.ndarray | None:
-        """Decode what has been generated since the last call.
+        """Decode the windows that have become complete since the last call.
+
+        Only what a window needs is decoded at a time: it, `CONTEXT_FRAMES` before it and
+        `LOOKAHEAD_FRAMES` behind it.  Where windows begin and end does not depend on when this is
+        called, so neither does the sound.
 
         Args:
             codes: `(N, K, F)` of the prompt and of all that has been generated.
-            last: nothing comes after these; what is left is decoded, however short.
+            last: nothing comes after these; the rest is decoded, however short.
 
         Returns:
             `(N, T, C)` float32 samples, or None while there is less than a window.
         """
-        ready = codes.shape[2] - (0 if last else LOOKAHEAD_FRAMES)
-        wanted = FIRST_FRAMES if self._heard - self._first < FRAMES else FRAMES
-        if ready - self._heard < (1 if last else wanted):
+        decoded = []
+        total = codes.shape[2]
+        while self._decoded < total:
+            window = FIRST_FRAMES if self._decoded - self._first < FRAMES else FRAMES
+            stop = self._decoded + window
+            if last and stop + LOOKAHEAD_FRAMES >= total:
+                stop = total
+            elif stop + LOOKAHEAD_FRAMES > total:
+                break
+            decoded.append(self._window(codes, stop))
+        if not decoded:
             return None
+        return self._resampled(np.concatenate(decoded, axis=1), last)
+
+    def _window(self, codes: np.ndarray, stop: int) -> np.ndarray:
+        """Samples `(N, T, C)` of the frames from where the last window ended to `stop`."""
         hop = self._engine.config.codec.hop_length
-        first = max(0, self._heard - CONTEXT_FRAMES)
-        decoded = np.stack([self._engine.decode(take[:, first:]) for take in codes])
-        new = decoded[:, (self._heard - first) * hop : (ready - first) * hop].copy()
+        first = max(0, self._decoded - CONTEXT_FRAMES)
+        needed = codes[:, :, first : stop + LOOKAHEAD_FRAMES]
+        decoded = np.stack([self._engine.decode(take) for take in needed])
+        new = decoded[:, (self._decoded - first) * hop : (stop - first) * hop].copy()
         if self._tails is not None:
             # One frame of what the last window made of this: a step between the two would click.
             weight = np.linspace(0, 1, hop, dtype=np.float32)[:, None]
             new[:, :hop] = self._tails * (1 - weight) + new[:, :hop] * weight
-        start = (ready - first) * hop
+        start = (stop - first) * hop
         self._tails = decoded[:, start : start + hop].copy()
-        self._heard = ready
-        spread = [to_channels(take, self._channels, self._layout) for take in new]
-        return self._resampled(np.stack(spread), last)
+        self._decoded = stop
+        return np.stack([to_channels(take, self._channels, self._layout) for take in new])
 
     def _resampled(self, takes: np.ndarray, last: bool) -> np.ndarray:
         codec_rate = self._engine.config.codec.sample_rate
