@@ -26,8 +26,8 @@ def main(folder: str, threads: str, *_: str) -> None:
     sequence = delay(codes.astype(np.int32), lm.delays, lm.special_token)
     theirs = MLXEngine(open_checkpoint(folder)).logits(sequence)
     # Step by step, earlier positions come from the cache, which rounds them.
-    run, row = engine._lm.run(None), np.zeros(1, np.int32)
-    embedded = [engine._lm.embed(column[None, None], n) for n, column in enumerate(sequence.T)]
+    run, row = engine.lm.run(None), np.zeros(1, np.int32)
+    embedded = [engine.lm.embed(column[None, None], n) for n, column in enumerate(sequence.T)]
     steps = np.concatenate([run(hidden, row) for hidden in embedded]).reshape(theirs.shape)
     print(
         json.dumps(

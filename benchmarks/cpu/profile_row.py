@@ -31,7 +31,7 @@ def main(folder: str, threads: str, *_: str) -> None:
 
     runtime.PROPERTIES["PERF_COUNT"] = True
     engine = OpenVINOEngine(open_checkpoint(folder), threads=int(threads))
-    lm, codec = engine._lm, engine._codec
+    lm, codec = engine.lm, engine.codec
     random = np.random.default_rng(0)
     found = {}
 

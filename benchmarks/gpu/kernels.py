@@ -22,8 +22,7 @@ import numpy as np
 from segue.checkpoints.config import LMConfig
 from segue.engine.mlx import kernels
 from segue.engine.mlx.lm import Layer
-from segue.engine.mlx.sampling import Sampler
-from segue.engine.mlx.step import next_tokens
+from segue.engine.mlx.sampling import Sampler, next_tokens
 
 from .shapes import DECODERS
 
@@ -174,7 +173,7 @@ def _layer(
     if not kernels.layer_fits(block, len(x), x.dtype, tokens):
         return None
     following = kernels.packed_layer(block).data
-    return kernels.play_layer(x, block, cache, position, text, takes, following)
+    return kernels.layer_forward(x, block, cache, position, text, takes, following)
 
 
 def _layer_portable(
@@ -235,8 +234,8 @@ def main() -> None:
     options = parser.parse_args()
     if not kernels.on_cuda():
         sys.exit("no CUDA here: the kernels run nowhere else")
-    if (obstacle := kernels.obstacle()) is not None:
-        sys.exit(obstacle)
+    if (compile_error := kernels.compile_error()) is not None:
+        sys.exit(compile_error)
     decoder = DECODERS[options.shape]
     wrong = 0
     print("| rows | kernel | difference | µs | portable, µs |\n|--:|---|--:|--:|--:|")

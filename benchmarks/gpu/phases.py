@@ -117,7 +117,7 @@ def main() -> None:
                 layer: Layer = layer,
                 rest: tuple[Any, ...] = (cache, at, text, takes, following),
             ) -> mx.array:
-                return kernels.play_layer(x, layer, *rest)
+                return kernels.layer_forward(x, layer, *rest)
 
             def many(x: mx.array, play: Any = play) -> mx.array:
                 for _ in range(LAUNCHES):

@@ -25,11 +25,11 @@ import mlx.nn as nn
 from segue.checkpoints.config import LMConfig
 from segue.engine.mlx import kernels
 from segue.engine.mlx.cache import Masks
-from segue.engine.mlx.decoding import _cross_of_batch
+from segue.engine.mlx.decoding import cross_of_batch
 from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import LM
 from segue.engine.mlx.sampling import Noise, Sampler
-from segue.engine.mlx.step import _Step
+from segue.engine.mlx.step import Step
 
 from .shapes import DECODERS
 
@@ -111,7 +111,7 @@ def labels(arrays: list[mx.array]) -> Counter[str]:
     return Counter(re.findall(r'label ="([^"]*)"', text.getvalue()))
 
 
-class PartsStep(_Step):
+class PartsStep(Step):
     """A step that counts what each part adds to the graph."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -133,34 +133,40 @@ class PartsStep(_Step):
         self._within = ""
         return out
 
-    def _embedded(self, *inputs: Any) -> Any:
-        return self._counted("embedding", lambda: super(PartsStep, self)._embedded(*inputs), [])
+    def embed(self, *inputs: Any) -> Any:
+        """Count it; see `Step`."""
+        return self._counted("embedding", lambda: super(PartsStep, self).embed(*inputs), [])
 
-    def _linear(self, x: mx.array, layer: Any, *rest: Any, **options: Any) -> Any:
+    def linear(self, x: mx.array, layer: Any, *rest: Any, **options: Any) -> Any:
+        """Count it; see `Step`."""
         part = "attention"
-        if layer is self._lm.lm_heads:
+        if layer is self.lm.lm_heads:
             part = "heads"
-        elif any(layer is block.fc1 or layer is block.fc2 for block in self._lm.layers):
+        elif any(layer is block.fc1 or layer is block.fc2 for block in self.lm.layers):
             part = "feed-forward"
         before = [x] + [a for a in options.values() if isinstance(a, mx.array)]
-        run = super()._linear
+        run = super().linear
         return self._counted(part, lambda: run(x, layer, *rest, **options), before)
 
-    def _attended(self, *inputs: Any) -> Any:
-        run = super()._attended
+    def attend(self, *inputs: Any) -> Any:
+        """Count it; see `Step`."""
+        run = super().attend
         before = [a for a in inputs if isinstance(a, mx.array)]
         return self._counted("cache and attention", lambda: run(*inputs), before)
 
-    def _played(self, x: mx.array, *inputs: Any) -> Any:
-        run = super()._played
+    def layer_forward(self, x: mx.array, *inputs: Any) -> Any:
+        """Count it; see `Step`."""
+        run = super().layer_forward
         return self._counted("layers", lambda: run(x, *inputs), [x])
 
-    def _crossed(self, x: mx.array, *inputs: Any) -> Any:
-        run = super()._crossed
+    def cross_attend(self, x: mx.array, *inputs: Any) -> Any:
+        """Count it; see `Step`."""
+        run = super().cross_attend
         return self._counted("cross-attention", lambda: run(x, *inputs), [x])
 
-    def _drawn(self, logits: mx.array, *inputs: Any) -> Any:
-        run = super()._drawn
+    def sample(self, logits: mx.array, *inputs: Any) -> Any:
+        """Count it; see `Step`."""
+        run = super().sample
         return self._counted("sampling", lambda: run(logits, *inputs), [logits])
 
 
@@ -188,11 +194,11 @@ def traced(
     mask = None if kernels.ATTEND in on else Masks(lm.dtype).of(5, cache[0].shape[3])
     inputs = (tokens, tokens + 0, mx.array([5]), mask, noise.of(0), numbers)
     step = PartsStep(lm, sampler, on)
-    cross = step.folded(text, takes) or _cross_of_batch(text, takes, guided)
+    cross = step.folded(text, takes) or cross_of_batch(text, takes, guided)
     mx.eval(inputs, cache, cross)
     stand_ins = StandIns()
     with stand_ins.installed():
-        run = mx.compile(_Step(lm, sampler, on)) if compiled else step
+        run = Step(lm, sampler, on).compiled() if compiled else step
         out, new = run(*inputs, cache, cross)
         found = labels([out, *new])
     found["Depends"] -= stand_ins.names.total()

@@ -56,7 +56,7 @@ class Row:
 
     def bytes_a_step(self) -> int:
         """Count the bytes of weights that every step reads: layers and heads alone."""
-        lm = self._engine._lm
+        lm = self._engine.lm
         parts = [lm.lm_heads, lm.layer_norm]
         for layer in lm.layers:
             parts += [layer.self_attn, layer.fc1, layer.fc2]

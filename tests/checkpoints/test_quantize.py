@@ -50,7 +50,7 @@ def test_a_saved_checkpoint_plays_the_same_codes(toy, tmp_path, recipe, cast_dty
     on_disk = segue.load(str(tmp_path / "q"), engine="mlx")
     for layer in ("self_attn.qkv_proj", "fc2"):
         engines: tuple[Any, ...] = in_memory.engine, on_disk.engine
-        ours, theirs = (engine._lm.layers[1] for engine in engines)
+        ours, theirs = (engine.lm.layers[1] for engine in engines)
         for part in layer.split("."):
             ours, theirs = ours[part], theirs[part]
         for kind in set(ours.parameters()):
@@ -64,7 +64,7 @@ def test_fused_products_hold_what_separate_ones_would(toy):
     stored = load_file(toy / "model.safetensors")
     prefix = "decoder.model.decoder.layers.0.self_attn."
     alone = [mx.quantize(mx.array(stored[f"{prefix}{x}_proj.weight"]), 64, 4) for x in "qkv"]
-    fused = engine._lm.layers[0].self_attn.qkv_proj
+    fused = engine.lm.layers[0].self_attn.qkv_proj
     for n, kind in enumerate(("weight", "scales", "biases")):
         assert mx.array_equal(fused[kind], mx.concatenate([parts[n] for parts in alone]))
 

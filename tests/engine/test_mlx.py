@@ -1,7 +1,6 @@
-"""The engine on MLX: what it leaves out or does once changes nothing that it plays."""
+"""The engine on MLX: what it leaves out or does once changes no token."""
 
 import shutil
-from functools import lru_cache
 
 import mlx.core as mx
 import numpy as np
@@ -11,10 +10,10 @@ from safetensors.numpy import load_file
 from segue.checkpoints.opening import open_checkpoint
 from segue.engine.base import Sampling
 from segue.engine.buckets import relative_buckets
-from segue.engine.mlx import MLXEngine, decoding, kernels
+from segue.engine.mlx import MLXEngine
 from segue.engine.mlx.cache import BUCKET
+from segue.engine.mlx.execution import Execution
 from segue.engine.mlx.lm import position_table
-from segue.engine.mlx.step import make_step
 from segue.errors import CheckpointError
 from segue.pattern import UNKNOWN, delay, first_unknown
 
@@ -34,11 +33,11 @@ def prompt_of(engine, known, total, seed=0):
     return delay(codes, lm.delays, lm.special_token)
 
 
-def played(engine, sequence, sampling=GREEDY, seeds=(0,), conditioning=None):
+def generated(engine, sequence, sampling=GREEDY, seeds=(0,), conditioning=None):
     """The whole sequence `(N, K, S)` once the engine has filled it in."""
     columns = list(engine.prefill(sequence[None], seeds, sampling, conditioning))
-    heard = np.repeat(sequence[None, :, : first_unknown(sequence)], len(seeds), axis=0)
-    return np.concatenate([heard, np.stack(columns, axis=2)], axis=2)
+    prompt = np.repeat(sequence[None, :, : first_unknown(sequence)], len(seeds), axis=0)
+    return np.concatenate([prompt, np.stack(columns, axis=2)], axis=2)
 
 
 def likeliest(logits, sequence):
@@ -51,7 +50,7 @@ def likeliest(logits, sequence):
 def test_steps_over_several_buckets_choose_what_one_pass_would(engine, text):
     conditioning = engine.condition(text) if text else None
     sequence = prompt_of(engine, 20, 2 * BUCKET + 30)
-    whole = played(engine, sequence, conditioning=conditioning)[0]
+    whole = generated(engine, sequence, conditioning=conditioning)[0]
     best = likeliest(engine.logits(whole, conditioning), sequence)
     np.testing.assert_array_equal(whole[:, 1:], best)
 
@@ -59,7 +58,7 @@ def test_steps_over_several_buckets_choose_what_one_pass_would(engine, text):
 @pytest.mark.parametrize("known", [BUCKET - 2, BUCKET - 1, BUCKET, BUCKET + 1])
 def test_a_prompt_may_end_anywhere_in_a_bucket(engine, known):
     sequence = prompt_of(engine, known, known + 10)
-    whole = played(engine, sequence)[0]
+    whole = generated(engine, sequence)[0]
     np.testing.assert_array_equal(whole[:, 1:], likeliest(engine.logits(whole), sequence))
 
 
@@ -67,7 +66,7 @@ def test_guidance_combines_two_streams(engine):
     conditioning = engine.condition("piano slow")
     sampling = Sampling(top_k=1, guidance_coef=2.5)
     sequence = prompt_of(engine, 20, 60)
-    whole = played(engine, sequence, sampling, conditioning=conditioning)[0]
+    whole = generated(engine, sequence, sampling, conditioning=conditioning)[0]
     cond, uncond = engine.logits(whole, conditioning), engine.logits(whole)
     combined = uncond + (cond - uncond) * 2.5
     np.testing.assert_array_equal(whole[:, 1:], likeliest(combined, sequence))
@@ -84,9 +83,9 @@ def test_a_batch_has_the_logits_of_its_takes_alone(engine, text):
     conditioning = engine.condition(text) if text else None
     sequence = prompt_of(engine, 20, 80)
     sampling = Sampling(top_k=50, guidance_coef=3.0 if text else None)
-    together = played(engine, sequence, sampling, (5, 6, 7), conditioning)
+    together = generated(engine, sequence, sampling, (5, 6, 7), conditioning)
     for n, seed in enumerate((5, 6, 7)):
-        alone = played(engine, sequence, sampling, (seed,), conditioning)[0]
+        alone = generated(engine, sequence, sampling, (seed,), conditioning)[0]
         np.testing.assert_array_equal(together[n], alone)
 
 
@@ -95,41 +94,52 @@ def test_takes_may_start_differently(engine):
     columns = list(engine.prefill(np.stack([one, other]), (3, 3), Sampling(top_k=50)))
     together = np.stack(columns, axis=2)
     for n, sequence in enumerate((one, other)):
-        alone = played(engine, sequence, Sampling(top_k=50), (3,))[0]
+        alone = generated(engine, sequence, Sampling(top_k=50), (3,))[0]
         np.testing.assert_array_equal(together[n], alone[:, first_unknown(sequence) :])
 
 
 @pytest.mark.slow
-def test_the_compiled_step_plays_what_the_plain_one_does(toy):
+def test_the_compiled_step_samples_what_the_plain_one_does(toy):
     """Metal and CUDA run the compiled one; on the CPU it is only tested."""
-    plain, compiled = (MLXEngine(open_checkpoint(str(toy))) for _ in range(2))
-    compiled._step = lru_cache(8)(lambda sampler: make_step(compiled._lm, sampler, compiled=True))
+    plain, compiled = (
+        MLXEngine(open_checkpoint(str(toy)), execution=Execution(compiled))
+        for compiled in (False, True)
+    )
     sequence = prompt_of(plain, 20, 70)
     for sampling, text in ((Sampling(top_k=30), ""), (Sampling(30, 0.9, 3.0), "drums")):
         found = [
-            played(e, sequence, sampling, (1, 2), e.condition(text) if text else None)
+            generated(e, sequence, sampling, (1, 2), e.condition(text) if text else None)
             for e in (plain, compiled)
         ]
         np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("total", [40, 41, 47, 12])
-def test_columns_that_are_read_together_are_the_same(engine, monkeypatch, total):
+def test_columns_that_are_read_together_are_the_same(engine, toy, monkeypatch, total):
+    together = MLXEngine(open_checkpoint(str(toy)), execution=Execution(columns_per_read=8))
     sequence = prompt_of(engine, 10, total)
-    one_by_one = played(engine, sequence, Sampling(top_k=20), (1, 2))
-    stacked, together = decoding._stacked, []
-    monkeypatch.setattr(decoding, "_stacked", lambda c: together.append(len(c)) or stacked(c))
-    monkeypatch.setattr(kernels, "on_cuda", lambda: True)
-    np.testing.assert_array_equal(played(engine, sequence, Sampling(top_k=20), (1, 2)), one_by_one)
-    assert together == [8] * ((sequence.shape[1] - first_unknown(sequence)) // 8)
+    one_by_one = generated(engine, sequence, Sampling(top_k=20), (1, 2))
+    stack, read = mx.stack, []
+
+    def stacked(arrays, **options):
+        if arrays[0].shape == (2, 4):  # columns of two takes
+            read.append(len(arrays))
+        return stack(arrays, **options)
+
+    monkeypatch.setattr(mx, "stack", stacked)
+    np.testing.assert_array_equal(
+        generated(together, sequence, Sampling(top_k=20), (1, 2)), one_by_one
+    )
+    whole, rest = divmod(sequence.shape[1] - first_unknown(sequence), 8)
+    assert read == [8] * whole + [rest] * (rest > 1)
 
 
 def test_a_compiled_step_serves_other_temperatures_and_coefficients(toy):
     engine = MLXEngine(open_checkpoint(str(toy)))
     sequence = prompt_of(engine, 20, 40)
     for temperature in (0.5, 1.0, 2.0):
-        played(engine, sequence, Sampling(30, temperature))
-    assert engine._step.cache_info().currsize == 1
+        generated(engine, sequence, Sampling(30, temperature))
+    assert engine.compilations == 1
 
 
 def test_without_text_no_text_encoder_is_needed(toy, tmp_path):
@@ -148,14 +158,14 @@ def test_a_text_is_encoded_once(engine):
 def test_a_cast_rounds_the_weights(toy):
     engine = MLXEngine(open_checkpoint(str(toy)), cast_dtype="float16")
     stored = load_file(toy / "model.safetensors")["decoder.model.decoder.layers.0.fc1.weight"]
-    held = np.array(engine._lm.layers[0].fc1.weight.astype(mx.float32))
+    held = np.array(engine.lm.layers[0].fc1.weight.astype(mx.float32))
     np.testing.assert_array_equal(held, stored.astype(np.float16).astype(np.float32))
 
 
 def test_known_entries_are_never_overwritten(engine):
-    """Codebooks that run late still have prompt when the first ones are being drawn."""
+    """Codebooks that run late still have prompt when the first ones are sampled."""
     sequence = prompt_of(engine, 20, 40)
-    whole = played(engine, sequence, Sampling(top_k=50))[0]
+    whole = generated(engine, sequence, Sampling(top_k=50))[0]
     known = sequence != UNKNOWN
     np.testing.assert_array_equal(whole[known], sequence[known])
     lm = engine.config.lm

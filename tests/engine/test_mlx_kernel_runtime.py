@@ -25,7 +25,7 @@ def on_cuda(monkeypatch):
     """A machine with CUDA, of which nothing is known yet."""
     monkeypatch.setattr(choosing, "on_cuda", lambda: True)
     monkeypatch.setattr(runtime, "architecture", lambda: "sm_90")
-    known = runtime.obstacle, runtime._ready, runtime._headers
+    known = runtime.compile_error, runtime.compiled_kernel, runtime.cuda_headers
     for each in known:
         each.cache_clear()
     yield
@@ -47,8 +47,8 @@ def compiler(on_cuda, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What kernels were asked for, by whatever calls them; nothing runs."""
+def requested(monkeypatch):
+    """The kernels that are requested, by whatever calls them; nothing runs."""
     found = []
 
     def run(
@@ -76,8 +76,8 @@ def asked(monkeypatch):
 
 
 def test_kernels_are_named_by_the_variable_and_only_run_on_cuda(on_cuda, monkeypatch):
-    monkeypatch.setattr(runtime, "obstacle", lambda: None)
-    monkeypatch.setattr(memory, "kept", lambda: True)
+    monkeypatch.setattr(runtime, "compile_error", lambda: None)
+    monkeypatch.setattr(memory, "cache_write_persists", lambda: True)
     monkeypatch.setenv(kernels.VARIABLE, "linear, attend")
     assert kernels.chosen(64) == {"linear", "attend"}
     assert kernels.chosen(40) == {"linear"}
@@ -106,27 +106,27 @@ def attention(writes):
     def attend(qkv, cache, position, heads):
         q, k, v = np.array(qkv).reshape(3, heads, memory.DIM)
         at = position.item()
-        heard = filled.copy()
-        heard[:, :, at] = k, v
+        stored = filled.copy()
+        stored[:, :, at] = k, v
         if writes:
-            filled[:] = heard
-        scores = np.einsum("hd,hld->hl", q, heard[0, :, : at + 1]) / memory.DIM**0.5
+            filled[:] = stored
+        scores = np.einsum("hd,hld->hl", q, stored[0, :, : at + 1]) / memory.DIM**0.5
         shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-        return mx.array(np.einsum("hl,hld->hd", shares, heard[1, :, : at + 1]).reshape(1, -1))
+        return mx.array(np.einsum("hl,hld->hd", shares, stored[1, :, : at + 1]).reshape(1, -1))
 
     return attend
 
 
 @pytest.mark.parametrize("writes", [True, False])
-def test_a_cache_that_forgets_what_a_kernel_wrote_is_noticed(writes, monkeypatch):
+def test_a_cache_in_which_a_write_does_not_persist_is_noticed(writes, monkeypatch):
     monkeypatch.setattr(memory, "attend", attention(writes))
     monkeypatch.setattr(mx, "compile", lambda step: step)
-    assert memory.kept.__wrapped__() == writes
+    assert memory.cache_write_persists.__wrapped__() == writes
 
 
-def test_with_a_cache_that_forgets_attention_takes_the_portable_way(on_cuda, monkeypatch):
-    monkeypatch.setattr(runtime, "obstacle", lambda: None)
-    monkeypatch.setattr(memory, "kept", lambda: False)
+def test_without_a_persistent_cache_attention_takes_the_portable_way(on_cuda, monkeypatch):
+    monkeypatch.setattr(runtime, "compile_error", lambda: None)
+    monkeypatch.setattr(memory, "cache_write_persists", lambda: False)
     monkeypatch.setattr(choosing, "FASTER", frozenset({"attend", "layer", "linear"}))
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     assert kernels.chosen(64) == {"linear"}
@@ -140,8 +140,8 @@ def test_with_a_cache_that_forgets_attention_takes_the_portable_way(on_cuda, mon
 
 
 @pytest.mark.skipif(not kernels.available(), reason=ONLY_A_CARD)
-def test_the_cache_keeps_what_the_kernel_writes():
-    assert memory.kept()
+def test_what_the_kernel_writes_to_the_cache_persists():
+    assert memory.cache_write_persists()
 
 
 def test_without_a_compiler_the_portable_way_is_taken(no_compiler, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_kernel_that_is_named_but_cannot_be_compiled_is_refused(no_compiler, m
 
 
 def test_where_no_kernel_is_wanted_the_compiler_is_not_looked_for(on_cuda, monkeypatch):
-    monkeypatch.setattr(runtime, "obstacle", lambda: pytest.fail("looked for"))
+    monkeypatch.setattr(runtime, "compile_error", lambda: pytest.fail("looked for"))
     monkeypatch.setattr(choosing, "FASTER", frozenset())
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     assert kernels.chosen(64) == frozenset()
@@ -212,11 +212,11 @@ def test_kernels_of_one_name_that_differ_have_different_symbols(monkeypatch):
     assert len({same[0], *(symbol for symbol, _ in others)}) == 10
 
 
-def test_every_word_of_a_kernel_is_filled_in(asked):
+def test_every_word_of_a_kernel_is_filled_in(requested):
     for dtype in (mx.float16, mx.bfloat16, mx.float32):
         for case in cases(64, 2, 3, dtype):
             case.fused()
-    names = {each.name for each in asked}
+    names = {each.name for each in requested}
     assert {
         "embed",
         "attend",
@@ -225,19 +225,19 @@ def test_every_word_of_a_kernel_is_filled_in(asked):
         "linear_norm",
         "linear_quantized_norm_gelu",
     } < names
-    texts = dict(each.written() for each in asked)
-    assert len(texts) == len(set(asked))
+    texts = dict(each.written() for each in requested)
+    assert len(texts) == len(set(requested))
     for text in texts.values():
         assert not re.search(r"\b\w+_(PART|SOURCE|STORED)\b|\bX_AT\b", text)
         assert "mlx" not in text
 
 
-def test_each_kernel_compiles(compiler, asked):
+def test_each_kernel_compiles(compiler, requested):
     for rows in (1, 4):
         for case in cases(64, 2, rows, mx.bfloat16):
             case.fused()
-    for each in {one.name: one for one in asked}.values():
-        symbol, code = runtime._ready(each)
+    for each in {one.name: one for one in requested}.values():
+        symbol, code = runtime.compiled_kernel(each)
         assert code[:4] == b"\x7fELF"
         assert symbol.encode() in code
 
@@ -263,9 +263,9 @@ def test_a_cache_that_cannot_be_written_is_done_without(compiler, monkeypatch, t
     assert runtime.compiled(ADD.written()[1], "sm_90")[:4] == b"\x7fELF"
 
 
-def test_what_does_not_compile_is_told_in_one_line(compiler, monkeypatch):
+def test_what_does_not_compile_is_reported_in_one_line(compiler, monkeypatch):
     with pytest.raises(RequestError, match=r'identifier "nothing" is undefined') as refused:
-        runtime._ready(replace(ADD, source="out[0] = nothing;"))
+        runtime.compiled_kernel(replace(ADD, source="out[0] = nothing;"))
     assert "\n" not in str(refused.value)
     monkeypatch.setattr(runtime, "architecture", lambda: "sm_1")
-    assert "gpu-architecture" in runtime.obstacle()
+    assert "gpu-architecture" in runtime.compile_error()

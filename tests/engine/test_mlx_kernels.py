@@ -1,12 +1,10 @@
-"""The CUDA kernels play what the portable way plays.
+"""The CUDA kernels compute what the portable way computes.
 
 MLX has nothing that runs CUDA's source on a CPU: what the source computes, only a card shows, and
 `docs/performance.md` says which did, and when.  All around it is tested without one, here and in
 `test_mlx_kernel_runtime.py`: what is launched, with which constants, and the arithmetic of what is
 folded and packed for it.
 """
-
-from functools import lru_cache
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,12 +16,13 @@ from segue.checkpoints.config import LMConfig
 from segue.checkpoints.opening import open_checkpoint
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, kernels
+from segue.engine.mlx.execution import Execution
 from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import LM, Layer
 from segue.engine.mlx.sampling import Sampler
-from segue.engine.mlx.step import make_step
+from segue.engine.mlx.step import Step
 
-from .test_mlx import played, prompt_of
+from .test_mlx import generated, prompt_of
 
 ONLY_A_CARD = "needs CUDA: what the kernels compute, only a card shows"
 cuda = pytest.mark.skipif(not kernels.available(), reason=ONLY_A_CARD)
@@ -43,17 +42,15 @@ def test_each_kernel_computes_what_the_portable_way_does(rows, dtype):
 
 @cuda
 @pytest.mark.parametrize("name", [*kernels.NAMES, "all"])
-def test_a_step_of_kernels_plays_what_the_portable_one_does(toy, name):
-    portable, fused = (MLXEngine(open_checkpoint(str(toy)), cast_dtype="float32") for _ in range(2))
-    for engine, on in ((portable, frozenset()), (fused, kernels.wanted(name))):
-        engine.kernels = on
-        engine._step = lru_cache(8)(
-            lambda sampler, engine=engine, on=on: make_step(engine._lm, sampler, True, on)
-        )
+def test_a_step_of_kernels_samples_what_the_portable_one_does(toy, name):
+    portable, fused = (
+        MLXEngine(open_checkpoint(str(toy)), cast_dtype="float32", execution=Execution(True, on))
+        for on in (frozenset(), kernels.wanted(name))
+    )
     sequence = prompt_of(portable, 20, 300)
     for sampling, text in ((Sampling(top_k=30), ""), (Sampling(30, 0.9, 3.0), "drums")):
         found = [
-            played(e, sequence, sampling, (1, 2), e.condition(text) if text else None)
+            generated(e, sequence, sampling, (1, 2), e.condition(text) if text else None)
             for e in (portable, fused)
         ]
         assert (found[0] == found[1]).mean() > 0.9
@@ -87,7 +84,7 @@ def test_a_text_is_folded_where_the_kernel_takes_it(monkeypatch):
     lm = LM(LMConfig(64, 2, 2, 128, 4, 64), 32)
 
     def folded(tokens=5, takes=1, guided=True, on=kernels.NAMES):
-        step = make_step(lm, Sampler(30, guided), False, frozenset(on))
+        step = Step(lm, Sampler(30, guided), frozenset(on))
         return step.folded(lm.project(mx.random.normal((1, tokens, 32))), takes)
 
     whole = folded()
@@ -103,11 +100,11 @@ def test_a_text_is_folded_where_the_kernel_takes_it(monkeypatch):
         assert folded() is None
     lm.layers[1].fc1 = lm.layers[1].fc1.to_quantized(32, 6)
     assert folded() is None
-    assert make_step(lm, Sampler(30, True), False, frozenset(kernels.NAMES)).folded(None, 1) is None
+    assert Step(lm, Sampler(30, True), frozenset(kernels.NAMES)).folded(None, 1) is None
 
 
 @pytest.mark.parametrize("bits", [0, 4])
-def test_what_a_layer_has_lies_in_one_array_and_plays_the_same(bits):
+def test_what_a_layer_has_lies_in_one_array_and_computes_the_same(bits):
     layer = Layer(LMConfig(256, 1, 4, 512, 4, 64))
     if bits:
         nn.quantize(layer, 64, bits, class_predicate=lambda _, m: isinstance(m, nn.Linear))

@@ -1,4 +1,4 @@
-"""The engine on OpenVINO: it plays what the MLX engine plays, note for note."""
+"""The engine on OpenVINO: it generates what the MLX engine generates, token for token."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from segue.engine.mlx.sampling import noise
 from segue.engine.openvino import OpenVINOEngine, runtime
 from segue.engine.openvino.codec import MAX_MODELS
 from segue.engine.openvino.packed import Packed, dequantized
-from segue.engine.openvino.sampling import BELOW_ONE, draw, gumbel, random_words
+from segue.engine.openvino.sampling import BELOW_ONE, gumbel, random_words, sample
 from segue.errors import RequestError
 from segue.pattern import UNKNOWN, delay
 
@@ -60,7 +60,7 @@ def start_of(engine, known, total, takes=1):
     return np.repeat(sequence[None], takes, axis=0)
 
 
-def played(engine, sequence, seeds=(0,), sampling=None, text="", first_step=0):
+def generated(engine, sequence, seeds=(0,), sampling=None, text="", first_step=0):
     conditioning = engine.condition(text) if text else None
     columns = engine.prefill(sequence, seeds, sampling or Sampling(), conditioning, first_step)
     return np.stack(list(columns), axis=2)
@@ -96,7 +96,7 @@ def test_nothing_comes_of_nothing(engine):
 def test_many_odd_lengths_do_not_pile_up(engine):
     for length in range(1, 2 * MAX_MODELS):
         engine.encode(np.zeros((length, 1), np.float32))
-    assert len(engine._codec._models) <= MAX_MODELS
+    assert len(engine.codec.models) <= MAX_MODELS
 
 
 # --- The language model ---------------------------------------------------------------------------
@@ -121,42 +121,42 @@ SAMPLINGS = [
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 @pytest.mark.parametrize("text", ["", TEXT])
 @pytest.mark.parametrize("starts", ["shared", "own"])
-def test_what_is_played_is_what_mlx_plays(engines, sampling, text, starts):
-    """Also the draws: both engines have the same noise."""
+def test_it_generates_what_mlx_generates(engines, sampling, text, starts):
+    """Also where it samples: both engines have the same noise."""
     seeds = (3, 4, 5)
     start = start_of(engines[0], 20, 60, takes=1 if starts == "shared" else 3)
-    ours, theirs = (played(e, start, seeds, sampling, text, first_step=7) for e in engines)
+    ours, theirs = (generated(e, start, seeds, sampling, text, first_step=7) for e in engines)
     assert ours.shape == theirs.shape == (3, engines[0].config.lm.num_codebooks, 43)
     np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_take_is_the_same_alone_and_in_a_batch(engine):
     start = start_of(engine, 20, 60)
-    together = played(engine, start, (8, 9))
+    together = generated(engine, start, (8, 9))
     for n, seed in enumerate((8, 9)):
-        np.testing.assert_array_equal(played(engine, start, (seed,))[0], together[n])
+        np.testing.assert_array_equal(generated(engine, start, (seed,))[0], together[n])
 
 
 def test_noise_goes_on_where_an_earlier_window_ended(engine):
     start = start_of(engine, 20, 40)
-    assert (played(engine, start) != played(engine, start, first_step=900)).any()
+    assert (generated(engine, start) != generated(engine, start, first_step=900)).any()
 
 
 def test_known_columns_stay(engine):
     start = start_of(engine, 10, 30)
     start[:, 2, 20:25] = 7
-    found = played(engine, start)
+    found = generated(engine, start)
     assert (found[:, 2, 20 - 11 : 25 - 11] == 7).all()
 
 
-def test_a_sequence_that_is_known_already_has_nothing_to_play(engine):
+def test_a_sequence_that_is_known_already_has_no_columns_to_generate(engine):
     sequence = sequence_of(engine, 10)[None]
     assert list(engine.prefill(sequence, (0,), Sampling())) == []
 
 
-def test_two_runs_at_once_do_not_hear_each_other(engine):
+def test_two_runs_at_once_are_independent(engine):
     one, other = start_of(engine, 10, 40), start_of(engine, 30, 60)
-    alone = [played(engine, start) for start in (one, other)]
+    alone = [generated(engine, start) for start in (one, other)]
     runs = [engine.prefill(start, (0,), Sampling()) for start in (one, other)]
     mixed = list(zip(*runs, strict=True))
     for n in range(2):
@@ -169,7 +169,7 @@ def test_a_run_may_be_dropped_at_any_time(engine):
         for _ in range(steps):
             next(columns)
         del columns
-    assert played(engine, start_of(engine, 10, 20)).shape == (1, 4, 13)
+    assert generated(engine, start_of(engine, 10, 20)).shape == (1, 4, 13)
 
 
 @pytest.mark.slow
@@ -200,35 +200,35 @@ def test_a_long_run_holds(engine):
 # --- Memory ---------------------------------------------------------------------------------------
 
 
-def columns_in_the_cache(run):
-    return {state.state.shape[2] for state in run._request.query_state()}
-
-
 def test_a_run_that_is_over_empties_its_cache(engine, monkeypatch):
-    """Played to its end or dropped on the way; a compiled model would hold it until its next."""
+    """Run to its end or dropped on the way; a compiled model would hold it until its next."""
     runs = []
-    start = engine._lm.run
-    monkeypatch.setattr(engine._lm, "run", lambda cross: runs.append(start(cross)) or runs[-1])
-    whole = played(engine, start_of(engine, 10, 40))
+    start = engine.lm.run
+    monkeypatch.setattr(engine.lm, "run", lambda cross: runs.append(start(cross)) or runs[-1])
+    whole = generated(engine, start_of(engine, 10, 40))
     columns = engine.prefill(start_of(engine, 10, 40), (0,), Sampling())
     next(columns)
-    assert columns_in_the_cache(runs[1]) == {11}
+    assert runs[1].stored_columns == 11
     columns.close()
-    assert [columns_in_the_cache(run) for run in runs] == [{1}, {1}]
-    np.testing.assert_array_equal(played(engine, start_of(engine, 10, 40)), whole)
+    assert [run.stored_columns for run in runs] == [1, 1]
+    np.testing.assert_array_equal(generated(engine, start_of(engine, 10, 40)), whole)
+
+
+def text_hidden(engine):
+    encoder, tokenizer = engine.text_encoder
+    return encoder(np.array(tokenizer.encode(TEXT).ids))
 
 
 def test_what_surrounds_the_language_model_makes_room_for_it(engine):
     samples = np.random.default_rng(0).standard_normal((6400, 1)).astype(np.float32)
-    codes, text = engine.encode(samples), engine._condition(TEXT)
-    assert engine._codec._models
-    assert "_text_encoder" in vars(engine)
+    codes, hidden = engine.encode(samples), text_hidden(engine)
+    assert engine.codec.models
+    assert "text_encoder" in vars(engine)
     engine.prefill(start_of(engine, 10, 20), (0,), Sampling())
-    assert not engine._codec._models
-    assert "_text_encoder" not in vars(engine)
+    assert not engine.codec.models
+    assert "text_encoder" not in vars(engine)
     np.testing.assert_array_equal(engine.encode(samples), codes)
-    for ours, theirs in zip(engine._condition(TEXT), text, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(text_hidden(engine), hidden)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system decides alone")
@@ -252,8 +252,8 @@ def test_files_of_compiled_models_leave_memory_and_are_read_again(toy, tmp_path,
     np.testing.assert_array_equal(logits_of(engine), expected)
     assert resident() < before / 2  # the system may keep a page that it has just touched
     np.testing.assert_array_equal(logits_of(engine), expected)
-    batch = played(engine, start_of(engine, 10, 20), (1, 2))  # weights are packed anew for it
-    np.testing.assert_array_equal(batch[0], played(engine, start_of(engine, 10, 20), (1,))[0])
+    batch = generated(engine, start_of(engine, 10, 20), (1, 2))  # weights are packed anew for it
+    np.testing.assert_array_equal(batch[0], generated(engine, start_of(engine, 10, 20), (1,))[0])
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ def test_noise_is_that_of_mlx():
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 def test_top_k_keeps_exactly_k_where_logits_tie(top_k):
     logits = np.zeros((1, 1, 64), np.float32)
-    drawn = {int(draw(logits, step, (0,), Sampling(top_k=top_k))[0, 0]) for step in range(300)}
+    drawn = {int(sample(logits, step, (0,), Sampling(top_k=top_k))[0, 0]) for step in range(300)}
     assert len(drawn) == top_k
 
 

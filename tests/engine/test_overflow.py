@@ -11,7 +11,7 @@ from segue.checkpoints.recipe import Recipe
 from segue.engine.base import Sampling
 from segue.engine.mlx import kernels
 from segue.engine.mlx.sampling import Sampler, controls
-from segue.engine.openvino.sampling import draw
+from segue.engine.openvino.sampling import sample
 from segue.errors import ModelOverflowError
 from segue.pattern import UNKNOWN, delay
 from segue.preview import Preview
@@ -98,12 +98,12 @@ def test_logits_that_are_no_numbers_draw_what_no_code_is(value, sampling):
     assert (expected < V).all()
     greedy = Sampling(1, 1.0, sampling.guidance_coef)
     ours = Sampler.of(greedy)(mx.array(logits), None, controls(greedy))
-    np.testing.assert_array_equal(draw(logits, 0, (1, 2), greedy), ours)
+    np.testing.assert_array_equal(sample(logits, 0, (1, 2), greedy), ours)
     logits[-1, 1, 4] = value
     expected[1, 1] = V
     np.testing.assert_array_equal(drawn(), expected)
     with pytest.raises(ModelOverflowError):
-        draw(logits, 0, (1, 2), sampling)
+        sample(logits, 0, (1, 2), sampling)
 
 
 @pytest.mark.skipif(not kernels.available(), reason="needs CUDA")

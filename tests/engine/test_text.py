@@ -54,14 +54,14 @@ def test_of_a_longer_one_the_start_is_read_and_the_rest_is_named(tokenizer):
 
 
 def test_what_no_token_could_reach_is_not_tokenized(tokenizer, monkeypatch):
-    seen, inner = [], tokenizer._tokenizer
+    seen, inner = [], tokenizer.tokenizer
 
     class Spy:
         def encode(self, text):
             seen.append(len(text))
             return inner.encode(text)
 
-    monkeypatch.setattr(tokenizer, "_tokenizer", Spy())
+    monkeypatch.setattr(tokenizer, "tokenizer", Spy())
     endless = "drums" * 1_000_000
     assert len(tokenizer.encode(endless).ids) == 2
     assert "its last word was left out" in tokenizer.note(endless)

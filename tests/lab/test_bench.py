@@ -239,7 +239,7 @@ def test_the_bytes_of_weights_are_those_that_mlx_holds(toy, tmp_path, recipe, ca
     engine.read_weights()
     held = sum(
         values.nbytes
-        for name, values in dict(tree_flatten(engine._lm.parameters())).items()
+        for name, values in dict(tree_flatten(engine.lm.parameters())).items()
         if not name.startswith("_")
     )
     modules = modules_of(open_checkpoint(str(toy)), recipe, engine)

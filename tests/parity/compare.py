@@ -44,7 +44,7 @@ def rows_of(engine: Any, reference: Mapping[str, np.ndarray]) -> list[Row]:
     """An engine beside the reference's outputs."""
     conditioning = engine.condition(TEXT)
     sequence = reference["sequence"].astype(np.int32)
-    encoder, tokenizer = engine._text_encoder
+    encoder, tokenizer = engine.text_encoder
     ids = tokenizer.encode(TEXT).ids
     hidden = text_hidden(engine, encoder, ids)
     codes = engine.encode(reference["samples"])
@@ -113,7 +113,7 @@ def play(
 
 def stepwise_logits(engine: Any, sequence: np.ndarray, conditioning) -> np.ndarray:
     """Logits `(S, K, V)` of a known sequence, one position at a time."""
-    lm = engine._lm
+    lm = engine.lm
     if engine.name == "openvino":
         run, row = lm.run(conditioning), np.zeros(1, np.int32)
         steps = [run(lm.embed(c[None, None], n), row) for n, c in enumerate(sequence.T)]

@@ -18,10 +18,10 @@ Conditioning = Any
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn from logits.
+    """How a token is sampled from logits.
 
     Attributes:
-        top_k: how many of the likeliest tokens take part, exactly; 0 or more than there are: all.
+        top_k: how many of the likeliest tokens take part, exactly; 0 or more than V: all.
         temperature: what logits are divided by; 0 takes the likeliest token.
         guidance_coef: `uncond + (cond - uncond) * coef`; None runs one stream without guidance.
     """
@@ -53,10 +53,10 @@ def check_finite(values: np.ndarray, what: str, fixed: bool = False) -> np.ndarr
 
 
 class Engine(Protocol):
-    """A loaded checkpoint that can encode, play on and decode.
+    """A loaded checkpoint that can encode, generate and decode.
 
-    No method but `logits` returns what a NaN or an infinity went into: they raise
-    `ModelOverflowError` instead, so that a model that overflows is never written as music.
+    No method but `logits` returns values that were computed from a NaN or an infinity: they raise
+    `ModelOverflowError` instead, so that the output of a model that overflows is never written.
 
     Codes are integers `(K, F)`: codebooks (8 for stereo, left and right interleaved) by frames.
     A sequence is codes in the delay pattern, `(K, S)`; see `segue.pattern`.
@@ -76,7 +76,7 @@ class Engine(Protocol):
     load_report: LoadReport
 
     def read_weights(self) -> None:
-        """Read now what of the language model would be read when it is first used."""
+        """Read the language model's weights now that would be read when they are first used."""
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """Codes `(K, F)` int32 of float32 `samples` `(T, C)` at the codec's rate.
@@ -111,16 +111,16 @@ class Engine(Protocol):
         conditioning: Conditioning | None = None,
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
-        """Hear what is known of `sequence`; the iterator then plays on, column by column.
+        """Run the known start of `sequence`; return an iterator that generates the rest.
 
         Args:
             sequence: `(1, K, S)` for a start that all takes share, or `(N, K, S)`; tokens, and
-                `pattern.UNKNOWN` where the model shall fill in.  The first column is known.
+                `pattern.UNKNOWN` where the model fills in.  The first column is known.
             seeds: one for each of the N takes, 0 to 2³² - 1.
-            sampling: how tokens are drawn.
+            sampling: how tokens are sampled.
             conditioning: from `condition`, or None for no text: no cross-attention then.
             first_step: the number of the first column, so that noise, which depends on (seed,
-                step, codebook) alone, goes on where an earlier window ended.
+                step, codebook) alone, continues where an earlier window ended.
 
         Returns:
             An iterator over the columns from the first with an unknown entry to the last, each

@@ -15,22 +15,25 @@ class TextTokenizer:
     """The tokenizer of a checkpoint.
 
     Args:
-        path: its `tokenizer.json`; what that says of lengths and padding is not for one text.
+        path: its `tokenizer.json`; its lengths and padding are not used.
         limit: tokens that the encoder reads at most, the one that ends a text included.
+
+    Attributes:
+        tokenizer: the library's.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
         self._limit = limit
-        self._tokenizer = Tokenizer.from_file(str(path))
-        self._tokenizer.enable_truncation(limit)
-        self._tokenizer.no_padding()
+        self.tokenizer = Tokenizer.from_file(str(path))
+        self.tokenizer.enable_truncation(limit)
+        self.tokenizer.no_padding()
 
     def encode(self, text: str) -> Encoding:
         """The tokens of a text, or of as much of its start as the encoder reads."""
-        return self._tokenizer.encode(text[: self._longest()])
+        return self.tokenizer.encode(text[: self._longest()])
 
     def note(self, text: str) -> str | None:
-        """What to tell of a text that is too long: what of it is not read; None if all is."""
+        """A line on the part of a text that is too long to be read; None if all of it is read."""
         encoded, longest = self.encode(text), self._longest()
         end = longest
         if encoded.overflowing:

@@ -24,19 +24,20 @@ from ...progress import SILENT, Progress
 from ..base import Sampling, check_finite
 from ..text import TextTokenizer
 from . import kernels
-from .decoding import Decoding
+from .decoding import decode, prefill
+from .execution import Execution
 from .lm import CrossKV
 from .sampling import Sampler, controls
-from .step import make_step
+from .step import Step, StepFunction
 from .t5 import T5Encoder
+from .turns import turn
 from .weights import lm_sources, load_codec, load_lm, load_t5
-
-COLUMNS_READ = 8
-"""Columns that are read at a time on CUDA, where MLX allocates memory for every read."""
 
 
 class MLXEngine:
     """A checkpoint on MLX's default device; fulfils `segue.engine.base.Engine`.
+
+    Several threads may use it, and several engines, at a time: see `turns`.
 
     Args:
         checkpoint: opened and checked; its tensors are taken from it.
@@ -45,9 +46,12 @@ class MLXEngine:
             kernels are slow in any other type.
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while weights are read.
+        execution: how steps run; None for what suits the device.
 
     Attributes:
-        kernels: those of `kernels.NAMES` that steps run.
+        lm: the language model.
+        codec: the codec.
+        execution: how steps run.
     """
 
     name = "mlx"
@@ -58,6 +62,8 @@ class MLXEngine:
         cast_dtype: str | None = None,
         recipe: Recipe | None = None,
         progress: Progress = SILENT,
+        *,
+        execution: Execution | None = None,
     ) -> None:
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
         self.device = device_name()
@@ -68,20 +74,32 @@ class MLXEngine:
         self.config = checkpoint.config
         with progress.stage("load", len(lm_sources(self.config.lm))) as advance:
             compute = DTYPES.get(self.dtype, mx.float32)
-            self._lm = load_lm(self.config, checkpoint.lm, compute, self.load_report, advance)
-            self._codec = load_codec(self.config.codec, checkpoint.codec)
-        self._checkpoint = checkpoint
-        self._progress = progress
-        # MLX compiles fused CPU kernels with the machine's C++ compiler, which may not be there.
-        self.kernels = kernels.chosen(self.config.lm.head_dim)
-        self._step = lru_cache(8)(
-            lambda sampler: make_step(self._lm, sampler, on_gpu, self.kernels)
-        )
+            self.lm = load_lm(self.config, checkpoint.lm, compute, self.load_report, advance)
+            self.codec = load_codec(self.config.codec, checkpoint.codec)
+        self._checkpoint, self._progress = checkpoint, progress
+        self.execution = execution or Execution.here(self.config.lm.head_dim)
+        self._steps = lru_cache(8)(self._new_step)
         self._conditioned = lru_cache(16)(self._condition)
+
+    def _new_step(self, sampler: Sampler) -> tuple[Step, StepFunction]:
+        """The step for a sampler, and what runs it."""
+        step = Step(self.lm, sampler, self.execution.kernels)
+        return step, step.compiled() if self.execution.compiled else step
+
+    @property
+    def kernels(self) -> frozenset[str]:
+        """Those of `kernels.NAMES` that steps run."""
+        return self.execution.kernels
+
+    @property
+    def compilations(self) -> int:
+        """How many different steps were made so far, each of which is compiled by itself."""
+        return self._steps.cache_info().misses
 
     def read_weights(self) -> None:
         """See `Engine.read_weights`."""
-        mx.eval(self._lm.parameters())
+        with turn():
+            mx.eval(self.lm.parameters())
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -93,7 +111,7 @@ class MLXEngine:
         lm = self.config.lm
         per_channel = lm.num_codebooks // lm.audio_channels
         channels = mx.array(np.ascontiguousarray(samples.T, np.float32))[..., None]
-        found, finite = self._codec.encode(channels, per_channel)
+        found, finite = self.codec.encode(channels, per_channel)
         codes = np.array(found)  # (C, K, F)
         if not finite.item():
             raise ModelOverflowError("encoder's values", fixed=True)
@@ -103,17 +121,18 @@ class MLXEngine:
         """See `Engine.decode`."""
         channels = self.config.lm.audio_channels
         per_channel = codes.reshape(-1, channels, codes.shape[-1]).transpose(1, 0, 2)
-        samples = np.array(self._codec.decode(mx.array(per_channel)))[..., 0].T
+        samples = np.array(self.codec.decode(mx.array(per_channel)))[..., 0].T
         return check_finite(samples, "samples", fixed=True)
 
     def condition(self, text: str) -> CrossKV:
-        """See `Engine.condition`; the last texts are kept."""
-        return self._conditioned(text)
+        """See `Engine.condition`; the last texts are cached."""
+        with turn():
+            return self._conditioned(text)
 
     def _condition(self, text: str) -> CrossKV:
-        encoder, tokenizer = self._text_encoder
+        encoder, tokenizer = self.text_encoder
         ids = mx.array([tokenizer.encode(text).ids])
-        cross = self._lm.project(encoder(ids).astype(self._lm.dtype))
+        cross = self.lm.project(encoder(ids).astype(self.lm.dtype))
         finite = mx.stack([mx.isfinite(part).all() for pair in cross for part in pair]).all()
         mx.eval(cross, finite)
         if not finite.item():
@@ -122,10 +141,12 @@ class MLXEngine:
 
     def text_note(self, text: str) -> str | None:
         """See `Engine.text_note`."""
-        return self._text_encoder[1].note(text)
+        with turn():
+            return self.text_encoder[1].note(text)
 
     @cached_property
-    def _text_encoder(self) -> tuple[T5Encoder, TextTokenizer]:
+    def text_encoder(self) -> tuple[T5Encoder, TextTokenizer]:
+        """The text encoder and its tokenizer, loaded when they are first needed."""
         part = self._checkpoint.text(self._progress)
         with self._progress.stage("load the text encoder"):
             tokenizer = TextTokenizer(part.tokenizer, part.config.max_tokens)
@@ -140,27 +161,33 @@ class MLXEngine:
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
-        sampler = Sampler.of(sampling)
-        return iter(
-            Decoding(
-                self._lm,
-                self._step(sampler),
-                sampler,
-                controls(sampling),
-                seeds,
-                sequence,
-                conditioning,
-                first_step,
-                kernels.ATTEND in self.kernels,
-                COLUMNS_READ if kernels.on_cuda() else 1,
-            )
+        step, run = self._steps(Sampler.of(sampling))
+        numbers, in_place = controls(sampling), kernels.ATTEND in self.kernels
+        start = prefill(
+            lm=self.lm,
+            step=step,
+            sequence=sequence,
+            seeds=seeds,
+            controls=numbers,
+            cross=conditioning,
+            first_step=first_step,
+            in_place=in_place,
+        )
+        return decode(
+            lm=self.lm,
+            run=run,
+            start=start,
+            controls=numbers,
+            in_place=in_place,
+            columns_per_read=self.execution.columns_per_read,
         )
 
     def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:
         """See `Engine.logits`."""
-        cache = self._lm.empty_cache(1, sequence.shape[-1])
-        hidden, _ = self._lm(mx.array(sequence.T)[None], mx.array([0]), cache, conditioning)
-        return np.array(self._lm.logits(hidden)[0])
+        with turn():
+            cache = self.lm.empty_cache(1, sequence.shape[-1])
+            hidden, _ = self.lm(mx.array(sequence.T)[None], mx.array([0]), cache, conditioning)
+            return np.array(self.lm.logits(hidden)[0])
 
 
 def device_name() -> str:

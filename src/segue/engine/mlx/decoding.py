@@ -1,9 +1,13 @@
-"""The decode loop: one step compiled once, fed with its own output, never waited for."""
+"""Prefill, and the decode loop: one step compiled once, fed with its own output, never waited for.
+
+Both run in turns (see `turns`), so that threads that share a device do not disturb each other.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -11,134 +15,213 @@ import numpy as np
 from ...errors import ModelOverflowError
 from ...pattern import UNKNOWN, first_unknown
 from . import cache as kv_cache
+from .cache import Cache
 from .lm import LM, CrossKV
-from .sampling import Controls, Noise, Sampler
-from .step import Step, next_tokens
+from .sampling import Controls, Noise, next_tokens
+from .step import Step, StepFunction
+from .turns import turn
 
 LAG = 4
 """Steps that are under way while the host reads the tokens of an earlier one."""
 
 
-class Decoding:
-    """One continuation: the prompt is heard when it is made, then it is iterated.
+@dataclass
+class Prefilled:
+    """A sequence of which the known start has been consumed.
+
+    Attributes:
+        begin: the number of the first column with an unknown entry.
+        unknown: `(S, 1 or N, K)`, the entries that the model fills in.
+        columns: `(S, N, K)` int32 on the device, `UNKNOWN` where the model fills in.
+        tokens: `(N, K)` int32, column `begin`.
+        cache: keys and values of the columns before it; `decode` takes it.
+        cross: of the text for each row of the batch, or folded into weights (`Step.folded`).
+        noise: of the columns from `begin` on; None where none takes part.
+        first_step: the number of the first column for the noise.
+    """
+
+    begin: int
+    unknown: np.ndarray
+    columns: mx.array
+    tokens: mx.array
+    cache: Cache
+    cross: CrossKV | list[mx.array] | None
+    noise: Noise | None
+    first_step: int
+
+    def gumbel(self, column: int) -> mx.array | None:
+        """The noise `(N, K, V)` that a column is sampled with."""
+        return None if self.noise is None else self.noise.of(self.first_step + column)
+
+
+def prefill(
+    *,
+    lm: LM,
+    step: Step,
+    sequence: np.ndarray,
+    seeds: tuple[int, ...],
+    controls: Controls,
+    cross: CrossKV | None,
+    first_step: int,
+    in_place: bool,
+) -> Prefilled:
+    """Run the known start of a sequence through the model, and sample the column after it.
 
     Args:
         lm: the model.
-        step: from `make_step`, with the same sampler.
-        sampler: how tokens are drawn.
-        controls: the numbers it is told.
+        step: what runs afterwards.
+        sequence: `(1 or N, K, S)`, see `Engine.prefill`.  A start that all takes share is run once,
+            and its keys and values are repeated.
         seeds: of the N takes.
-        sequence: `(1 or N, K, S)`, see `Engine.prefill`.  A start that all takes share is heard
-            once, and what was kept of it is repeated.
+        controls: the numbers that tokens are sampled with.
         cross: of one text, or None.
         first_step: the number of the first column.
-        in_place: whether `step` writes the cache in place, which then has its whole length at once.
-        together: columns that are read at a time.
+        in_place: whether the step writes the cache in place, which then has its whole length at
+            once.
     """
-
-    def __init__(
-        self,
-        lm: LM,
-        step: Step,
-        sampler: Sampler,
-        controls: Controls,
-        seeds: tuple[int, ...],
-        sequence: np.ndarray,
-        cross: CrossKV | None,
-        first_step: int,
-        in_place: bool = False,
-        together: int = 1,
-    ) -> None:
+    with turn():
+        sampler = step.sampler
         takes, starts = len(seeds), len(sequence)
-        self._begin = begin = first_unknown(sequence)
-        self._unknown = sequence.transpose(2, 0, 1) == UNKNOWN  # (S, starts, K)
-        self._overflown = lm.config.cardinality
-        self._step, self._controls = step, controls
-        self._masks = None if in_place else kv_cache.Masks(lm.dtype)
-        self._first_step, self._together = first_step, together
-        self._noise: Noise | None = None
-        if sampler.noisy:
-            shape = lm.config.num_codebooks, lm.config.cardinality
-            numbers = first_step + begin, first_step + sequence.shape[-1]
-            self._noise = Noise(seeds, shape, *numbers)
+        begin, length = first_unknown(sequence), sequence.shape[-1]
+        unknown = sequence.transpose(2, 0, 1) == UNKNOWN
         columns = mx.array(sequence.transpose(2, 0, 1))  # (S, starts, K)
-        heard = columns[:begin].swapaxes(0, 1)
-        rows = mx.concatenate([heard, heard]) if sampler.guided else heard
+        prompt = columns[:begin].swapaxes(0, 1)
+        rows = mx.concatenate([prompt, prompt]) if sampler.guided else prompt
         hidden, cache = lm(
             rows,
             mx.array([0]),
             lm.empty_cache(len(rows), begin),
-            _cross_of_batch(cross, starts, sampler.guided),
+            cross_of_batch(cross, starts, sampler.guided),
         )
         hidden = hidden[:, -1:]
         if starts < takes:
             hidden, cache = mx.repeat(hidden, takes, axis=0), kv_cache.repeated(cache, takes)
             columns = mx.repeat(columns, takes, axis=1)
         if in_place:
-            missing = max(0, len(columns) - cache[0].shape[3])
+            missing = max(0, length - cache[0].shape[3])
             cache = [mx.contiguous(kv) for kv in kv_cache.grown(cache, missing)]
-        self._columns, self._cache = columns, cache
+        noise = None
+        if sampler.noisy:
+            shape = lm.config.num_codebooks, lm.config.cardinality
+            noise = Noise(seeds, shape, first_step + begin, first_step + length)
+        batch = step.folded(cross, takes) or cross_of_batch(cross, takes, sampler.guided)
+        logits = lm.logits(hidden)[:, 0]
+        gumbel = None if noise is None else noise.of(first_step + begin)
+        tokens = next_tokens(sampler, logits, columns[begin], gumbel, controls)
+        mx.eval(tokens, cache, batch, columns)
+    return Prefilled(begin, unknown, columns, tokens, cache, batch, noise, first_step)
+
+
+def decode(
+    *,
+    lm: LM,
+    run: StepFunction,
+    start: Prefilled,
+    controls: Controls,
+    in_place: bool,
+    columns_per_read: int,
+) -> Iterator[np.ndarray]:
+    """Run one step after the other, and yield the columns that they sample, some steps late.
+
+    It may be dropped at any time: between columns it holds no lock.
+
+    Args:
+        lm: the model.
+        run: the step that `start` was made for, compiled or not.
+        start: from `prefill`; its cache is written in place where `in_place` says so.
+        controls: the numbers that tokens are sampled with.
+        in_place: see `prefill`.
+        columns_per_read: columns that are read at a time.
+
+    Yields:
+        Columns `(N, K)` int32 from `start.begin` to the last.
+
+    Raises:
+        ModelOverflowError: a column's logits are NaN or infinite.
+    """
+    # The first cache must not outlive its step: MLX updates in place what nobody else refers to.
+    tokens, cache, start.cache = start.tokens, start.cache, []
+    masks = None if in_place else kv_cache.Masks(lm.dtype)
+    reads = _Reads(start, lm.config.cardinality, columns_per_read)
+    with turn():
         # Slices of one array: MLX keeps an array of one number in the host's memory, which every
         # kernel that reads it would wait for.
-        self._places = mx.arange(len(columns))
-        self._cross = step.folded(cross, takes) or _cross_of_batch(cross, takes, sampler.guided)
-        logits = lm.logits(hidden)[:, 0]
-        known = columns[begin]
-        self._tokens = next_tokens(sampler, logits, known, self._gumbel(begin), controls)
-        mx.eval(self._tokens, self._cache, self._cross, self._columns, self._places)
+        positions = mx.arange(len(start.columns))
+        mx.eval(positions)
+        reads.add(tokens)
+    for column in range(start.begin + 1, len(start.columns)):
+        with turn():
+            if column > cache[0].shape[3]:
+                cache = kv_cache.grown(cache)
+            tokens, cache = run(
+                tokens,
+                start.columns[column],
+                positions[column - 1 : column],
+                None if masks is None else masks.of(column - 1, cache[0].shape[3]),
+                start.gumbel(column),
+                controls,
+                cache,
+                start.cross,
+            )
+            mx.async_eval(tokens)
+            reads.add(tokens)
+        yield from reads.ready()
+    with turn():
+        reads.flush()
+    yield from reads.ready(lag=0)
 
-    def _gumbel(self, column: int) -> mx.array | None:
-        return None if self._noise is None else self._noise.of(self._first_step + column)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """The columns `(N, K)` from the first unknown one on, some steps behind the engine.
+class _Reads:
+    """Columns on their way to the host, where they are checked.
+
+    An overflow is reported by the tokens, which are read anyway (see `Sampler`), so nothing waits
+    for it.
+
+    Args:
+        start: where columns begin, and which of their entries are sampled.
+        overflow_token: what is sampled where logits are NaN or infinite.
+        columns_per_read: columns that are read at a time.
+    """
+
+    def __init__(self, start: Prefilled, overflow_token: int, columns_per_read: int) -> None:
+        self._unknown, self._overflow_token = start.unknown, overflow_token
+        self._columns_per_read = columns_per_read
+        self._added = self._read = start.begin
+        self._collected: list[mx.array] = []
+        self._under_way: deque[tuple[int, mx.array]] = deque()
+
+    def add(self, tokens: mx.array) -> None:
+        """Take the next column `(N, K)`; it is sent to the host with those beside it."""
+        self._collected.append(tokens)
+        self._added += 1
+        if len(self._collected) >= self._columns_per_read:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the columns to the host that wait for others."""
+        if self._collected:
+            several = len(self._collected) > 1
+            stacked = mx.stack(self._collected) if several else self._collected[0][None]
+            mx.async_eval(stacked)
+            self._under_way.append((self._added, stacked))
+            self._collected = []
+
+    def ready(self, lag: int = LAG) -> Iterator[np.ndarray]:
+        """The columns that were sent at least `lag` columns ago.
 
         Raises:
             ModelOverflowError: a column's logits are NaN or infinite.
         """
-        for column, tokens in enumerate(self._read(), self._begin):
-            # What is drawn then is read with what is drawn anyway, so that nothing waits for it.
-            if ((tokens == self._overflown) & self._unknown[column]).any():
-                raise ModelOverflowError("logits")
-            yield tokens
-
-    def _read(self) -> Iterator[np.ndarray]:
-        """Columns as they are drawn, see `__iter__`."""
-        drawn, under_way = [self._tokens], deque[tuple[int, mx.array]]()
-        for column in range(self._begin + 1, len(self._columns)):
-            if column > self._cache[0].shape[3]:
-                self._cache = kv_cache.grown(self._cache)
-            length = self._cache[0].shape[3]
-            self._tokens, self._cache = self._step(
-                self._tokens,
-                self._columns[column],
-                self._places[column - 1 : column],
-                None if self._masks is None else self._masks.of(column - 1, length),
-                self._gumbel(column),
-                self._controls,
-                self._cache,
-                self._cross,
-            )
-            mx.async_eval(self._tokens)
-            drawn.append(self._tokens)
-            if len(drawn) >= self._together:
-                under_way.append((column, _stacked(drawn)))
-                drawn = []
-            if under_way and under_way[0][0] + LAG <= column:
-                yield from np.array(under_way.popleft()[1])
-        for _, columns in under_way:
-            yield from np.array(columns)
-        yield from map(np.array, drawn)
+        while self._under_way and self._under_way[0][0] + lag <= self._added:
+            for tokens in np.array(self._under_way.popleft()[1]):
+                overflown = (tokens == self._overflow_token) & self._unknown[self._read]
+                if overflown.any():
+                    raise ModelOverflowError("logits")
+                self._read += 1
+                yield tokens
 
 
-def _stacked(columns: list[mx.array]) -> mx.array:
-    """Columns `(C, N, K)`, on their way to the host."""
-    stacked = columns[0][None] if len(columns) == 1 else mx.stack(columns)
-    mx.async_eval(stacked)
-    return stacked
-
-
-def _cross_of_batch(cross: CrossKV | None, takes: int, guided: bool) -> CrossKV | None:
+def cross_of_batch(cross: CrossKV | None, takes: int, guided: bool) -> CrossKV | None:
     """Cross-attention's keys and values for a batch: one text for all takes.
 
     The unconditioned stream attends to zeros, which add nothing.

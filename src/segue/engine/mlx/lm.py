@@ -40,7 +40,7 @@ def position_table(length: int, dim: int) -> mx.array:
 
 
 class SelfAttention(nn.Module):
-    """Attention over what has been played so far."""
+    """Attention over the columns so far."""
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()

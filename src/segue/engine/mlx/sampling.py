@@ -1,6 +1,6 @@
-"""Drawing tokens from logits, inside the graph.
+"""Sampling tokens from logits, inside the graph.
 
-A token is the argmax of logits plus Gumbel noise, which draws from their softmax exactly
+A token is the argmax of logits plus Gumbel noise, which samples from their softmax exactly
 (https://arxiv.org/abs/1411.0030).  The noise is made for the whole vocabulary from (seed, step)
 alone: two variants of a model with one seed share it, and differ only where their logits do.
 """
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ...pattern import UNKNOWN
 from ..base import Sampling
 
 Controls = tuple[mx.array, mx.array]
-"""Temperature and guidance coefficient: what a step is told by value."""
+"""Temperature and guidance coefficient: the arguments of a step that need no compilation anew."""
 
 NOISE_BYTES = 4 << 20
 """Of noise that is made at once: 128 steps of one mono take."""
@@ -54,8 +55,8 @@ class Sampler:
     def __call__(self, logits: mx.array, gumbel: mx.array | None, controls: Controls) -> mx.array:
         """Tokens `(N, K)` int32, 0 to V - 1; V where logits are NaN or infinite.
 
-        V is the special token, which is never drawn, so that it can tell the host of an overflow;
-        and the steps that are under way meanwhile can embed it as any other.
+        V is the special token, which is never sampled otherwise, so that it reports an overflow to
+        the host; and the steps that are under way meanwhile can embed it as any other.
 
         Args:
             logits: `(N, K, V)`, or `(2N, K, V)` with the conditioned stream first.
@@ -68,9 +69,9 @@ class Sampler:
             logits = uncond + (cond - uncond) * coef
         # A sum is one reduction, finite only if all of its terms are; no comparison holds of NaN.
         finite = mx.abs(logits.sum(axis=-1)) < math.inf
-        return mx.where(finite, self._drawn(logits, gumbel, temperature), logits.shape[-1])
+        return mx.where(finite, self._sample(logits, gumbel, temperature), logits.shape[-1])
 
-    def _drawn(self, logits: mx.array, gumbel: mx.array | None, temperature: mx.array) -> mx.array:
+    def _sample(self, logits: mx.array, gumbel: mx.array | None, temperature: mx.array) -> mx.array:
         """Tokens `(N, K)` int32 of finite logits `(N, K, V)`, guidance done."""
         V = logits.shape[-1]
         if gumbel is None:
@@ -83,6 +84,17 @@ class Sampler:
         scores = scores + mx.take_along_axis(gumbel, top, -1)
         best = mx.argmax(scores, axis=-1, keepdims=True)
         return mx.take_along_axis(top, best, axis=-1).squeeze(-1).astype(mx.int32)
+
+
+def next_tokens(
+    sampler: Sampler,
+    logits: mx.array,
+    known: mx.array,
+    gumbel: mx.array | None,
+    controls: Controls,
+) -> mx.array:
+    """Tokens `(N, K)` int32 of the next column: `known` where they are, sampled elsewhere."""
+    return mx.where(known == UNKNOWN, sampler(logits, gumbel, controls), known)
 
 
 class Noise:
@@ -105,15 +117,15 @@ class Noise:
         """Noise `(steps, N, K, V)` float32 from step `start` on."""
         steps = np.arange(start, min(start + self._steps, self._stop), dtype=np.uint32)
         takes = len(self._seeds)
-        drawn = noise(
+        made = noise(
             mx.array(np.tile(self._seeds, len(steps))),
             mx.array(np.repeat(steps, takes)),
             *self._shape,
         )
-        return drawn.reshape(len(steps), takes, *self._shape)
+        return made.reshape(len(steps), takes, *self._shape)
 
     def of(self, step: int) -> mx.array:
-        """Noise `(N, K, V)` float32 of a step; steps are asked for in order."""
+        """Noise `(N, K, V)` float32 of a step; steps are requested in order."""
         if step - self._begin >= self._made.shape[0]:
             self._begin, self._made = step, self._make(step)
         return self._made[step - self._begin]

@@ -2,58 +2,55 @@
 
 The same model as `lm` runs for many columns, written for one: hidden states are `(B, dim)`, and
 nothing is transposed.  Where a kernel of `kernels` is on it takes the place of several primitives;
-what it does not take, and every other machine, goes the portable way beside it.
+the cases that it does not take, and every other machine, use MLX's own primitives beside it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...pattern import UNKNOWN
 from . import kernels
 from .cache import Cache
 from .kernels import ATTEND, EMBED, LAYER, LINEAR, SAMPLE
 from .lm import LM, CrossAttention, CrossKV, Layer
-from .sampling import Controls, Sampler
+from .sampling import Controls, Sampler, next_tokens
 
-
-def make_step(lm: LM, sampler: Sampler, compiled: bool, on: frozenset[str] = frozenset()) -> Step:
-    """The decode step of a model, with the kernels that are `on`.
-
-    Compiled, it is traced once for each shape of its arguments (batch, bucket, text length).
-    """
-    return Step(lm, sampler, compiled, on)
+StepFunction = Callable[..., tuple[mx.array, Cache]]
+"""A `Step`, or what `mx.compile` makes of one: called as `Step.__call__`."""
 
 
 class Step:
-    """See `make_step`; it takes and returns what `_Step` does."""
+    """One decode step of a model.
 
-    def __init__(self, lm: LM, sampler: Sampler, compiled: bool, on: frozenset[str]) -> None:
-        run = _Step(lm, sampler, on)
-        self.folded = run.folded
-        self._run = mx.compile(run) if compiled else run
+    Args:
+        lm: the model.
+        sampler: how tokens are sampled.
+        kernels_on: those of `kernels.NAMES` that take the place of MLX's primitives.
 
-    def __call__(self, *arguments: Any) -> tuple[mx.array, Cache]:
-        found: tuple[mx.array, Cache] = self._run(*arguments)
-        return found
+    Attributes:
+        lm, sampler: as given.
+    """
 
-
-class _Step:
-    def __init__(self, lm: LM, sampler: Sampler, on: frozenset[str]) -> None:
-        self._lm, self._sampler, self._on = lm, sampler, on
-        if LAYER in on:
+    def __init__(self, lm: LM, sampler: Sampler, kernels_on: frozenset[str] = frozenset()) -> None:
+        self.lm, self.sampler, self._on = lm, sampler, kernels_on
+        if LAYER in kernels_on:
             for layer in lm.layers:
                 kernels.packed_layer(layer)
 
+    def compiled(self) -> StepFunction:
+        """The step, traced once for each shape of its arguments (batch, bucket, text length)."""
+        run: StepFunction = mx.compile(self)
+        return run
+
     def folded(self, cross: CrossKV | None, takes: int) -> list[mx.array] | None:
-        """What a step takes in place of keys and values of one text, computed once per request.
+        """Fold one text into the layers' weights, once per request, in place of keys and values.
 
         Args:
             cross: keys and values `(1, H, L, D)`, or None.
-            takes: how many take part, N.
+            takes: how many, N.
 
         Returns:
             For each layer, the text folded into its weights (`kernels.packed_text`).  None where
@@ -61,15 +58,15 @@ class _Step:
         """
         if cross is None:
             return None
-        layers, tokens = self._lm.layers, cross[0][0].shape[2]
-        rows = 2 * takes if self._sampler.guided else takes
-        if not all(self._whole(layer, rows, tokens) for layer in layers):
+        layers, tokens = self.lm.layers, cross[0][0].shape[2]
+        rows = 2 * takes if self.sampler.guided else takes
+        if not all(self._is_one_kernel(layer, rows, tokens) for layer in layers):
             return None
         return [kernels.packed_text(layer, kv) for layer, kv in zip(layers, cross, strict=True)]
 
-    def _whole(self, layer: Layer, rows: int, text: int) -> bool:
+    def _is_one_kernel(self, layer: Layer, rows: int, text: int) -> bool:
         """Whether all of a layer is one kernel, with a text of so many tokens or, if 0, none."""
-        return LAYER in self._on and kernels.layer_fits(layer, rows, self._lm.dtype, text)
+        return LAYER in self._on and kernels.layer_fits(layer, rows, self.lm.dtype, text)
 
     def __call__(
         self,
@@ -82,53 +79,56 @@ class _Step:
         cache: Cache,
         cross: CrossKV | list[mx.array] | None,
     ) -> tuple[mx.array, Cache]:
-        """Hear `tokens`, and choose what follows.
+        """Run one decode step and return the next tokens.
 
         Args:
-            tokens: `(N, K)` int32.
-            known: `(N, K)` int32 of the column after, `UNKNOWN` where it is to be drawn.
+            tokens: `(N, K)` int32, the column at `position`.
+            known: `(N, K)` int32 of the column after it, `UNKNOWN` where it is to be sampled.
             position: `(1,)` int32, how many columns are in the cache.
             mask: `(L,)`, from `cache.Masks`; None with the kernel, which needs none.
             gumbel: see `Sampler`.
             controls: see `sampling.controls`.
             cache: of N rows, or 2N with guidance; with the kernel it is written in place.
             cross: keys and values for as many rows, or from `folded`, or None.
+
+        Returns:
+            The next column `(N, K)` int32, and the cache with this one in it.
         """
-        lm = self._lm
-        x = self._embedded(tokens, position)
+        lm = self.lm
+        x = self.embed(tokens, position)
         new: Cache = []
         for n, layer in enumerate(lm.layers):
             text = None if cross is None else cross[n]
-            y = self._played(x, n, cache[n], position, text)
+            y = self.layer_forward(x, n, cache[n], position, text)
             if y is not None:
                 x = y
                 new.append(cache[n])
                 continue
-            qkv = self._linear(x, layer.self_attn.qkv_proj, layer.self_attn_layer_norm)
-            y, kv = self._attended(layer, qkv, cache[n], position, mask)
+            qkv = self.linear(x, layer.self_attn.qkv_proj, layer.self_attn_layer_norm)
+            y, kv = self.attend(layer, qkv, cache[n], position, mask)
             new.append(kv)
-            x = self._linear(y, layer.self_attn.out_proj, residual=x)
+            x = self.linear(y, layer.self_attn.out_proj, residual=x)
             if isinstance(text, tuple):
-                x = self._crossed(x, layer.encoder_attn, layer.encoder_attn_layer_norm, *text)
-            y = self._linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
-            x = self._linear(y, layer.fc2, residual=x)
-        logits = self._linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
+                x = self.cross_attend(x, layer.encoder_attn, layer.encoder_attn_layer_norm, *text)
+            y = self.linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
+            x = self.linear(y, layer.fc2, residual=x)
+        logits = self.linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
         logits = logits.reshape(-1, lm.config.num_codebooks, lm.config.cardinality)
-        return self._drawn(logits, known, gumbel, controls), new
+        return self.sample(logits, known, gumbel, controls), new
 
-    def _embedded(self, tokens: mx.array, position: mx.array) -> mx.array:
+    def embed(self, tokens: mx.array, position: mx.array) -> mx.array:
         """Hidden states `(B, dim)`: each take twice with guidance, the conditioned ones first."""
-        lm, N = self._lm, len(tokens)
-        rows = 2 * N if self._sampler.guided else N
+        lm, N = self.lm, len(tokens)
+        rows = 2 * N if self.sampler.guided else N
         if EMBED in self._on:
             x = kernels.embed(tokens, lm.embed_tokens, lm.positions, position, rows)
             if x is not None:
                 return x
         x = lm.embed_tokens(tokens + lm.offsets).sum(axis=1)
         x = x + lm.positions[position].astype(x.dtype)
-        return mx.concatenate([x, x]) if self._sampler.guided else x
+        return mx.concatenate([x, x]) if self.sampler.guided else x
 
-    def _played(
+    def layer_forward(
         self,
         x: mx.array,
         n: int,
@@ -137,18 +137,18 @@ class _Step:
         text: mx.array | tuple[mx.array, mx.array] | None,
     ) -> mx.array | None:
         """Hidden states after layer n if it is one kernel, else None."""
-        layers, layer = self._lm.layers, self._lm.layers[n]
+        layers, layer = self.lm.layers, self.lm.layers[n]
         if isinstance(text, tuple):
             return None
         tokens = 0 if text is None else kernels.tokens_of(text, layer)
-        if not self._whole(layer, len(x), tokens):
+        if not self._is_one_kernel(layer, len(x), tokens):
             return None
         last = n == len(layers) - 1
-        following = self._lm.lm_heads.weight if last else kernels.packed_layer(layers[n + 1]).data
-        takes = len(x) // 2 if self._sampler.guided else len(x)
-        return kernels.play_layer(x, layer, kv, position, text, takes, following)
+        following = self.lm.lm_heads.weight if last else kernels.packed_layer(layers[n + 1]).data
+        takes = len(x) // 2 if self.sampler.guided else len(x)
+        return kernels.layer_forward(x, layer, kv, position, text, takes, following)
 
-    def _linear(
+    def linear(
         self,
         x: mx.array,
         layer: nn.Module,
@@ -169,7 +169,7 @@ class _Step:
             y = residual + y
         return y if dtype is None else y.astype(dtype)
 
-    def _attended(
+    def attend(
         self,
         layer: Layer,
         qkv: mx.array,
@@ -188,36 +188,25 @@ class _Step:
         )
         return y.reshape(B, -1), kv
 
-    def _crossed(
+    def cross_attend(
         self, x: mx.array, attention: CrossAttention, norm: nn.Module, k: mx.array, v: mx.array
     ) -> mx.array:
         """Hidden states `(B, dim)` after cross-attention over keys and values `(B, H, L, D)`."""
         B, H, _, D = k.shape
-        q = self._linear(x, attention.q_proj, norm).reshape(B, H, 1, D)
+        q = self.linear(x, attention.q_proj, norm).reshape(B, H, 1, D)
         y = mx.fast.scaled_dot_product_attention(q, k, v, scale=attention.scale)
-        return self._linear(y.reshape(B, -1), attention.out_proj, residual=x)
+        return self.linear(y.reshape(B, -1), attention.out_proj, residual=x)
 
-    def _drawn(
+    def sample(
         self,
         logits: mx.array,
         known: mx.array,
         gumbel: mx.array | None,
         controls: Controls,
     ) -> mx.array:
-        """Tokens `(N, K)` of the next column: `known` where they are, drawn elsewhere."""
+        """Tokens `(N, K)` of the next column: `known` where they are, sampled elsewhere."""
         if SAMPLE in self._on and gumbel is not None:
             return kernels.sample(
-                logits, gumbel, known, *controls, self._sampler.top_k, self._sampler.guided
+                logits, gumbel, known, *controls, self.sampler.top_k, self.sampler.guided
             )
-        return next_tokens(self._sampler, logits, known, gumbel, controls)
-
-
-def next_tokens(
-    sampler: Sampler,
-    logits: mx.array,
-    known: mx.array,
-    gumbel: mx.array | None,
-    controls: Controls,
-) -> mx.array:
-    """Tokens `(N, K)` of the next column: `known` where they are, drawn elsewhere."""
-    return mx.where(known == UNKNOWN, sampler(logits, gumbel, controls), known)
+        return next_tokens(self.sampler, logits, known, gumbel, controls)

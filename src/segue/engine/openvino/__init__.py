@@ -15,7 +15,7 @@ from ...progress import SILENT, Progress
 from ..base import Sampling, check_finite
 from ..text import TextTokenizer
 from .codec import Codec
-from .decoding import Decoding
+from .decoding import decode, prefill
 from .lm import LM, CrossKV
 from .runtime import device_name, give_back
 from .t5 import T5Encoder
@@ -32,6 +32,10 @@ class OpenVINOEngine:
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while graphs are built and compiled.
         threads: how many to use; None for as many as there are cores.
+
+    Attributes:
+        lm: the language model.
+        codec: the codec.
     """
 
     name = "openvino"
@@ -50,11 +54,11 @@ class OpenVINOEngine:
         checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
         self.config = checkpoint.config
         weights = Weights(checkpoint.lm, self.config.quantization)
-        self._codec = Codec(self.config.codec, checkpoint.codec, threads)
+        self.codec = Codec(self.config.codec, checkpoint.codec, threads)
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
         with progress.stage("load"):
-            self._lm = LM(self.config.lm, weights, threads)
-            _ = self._lm.plain
+            self.lm = LM(self.config.lm, weights, threads)
+            _ = self.lm.plain
         give_back()
         widened = ", ".join(sorted(weights.widened))
         self.dtype = f"float32 ({widened} weights widened to it)" if widened else "float32"
@@ -67,23 +71,23 @@ class OpenVINOEngine:
         """See `Engine.encode`."""
         lm = self.config.lm
         channels = np.ascontiguousarray(samples.T, np.float32)
-        codes = self._codec.encode(channels, lm.num_codebooks // lm.audio_channels)  # (C, K, F)
+        codes = self.codec.encode(channels, lm.num_codebooks // lm.audio_channels)  # (C, K, F)
         return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, codes.shape[2])
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """See `Engine.decode`."""
         channels = self.config.lm.audio_channels
         per_channel = codes.reshape(len(codes) // channels, channels, codes.shape[-1])
-        samples = self._codec.decode(per_channel.transpose(1, 0, 2)).T
+        samples = self.codec.decode(per_channel.transpose(1, 0, 2)).T
         return check_finite(samples, "samples", fixed=True)
 
     def condition(self, text: str) -> CrossKV:
-        """See `Engine.condition`; the last texts are kept."""
+        """See `Engine.condition`; the last texts are cached."""
         return self._conditioned(text)
 
     def _condition(self, text: str) -> CrossKV:
-        encoder, tokenizer = self._text_encoder
-        cross = self._lm.project(encoder(np.array(tokenizer.encode(text).ids)))
+        encoder, tokenizer = self.text_encoder
+        cross = self.lm.project(encoder(np.array(tokenizer.encode(text).ids)))
         for part in (part for pair in cross for part in pair):
             check_finite(part, "values of the text")
         return cross
@@ -93,15 +97,16 @@ class OpenVINOEngine:
         return self._tokenizer.note(text)
 
     def _make_room(self) -> None:
-        """Let go of the graphs around the language model, which is about to need the memory.
+        """Release the graphs around the language model, which is about to need the memory.
 
-        What compiling them took is in the cache of compiled models.
+        They are read again from the cache of compiled models.
         """
-        self.__dict__.pop("_text_encoder", None)
-        self._codec.rest()
+        self.__dict__.pop("text_encoder", None)
+        self.codec.release()
 
     @cached_property
-    def _text_encoder(self) -> tuple[T5Encoder, TextTokenizer]:
+    def text_encoder(self) -> tuple[T5Encoder, TextTokenizer]:
+        """The text encoder and its tokenizer, loaded when they are first needed."""
         part = self._checkpoint.text(self._progress)
         with self._progress.stage("load the text encoder"):
             return T5Encoder(part.config, part.tensors, self._threads), self._tokenizer
@@ -121,11 +126,21 @@ class OpenVINOEngine:
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
         self._make_room()
-        return iter(Decoding(self._lm, sequence, seeds, sampling, conditioning, first_step))
+        start = prefill(
+            lm=self.lm,
+            sequence=sequence,
+            seeds=seeds,
+            sampling=sampling,
+            cross=conditioning,
+            first_step=first_step,
+        )
+        return decode(
+            lm=self.lm, start=start, seeds=seeds, sampling=sampling, first_step=first_step
+        )
 
     def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:
         """See `Engine.logits`."""
         K, S = sequence.shape
-        run = self._lm.run(conditioning)
-        logits = run(self._lm.embed(sequence.T[None], 0), np.zeros(1, np.int32), last=S)
+        run = self.lm.run(conditioning)
+        logits = run(self.lm.embed(sequence.T[None], 0), np.zeros(1, np.int32), last=S)
         return logits.reshape(S, K, -1)

@@ -34,7 +34,7 @@ HALVES = {"analysis": "encoder", "encoded": "encoder", "decoded": "decoder", "sy
 """The half of the codec that each of its graphs belongs to."""
 
 MAX_MODELS = 8
-"""Graphs of a half that are kept: two serve every length but odd and very short ones."""
+"""Compiled graphs of a half at most: two serve every length but odd and very short ones."""
 
 GATES = (1, 0, 2, 3)
 """OpenVINO's forget, input, cell, output among torch's input, forget, cell, output."""
@@ -47,6 +47,9 @@ class Codec:
         config: its shape.
         tensors: its weights.
         threads: how many to use; None for as many as there are cores.
+
+    Attributes:
+        models: the compiled graphs in memory, by half, batch and length.
     """
 
     def __init__(self, config: CodecConfig, tensors: Tensors, threads: int | None) -> None:
@@ -56,7 +59,7 @@ class Codec:
             for k in range(config.num_codebooks)
         ]
         self._threads = threads
-        self._models: dict[tuple[str, int, int | None], Any] = {}
+        self.models: dict[tuple[str, int, int | None], Any] = {}
 
     def encode(self, samples: np.ndarray, num_codebooks: int) -> np.ndarray:
         """Codes `(B, K, F)` int32 of samples `(B, T)`, with the first `num_codebooks`."""
@@ -97,9 +100,9 @@ class Codec:
         give_back()
         return np.concatenate(found, axis=2)[:, 0]
 
-    def rest(self) -> None:
-        """Let go of what is compiled: the language model is about to need the memory."""
-        self._models.clear()
+    def release(self) -> None:
+        """Release the compiled graphs: the language model is about to need the memory."""
+        self.models.clear()
         give_back()
 
     def _whole(self, part: str, x: np.ndarray) -> np.ndarray:
@@ -109,20 +112,18 @@ class Codec:
     def _model(self, part: str, batch: int, length: int | None) -> Any:
         """A part of the codec, compiled.
 
-        Only one half of the codec is kept at a time: each takes as much memory as the language
+        Only one half of the codec is in memory at a time: each takes as much memory as the language
         model at 4 bits, and a request changes from one to the other once.
         """
         key = (part, batch, length)
-        model = self._models.get(key)
+        model = self.models.get(key)
         if model is None:
-            half, full = HALVES[part], len(self._models) >= MAX_MODELS
-            for other in [
-                other for other in list(self._models) if full or HALVES[other[0]] != half
-            ]:
-                self._models.pop(other, None)
+            half, full = HALVES[part], len(self.models) >= MAX_MODELS
+            for other in [other for other in list(self.models) if full or HALVES[other[0]] != half]:
+                self.models.pop(other, None)
             give_back()
             model = compiled(getattr(self._layers, part)(batch, length), self._threads)
-            self._models[key] = model
+            self.models[key] = model
         return model
 
 

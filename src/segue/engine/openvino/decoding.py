@@ -1,93 +1,158 @@
-"""The decode loop: one step after the other, each of them one call of the graph."""
+"""Prefill, and the decode loop: one step after the other, each of them one call of the graph.
+
+Each run has a cache and an inference request of its own, so threads may run several at a time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import ModelOverflowError
 from ...pattern import UNKNOWN, first_unknown
 from ..base import Sampling
-from .lm import LM, CrossKV
-from .sampling import draw
+from .lm import LM, CrossKV, Run
+from .sampling import sample
 
 
-class Decoding:
-    """One continuation: the prompt is heard when it is made, then it is iterated.
+@dataclass(frozen=True)
+class Prefilled:
+    """A sequence of which the known start has been consumed.
+
+    Attributes:
+        run: the cache, and the graph that fills it.
+        begin: the number of the first column with an unknown entry.
+        columns: `(N, S, K)` int32, `UNKNOWN` where the model fills in.
+        rows: `(B,)`, the cache's row that each row of the batch goes on with in the first step.
+        tokens: `(N, K)` int32, column `begin`; empty if there is none.
+    """
+
+    run: Run
+    begin: int
+    columns: np.ndarray
+    rows: np.ndarray
+    tokens: np.ndarray
+
+
+def prefill(
+    *,
+    lm: LM,
+    sequence: np.ndarray,
+    seeds: tuple[int, ...],
+    sampling: Sampling,
+    cross: CrossKV | None,
+    first_step: int,
+) -> Prefilled:
+    """Run the known start of a sequence through the model, and sample the column after it.
 
     Args:
         lm: the model.
-        sequence: `(1 or N, K, S)`, see `Engine.prefill`.  A start that all takes share is heard
-            once, and what was kept of it is repeated.
+        sequence: `(1 or N, K, S)`, see `Engine.prefill`.  A start that all takes share is run once,
+            and its keys and values are repeated.
         seeds: of the N takes.
-        sampling: how tokens are drawn.
+        sampling: how tokens are sampled.
         cross: of one text, or None.
         first_step: the number of the first column.
+
+    Raises:
+        ModelOverflowError: logits are NaN or infinite.
     """
-
-    def __init__(
-        self,
-        lm: LM,
-        sequence: np.ndarray,
-        seeds: tuple[int, ...],
-        sampling: Sampling,
-        cross: CrossKV | None,
-        first_step: int,
-    ) -> None:
-        self._lm, self._seeds, self._sampling = lm, seeds, sampling
-        self._guided = sampling.guidance_coef is not None
-        self._first_step = first_step
-        self._begin = first_unknown(sequence)
-        starts, takes = len(sequence), len(seeds)
-        columns = sequence.transpose(0, 2, 1)  # (starts, S, K)
-        self._run = lm.run(_of_batch(cross, starts, self._guided))
-        heard = self._streams(columns[:, : self._begin])
-        logits = self._run(lm.embed(heard, 0), np.arange(len(heard), dtype=np.int32))
+    guided = sampling.guidance_coef is not None
+    begin, starts, takes = first_unknown(sequence), len(sequence), len(seeds)
+    columns = sequence.transpose(0, 2, 1)  # (starts, S, K)
+    run = lm.run(_of_batch(cross, starts, guided))
+    try:
+        prompt = _streams(columns[:, :begin], guided)
+        logits = run(lm.embed(prompt, 0), np.arange(len(prompt), dtype=np.int32))
         # Each row of the batch goes on with its own row of the cache from here on.
-        self._rows = self._streams(np.arange(takes) if starts == takes else np.zeros(takes, int))
-        if self._guided:
-            self._rows[takes:] += starts
+        rows = _streams(np.arange(takes) if starts == takes else np.zeros(takes, int), guided)
+        if guided:
+            rows[takes:] += starts
         if starts < takes:
-            logits, columns = logits[self._rows], np.repeat(columns, takes, axis=0)
-            self._run.attend_to(_of_batch(cross, takes, self._guided))
-        self._columns = columns
-        try:
-            self._tokens = self._next(logits, self._begin)
-        except ModelOverflowError:
-            self._run.release()
-            raise
+            logits, columns = logits[rows], np.repeat(columns, takes, axis=0)
+            run.attend_to(_of_batch(cross, takes, guided))
+        tokens = np.zeros(0, np.int32)
+        if begin < columns.shape[1]:
+            tokens = _next_tokens(
+                logits, columns[:, begin], first_step + begin, seeds=seeds, sampling=sampling
+            )
+    except ModelOverflowError:
+        run.release()
+        raise
+    return Prefilled(run, begin, columns, rows.astype(np.int32), tokens)
 
-    def _streams(self, rows: np.ndarray) -> np.ndarray:
-        """The rows that the model runs for those of the takes: conditioned, then unconditioned."""
-        return np.concatenate([rows, rows]) if self._guided else rows.copy()
 
-    def _next(self, logits: np.ndarray, column: int) -> np.ndarray:
-        """Tokens `(N, K)` of `column`: as they are known, and drawn elsewhere."""
-        if column == self._columns.shape[1]:
-            return np.zeros(0, np.int32)
-        K = self._columns.shape[2]
-        drawn = draw(
-            logits[:, -1].reshape(len(logits), K, -1),
-            column + self._first_step,
-            self._seeds,
-            self._sampling,
-        )
-        known = self._columns[:, column]
-        return np.where(known == UNKNOWN, drawn, known).astype(np.int32)
+def decode(
+    *,
+    lm: LM,
+    start: Prefilled,
+    seeds: tuple[int, ...],
+    sampling: Sampling,
+    first_step: int,
+) -> Iterator[np.ndarray]:
+    """Run one step after the other, and yield the columns that they sample.
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """The columns `(N, K)` from the first unknown one to the last."""
-        rows = self._rows.astype(np.int32)
-        try:
-            for column in range(self._begin, self._columns.shape[1]):
-                yield self._tokens
-                if column + 1 < self._columns.shape[1]:
-                    hidden = self._lm.embed(self._streams(self._tokens)[:, None], column)
-                    self._tokens = self._next(self._run(hidden, rows), column + 1)
-                    rows = np.arange(len(rows), dtype=np.int32)
-        finally:
-            self._run.release()
+    It may be dropped at any time.
+
+    Args:
+        lm: the model.
+        start: from `prefill`.
+        seeds: see there.
+        sampling: see there.
+        first_step: see there.
+
+    Yields:
+        Columns `(N, K)` int32 from `start.begin` to the last.
+
+    Raises:
+        ModelOverflowError: logits are NaN or infinite.
+    """
+    guided = sampling.guidance_coef is not None
+    tokens, rows = start.tokens, start.rows
+    try:
+        for column in range(start.begin, start.columns.shape[1]):
+            yield tokens
+            if column + 1 < start.columns.shape[1]:
+                hidden = lm.embed(_streams(tokens, guided)[:, None], column)
+                tokens = _next_tokens(
+                    start.run(hidden, rows),
+                    start.columns[:, column + 1],
+                    first_step + column + 1,
+                    seeds=seeds,
+                    sampling=sampling,
+                )
+                rows = np.arange(len(rows), dtype=np.int32)
+    finally:
+        start.run.release()
+
+
+def _next_tokens(
+    logits: np.ndarray,
+    known: np.ndarray,
+    step: int,
+    *,
+    seeds: tuple[int, ...],
+    sampling: Sampling,
+) -> np.ndarray:
+    """Tokens `(N, K)` int32 of the next column: `known` where they are, sampled elsewhere.
+
+    Args:
+        logits: `(B, 1, K * V)` float32 of each stream.
+        known: `(N, K)` of the column.
+        step: its number for the noise.
+        seeds: of the takes.
+        sampling: how.
+    """
+    per_codebook = logits[:, -1].reshape(len(logits), known.shape[1], -1)
+    sampled = sample(per_codebook, step, seeds, sampling)
+    return np.where(known == UNKNOWN, sampled, known).astype(np.int32)
+
+
+def _streams(rows: np.ndarray, guided: bool) -> np.ndarray:
+    """The rows that the model runs for those of the takes: conditioned, then unconditioned."""
+    return np.concatenate([rows, rows]) if guided else rows.copy()
 
 
 def _of_batch(cross: CrossKV | None, takes: int, guided: bool) -> CrossKV | None:

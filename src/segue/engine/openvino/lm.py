@@ -133,6 +133,11 @@ class Run:
             page_out()
         return np.array(self._request.get_output_tensor(0).data)
 
+    @property
+    def stored_columns(self) -> int:
+        """How many columns the cache holds; 1, of zeros, once it is released."""
+        return max(int(state.state.shape[2]) for state in self._request.query_state())
+
     def release(self) -> None:
         """Empty the cache; the run is over.
 

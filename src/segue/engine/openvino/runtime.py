@@ -74,7 +74,7 @@ def compiled(model: ov.Model, threads: int | None = None) -> Any:
     version and the machine.
 
     Args:
-        model: the graph; it may be let go of afterwards.
+        model: the graph; it may be released afterwards.
         threads: how many to use; None for as many as there are cores.
     """
     properties = dict(PROPERTIES)
@@ -141,10 +141,10 @@ def cache_folder() -> Path | None:
 
 def sweep(folder: Path, limit: int = MAX_CACHE_BYTES) -> None:
     """Remove the compiled models that were read longest ago until the rest fit into `limit`."""
-    kept = 0
+    total = 0
     for path, size, _ in sorted(_models(folder), key=lambda model: -model[2]):
-        kept += size
-        if kept > limit:
+        total += size
+        if total > limit:
             path.unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
-"""Drawing tokens from logits, on the host.
+"""Sampling tokens from logits, on the host.
 
-A token is the argmax of logits plus Gumbel noise, which draws from their softmax exactly
+A token is the argmax of logits plus Gumbel noise, which samples from their softmax exactly
 (https://arxiv.org/abs/1411.0030).  The noise is that of the MLX engine, number by number: MLX's
 counter-based generator (Threefry, https://doi.org/10.1145/2063384.2063405) with (seed, step) as its
 key, so that a take has the same noise alone and in a batch, and on both engines.  Only the noise of
@@ -17,12 +17,12 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
-def draw(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Sampling) -> np.ndarray:
+def sample(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Sampling) -> np.ndarray:
     """Tokens `(N, K)` int32.
 
     Args:
         logits: `(N, K, V)` float32, or `(2N, K, V)` with the conditioned stream first.
-        step: the number of the column that is drawn.
+        step: the number of the column that is sampled.
         seeds: of the takes.
         sampling: how.
 

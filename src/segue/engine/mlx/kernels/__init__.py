@@ -25,9 +25,9 @@ from .choosing import (
     wanted,
 )
 from .embedding import embed
-from .layer import layer_fits, packed_layer, packed_text, play_layer, tokens_of
+from .layer import layer_fits, layer_forward, packed_layer, packed_text, tokens_of
 from .product import linear
-from .runtime import VARIABLE, obstacle
+from .runtime import VARIABLE, compile_error
 from .sampling import sample
 
 __all__ = [
@@ -42,14 +42,14 @@ __all__ = [
     "attend",
     "available",
     "chosen",
+    "compile_error",
     "embed",
     "layer_fits",
+    "layer_forward",
     "linear",
-    "obstacle",
     "on_cuda",
     "packed_layer",
     "packed_text",
-    "play_layer",
     "sample",
     "tokens_of",
     "wanted",

@@ -89,9 +89,9 @@ if (threadIdx.x < D) {
 
 
 def attend(qkv: mx.array, cache: mx.array, position: mx.array, heads: int) -> mx.array:
-    """Attention of one query over what is in the cache, and over itself, which is put there.
+    """Attention of one query over the cache and itself; its key and value are written to the cache.
 
-    The cache is written in place, so nothing else may read it before the output is there.
+    The cache is written in place, so nothing else may read it before the output is computed.
 
     Args:
         qkv: `(B, 3 · H · D)`, D one of `HEAD_DIMS`.

@@ -15,7 +15,7 @@ NAMES = ("embed", "layer", "linear", "attend", "sample")
 EMBED, LAYER, LINEAR, ATTEND, SAMPLE = NAMES
 
 FASTER: frozenset[str] = frozenset(NAMES)
-"""The kernels that run unasked where there is CUDA: those that were measured to be faster."""
+"""The kernels that run by default on CUDA: those that were measured to be faster."""
 
 
 def wanted(names: str) -> frozenset[str]:
@@ -41,7 +41,7 @@ def on_cuda() -> bool:
 
 def available() -> bool:
     """Whether kernels can run here: there is CUDA, and they can be compiled for it."""
-    return on_cuda() and runtime.obstacle() is None
+    return on_cuda() and runtime.compile_error() is None
 
 
 def chosen(head_dim: int) -> frozenset[str]:
@@ -51,20 +51,20 @@ def chosen(head_dim: int) -> frozenset[str]:
 
     Raises:
         RequestError: the variable names one that there is not, or there is CUDA, but kernels that
-            it names cannot be compiled, or the cache that `attend` writes forgets.
+            it names cannot be compiled, or what `attend` writes to the cache does not persist.
     """
     names = os.environ.get(VARIABLE)
     on = FASTER if names is None else wanted(names)
     if not on or not on_cuda():
         return frozenset()
-    obstacle = runtime.obstacle()
-    if obstacle is not None and names is not None:
-        raise RequestError(f"{VARIABLE}={names}: {obstacle}")
-    if obstacle is not None:
+    compile_error = runtime.compile_error()
+    if compile_error is not None and names is not None:
+        raise RequestError(f"{VARIABLE}={names}: {compile_error}")
+    if compile_error is not None:
         return frozenset()
     if head_dim not in HEAD_DIMS:
         on -= {ATTEND, LAYER}
-    if ATTEND in on and not memory.kept():
+    if ATTEND in on and not memory.cache_write_persists():
         if names is not None:
             raise RequestError(
                 f"{VARIABLE}={names}: the cache forgets here; leave {ATTEND} and {LAYER} out"

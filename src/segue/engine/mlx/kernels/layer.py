@@ -47,8 +47,8 @@ PACKED_PART
 extern __shared__ float4 shared[];
 T* staged = reinterpret_cast<T*>(shared);
 float* room = reinterpret_cast<float*>(staged + STAGED);
-T *qkv = reinterpret_cast<T*>(scratch), *heard = qkv + ROWS * 3 * DIM;
-T *crossed = heard + ROWS * DIM, *hidden = crossed + ROWS * DIM;
+T *qkv = reinterpret_cast<T*>(scratch), *attended = qkv + ROWS * 3 * DIM;
+T *crossed = attended + ROWS * DIM, *hidden = crossed + ROWS * DIM;
 float *found = reinterpret_cast<float*>(scratch + EXACT_AT), *scores = found + UNITS * FOUND;
 unsigned* counter = const_cast<unsigned*>(barrier);
 
@@ -85,7 +85,7 @@ TEXT_STAGE_PART
 __syncthreads();
 out_product.run(staged, WIDE, room, [&](int b, int row, float y) {
   int at = b * DIM + row;
-  heard[at] = static_cast<T>(static_cast<float>(x[at]) + rounded<T>(y));
+  attended[at] = static_cast<T>(static_cast<float>(x[at]) + rounded<T>(y));
 });
 TEXT_PART
 FC1Product fc1_product(fc1_stored);
@@ -110,7 +110,7 @@ fc2_product.run(hidden, HIDDEN, room, [&](int b, int row, float y) {
 WITHOUT_TEXT = {
     "TEXT_WEIGHTS_PART": "",
     "TEXT_STAGE_PART": "",
-    "TEXT_PART": "crossed = heard;",
+    "TEXT_PART": "crossed = attended;",
 }
 
 # The first rows have a text, the others keep what they are.
@@ -131,11 +131,11 @@ scores_product.run(staged, WIDE, room, [&](int b, int row, float y) {
 Product<Text, DIM, SCORES, TAKES> values_product(Text{values});
 grid_barrier(counter);
 
-attend_text(heard, scores, shift, staged, room);
+attend_text(attended, scores, shift, staged, room);
 values_product.run(staged, SCORES, room, [&](int b, int row, float y) {
   int at = b * DIM + row;
-  crossed[at] = static_cast<T>(static_cast<float>(heard[at]) + rounded<T>(y));
-  for (at += TAKES * DIM; at < ROWS * DIM; at += TAKES * DIM) crossed[at] = heard[at];
+  crossed[at] = static_cast<T>(static_cast<float>(attended[at]) + rounded<T>(y));
+  for (at += TAKES * DIM; at < ROWS * DIM; at += TAKES * DIM) crossed[at] = attended[at];
 });
 """,
 }
@@ -143,7 +143,7 @@ values_product.run(staged, SCORES, room, [&](int b, int row, float y) {
 
 @cache
 def barrier_counter() -> mx.array:
-    """What blocks count in at a grid barrier: one for all launches, which come one after another.
+    """The counter of grid barriers: one for all launches, which run one after another (`turns`).
 
     MLX keeps an array of eight bytes or less in the host's memory, where a barrier takes 300 µs.
     """
@@ -207,7 +207,7 @@ def tokens_of(text: mx.array, layer: Layer) -> int:
     return int(text.size // (3 * norm.nbytes + 4) // layer.self_attn.heads)
 
 
-def play_layer(
+def layer_forward(
     x: mx.array,
     layer: Layer,
     cache: mx.array,
@@ -216,13 +216,13 @@ def play_layer(
     takes: int,
     following: mx.array,
 ) -> mx.array:
-    """Hidden states `(B, dim)` after a layer.
+    """Run a decoder layer; return hidden states `(B, dim)`.
 
-    The cache is written in place, so nothing else may read it before the output is there.
+    The cache is written in place, so nothing else may read it before the output is computed.
 
     Args:
         x: hidden states before it, `(B, dim)`.
-        layer: what `layer_fits` says yes to, and `packed_layer` was asked for.
+        layer: one that `layer_fits` accepts and `packed_layer` has packed.
         cache: `(B, 2, H, L, D)`, contiguous; filled up to `position`, which is less than L.
         position: `(1,)` int32.
         text: from `packed_text`, or None.
@@ -331,7 +331,7 @@ class _Shape:
 
     @property
     def width(self) -> int:
-        """Of a row of what the output product hears: with a text, hidden states are beside it."""
+        """Input width of the output projection: with a text, hidden states are part of it."""
         return 2 * self.dim if self.scores else self.dim
 
     def constants(self) -> dict[str, Constant]:
@@ -344,7 +344,7 @@ class _Shape:
 
     @property
     def _staged(self) -> int:
-        """Values that products hear from shared memory."""
+        """Inputs of products that are staged in shared memory."""
         return self.rows * max(self.width, self.scores)
 
     def shared_bytes(self, dtype: mx.Dtype) -> int:

@@ -382,18 +382,18 @@ struct TensorProduct : Part<W, OUT, IN, STREAMS> {
         for (int n = 0; n < AT_ONCE; n++) {
           int depth = from + n, tile = first + depth * SPAN;
           if (DEPTH % AT_ONCE != 0 && depth >= DEPTH) continue;
-          unsigned heard[8];
-          W::in_order(pairs, heard);
+          unsigned inputs[8];
+          W::in_order(pairs, inputs);
           if (depth + 1 < DEPTH || first + SPAN * DEPTH < TILES)
             read(x, stride, (depth + 1) % DEPTH, pairs);
-          // What is heard in sum, which affine weights need.
+          // The sum of the inputs, which affine weights need.
           float total[2] = {};
 #pragma unroll
-          for (int i = 0; i < 8; i += 2) multiply(total, heard + i, ones);
+          for (int i = 0; i < 8; i += 2) multiply(total, inputs + i, ones);
 #pragma unroll
           for (int i = 0; i < SPAN; i++) {
             int slot = SPAN > 4 ? i % HELD : n * SPAN + i;
-            W::add(sums[i], heard, total[0], held[slot]);
+            W::add(sums[i], inputs, total[0], held[slot]);
             if (tile + i + HELD < TILES) fetch(slot, tile + i + HELD);
           }
         }

@@ -1,6 +1,6 @@
-"""Whether a cache that a kernel writes keeps what was written, here and now.
+"""Whether what a kernel writes to a cache persists, with this MLX on this GPU.
 
-To MLX what a kernel is given is only read: it may copy it first, and promises nothing of what is
+To MLX a kernel's inputs are only read: it may copy them first, and promises nothing of what is
 written there.  `attend` writes all the same, so it is tried once before it is relied upon.
 """
 
@@ -17,21 +17,21 @@ STEPS, HEADS, DIM = 4, 2, 64
 
 
 @cache
-def kept() -> bool:
-    """Whether a few steps of `attend`, each waiting for the one before, hear all before them."""
-    drawn = np.random.default_rng(0).standard_normal((STEPS, 1, 3 * HEADS * DIM))
-    qkv = drawn.astype(np.float32)
+def cache_write_persists() -> bool:
+    """Whether each of a few steps of `attend` attends to all before it."""
+    random = np.random.default_rng(0).standard_normal((STEPS, 1, 3 * HEADS * DIM))
+    qkv = random.astype(np.float32)
     step = mx.compile(lambda x, filled, at: (attend(x, filled, at, HEADS), filled))
     filled, found = mx.zeros((1, 2, HEADS, STEPS, DIM)), [mx.zeros((1, HEADS * DIM))]
     try:
         for n in range(STEPS):
             x = mx.array(qkv[n]) + 0 * mx.concatenate([found[-1]] * 3, axis=1)
-            heard, filled = step(x, filled, mx.array([n]))
-            found.append(heard)
-        played = np.array(mx.concatenate(found[1:]))
+            attended, filled = step(x, filled, mx.array([n]))
+            found.append(attended)
+        outputs = np.array(mx.concatenate(found[1:]))
     except RuntimeError:  # whatever CUDA says to a kernel that it cannot run
         return False
-    return np.allclose(played, _expected(qkv), rtol=0, atol=1e-4)
+    return np.allclose(outputs, _expected(qkv), rtol=0, atol=1e-4)
 
 
 def _expected(qkv: np.ndarray) -> np.ndarray:
@@ -40,5 +40,5 @@ def _expected(qkv: np.ndarray) -> np.ndarray:
     scores = q @ k.swapaxes(1, 2) / DIM**0.5
     scores[:, np.triu(np.ones((STEPS, STEPS), bool), 1)] = -np.inf
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    heard = shares / shares.sum(axis=-1, keepdims=True) @ v
-    return np.ascontiguousarray(heard.transpose(1, 0, 2)).reshape(STEPS, -1)
+    attended = shares / shares.sum(axis=-1, keepdims=True) @ v
+    return np.ascontiguousarray(attended.transpose(1, 0, 2)).reshape(STEPS, -1)

@@ -1,4 +1,4 @@
-"""From CUDA source to a kernel that runs: put together, compiled, kept on disk, launched.
+"""From CUDA source to a kernel that runs: put together, compiled, cached on disk, launched.
 
 `mx.fast.cuda_kernel` would do all of it, but the headers that it puts before every source cost the
 compiler seconds a kernel, in every process anew, and it takes two kernels of one name for the same.
@@ -138,11 +138,11 @@ def run(
     shared_bytes: int = 0,
     alone: bool = False,
 ) -> list[mx.array]:
-    """What a kernel makes of its inputs.
+    """Launch a kernel, and return its outputs.
 
     Args:
-        name: see `Kernel`, also for what is not told here.
-        source: likewise.
+        name: see `Kernel`.
+        source: see `Kernel`.
         inputs: by their names in the source.
         constants: likewise.
         outputs: shapes and types by their names in the source.
@@ -167,7 +167,7 @@ def run(
         functions,
         alone,
     )
-    symbol, code = _ready(kernel)
+    symbol, code = compiled_kernel(kernel)
     return mx.fast.precompiled_cuda_kernel(
         name=symbol,
         compiled_source=code,
@@ -183,10 +183,10 @@ def run(
 
 
 @cache
-def obstacle() -> str | None:
-    """Why kernels cannot be compiled here, or None if they can; a small one is, to find out."""
+def compile_error() -> str | None:
+    """Why kernels cannot be compiled here, or None if they can; it compiles a small one."""
     try:
-        _ready(PROBE)
+        compiled_kernel(PROBE)
     except RequestError as error:
         return str(error)
     return None
@@ -202,8 +202,8 @@ def _line(name: str, value: Constant) -> str:
 
 
 @cache
-def _ready(kernel: Kernel) -> tuple[str, bytes]:
-    """A kernel's symbol, and what it is compiled to.
+def compiled_kernel(kernel: Kernel) -> tuple[str, bytes]:
+    """Compile a kernel, once in a process: its symbol and its code.
 
     Raises:
         RequestError: it cannot be compiled.
@@ -260,9 +260,9 @@ def gpu() -> GPU:
 
 
 def compiled(text: str, arch: str) -> bytes:
-    """What `text` is compiled to, from disk if it is there.
+    """Compile `text`, or read what it was compiled to from disk.
 
-    On disk it has a hash of itself before it: what is damaged is compiled anew.
+    On disk it has a hash of itself before it: a damaged file is compiled anew.
 
     Args:
         text: from `Kernel.written`.
@@ -272,16 +272,16 @@ def compiled(text: str, arch: str) -> bytes:
     from cuda.core import Program, ProgramOptions
     from cuda.core.utils import make_program_cache_key
 
-    folder, digest = _headers()
+    folder, digest = cuda_headers()
     options = ProgramOptions(arch=arch, include_path=folder)
     key = make_program_cache_key(
         code=text, code_type="c++", options=options, target_type="cubin", extra_digest=digest
     )
     store = _store()
     with suppress(OSError):
-        kept = store.get(key, b"")
-        if kept and sha256(kept[32:]).digest() == kept[:32]:
-            return kept[32:]
+        cached = store.get(key, b"")
+        if cached and sha256(cached[32:]).digest() == cached[:32]:
+            return cached[32:]
     code = bytes(Program(text, "c++", options).compile("cubin").code)
     with suppress(OSError):
         store[key] = sha256(code).digest() + code
@@ -300,7 +300,7 @@ def _store() -> Any:
 
 
 @cache
-def _headers() -> tuple[str, bytes]:
+def cuda_headers() -> tuple[str, bytes]:
     """The folder that CUDA's headers are in, and a hash of those that kernels include."""
     from cuda.pathfinder import find_nvidia_header_directory
 

@@ -12,9 +12,9 @@ from . import runtime
 SAMPLE_SOURCE = """
 constexpr int EACH = (V + 1023) / 1024;
 int t = threadIdx.x;
-int there = known[blockIdx.x];
-if (there != -1) {
-  if (t == 0) out[blockIdx.x] = there;
+int token_known = known[blockIdx.x];
+if (token_known != -1) {
+  if (t == 0) out[blockIdx.x] = token_known;
   return;
 }
 float logit[EACH];
@@ -106,14 +106,14 @@ def sample(
     top_k: int,
     guided: bool,
 ) -> mx.array:
-    """Tokens `(N, K)` int32: `known` where they are, elsewhere drawn as `Sampler` says.
+    """Tokens `(N, K)` int32: `known` where they are, elsewhere sampled as `Sampler` does.
 
-    V is drawn where logits are NaN or infinite, as `Sampler` does; it costs no launch.
+    Where logits are NaN or infinite it is V, as with `Sampler`; that costs no launch.
 
     Args:
         logits: `(N, K, V)` float32, or `(2N, K, V)` with the conditioned stream first.
         noise: `(N, K, V)` float32.
-        known: `(N, K)` int32, -1 where a token is to be drawn.
+        known: `(N, K)` int32, -1 where a token is to be sampled.
         temperature: float32.
         coef: float32, see `Sampling`.
         top_k: how many take part; 0 or more than V: all.
