@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
+from typing import Any
 
 # MLX multiplies float32 in TF32 on CUDA, with ten bits of mantissa: enough to flip one code in a
 # hundred of the codec's.  What is float32 here is meant; what may be rough is float16 or quantized.
@@ -12,7 +13,9 @@ from functools import cached_property, lru_cache
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 
 from ...checkpoints.arrays import DTYPES
 from ...checkpoints.load_report import LoadReport
@@ -32,6 +35,7 @@ from .step import Step, StepFunction
 from .t5 import T5Encoder
 from .turns import turn
 from .weights import lm_sources, load_codec, load_lm, load_t5
+from .wired import WIRED_LIMIT, WiredLimit
 
 
 class MLXEngine:
@@ -47,6 +51,7 @@ class MLXEngine:
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while weights are read.
         execution: how steps run; None for what suits the device.
+        wired_limit: keeps a large model's memory resident while it generates.
 
     Attributes:
         lm: the language model.
@@ -64,6 +69,7 @@ class MLXEngine:
         progress: Progress = SILENT,
         *,
         execution: Execution | None = None,
+        wired_limit: WiredLimit = WIRED_LIMIT,
     ) -> None:
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
         self.device = device_name()
@@ -78,6 +84,10 @@ class MLXEngine:
             self.codec = load_codec(self.config.codec, checkpoint.codec)
         self._checkpoint, self._progress = checkpoint, progress
         self.execution = execution or Execution.here(self.config.lm.head_dim)
+        self._wired_limit = wired_limit
+        self._bytes = _bytes_of(self.lm) + _bytes_of(self.codec)
+        if (note := wired_limit.note(self._bytes)) is not None:
+            self.load_report.notes.append(note)
         self._steps = lru_cache(8)(self._new_step)
         self._conditioned = lru_cache(16)(self._condition)
 
@@ -163,17 +173,18 @@ class MLXEngine:
         """See `Engine.prefill`."""
         step, run = self._steps(Sampler.of(sampling))
         numbers, in_place = controls(sampling), kernels.ATTEND in self.kernels
-        start = prefill(
-            lm=self.lm,
-            step=step,
-            sequence=sequence,
-            seeds=seeds,
-            controls=numbers,
-            cross=conditioning,
-            first_step=first_step,
-            in_place=in_place,
-        )
-        return decode(
+        with self._wired_limit.raised(self._bytes):
+            start = prefill(
+                lm=self.lm,
+                step=step,
+                sequence=sequence,
+                seeds=seeds,
+                controls=numbers,
+                cross=conditioning,
+                first_step=first_step,
+                in_place=in_place,
+            )
+        columns = decode(
             lm=self.lm,
             run=run,
             start=start,
@@ -181,6 +192,12 @@ class MLXEngine:
             in_place=in_place,
             columns_per_read=self.execution.columns_per_read,
         )
+        return self._wired(columns)
+
+    def _wired(self, columns: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same columns; while they are generated, a large model's memory stays resident."""
+        with self._wired_limit.raised(self._bytes):
+            yield from columns
 
     def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:
         """See `Engine.logits`."""
@@ -195,3 +212,9 @@ def device_name() -> str:
     if mx.default_device().type == mx.DeviceType.cpu:
         return "CPU"
     return str(mx.device_info().get("device_name", "GPU"))
+
+
+def _bytes_of(module: nn.Module) -> int:
+    """What a module's parameters take in memory; nothing is read."""
+    leaves: Any = tree_flatten(module.parameters())
+    return sum(values.nbytes for _, values in leaves)
