@@ -44,6 +44,17 @@ def read_array(tensor: Tensor, report: LoadReport) -> mx.array:
         return mx.array(tensor.read())
 
 
+def read_stacked(tensors: list[Tensor], report: LoadReport) -> mx.array:
+    """Tensors one below the other, evaluated; each is read and taken from the list."""
+    parts = []
+    while tensors:
+        parts.append(read_array(tensors.pop(0), report))
+    with report.timed("read"):
+        whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
+        mx.eval(whole)
+    return whole
+
+
 def to_numpy(values: mx.array) -> np.ndarray:
     """The values as a numpy array, which has no bfloat16 of its own."""
     if values.dtype == mx.bfloat16:

@@ -25,7 +25,7 @@ from .. import atomic
 from ..errors import RequestError
 from ..progress import SILENT, Progress
 from . import layouts
-from .arrays import DTYPES, check_weights, computed, in_type, read_array
+from .arrays import DTYPES, check_weights, computed, in_type, read_array, read_stacked
 from .config import ModelConfig, QuantizationConfig, QuantizationParams, to_hf
 from .files import CONFIG, SAFETENSORS, TOKENIZER
 from .load_report import LoadReport
@@ -228,7 +228,7 @@ def save_quantized(
         with progress.stage("quantize", len(stored), "tensors") as advance:
             shards = _Shards(temporary)
             for n, (name, parts) in enumerate(stored.items()):
-                values = _stacked([view.lm.pop(part) for part in parts], report)
+                values = read_stacked([view.lm.pop(part) for part in parts], report)
                 check_weights([values], parts[0])
                 shards.add(name, values)
                 advance(n + 1)
@@ -260,14 +260,6 @@ def _stored_names(checkpoint: Checkpoint) -> dict[str, list[str]]:
     }
     stacked = {name for names in found.values() for name in names}
     return found | {name: [name] for name in lm if name not in stacked}
-
-
-def _stacked(tensors: list[Tensor], report: LoadReport) -> mx.array:
-    """Tensors one below the other, each read and released."""
-    parts = []
-    while tensors:
-        parts.append(read_array(tensors.pop(0), report))
-    return parts[0] if len(parts) == 1 else mx.concatenate(parts)
 
 
 class _Shards:

@@ -171,7 +171,8 @@ class MLXEngine:
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
-        step, run = self._steps(Sampler.of(sampling))
+        with turn():  # a new step packs weights, which may have to be read
+            step, run = self._steps(Sampler.of(sampling))
         numbers, in_place = controls(sampling), kernels.ATTEND in self.kernels
         with self._wired_limit.raised(self._bytes):
             start = prefill(

@@ -15,7 +15,7 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...checkpoints.arrays import check_weights, in_type, read_array
+from ...checkpoints.arrays import check_weights, in_type, read_stacked
 from ...checkpoints.config import (
     CodecConfig,
     LMConfig,
@@ -89,7 +89,7 @@ def load_lm(
             if f"{theirs[0]}.{kind}" in tensors:
                 found = joined([tensors.pop(f"{name}.{kind}") for name in theirs])
                 as_is = stored.array(found)
-                parts[kind] = _stacked(found, report) if as_is is None else as_is
+                parts[kind] = read_stacked(found, report) if as_is is None else as_is
         if config.quantization is not None and "scales" in parts:
             params[ours] = _common_params(theirs, config.quantization)
         with report.timed("cast"):
@@ -142,17 +142,6 @@ class _Stored:
             assert isinstance(found, dict)  # noqa: S101 - that of several arrays is
             self._files[path] = found
         return self._files[path]
-
-
-def _stacked(tensors: list[Tensor], report: LoadReport) -> mx.array:
-    """Tensors one below the other, each read and released."""
-    parts = []
-    while tensors:
-        parts.append(read_array(tensors.pop(0), report))
-    with report.timed("read"):
-        whole = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-        mx.eval(whole)
-    return whole
 
 
 def _common_params(modules: list[str], quantization: QuantizationConfig) -> QuantizationParams:
