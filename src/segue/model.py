@@ -30,7 +30,7 @@ class Model:
     """A loaded checkpoint.
 
     Attributes:
-        name: what it was asked for by.
+        name: as it was requested.
         engine: what runs it.
     """
 

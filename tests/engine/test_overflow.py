@@ -86,7 +86,7 @@ def test_columns_before_the_overflow_are_handed_out_and_none_after(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sampling", [Sampling(1), Sampling(0), Sampling(5), Sampling(5, 1.0, 3.0)])
-def test_logits_that_are_no_numbers_draw_what_no_code_is(value, sampling):
+def test_of_logits_that_are_no_numbers_no_code_is_sampled(value, sampling):
     streams, V = 2 if sampling.guidance_coef else 1, 16
     logits = np.random.default_rng(1).normal(size=(2 * streams, 3, V)).astype(np.float32)
     sampler, gumbel = Sampler.of(sampling), mx.zeros((2, 3, V))
@@ -108,7 +108,7 @@ def test_logits_that_are_no_numbers_draw_what_no_code_is(value, sampling):
 
 @pytest.mark.skipif(not kernels.available(), reason="needs CUDA")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_kernel_draws_what_the_portable_way_does_of_no_numbers(value):
+def test_the_kernel_samples_what_the_portable_way_does_of_no_numbers(value):
     logits, V = np.random.default_rng(1).normal(size=(4, 3, 64)).astype(np.float32), 64
     logits[3, 1, 4] = value
     known = mx.array([[-1, -1, -1], [-1, -1, 7]])

@@ -91,7 +91,7 @@ def test_both_engines_read_as_much(short_sighted, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_twenty_thousand_words_are_played_with_a_note(toy, engine):
+def test_twenty_thousand_words_give_music_with_a_note(toy, engine):
     """They took 21 GB; whoever asks twice is told twice."""
     pytest.importorskip(engine)
     model, samples = segue.load(str(toy), engine=engine), np.full(16_000, 0.1, np.float32)
