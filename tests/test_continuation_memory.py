@@ -1,6 +1,7 @@
 """What a continuation copies grows with its length, not with the square of it."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,8 @@ def copied(model, monkeypatch, seconds, variations):
         variations=variations,
         seed=0,
     )
-    continuation = Continuation(Instant(model.engine), request)
+    engine: Any = Instant(model.engine)
+    continuation = Continuation(engine, request)
     places = set()
     for n, _ in enumerate(continuation.frames(), 1):
         assert continuation.codes.shape == (variations, 4, FRAME_RATE + n)

@@ -1,5 +1,7 @@
 """A continuation heard before it is done."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_who_listens_late_hears_the_same_and_no_more_than_a_window_is_decoded_at
     model, last
 ):
     codes = np.random.default_rng(0).integers(0, 64, (1, 4, 1030), np.int32)
-    engines = [Recording(model.engine) for _ in range(2)]
+    engines: list[Any] = [Recording(model.engine) for _ in range(2)]
     often, once = (Preview(engine, 30, 44_100, 2) for engine in engines)
     chunks = [often.more(codes[..., :n]) for n in range(31, codes.shape[2])]
     chunks.append(often.more(codes, last))

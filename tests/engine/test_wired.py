@@ -1,6 +1,7 @@
 """The wired limit: raised on Metal for large models while they generate, and nowhere else."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -95,7 +96,7 @@ def test_an_engine_raises_it_while_it_generates_and_says_what_is_near(toy):
     library = Library(most=1000)
     engine = MLXEngine(open_checkpoint(str(toy)), wired_limit=limit_of(library))
     assert library.calls == []
-    columns = engine.prefill(prompt_of(engine, 10, 50)[None], (1,), Sampling(top_k=1))
+    columns: Any = engine.prefill(prompt_of(engine, 10, 50)[None], (1,), Sampling(top_k=1))
     assert library.limit == 7
     next(columns)
     assert library.limit == 1000
