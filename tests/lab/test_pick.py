@@ -10,6 +10,7 @@ from segue.checkpoints.recipe import Recipe
 from segue.cli import main
 from segue.lab.noise import TIE
 from segue.lab.pick import MAX_KL, pick, smaller
+from segue.lab.results import Matrix
 from segue.lab.variant import Variant
 
 Q8, Q4 = Recipe(bits=8), Recipe(bits=4)
@@ -53,8 +54,10 @@ def weighing(count, row):
 BASELINE, Q8_ROW, Q4_ROW = row("baseline", 10, 0.0), row("q8", 6, 1e-4, Q8), row("q4", 4, 0.05, Q4)
 
 
-def picked(*rows, max_kl=MAX_KL):
-    return pick(rows, max_kl, "some/model", "some/base")
+def picked(*rows, max_kl=MAX_KL, model="some/model", base_model="some/base"):
+    found = {"rows": rows, "max_kl": max_kl, "model": model, "base_model": base_model}
+    best = pick(Matrix.from_json(found))
+    return None if best is None else best.to_json()
 
 
 def test_the_fastest_within_the_budget_is_picked():
@@ -156,7 +159,8 @@ def test_a_row_that_takes_much_less_memory_is_named():
     named = "With less memory: q8 (40% of the weights, 0.0004 nats, 1.04 × the time), q4 (30% of"
     assert named in found["why"]
     assert "q8-emb (" not in found["why"]
-    assert [each["name"] for each in smaller(rows[0], rows, MAX_KL)] == ["q8", "q4"]
+    read = Matrix.from_json({"rows": rows}).rows
+    assert [each.name for each in smaller(read[0], read, MAX_KL)] == ["q8", "q4"]
     assert "With less memory: q4 (74% of the weights" in picked(*rows[2:5])["why"]
     assert "memory" not in picked(*rows, max_kl=1e-5)["why"]
 
@@ -237,7 +241,7 @@ def test_a_cast_is_named_where_the_environment_cannot():
 
 def test_the_command_plays_the_variant(toy, tmp_path, monkeypatch, song):
     monkeypatch.chdir(tmp_path)
-    found = pick([row("q4", 1, 0.0, Q4, "float16")], 0.1, str(toy), None)
+    found = picked(row("q4", 1, 0.0, Q4, "float16"), model=str(toy), base_model=None)
     words = found["command"].split()
     assert words[:2] == ["segue", "continue"]
     assert found["command"].endswith(
@@ -250,5 +254,5 @@ def test_the_command_plays_the_variant(toy, tmp_path, monkeypatch, song):
 
 
 def test_names_in_the_command_are_quoted():
-    found = pick([BASELINE], 0.1, "my model", "it's")
+    found = picked(BASELINE, model="my model", base_model="it's")
     assert found["command"] == "segue continue PROMPT --model 'my model' --base-model 'it'\"'\"'s'"

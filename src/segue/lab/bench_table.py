@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .report.findings import music_seconds
+from .figures import BenchFigures
 
 _PARTS = {
     "prompt_encode_s": "encode the prompt",
@@ -61,12 +61,13 @@ def _timings(report: Mapping[str, Any]) -> Table:
 def _lines(report: Mapping[str, Any]) -> list[str]:
     speed, memory, shapes = report["speed"], report["memory"], report["shapes"]
     modules, recipe = report["modules"], report["variant"]["recipe"]
+    music_seconds = BenchFigures.from_json(report).music_seconds
     lines = [
         f"{report['model']} on {report['engine']} ({report['device']}, {report['dtype']}): "
         f"{speed['ms_per_step']:.2f} ms a step, {speed['steps_per_s']:.1f} steps a second, "
         f"{speed['real_time_factor']:.2f} × real time, "
         f"{speed['real_time_factor_whole']:.2f} × from prompt to sound",
-        f"{music_seconds(report):.3g} s of music ({shapes['new_frames']} frames) a run, after a "
+        f"{music_seconds:.3g} s of music ({shapes['new_frames']} frames) a run, after a "
         f"prompt of {shapes['prompt_frames']} frames, seed {report['seed']}",
     ]
     held = [f"process {megabytes(memory['process_peak_bytes'])}"]

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,12 @@ from . import bench
 from .files import read_json, write_json
 from .machine import machine, versions
 from .pick import pick
+from .results import FILE, SCHEMA, Matrix
 from .variant import Variant
 
-SCHEMA = 1
-FILE = "matrix.json"
 SECONDS_TO_STOP = 5.0
 
-Matrix = dict[str, Any]
+Json = dict[str, Any]
 
 
 class Folder:
@@ -44,11 +44,11 @@ class Folder:
         matrix: what `matrix.json` says.
     """
 
-    def __init__(self, path: Path, matrix: Matrix) -> None:
+    def __init__(self, path: Path, matrix: Json) -> None:
         self.path, self.matrix = path, matrix
 
     @classmethod
-    def make(cls, path: Path, matrix: Matrix) -> Folder:
+    def make(cls, path: Path, matrix: Json) -> Folder:
         """Begin a matrix in a new or empty folder.
 
         Raises:
@@ -78,19 +78,19 @@ class Folder:
         """Write `matrix.json`."""
         write_json(self.path / FILE, self.matrix)
 
-    def bench_path(self, row: Matrix) -> Path:
+    def bench_path(self, row: Json) -> Path:
         """Where the bench report of a row lies."""
         return self.path / "rows" / f"{row['name']}.json"
 
-    def quality_path(self, row: Matrix) -> Path:
+    def quality_path(self, row: Json) -> Path:
         """Where the quality report of a row lies."""
         return self.path / "rows" / f"{row['name']}.quality.json"
 
-    def log_path(self, row: Matrix) -> Path:
+    def log_path(self, row: Json) -> Path:
         """What the process of a row had to say, kept if it failed."""
         return self.path / "rows" / f"{row['name']}.log"
 
-    def look_at(self, row: Matrix) -> None:
+    def look_at(self, row: Json) -> None:
         """Set what a row says to what is on disk; not done, or damaged, is missing."""
         audio = {kind: f"{row['name']}_{kind}.wav" for kind in ("full", "continuation")}
         try:
@@ -117,7 +117,7 @@ def new_matrix(
     seed: int,
     request: dict[str, Any],
     max_kl: float,
-) -> Matrix:
+) -> Json:
     """A matrix of which nothing is done; see `matrix.json` in docs/quantization.md."""
     return {
         "schema": SCHEMA,
@@ -168,7 +168,7 @@ def run_rows(folder: Folder, progress: Progress, console: Console) -> None:
         folder.write()
 
 
-def _time_left(seconds: Sequence[float], done: int, left: Sequence[Matrix]) -> str:
+def _time_left(seconds: Sequence[float], done: int, left: Sequence[Json]) -> str:
     if not seconds:
         return ""
     rest = sum(seconds) / len(seconds) * (len(left) - done)
@@ -176,7 +176,7 @@ def _time_left(seconds: Sequence[float], done: int, left: Sequence[Matrix]) -> s
     return f" (about {shown} left for the rows)"
 
 
-def _bench(folder: Folder, row: Matrix, progress: Progress) -> str | None:
+def _bench(folder: Folder, row: Json, progress: Progress) -> str | None:
     """Run one row; the result is why it failed, None if it did not."""
     command = [sys.executable, "-P", "-m", "segue", "bench", *_options(folder, row)]
     with folder.log_path(row).open("w", encoding="utf-8") as log:
@@ -216,14 +216,14 @@ def _signal(number: int) -> str:
     return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
 
 
-def _engine(matrix: Matrix) -> str:
+def _engine(matrix: Json) -> str:
     """What runs all rows and measures them: the first one's engine, where nobody chose."""
     chosen: str = matrix["request"]["engine"]
     ran = [row["bench"]["engine"] for row in matrix["rows"] if row["bench"] is not None]
     return ran[0] if chosen == "auto" and ran else chosen
 
 
-def _options(folder: Folder, row: Matrix) -> list[str]:
+def _options(folder: Folder, row: Json) -> list[str]:
     """The options of `segue bench` for a row."""
     matrix, request = folder.matrix, folder.matrix["request"]
     options = {
@@ -287,16 +287,18 @@ def measure_quality(folder: Folder, progress: Progress, console: Console) -> Non
         folder.write()
 
 
-def choose(folder: Folder) -> None:
-    """Name the pick."""
-    matrix = folder.matrix
-    matrix["pick"] = pick(matrix["rows"], matrix["max_kl"], matrix["model"], matrix["base_model"])
+def choose(folder: Folder) -> Matrix:
+    """Name the pick in `matrix.json`, and return everything that was measured."""
+    matrix = Matrix.from_json(folder.matrix)
+    best = pick(matrix)
+    folder.matrix["pick"] = None if best is None else best.to_json()
     folder.write()
+    return replace(matrix, pick=best)
 
 
-def report(folder: Folder, progress: Progress) -> list[Path]:
-    """Write the reports for people; the result is their files."""
+def report(folder: Folder, matrix: Matrix, progress: Progress) -> list[Path]:
+    """Write the reports for people of what `choose` returned; the result is their files."""
     from .report.write import write_report  # late, as above
 
     with progress.stage("write the report"):
-        return write_report(folder.path)
+        return write_report(folder.path, matrix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +26,9 @@ from ..terminal import progress_for
 from . import matrix_table
 from .bench import sampling
 from .bench_command import add_run_option, repeatable_request
-from .matrix import FILE, Folder, choose, measure_quality, new_matrix, report, run_rows
+from .matrix import Folder, choose, measure_quality, new_matrix, report, run_rows
 from .pick import MAX_KL
+from .results import FILE
 from .rows import rows_of
 
 
@@ -102,17 +104,20 @@ def run(options: argparse.Namespace) -> int:
         run_rows(folder, progress, console)
         if folder.matrix["request"]["quality"]:
             measure_quality(folder, progress, console)
-        choose(folder)
-        written = report(folder, progress)
+        matrix = choose(folder)
+        written = report(folder, matrix, progress)
     except BaseException:
         Console(stderr=True).print(
             f"segue: go on with: segue matrix --resume {folder.path}", markup=False, soft_wrap=True
         )
         raise
-    matrix_table.show(folder.matrix, as_json=options.json)
+    if options.json:
+        Console().out(json.dumps(folder.matrix, indent=2), highlight=False)
+    else:
+        matrix_table.show(matrix)
     for path in [folder.path / FILE, *written]:
         console.print(path, soft_wrap=True)
-    if all(row["status"] != "ok" for row in folder.matrix["rows"]):
+    if all(row.status != "ok" for row in matrix.rows):
         raise RequestError(f"no row could be run; {folder.path / FILE} says why")
     return 0
 

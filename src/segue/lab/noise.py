@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
-from .report.findings import dig, number
+from .results import Row
 
 TIE = 0.02
 """Rows within two hundredths of each other are as fast, however steady their runs are."""
@@ -28,30 +27,8 @@ _SMALL = {2: 0.399, 3: 0.994, 4: 0.512, 5: 0.844, 6: 0.611, 7: 0.857, 8: 0.669, 
 """Corrections of Qₙ for a few values, from the paper's table."""
 
 
-def runs_of(row: Any) -> list[float]:
-    """Seconds of generating in each run after the first; in the first if there are no others.
-
-    Older reports know the least, the median and the most alone: of three runs that is all.
-    """
-    return [max(seconds, 1e-9) for seconds in _seconds(row)]
-
-
-def _seconds(row: Any) -> list[float]:
-    middle = number(row, "bench", "timings_s", "token_generate_s")
-    if middle is None:
-        return []
-    steady = dig(row, "bench", "steady")
-    each = dig(steady, "each", "token_generate_s")
-    if isinstance(each, list) and each:
-        return [float(seconds) for seconds in each]
-    ends = [number(steady, end, "timings_s", "token_generate_s") for end in ("min", "max")]
-    if ends[0] is None or ends[1] is None or number(steady, "runs") == 1:
-        return [middle]
-    return [ends[0], ends[1]] if number(steady, "runs") == 2 else [ends[0], middle, ends[1]]
-
-
 def spread(values: Sequence[float]) -> float:
-    """The standard deviation by Rousseeuw and Croux's Qₙ, which half of the values cannot spoil.
+    """Return the standard deviation by Rousseeuw and Croux's Qₙ, robust to half of the values.
 
     It is the distance that a quarter of all pairs lie within, scaled for normal values
     (https://doi.org/10.1080/01621459.1993.10476408).
@@ -76,28 +53,26 @@ class Noise:
             pairs; None where there is no pair.
     """
 
-    def __init__(
-        self, rows: Sequence[Mapping[str, Any]], alike: Sequence[Mapping[str, Any]]
-    ) -> None:
-        logs = [[math.log(seconds) for seconds in runs_of(row)] for row in rows]
+    def __init__(self, rows: Sequence[Row], alike: Sequence[Row]) -> None:
+        logs = [[math.log(seconds) for seconds in row.bench.generate_seconds] for row in rows]
         spreads = [spread(of_row) for of_row in logs if len(of_row) > 1]
         self.known = bool(spreads)
         self._spread = statistics.median(spreads) if spreads else 0.0
-        middles = [statistics.median(runs_of(row)) for row in alike]
+        middles = [statistics.median(row.bench.generate_seconds) for row in alike]
         apart = [abs(math.log(a / b)) for a, b in combinations(middles, 2)]
         self.between = math.exp(statistics.median(apart)) if apart else None
         # A difference between two single runs says nothing of how often there is one.
-        steady = all(len(runs_of(row)) > 1 for row in alike)
+        steady = all(len(row.bench.generate_seconds) > 1 for row in alike)
         self._apart = statistics.median(apart) if apart and steady else 0.0
 
-    def tells_apart(self, slower: Mapping[str, Any], faster: Mapping[str, Any]) -> bool:
-        """Whether one row is slower than another by more than noise.
+    def tells_apart(self, slower: Row, faster: Row) -> bool:
+        """Return whether one row is slower than another by more than noise.
 
-        By more than a 50th; than chance makes of the runs' medians in one of ten cases; and than
-        rows that do the same differ.
+        That is by more than a 50th; than chance makes of the runs' medians in one of ten cases; and
+        than rows that do the same differ.
         """
-        counts = [len(runs_of(row)) for row in (slower, faster)]
+        counts = [len(row.bench.generate_seconds) for row in (slower, faster)]
         error = MEDIAN_ERROR * self._spread * math.sqrt(sum(1 / count for count in counts))
         least = max(math.log(1 + TIE), ONE_SIDED * error, self._apart)
-        medians = [statistics.median(runs_of(row)) for row in (slower, faster)]
+        medians = [statistics.median(row.bench.generate_seconds) for row in (slower, faster)]
         return math.log(medians[0] / medians[1]) > least

@@ -10,6 +10,7 @@ from segue.audio import Audio
 from segue.lab.report.blind import opponents
 from segue.lab.report.listening import Take
 from segue.lab.report.page import page
+from segue.lab.results import Matrix
 from tests.lab import matrix_folder
 
 
@@ -22,7 +23,7 @@ def row(name, codes=None, kl=0.0, weights=100):
 
 
 def matrix(rows, pick=None):
-    return {"rows": rows, "pick": pick and {"name": pick}, "max_kl": 0.02}
+    return Matrix.from_json({"rows": rows, "pick": pick and {"name": pick}, "max_kl": 0.02})
 
 
 def takes(*sounds):
@@ -71,6 +72,6 @@ def test_the_page_is_told_of_it(tmp_path):
     found = matrix_folder.matrix()
     for each in found["rows"][:2]:
         each["bench"]["codes_sha256"] = "same"
-    html = page(found, matrix_folder.write(tmp_path, found))
+    html = page(Matrix.from_json(found), matrix_folder.write(tmp_path, found))
     told = json.loads(re.search(r'id="findings">(.*?)</script>', html)[1])
     assert told["listening"][0]["blind"] == [2, 3, 4]

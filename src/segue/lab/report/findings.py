@@ -1,6 +1,6 @@
-"""What a matrix found, read from its JSON with care, and how it is written.
+"""How what a matrix found is written: the table's columns, notes, and where figures come from.
 
-A report must be readable whatever became of a row: what is missing, or no number, is a dash.
+A report must be readable whatever became of a row: what is missing is a dash.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from ..files import read_json
+from ..results import Matrix, Row
 
-SCHEMA = 1
 COLUMNS_EXPLAINED = (
     "The best of each column is marked. Step and speed are of generating alone, run is from "
     "prompt to sound, each the median of the runs after the first; load is reading, casting and "
@@ -24,128 +22,6 @@ COLUMNS_EXPLAINED = (
 )
 DASH = "–"
 _EXPONENTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """The `matrix.json` of a folder.
-
-    Raises:
-        RequestError: there is none, or it is none.
-    """
-    matrix = read_json(folder / "matrix.json", SCHEMA)
-    matrix["rows"] = [row for row in matrix.get("rows") or [] if isinstance(row, dict)]
-    return matrix
-
-
-def dig(found: Any, *names: str) -> Any:
-    """What lies at the end of `names`, or None."""
-    for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
-
-
-def number(found: Any, *names: str) -> float | None:
-    """The finite number at the end of `names`, or None; of several runs, their median."""
-    value = dig(found, *names)
-    if isinstance(value, Mapping):
-        value = value.get("median", value.get("mean"))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def interval(found: Any, *names: str) -> tuple[float, float] | None:
-    """The pair of finite numbers at the end of `names`, in order, or None."""
-    pair = dig(found, *names)
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        return None
-    ends = [number({"end": end}, "end") for end in pair]
-    if ends[0] is None or ends[1] is None:
-        return None
-    return min(ends[0], ends[1]), max(ends[0], ends[1])
-
-
-def kl(row: Any) -> float | None:
-    """The mean KL divergence from the baseline, in nats per token."""
-    return number(row, "quality", "kl", "overall", "mean")
-
-
-def _kl_spread(row: Any) -> float | None:
-    ends = interval(row, "quality", "kl", "overall", "ci95")
-    return None if ends is None else (ends[1] - ends[0]) / 2
-
-
-def ms_per_step(row: Any) -> float | None:
-    """Milliseconds of a decode step."""
-    return _first(row, ("speed", "ms_per_step"), ("ms_per_step",))
-
-
-def load_seconds(row: Any) -> float | None:
-    """Seconds until a model could play: loaded, cast and quantized."""
-    parts = ("model_load_s", "cast_dtype_s", "quantize_s")
-    found = [number(row, "bench", "timings_s", part) for part in parts]
-    return None if found[0] is None else sum(seconds or 0.0 for seconds in found)
-
-
-def run_seconds(row: Any) -> float | None:
-    """Seconds from a prompt to its continuation, by a model that is loaded."""
-    steady = number(row, "bench", "steady", "median", "timings_s", "total_s")
-    first = number(row, "bench", "first_run", "timings_s", "total_s")
-    return first if steady is None else steady
-
-
-def music_seconds(bench: Any) -> float | None:
-    """Seconds of new music in a run of a bench: what follows the join."""
-    shapes = dig(bench, "shapes")
-    samples, join = dig(shapes, "samples"), number(shapes, "join_sample")
-    rate = number(shapes, "sample_rate")
-    if not isinstance(samples, list) or not samples or join is None or not rate:
-        return None
-    whole = number({"samples": samples[0]}, "samples")
-    return None if whole is None else (whole - join) / rate
-
-
-def real_time_factor(row: Any) -> float | None:
-    """Seconds of music that are generated in a second."""
-    return _first(row, ("speed", "real_time_factor"), ("real_time_factor",))
-
-
-def speed_range(row: Any) -> tuple[float, float] | None:
-    """The slowest and the fastest run's `real_time_factor`."""
-    steady = dig(row, "bench", "steady")
-    ends = [number(steady, end, "speed", "real_time_factor") for end in ("min", "max")]
-    return interval({"ends": ends}, "ends")
-
-
-def weight_bytes(row: Any) -> float | None:
-    """Bytes of the language model's weights."""
-    return _first(row, ("memory", "weights_bytes"), ("weight_bytes",))
-
-
-def engine_peak_bytes(row: Any) -> float | None:
-    """The most memory that the engine had allocated."""
-    return _first(row, ("memory", "engine_peak_bytes"), ("peak_memory_bytes", "mlx"))
-
-
-def process_peak_bytes(row: Any) -> float | None:
-    """The most memory that the process had resident."""
-    return _first(row, ("memory", "process_peak_bytes"), ("peak_memory_bytes", "process"))
-
-
-def frames_until_divergence(row: Any) -> float | None:
-    """Frames for which a row plays exactly what the baseline does, given the same noise."""
-    return number(row, "quality", "free_running", "median_frames")
-
-
-def _never_diverged(row: Any) -> bool:
-    limit = number(row, "quality", "free_running", "limit_frames")
-    return limit is not None and (frames_until_divergence(row) or 0) >= limit
-
-
-def _first(row: Any, *paths: tuple[str, ...]) -> float | None:
-    """A bench's figure, which may lie in one of several places."""
-    found = (number(row, "bench", *names) for names in paths)
-    return next((value for value in found if value is not None), None)
 
 
 @dataclass(frozen=True)
@@ -164,15 +40,15 @@ class Column:
 
     title: str
     unit: str
-    value: Callable[[Any], float | None]
+    value: Callable[[Row], float | None]
     better: Callable[[list[float]], float] | None = None
     digits: Callable[[float], str] | None = None
     quality: bool = False
-    bound: Callable[[Any], bool] = lambda _: False
-    spread: Callable[[Any], float | None] = lambda _: None
+    bound: Callable[[Row], bool] = lambda _: False
+    spread: Callable[[Row], float | None] = lambda _: None
 
-    def text(self, row: Any, with_spread: bool = True) -> str:
-        """The cell of a row."""
+    def text(self, row: Row, with_spread: bool = True) -> str:
+        """Return the cell of a row."""
         value, spread = self.value(row), self.spread(row) if with_spread else None
         if value is None:
             return DASH
@@ -186,8 +62,8 @@ class Column:
             return significant(spread)
         return f"{spread:.{len(written.partition('.')[2])}f}"
 
-    def best(self, rows: list[Any]) -> list[int]:
-        """Which rows have the best value, as it is written; none if there is nothing to compare."""
+    def best(self, rows: Sequence[Row]) -> list[int]:
+        """Return which rows have the best value as written; none if there is nothing to compare."""
         first = 1 if self.quality else 0
         found = {n: value for n, row in enumerate(rows) if (value := self.value(row)) is not None}
         values = [value for n, value in found.items() if n >= first]
@@ -199,53 +75,65 @@ class Column:
         return alike if len(alike) < len(values) else []
 
 
-def columns(rows: Sequence[Any]) -> list[Column]:
-    """The columns that at least one of the rows has something in."""
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns that at least one of the rows has something in."""
     size, byte = _byte_unit(rows)
 
-    def scaled(count: Callable[[Any], float | None]) -> Callable[[Any], float | None]:
+    def scaled(count: Callable[[Row], float | None]) -> Callable[[Row], float | None]:
         return lambda row: None if (found := count(row)) is None else found / byte
 
     every = [
-        Column("step", "ms", ms_per_step, min),
-        Column("speed", "× real time", real_time_factor, max),
-        Column("load", "s", load_seconds, min),
-        Column("run", "s", run_seconds, min),
-        Column("weights", size, scaled(weight_bytes), min),
-        Column("peak, engine", size, scaled(engine_peak_bytes), min),
-        Column("peak, process", size, scaled(process_peak_bytes), min),
-        Column("KL", "nats", kl, min, quality=True, spread=_kl_spread),
+        Column("step", "ms", lambda row: row.bench.ms_per_step, min),
+        Column("speed", "× real time", lambda row: row.bench.real_time_factor, max),
+        Column("load", "s", lambda row: row.bench.load_seconds, min),
+        Column("run", "s", lambda row: row.bench.run_seconds, min),
+        Column("weights", size, scaled(lambda row: row.bench.weights_bytes), min),
+        Column("peak, engine", size, scaled(lambda row: row.bench.engine_peak_bytes), min),
+        Column("peak, process", size, scaled(lambda row: row.bench.process_peak_bytes), min),
+        Column("KL", "nats", lambda row: row.quality.kl, min, quality=True, spread=_kl_spread),
         Column("same top code", "%", _percent_agreeing, max, quality=True),
-        Column("perplexity", "× baseline", _perplexity_ratio, min, "{:.3f}".format, quality=True),
+        Column(
+            "perplexity",
+            "× baseline",
+            lambda row: row.quality.perplexity_ratio,
+            min,
+            "{:.3f}".format,
+            quality=True,
+        ),
         Column(
             "plays alike",
             "frames",
-            frames_until_divergence,
+            lambda row: row.quality.frames_until_divergence,
             max,
             "{:.0f}".format,
             quality=True,
-            bound=_never_diverged,
+            bound=lambda row: row.quality.never_diverged,
         ),
     ]
     return [c for c in every if any(c.value(row) is not None for row in rows)]
 
 
-def _byte_unit(rows: Sequence[Any]) -> tuple[str, float]:
-    counts = [count(row) or 0 for row in rows for count in (weight_bytes, process_peak_bytes)]
+def _byte_unit(rows: Sequence[Row]) -> tuple[str, float]:
+    counts = [
+        count or 0
+        for row in rows
+        for count in (row.bench.weights_bytes, row.bench.process_peak_bytes)
+    ]
     return ("GB", 1e9) if max(counts, default=0) >= 10e9 else ("MB", 1e6)
 
 
-def _percent_agreeing(row: Any) -> float | None:
-    share = number(row, "quality", "top1_agreement", "overall", "mean")
+def _kl_spread(row: Row) -> float | None:
+    ends = row.quality.kl_ci95
+    return None if ends is None else (ends[1] - ends[0]) / 2
+
+
+def _percent_agreeing(row: Row) -> float | None:
+    share = row.quality.top1_agreement
     return None if share is None else 100 * share
 
 
-def _perplexity_ratio(row: Any) -> float | None:
-    return number(row, "quality", "perplexity", "overall", "ratio")
-
-
 def significant(value: float) -> str:
-    """Three significant digits; below a thousandth as a power of ten: 1234, 0.0123, 4.5·10⁻⁶."""
+    """Write three digits; below a thousandth as a power of ten: 1234, 0.0123, 4.5·10⁻⁶."""
     if value == 0:
         return "0"
     if abs(value) >= 99.95:
@@ -258,104 +146,93 @@ def significant(value: float) -> str:
     return f"{value:.{2 - digits}f}"
 
 
-def moment(written: Any) -> str | None:
-    """A time in ISO 8601 as people write it."""
+def moment(written: str | None) -> str | None:
+    """Write a time in ISO 8601 as people do; what is none stays as it is."""
     try:
-        return f"{datetime.fromisoformat(str(written)).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"{datetime.fromisoformat(written or '').astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     except ValueError:
-        return None if written is None else str(written)
+        return written
 
 
-def name_of(row: Any, index: int) -> str:
-    """What a row is called."""
-    return str(row.get("name") or f"row {index + 1}")
-
-
-def how(row: Any) -> str:
-    """A row's variant in words: what is cast and quantized."""
-    parts = []
-    cast = dig(row, "variant", "cast_dtype")
-    recipe = dig(row, "variant", "recipe")
-    if cast:
-        parts.append(f"cast to {cast}")
-    if isinstance(recipe, Mapping):
-        mode = recipe.get("mode")
+def describe(row: Row) -> str:
+    """Return a row's variant in words: what is cast and quantized."""
+    parts = [f"cast to {row.cast_dtype}"] if row.cast_dtype else []
+    if row.recipe is not None:
+        mode = row.recipe.get("mode")
         parts.append(
-            f"{recipe.get('bits')} bits, groups of {recipe.get('group_size')}, "
-            f"{recipe.get('scope')}" + (f", {mode}" if mode not in (None, "affine") else "")
+            f"{row.recipe.get('bits')} bits, groups of {row.recipe.get('group_size')}, "
+            f"{row.recipe.get('scope')}" + (f", {mode}" if mode not in (None, "affine") else "")
         )
     return "; ".join(parts) or "as stored"
 
 
-def trouble(row: Any) -> str | None:
-    """Why a row has no figures, or None if all is well."""
-    if row.get("status") == "ok":
+def failure(row: Row) -> str | None:
+    """Return why a row has no figures, or None if it has."""
+    if row.status == "ok":
         return None
-    if row.get("status") == "missing":
+    if row.status == "missing":
         return "not run yet"
-    return f"failed: {row.get('error') or 'no reason was given'}"
+    return f"failed: {row.error or 'no reason was given'}"
 
 
-def notes(rows: Sequence[Any]) -> list[str]:
-    """What the measurements want known, each thing once."""
-    found = [str(note) for row in rows for note in dig(row, "bench", "notes") or []]
-    engines = sorted({str(engine) for row in rows if (engine := dig(row, "bench", "engine"))})
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return the notes of all measurements, each once, without their full stops."""
+    found = [note for row in rows for note in row.bench.notes]
+    engines = sorted({row.bench.engine for row in rows if row.bench.engine})
     if len(engines) > 1:
         found.append(f"The rows ran on {' and '.join(engines)}: their times do not compare")
-    for n, row in enumerate(rows):
-        if trouble(row) is None and row.get("error"):
-            found.append(f"{name_of(row, n)}: {row['error']}")
+    found += [f"{row.name}: {row.error}" for row in rows if failure(row) is None and row.error]
     return list(dict.fromkeys(note.rstrip(".") for note in found))
 
 
-def no_pick(matrix: dict[str, Any]) -> str:
-    """Why there is none."""
-    if all(kl(row) is None for row in matrix["rows"]):
-        return "No variant was picked: quality was not measured."
-    budget = number(matrix, "max_kl")
-    within = "" if budget is None else f": none stays within {budget:g} nats a token"
-    return f"No variant was picked{within}."
+def why_no_pick(matrix: Matrix) -> str:
+    """Return why there is no pick, in half a sentence."""
+    if all(row.quality.kl is None for row in matrix.rows):
+        return "quality was not measured"
+    if matrix.max_kl is None:
+        return "none stays within the budget"
+    return f"none stays within {matrix.max_kl:g} nats a token"
 
 
-def facts(matrix: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where the figures come from: what ran, on what, with what."""
+def facts(matrix: Matrix) -> list[tuple[str, str]]:
+    """Return where the figures come from: what ran, on what, with what."""
     pairs: list[tuple[str, Any]] = [
-        ("model", matrix.get("model")),
-        ("base model", matrix.get("base_model")),
-        ("prompt", matrix.get("prompt")),
-        ("seed", matrix.get("seed")),
+        ("model", matrix.model),
+        ("base model", matrix.base_model),
+        ("prompt", matrix.prompt),
+        ("seed", matrix.seed),
     ]
-    request = dig(matrix, "request")
+    request = matrix.request
     if isinstance(request, Mapping):
         pairs += _flat({name: request[name] for name in request if name != "engine"}, "request")
-    pairs += [("ran on", _ran_on(matrix)), ("quality measured on", _measured_on(matrix))]
-    pairs += [("created", moment(matrix.get("created")))]
-    pairs += _flat(matrix.get("machine"), "machine")
-    pairs += _flat(matrix.get("versions"), "versions")
-    pairs += [("KL budget, nats", matrix.get("max_kl"))]
+    pairs += [("ran on", _ran_on(matrix.rows)), ("quality measured on", _measured_on(matrix.rows))]
+    pairs += [("created", moment(matrix.created))]
+    pairs += _flat(matrix.machine, "machine")
+    pairs += _flat(matrix.versions, "versions")
+    pairs += [("KL budget, nats", matrix.max_kl)]
     return [(name, str(value)) for name, value in pairs if value not in (None, "", [], {})]
 
 
-def _ran_on(matrix: dict[str, Any]) -> str:
+def _ran_on(rows: Sequence[Row]) -> str:
     """The engines of the rows, and in what they computed."""
-    benches = [bench for row in matrix["rows"] if (bench := dig(row, "bench"))]
     names = {
-        f"{engine} ({bench.get('device')}), in {bench.get('dtype')}"
-        for bench in benches
-        if isinstance(bench, Mapping) and (engine := bench.get("engine"))
+        f"{row.bench.engine} ({row.bench.device}), in {row.bench.dtype}"
+        for row in rows
+        if row.bench.engine
     }
     return "; ".join(sorted(names))
 
 
-def _measured_on(matrix: dict[str, Any]) -> str:
+def _measured_on(rows: Sequence[Row]) -> str:
     """The music that KL and its like come from, as the first measured row has it."""
-    quality = next((found for row in matrix["rows"] if (found := dig(row, "quality"))), None)
-    prompts, counted = dig(quality, "prompts"), number(quality, "tokens", "counted")
-    if not isinstance(prompts, list) or not prompts or counted is None:
+    quality = next((row.quality for row in rows if row.quality.prompts), None)
+    if quality is None or quality.tokens is None:
         return ""
-    seconds = sum(number(prompt, "seconds") or 0.0 for prompt in prompts)
-    own = "segue's own prompts" if dig(prompts[0], "built_in") else "prompts"
-    return f"{len(prompts)} of {own}, {seconds:.0f} s of music, {counted:.0f} tokens"
+    whose = "segue's own prompts" if quality.built_in else "prompts"
+    return (
+        f"{quality.prompts} of {whose}, {quality.music_seconds:.0f} s of music, "
+        f"{quality.tokens:.0f} tokens"
+    )
 
 
 def _flat(found: Any, name: str) -> list[tuple[str, Any]]:

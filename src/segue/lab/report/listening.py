@@ -7,10 +7,9 @@ an encoder.  MP3, besides, would shift them in time.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -18,7 +17,7 @@ import soundfile
 from ... import audio
 from ...errors import AudioError
 from ..quality.distances import loudness
-from .findings import dig, name_of
+from ..results import Row
 
 MAX_BYTES = 64_000_000
 """Of all FLACs together; in base64 a third more.  Browsers get slow when a page is larger."""
@@ -80,7 +79,7 @@ class Listening:
         return max(take.audio.seconds for take in self.takes)
 
 
-def gather(folder: Path, rows: list[Any]) -> tuple[list[Listening], list[str]]:
+def gather(folder: Path, rows: Sequence[Row]) -> tuple[list[Listening], list[str]]:
     """What can be heard of a matrix, and what of it is missing, a line each.
 
     First come the full takes; the continuations get players of their own only where they are not
@@ -101,16 +100,16 @@ def gather(folder: Path, rows: list[Any]) -> tuple[list[Listening], list[str]]:
     return found, complaints
 
 
-def _read(folder: Path, rows: list[Any], kind: str, complaints: list[str]) -> Iterable[Take]:
-    for index, row in enumerate(rows):
-        name = dig(row, "audio", kind)
+def _read(folder: Path, rows: Sequence[Row], kind: str, complaints: list[str]) -> Iterable[Take]:
+    for row in rows:
+        name = (row.audio or {}).get(kind)
         if not name:
             continue
         try:
             # A report speaks of what lies beside it, and of nothing else on this computer.
             if not isinstance(name, str) or Path(name).name != name:
                 raise AudioError(f"{name}: not a file of this folder")
-            yield Take(name_of(row, index), index, audio.read(folder / name))
+            yield Take(row.name, row.index, audio.read(folder / name))
         except AudioError as error:
             complaints.append(str(error))
 

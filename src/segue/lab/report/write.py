@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...atomic import writing
-from .findings import COLUMNS_EXPLAINED, columns, facts, how, name_of, no_pick, notes, read, trouble
+from ..results import Matrix, Row
+from .findings import COLUMNS_EXPLAINED, columns, describe, facts, failure, notes, why_no_pick
 from .page import page
 
 
-def write_report(folder: Path) -> list[Path]:
+def write_report(folder: Path, matrix: Matrix | None = None) -> list[Path]:
     """Write `report.md` and `report.html` beside a folder's `matrix.json` and WAVs.
+
+    Args:
+        folder: where they lie.
+        matrix: what was measured; None reads it from the folder.
+
+    Returns:
+        The files that were written.
 
     Raises:
         RequestError: there is no matrix, or it cannot be read.
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    matrix = read(folder)
+    matrix = Matrix.read(folder) if matrix is None else matrix
     written = []
     for name, text in (("report.md", markdown(matrix)), ("report.html", page(matrix, folder))):
         path = folder / name
@@ -28,18 +37,16 @@ def write_report(folder: Path) -> list[Path]:
     return written
 
 
-def markdown(matrix: dict[str, Any]) -> str:
-    """The pick, the table and where they come from, for an issue or a forum."""
-    rows = matrix["rows"]
+def markdown(matrix: Matrix) -> str:
+    """Return the pick, the table and where they come from, for an issue or a forum."""
+    rows = matrix.rows
     parts = [
-        f"# Quantization matrix of {_plain(matrix.get('model'))}",
+        f"# Quantization matrix of {_plain(matrix.model)}",
         *_pick(matrix),
         _table(rows),
     ]
     failed = [
-        f"- {_plain(name_of(row, n))}: {_plain(why)}"
-        for n, row in enumerate(rows)
-        if (why := trouble(row)) is not None
+        f"- {_plain(row.name)}: {_plain(why)}" for row in rows if (why := failure(row)) is not None
     ]
     if failed:
         parts.append("\n".join(failed))
@@ -49,13 +56,12 @@ def markdown(matrix: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _pick(matrix: dict[str, Any]) -> list[str]:
-    pick = matrix.get("pick")
-    if not isinstance(pick, dict):
-        return [no_pick(matrix)]
-    parts = [f"**Pick: {_plain(pick.get('name'))}.** {_plain(pick.get('why'))}"]
-    environment = "\n".join(str(line) for line in pick.get("environment") or [])
-    for code in (str(pick.get("command") or ""), environment):
+def _pick(matrix: Matrix) -> list[str]:
+    pick = matrix.pick
+    if pick is None:
+        return [f"No variant was picked: {why_no_pick(matrix)}."]
+    parts = [f"**Pick: {_plain(pick.name)}.** {_plain(pick.why)}"]
+    for code in (pick.command, "\n".join(pick.environment)):
         if code:
             # A fence that is longer than any in it cannot be closed from inside.
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
@@ -63,7 +69,7 @@ def _pick(matrix: dict[str, Any]) -> list[str]:
     return parts
 
 
-def _table(rows: list[Any]) -> str:
+def _table(rows: Sequence[Row]) -> str:
     shown = columns(rows)
     best = {(n, column.title) for column in shown for n in column.best(rows)}
     head = ["#", "variant", "what", *(f"{column.title}, {column.unit}" for column in shown)]
@@ -73,7 +79,7 @@ def _table(rows: list[Any]) -> str:
             f"**{column.text(row)}**" if (n, column.title) in best else column.text(row)
             for column in shown
         ]
-        lines.append([str(n + 1), _plain(name_of(row, n)), _plain(how(row)), *cells])
+        lines.append([str(n + 1), _plain(row.name), _plain(describe(row)), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
