@@ -110,7 +110,7 @@ def test_takes_of_music_with_the_longest_name_are_kept(toy, here, capsys):
 
 
 def test_quality_tells_before_the_work_where_takes_cannot_be_kept(toy, here, capsys, monkeypatch):
-    monkeypatch.setattr("segue.lab.quality.teacher_forced.listen", None)  # not come to
+    monkeypatch.setattr("segue.lab.quality.teacher_forced.cache_logits", None)  # not come to
     with small_disk(here / "disk") as disk:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         line = refused(capsys, "quality", toy, "--engine", "mlx", "--save-folder", disk)

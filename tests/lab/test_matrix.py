@@ -17,7 +17,8 @@ from segue.checkpoints.recipe import Recipe
 from segue.cli import main
 from segue.errors import RequestError
 from segue.lab.pick import MAX_KL
-from segue.lab.quality import measure
+from segue.lab.quality import measure, request
+from segue.lab.quality.report import QualityReport
 from segue.lab.rows import DEFAULT, rows_of
 from segue.lab.variant import Variant
 
@@ -63,13 +64,25 @@ def by_name(content):
 
 
 def fake_measure(kls, calls=None):
-    def measure(baseline, variant, model, base, prompts, seed, folder, progress, *, engine, text):
+    def measure(wanted, progress):
         if calls is not None:
-            calls.append((baseline.name, variant.name, tuple(prompts), seed, engine, text))
-        kl = kls[variant.name]
+            how = (tuple(wanted.prompts), wanted.seed, wanted.engine, wanted.text)
+            calls.append((wanted.baseline.name, wanted.variant.name, *how))
+        kl = kls[wanted.variant.name]
         if isinstance(kl, Exception):
             raise kl
-        return {"kl": {"overall": {"mean": kl}}}
+        tables = dict.fromkeys(("tokens", "top1_agreement", "perplexity", "free_running", "audio"))
+        return QualityReport(
+            model=wanted.model,
+            engine=wanted.engine,
+            baseline=wanted.baseline,
+            variant=wanted.variant,
+            seed=wanted.seed,
+            text=wanted.text,
+            prompts=[],
+            kl={"overall": {"mean": kl}},
+            **tables,
+        )
 
     return measure
 
@@ -254,8 +267,8 @@ def test_quality_is_measured_beside_the_baseline_and_one_is_picked(matrix, monke
 
 @pytest.mark.slow
 def test_from_rows_to_a_pick_all_of_it_is_really_measured(matrix, song, monkeypatch):
-    short = partial(measure.measure, takes=2, continuation_seconds=0.5)
-    monkeypatch.setattr(measure, "measure", short)
+    short = partial(request.QualityRequest, takes=2, continuation_seconds=0.5)
+    monkeypatch.setattr(request, "QualityRequest", short)
     rows = ("--row", "name=baseline", "--row", "name=q2, bits=2, group=32")
     folder, content = matrix(
         *(*rows, "--quality-prompt", str(song), "--max-kl", "1e-6", "--seed", "4"), quality=True

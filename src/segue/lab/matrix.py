@@ -29,7 +29,7 @@ from .files import read_json, write_json
 from .machine import machine, versions
 from .pick import pick
 from .results import FILE, SCHEMA, Matrix
-from .variant import Variant
+from .variant import BASELINE, Variant
 
 SECONDS_TO_STOP = 5.0
 
@@ -255,30 +255,31 @@ def _options(folder: Folder, row: Json) -> list[str]:
 
 def measure_quality(folder: Folder, progress: Progress, console: Console) -> None:
     """Measure every row that plays and was not measured; what fails is said in its row."""
-    from .quality.measure import measure  # late: most commands do without what it imports
+    # Late: most commands do without what these import.
+    from .quality.measure import measure
+    from .quality.request import QualityRequest
 
     matrix, request = folder.matrix, folder.matrix["request"]
     rows = [row for row in matrix["rows"] if row["status"] == "ok"]
     variants = [Variant.from_json(row["name"], row["variant"]) for row in rows]
     plain = (v for v in variants if v.recipe is None and v.cast_dtype is None)
-    baseline = next(plain, Variant("baseline"))
+    baseline = next(plain, BASELINE)
     for row, variant in zip(rows, variants, strict=True):
         if row["quality"] is not None:
             continue
         console.print(f"quality of {row['name']}")
         try:
-            row["quality"] = measure(
-                baseline,
-                variant,
-                matrix["model"],
-                matrix["base_model"],
-                [Path(prompt) for prompt in request["quality_prompts"]],
-                matrix["seed"],
-                None,
-                progress,
+            wanted = QualityRequest(
+                variant=variant,
+                model=matrix["model"],
+                base_model=matrix["base_model"],
+                baseline=baseline,
                 engine=_engine(matrix),
+                prompts=[Path(prompt) for prompt in request["quality_prompts"]],
                 text=request["text"],
+                seed=matrix["seed"],
             )
+            row["quality"] = measure(wanted, progress).to_json()
         except SegueError as error:
             row["error"] = f"quality: {error}"
             console.print(f"  failed: {error}")

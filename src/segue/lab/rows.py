@@ -10,10 +10,10 @@ from typing import Any
 from ..checkpoints.recipe import PRESETS
 from ..errors import RequestError
 from ..options import recipe
-from .variant import Variant
+from .variant import BASELINE, Variant
 
 DEFAULT = (
-    Variant("baseline"),
+    BASELINE,
     Variant("float16", cast_dtype="float16"),
     Variant("q8", recipe=PRESETS["q8_decoder_linears"]),
     Variant("q4", recipe=PRESETS["q4_decoder_linears"]),

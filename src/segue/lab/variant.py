@@ -80,3 +80,7 @@ class Variant:
         """The variant that `to_json` described."""
         recipe = entry["recipe"]
         return cls(name, entry["cast_dtype"], None if recipe is None else Recipe(**recipe))
+
+
+BASELINE = Variant("baseline")
+"""The checkpoint as it is stored."""

@@ -1,9 +1,7 @@
 """Quality: nothing between a model and itself, more the fewer the bits, the same every time."""
 
 import json
-from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +15,12 @@ from segue.errors import RequestError, SegueError
 from segue.lab.quality import request
 from segue.lab.quality.free_running import MEASURES
 from segue.lab.quality.measure import measure
+from segue.lab.quality.request import QualityRequest
 from segue.lab.quality.teacher_forced import context_of, counted_logits
-from segue.lab.variant import Variant
+from segue.lab.variant import BASELINE, Variant
 from segue.pattern import delay
 from tests.broken import broken
 
-BASELINE = Variant("baseline")
 ENGINES = ["mlx"] + ["openvino"] * (find_spec("openvino") is not None)
 SHORT = {"takes": 2, "continuation_seconds": 0.5}
 
@@ -52,8 +50,11 @@ def music(tmp_path_factory):
 @pytest.fixture
 def measured(toy, music):
     def run(variant, folder=None, model=toy, prompts=(music,), **options):
-        options = SHORT | options
-        return measure(BASELINE, variant, str(model), None, prompts, 7, folder, **options)
+        options = {"seed": 7} | SHORT | options
+        wanted = QualityRequest(
+            variant=variant, folder=folder, model=str(model), prompts=prompts, **options
+        )
+        return measure(wanted).to_json()
 
     return run
 
@@ -186,8 +187,7 @@ def test_the_delay_is_undone(model, stereo_model, stereo):
     codes = np.random.default_rng(0).integers(
         0, config.lm.cardinality, (config.lm.num_codebooks, 300)
     )
-    oracle: Any = Oracle(config)
-    found = counted_logits(oracle, codes)
+    found = counted_logits(Oracle(config), codes)
     np.testing.assert_array_equal(found.argmax(axis=-1), codes.T[context_of(300) :])
 
 
@@ -262,6 +262,20 @@ def test_the_result_is_json_with_all_that_was_promised(measured):
     assert found["variant"]["recipe"]["bits"] == 4
 
 
+def test_numbers_are_checked_when_a_request_is_made():
+    for options, words in (
+        ({"takes": 65}, "takes must lie between 1 and 64, not 65"),
+        ({"continuation_seconds": 0.09}, "continuation-seconds must be 0.1 or more"),
+        ({"prompt_seconds": 0}, "prompt-seconds must be more than 0"),
+        ({"continuation_seconds": 3600}, "output-seconds must be more than 0 and at most 3600"),
+        ({"seed": 2**32 - 1}, "seeds lie between 0 and 4294967295"),
+        ({"engine": "piano"}, "no engine 'piano'"),
+        ({"text": "\0"}, "zero byte"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            QualityRequest(bits(4), "no/such/model", **options)
+
+
 def test_options_are_checked_before_anything_is_loaded(measured, loads, tmp_path):
     (tmp_path / "file").write_text("")
     for options, words in (
@@ -286,7 +300,7 @@ def test_a_variant_that_overflows_says_so(measured, monkeypatch):
         loaded = original(self, *arguments, **options)
         if self.name == "q4":
             logits = loaded.engine.logits
-            monkeypatch.setattr(loaded.engine, "logits", lambda *a: logits(*a) * np.nan)
+            loaded.engine.logits = lambda *a: logits(*a) * np.nan
         return loaded
 
     monkeypatch.setattr(Variant, "load", broken)
@@ -307,8 +321,10 @@ def test_what_overflows_while_it_plays_is_named(measured, monkeypatch):
     def broken_decoder(self, *arguments, **options):
         loaded = original(self, *arguments, **options)
         if self.name == "q4":
-            overflows = partial(check_finite, np.full((9, 1), np.nan), "samples", fixed=True)
-            monkeypatch.setattr(loaded.engine, "decode", lambda _: overflows())
+            nothing = np.full((9, 1), np.nan)
+            monkeypatch.setattr(
+                loaded.engine, "decode", lambda codes: check_finite(nothing, "samples")
+            )
         return loaded
 
     monkeypatch.setattr(Variant, "load", broken_decoder)

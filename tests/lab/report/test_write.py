@@ -359,7 +359,7 @@ def test_every_value_of_a_matrix_is_escaped(tmp_path):
     hostile = "<img src=x onerror=alert(1)>'\"&{{ 1 }}"
     found = matrix_folder.matrix(
         **dict.fromkeys(("model", "base_model", "prompt", "seed", "created"), hostile),
-        **dict.fromkeys(("machine", "versions", "request"), {hostile: hostile}),
+        **{key: {hostile: hostile} for key in ("machine", "versions", "request")},
     )
     found["pick"] = {"name": hostile, "why": hostile, "environment": [hostile], "command": hostile}
     for row in found["rows"]:

@@ -1,4 +1,4 @@
-"""What baselines said, kept on disk: measured once, compared with every variant.
+"""A cache on disk of what baselines were measured to be, which every variant is compared with.
 
 An entry is a `.npz` file named by what it was made from: the checkpoint, the variant, the audio,
 the machine and the code.  Zip files carry checksums, so one that was damaged is seen and made anew.
@@ -63,7 +63,7 @@ class BaselineCache:
             raise self._unwritable(error) from None
 
     def read(self, key: str, names: Collection[str]) -> dict[str, np.ndarray] | None:
-        """The arrays of an entry; None if there is none that is whole and has these `names`."""
+        """Return the arrays of an entry; None if none is whole and has these `names`."""
         path = self._path(key)
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -74,10 +74,10 @@ class BaselineCache:
         return arrays
 
     def entry(self, key: str, names: Collection[str]) -> dict[str, np.ndarray]:
-        """The arrays of an entry that was there a while ago.
+        """Return the arrays of an entry that was written before.
 
         Raises:
-            RequestError: it is not there any more.
+            RequestError: it was deleted meanwhile.
         """
         arrays = self.read(key, names)
         if arrays is None:
@@ -85,7 +85,7 @@ class BaselineCache:
         return arrays
 
     def write(self, key: str, arrays: Arrays) -> None:
-        """Keep an entry; it is there whole or not at all.
+        """Write an entry, whole or not at all.
 
         Raises:
             RequestError: the disk is full, or the folder cannot be written to.
@@ -124,12 +124,12 @@ class BaselineCache:
 
 
 def key_of(origin: Mapping[str, Any], kind: str, samples: np.ndarray, *details: Any) -> str:
-    """The name of an entry: what it is made from, hashed.
+    """Return the name of an entry: what it is made from, hashed.
 
     Args:
         origin: from `origin_of`.
         kind: what the entry holds.
-        samples: the audio that the model hears.
+        samples: the audio that is encoded.
         details: whatever else counts.
     """
     facts = json.dumps([origin, kind, samples.shape, str(samples.dtype), details], sort_keys=True)
@@ -145,7 +145,7 @@ def origin_of(
     text: str,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """All that decides what `variant` of `checkpoint` says, but for the audio it hears.
+    """Return all that decides the outputs of a variant, but for the audio that it is given.
 
     Args:
         checkpoint: opened.

@@ -1,4 +1,4 @@
-"""The music that quality is measured on, in pieces that a model hears at once."""
+"""The music that quality is measured on, in windows that fit the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORTEST_SECONDS = 1.0
 SECONDS_PER_FILE = 120.0
 SECONDS_IN_ALL = 1200.0
 MAX_FILES = 120
-"""Of long files the start is heard, and of many files as much that all of them together stay below
+"""Of long files the start is used, and of many files as much that all of them together stay below
 20 minutes: more narrows the intervals little, and fills the disk."""
 
 _AUDIO_ENDINGS = (
@@ -36,7 +36,7 @@ class Clip:
     Attributes:
         name: for people.
         path: the file, or None for the music by rule that stands in for the built-in prompts.
-        seconds: how much of it is heard, at most.
+        seconds: how much of it is used, at most.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Clip:
     seconds: float
 
     def samples(self, config: ModelConfig) -> Audio:
-        """Its start, as the model hears it: at the codec's rate, with the model's channels.
+        """Read its start, at the codec's rate and with the model's channels.
 
         Raises:
             AudioError: it cannot be read, is too short, or holds what is no sound.
@@ -57,14 +57,14 @@ class Clip:
             )
         if not np.isfinite(whole.samples).all():
             raise AudioError(f"{self.name}: holds samples that are no sound (NaN or infinity)")
-        heard = audio.to_channels(whole.samples, config.lm.audio_channels, whole.layout)
+        samples = audio.to_channels(whole.samples, config.lm.audio_channels, whole.layout)
         rate = config.codec.sample_rate
-        heard = audio.resample(heard, whole.sample_rate, rate)
-        return Audio(heard.astype(np.float32), rate)
+        samples = audio.resample(samples, whole.sample_rate, rate)
+        return Audio(samples.astype(np.float32), rate)
 
 
 def find_clips(prompts: Sequence[Path]) -> list[Clip]:
-    """The music in some files and folders, or segue's own if none is named.
+    """Find the music in some files and folders, or segue's own if none is named.
 
     Folders are searched to their bottom for files whose names end as audio's do; a file that is
     named is read whatever its name.
@@ -103,7 +103,7 @@ def _files_in(path: Path) -> list[Path]:
 
 
 def windows(samples: np.ndarray, hop_length: int) -> list[np.ndarray]:
-    """Samples `(T, C)` in as few pieces of 30 s at most as they take, all about as long."""
+    """Cut samples `(T, C)` into as few windows of at most 30 s as they take, all about as long."""
     frames = len(samples) // hop_length
     count = -(-frames // FRAMES_PER_WINDOW)
     edges = [n * frames // count * hop_length for n in range(count + 1)]

@@ -28,10 +28,8 @@ from ...options import (
 from ...terminal import progress_for
 from ..files import write_json
 from ..variant import Variant
-from .measure import CONTINUATION_SECONDS, TAKES, measure
-
-SEED = 12345
-"""The seeds of the takes begin here, so that two measurements compare without saying so."""
+from .measure import measure
+from .request import CONTINUATION_SECONDS, SEED, TAKES, QualityRequest
 
 
 def add_parser(commands: Any) -> None:
@@ -92,20 +90,20 @@ def run(options: argparse.Namespace) -> int:
     variant = variant_of(options)
     if options.report_json is not None:
         check_writable(options.report_json)
-    quality = measure(
-        Variant("baseline"),
-        variant,
-        options.model,
-        options.base_model,
-        options.audio,
-        options.seed,
-        options.save_folder,
-        stdout_progress() if options.progress_lines else progress_for(not options.no_progress),
+    request = QualityRequest(
+        variant=variant,
+        model=options.model,
+        base_model=options.base_model,
         engine=options.engine,
+        prompts=options.audio,
         text=options.text,
+        seed=options.seed,
         takes=options.takes,
         continuation_seconds=options.continuation_seconds,
+        folder=options.save_folder,
     )
+    progress = stdout_progress() if options.progress_lines else progress_for(not options.no_progress)
+    quality = measure(request, progress).to_json()
     if options.report_json is not None:
         write_json(options.report_json, quality)
     if not options.progress_lines:

@@ -2,15 +2,15 @@
 
 Three questions, from the model's to the listener's:
 
-- *Teacher-forced*: both hear the codes of real music; how far apart are their next-token
+- *Teacher-forced*: both are given the codes of real music; how far apart are their next-token
   distributions?  (`teacher_forced`)
-- *Free-running*: both play on from the same prompts with the same noise; for how many frames do
-  they play the same?  (`free_running`)
+- *Free-running*: both continue the same prompts with the same noise; for how many frames are their
+  codes the same?  (`free_running`)
 - *Audio*: how different does that sound?  (`distances`)
 
-The baseline's answers are kept (`baselines`): the first variant waits for them, the next ones do
+The baseline's results are cached (`baselines`): the first variant waits for them, the next ones do
 not.  There is one model in memory at a time, and one engine runs both: between two engines, all
-logits differ a little, and that is not what is asked.
+logits differ a little, and that is not the question.
 """
 
 from __future__ import annotations
@@ -18,185 +18,120 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ...checkpoints.opening import open_checkpoint
 from ...engine.base import Engine
 from ...errors import ModelOverflowError, RequestError
-from ...model import engine_for
 from ...progress import SILENT, Progress
 from ..variant import Variant
 from . import free_running, teacher_forced
-from .baselines import BaselineCache, origin_of
-from .clips import find_clips
-from .request import Plan
-
-SCHEMA = 1
-
-TAKES = 2
-CONTINUATION_SECONDS = 6.0
+from .baselines import origin_of
+from .report import QualityReport
+from .request import Measurement, QualityRequest
 
 
-def measure(
-    baseline: Variant,
-    variant: Variant,
-    model: str,
-    base_model: str | None,
-    prompts: Sequence[Path],
-    seed: int,
-    folder: Path | None,
-    progress: Progress = SILENT,
-    *,
-    engine: str = "auto",
-    text: str = "",
-    takes: int = TAKES,
-    continuation_seconds: float = CONTINUATION_SECONDS,
-) -> dict[str, Any]:
-    """How far `variant` is from `baseline`; the same on the same machine to the last digit.
+def measure(request: QualityRequest, progress: Progress = SILENT) -> QualityReport:
+    """Measure how far a variant is from its baseline.
+
+    On one machine, the result is the same to the last digit each time.
 
     Args:
-        baseline: what counts as right, mostly the checkpoint as it is.
-        variant: what is measured.
-        model: the checkpoint; see `segue.load`.
-        base_model: see `segue.load`.
-        prompts: files and folders of music that the model was not trained on; none means segue's
-            own.
-        seed: of the first take of each prompt.
-        folder: where what was played is written; None keeps no sound.
+        request: what is measured.
         progress: shown while it runs.
-        engine: what runs both; see `segue.load`.
-        text: a description that both models read.  Logits are compared without guidance; what is
-            played has it, as it has for users.
-        takes: continuations of each prompt, with the seeds `seed`, `seed + 1` and so on.
-        continuation_seconds: their length without the prompt.
-
-    Returns:
-        What `json.dump` takes:
-
-        - `schema`, `model`, `engine`, `baseline`, `variant`, `seed`, `text`: what was measured.
-        - `prompts`: `name` and `seconds` heard of each, and whether it is `built_in`.
-        - `notes`: what one should know, one line each; only where there is something.
-        - `tokens`: how many were `counted`, in how many `frames`, `codebooks` and `windows`; the
-          `context_frames` that were not, and the bootstrap's blocks.
-        - `kl`: nats per token, KL(baseline || variant); for `overall`, `codebook_0` and so on
-          `mean`, its `ci95`, `median`, `p99` and `max`.
-        - `top1_agreement`: the share of tokens, as `mean` and `ci95`.
-        - `perplexity`: of the codes that follow: `baseline`, `variant`, their `ratio` and its
-          `ci95`.
-        - `free_running`: of the `takes`, each with the `frames` that were played alike, or
-          `censored` if all of `limit_frames` were: `mean_frames`, its `ci95` and `median_frames`.
-        - `audio`: the mean over takes of each of `free_running.MEASURES`, of loudness differences
-          without their sign; the same `between_seeds`, that is between the baseline's takes, to
-          compare with; and each of the `takes`, with the names of its `files` if there is a folder.
 
     Raises:
-        AudioError: a prompt cannot be used, or what was played cannot be written.
+        AudioError: a prompt cannot be used, or a continuation cannot be written.
         CheckpointError: there is no such checkpoint, or it cannot be used.
-        RequestError: an option is out of range, a recipe for a checkpoint that is quantized
-            already, a variant that overflows, or a cache that cannot be written.
+        RequestError: a recipe for a checkpoint that is quantized already, a variant that
+            overflows, or a cache that cannot be written.
     """
-    engine = engine_for(engine)
-    checkpoint = open_checkpoint(model, base_model, progress)
+    checkpoint = open_checkpoint(request.model, request.base_model, progress)
+    baseline, variant = request.baseline, request.variant
     if checkpoint.config.quantization is not None and (baseline.recipe or variant.recipe):
-        raise RequestError(f"{model} is quantized already; measure the checkpoint it came from")
-    plan = Plan(
-        baseline=baseline,
-        variant=variant,
-        model=model,
-        base_model=base_model,
-        engine=engine,
-        config=checkpoint.config,
-        clips=find_clips(prompts),
-        seed=seed,
-        text=text,
-        takes=takes,
-        continuation_seconds=continuation_seconds,
-        folder=folder,
-        cache=BaselineCache(),
-        progress=progress,
-    )
-    seconds = plan.check()
-    origin = origin_of(checkpoint, baseline, engine, text, progress)
+        raise RequestError(
+            f"{request.model} is quantized already; measure the checkpoint it came from"
+        )
+    work = Measurement.prepare(request, checkpoint.config, progress)
+    origin = origin_of(checkpoint, baseline, work.engine, request.text, progress)
     del checkpoint
     try:
         with _naming(baseline):
-            heard, played = _listen_to_baseline(plan, origin)
-        with _naming(variant), _Loaded(plan, variant) as loaded:
-            found = teacher_forced.compare_tokens(plan, heard, loaded.engine())
-            found |= free_running.compare_takes(plan, played, loaded.engine())
-            note = loaded.engine().text_note(text) if text else None
+            windows, takes = _cache_baseline(work, origin)
+        with _naming(variant), _LazyEngine(work, variant) as engine:
+            found = teacher_forced.compare_tokens(work, windows, engine())
+            found |= free_running.compare_takes(work, takes, engine())
+            note = engine().text_note(request.text) if request.text else None
     finally:
-        plan.cache.sweep()
-    return (
-        {
-            "schema": SCHEMA,
-            "model": model,
-            "engine": engine,
-            "baseline": {"name": baseline.name} | baseline.to_json(),
-            "variant": {"name": variant.name} | variant.to_json(),
-            "seed": seed,
-            "text": text,
-            "prompts": [
-                {"name": clip.name, "seconds": length, "built_in": not prompts}
-                for clip, length in zip(plan.clips, seconds, strict=True)
-            ],
-        }
-        | ({} if note is None else {"notes": [note]})
-        | found
+        work.cache.sweep()
+    return QualityReport(
+        model=request.model,
+        engine=work.engine,
+        baseline=baseline,
+        variant=variant,
+        seed=request.seed,
+        text=request.text,
+        prompts=[
+            {"name": clip.name, "seconds": seconds, "built_in": not request.prompts}
+            for clip, seconds in zip(work.clips, work.seconds, strict=True)
+        ],
+        notes=[] if note is None else [note],
+        **found,
     )
 
 
 @contextmanager
 def _naming(variant: Variant) -> Iterator[None]:
-    """Say which of the two it is that overflows."""
+    """Let an overflow name which of the two models it happened in."""
     try:
         yield
     except ModelOverflowError as error:
         raise error.of(variant.name) from None
 
 
-def _listen_to_baseline(
-    plan: Plan, origin: dict[str, Any]
-) -> tuple[list[list[str]], dict[int, str]]:
-    """Make sure that the cache holds all that the baseline has to say.
+def _cache_baseline(
+    work: Measurement, origin: dict[str, Any]
+) -> tuple[Sequence[Sequence[str]], dict[int, str]]:
+    """Make sure that the cache holds everything that is compared with.
 
     Returns:
-        The keys of each clip's windows, and of the takes of those that are played on from.
+        The keys of each clip's windows, and of the takes of those clips that are continued.
     """
-    heard: list[list[str]] = []
-    played: dict[int, str] = {}
-    free = plan.played_on_from()
+    windows: list[list[str]] = []
+    takes: dict[int, str] = {}
+    continued = work.continued()
     with (
-        _Loaded(plan, plan.baseline) as loaded,
-        plan.progress.stage("listen to the baseline", len(plan.clips), "prompts") as advance,
+        _LazyEngine(work, work.request.baseline) as engine,
+        work.progress.stage("measure the baseline", len(work.clips), "prompts") as advance,
     ):
-        for n, clip in enumerate(plan.clips):
-            samples = clip.samples(plan.config)
-            heard.append(teacher_forced.listen(plan, origin, samples, loaded.engine))
-            if n in free:
-                played[n] = free_running.listen(plan, origin, samples, loaded.engine)
+        for n, clip in enumerate(work.clips):
+            samples = clip.samples(work.config)
+            windows.append(teacher_forced.cache_logits(work, origin, samples, engine))
+            if n in continued:
+                takes[n] = free_running.cache_takes(work, origin, samples, engine)
             advance(n + 1)
-    return heard, played
+    return windows, takes
 
 
-class _Loaded:
-    """A variant that is loaded once somebody asks for its engine, and let go at the end."""
+class _LazyEngine:
+    """The engine of a variant, loaded by the first call and released at the end."""
 
-    def __init__(self, plan: Plan, variant: Variant) -> None:
-        self._plan, self._variant = plan, variant
+    def __init__(self, work: Measurement, variant: Variant) -> None:
+        self._work, self._variant = work, variant
         self._engine: Engine | None = None
 
-    def __enter__(self) -> _Loaded:
+    def __enter__(self) -> _LazyEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._engine = None
         gc.collect()  # an engine refers to itself, and the next one needs its memory
 
-    def engine(self) -> Engine:
+    def __call__(self) -> Engine:
         if self._engine is None:
-            plan = self._plan
-            loaded = self._variant.load(plan.model, plan.base_model, plan.engine, plan.progress)
-            self._engine = loaded.engine
+            request, work = self._work.request, self._work
+            model = self._variant.load(
+                request.model, request.base_model, work.engine, work.progress
+            )
+            self._engine = model.engine
         return self._engine

@@ -1,4 +1,4 @@
-"""What a measurement of quality was asked for, checked before anything long begins."""
+"""What a measurement of quality is to measure, checked before anything long begins."""
 
 from __future__ import annotations
 
@@ -6,80 +6,101 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...admission import MAX_VARIATIONS
+from ...admission import MAX_VARIATIONS, check_options
 from ...atomic import check_writable
 from ...audio import Audio
 from ...checkpoints.config import ModelConfig
+from ...checkpoints.hub import BUILT_IN
 from ...continuation import Request
 from ...errors import AudioError, RequestError
-from ...progress import Progress
-from ..variant import Variant
+from ...model import engine_for
+from ...progress import SILENT, Progress
+from ..variant import BASELINE, Variant
 from .baselines import BaselineCache
-from .clips import Clip
+from .clips import Clip, find_clips
+
+SEED = 12345
+"""The seeds of the takes begin here, so that two measurements compare without naming one."""
+
+TAKES = 2
+CONTINUATION_SECONDS = 6.0
+SHORTEST_CONTINUATION = 0.1
 
 MAX_FREE_PROMPTS = 8
-"""Prompts that are played on from, spread over all there are.  Distributions tell more, in less
-time: on a CPU, decoding this much sound is most of the work already."""
+"""Prompts that are continued, spread over all there are.  Distributions tell more, in less time: on
+a CPU, decoding this much sound is most of the work already."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What `segue.lab.quality.measure` was asked for.
+class QualityRequest:
+    """What to compare with what, on which music.
 
     Attributes:
-        config: the shape of the model.
-        clips: what is heard.
-        cache: where the baseline's answers are kept.
+        variant: what is measured.
+        model: the checkpoint; see `segue.load`.
+        base_model: see `segue.load`.
+        baseline: what counts as right, mostly the checkpoint as it is.
+        engine: what runs both; see `segue.load`.
+        prompts: files and folders of music that the model was not trained on; none means segue's
+            own.
+        text: a description for both models.  Logits are compared without guidance; continuations
+            have it, as they have for users.
+        seed: of the first take of each prompt, 0 to 2³² - 1.
+        takes: continuations of each prompt, with the seeds `seed`, `seed + 1` and so on.
+        prompt_seconds: how much of each prompt is continued from, at most.
+        continuation_seconds: length of the continuations without the prompt.
+        folder: where continuations are written as WAVs; None writes none.
+
+    Raises:
+        RequestError: an option is out of range, or there is no such engine.
     """
 
-    baseline: Variant
     variant: Variant
-    model: str
-    base_model: str | None
-    engine: str
-    config: ModelConfig
-    clips: Sequence[Clip]
-    seed: int
-    text: str
-    takes: int
-    continuation_seconds: float
-    folder: Path | None
-    cache: BaselineCache
-    progress: Progress
+    model: str = BUILT_IN
+    base_model: str | None = None
+    baseline: Variant = BASELINE
+    engine: str = "auto"
+    prompts: Sequence[Path] = ()
+    text: str = ""
+    seed: int = SEED
+    takes: int = TAKES
+    prompt_seconds: float = Request.prompt_seconds
+    continuation_seconds: float = CONTINUATION_SECONDS
+    folder: Path | None = None
 
-    def check(self) -> list[float]:
-        """The seconds of each clip.
-
-        Raises:
-            AudioError: a clip cannot be heard, or the folder cannot be made or written to.
-            RequestError: an option is out of range.
-        """
-        if not self.continuation_seconds >= 0.1:
-            raise RequestError("continuation-seconds must be 0.1 or more")
+    def __post_init__(self) -> None:
+        if not self.continuation_seconds >= SHORTEST_CONTINUATION:
+            raise RequestError(f"continuation-seconds must be {SHORTEST_CONTINUATION:g} or more")
         if not 1 <= self.takes <= MAX_VARIATIONS:
             raise RequestError(f"takes must lie between 1 and {MAX_VARIATIONS}, not {self.takes}")
-        seconds = []
-        with self.progress.stage("read the prompts", len(self.clips)) as advance:
-            for n, clip in enumerate(self.clips):
-                heard = clip.samples(self.config)
-                self.request(heard)
-                seconds.append(heard.seconds)
-                advance(n + 1)
-        if self.folder is not None:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise AudioError(f"{self.folder}: cannot be made ({error.strerror})") from None
-            check_writable(self.folder / "a take.wav")
-        return seconds
+        engine_for(self.engine)
+        check_options(
+            prompt_seconds=self.prompt_seconds,
+            output_seconds=self.prompt_seconds + self.continuation_seconds,
+            prompt_from=Request.prompt_from,
+            text=self.text,
+            top_k=Request.top_k,
+            temperature=Request.temperature,
+            guidance_coef=Request.guidance_coef,
+            seed=self.seed,
+            variations=self.takes,
+        )
 
-    def request(self, heard: Audio) -> Request:
-        """To play on from the start of a clip."""
-        hop = self.config.codec.hop_length
-        wanted = round(Request.prompt_seconds * heard.sample_rate)
-        prompt_seconds = min(wanted, len(heard.samples)) // hop * hop / heard.sample_rate
+    def continue_from(self, clip: Audio, hop_length: int) -> Request:
+        """Return the request that continues the start of a clip, in whole frames of the codec.
+
+        Args:
+            clip: at the codec's rate.
+            hop_length: samples of a frame.
+
+        Raises:
+            RequestError: an option is out of range.
+        """
+        wanted = self.prompt_seconds * clip.sample_rate
+        samples = round(min(wanted, len(clip.samples))) // hop_length * hop_length
+        prompt_seconds = samples / clip.sample_rate
         return Request(
-            audio=heard,
+            audio=clip,
             prompt_seconds=prompt_seconds,
             output_seconds=prompt_seconds + self.continuation_seconds,
             text=self.text,
@@ -87,7 +108,60 @@ class Plan:
             variations=self.takes,
         )
 
-    def played_on_from(self) -> set[int]:
-        """Numbers of the clips that are."""
+
+@dataclass(frozen=True)
+class Measurement:
+    """A request with all that carrying it out takes, but for the models.
+
+    Attributes:
+        request: what is measured.
+        engine: what runs both, `"mlx"` or `"openvino"`.
+        config: the shape of the model.
+        clips: the music.
+        seconds: length of each clip.
+        cache: where the baseline's results are stored.
+        progress: shown while it runs.
+    """
+
+    request: QualityRequest
+    engine: str
+    config: ModelConfig
+    clips: Sequence[Clip]
+    seconds: Sequence[float]
+    cache: BaselineCache
+    progress: Progress
+
+    @classmethod
+    def prepare(
+        cls, request: QualityRequest, config: ModelConfig, progress: Progress = SILENT
+    ) -> Measurement:
+        """Find and check the music, the folder and the cache.
+
+        Raises:
+            AudioError: a clip cannot be used, or the folder cannot be made or written to.
+            RequestError: the cache cannot be written, or the prompts leave nothing to continue.
+        """
+        clips, seconds = find_clips(request.prompts), []
+        with progress.stage("read the prompts", len(clips)) as advance:
+            for n, clip in enumerate(clips):
+                samples = clip.samples(config)
+                request.continue_from(samples, config.codec.hop_length)
+                seconds.append(samples.seconds)
+                advance(n + 1)
+        if request.folder is not None:
+            try:
+                request.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise AudioError(f"{request.folder}: cannot be made ({error.strerror})") from None
+            check_writable(request.folder / "a take.wav")
+        engine = engine_for(request.engine)
+        return cls(request, engine, config, clips, seconds, BaselineCache(), progress)
+
+    def continue_from(self, clip: Audio) -> Request:
+        """See `QualityRequest.continue_from`."""
+        return self.request.continue_from(clip, self.config.codec.hop_length)
+
+    def continued(self) -> set[int]:
+        """Return the numbers of the clips that are continued."""
         count = min(len(self.clips), MAX_FREE_PROMPTS)
         return {n * len(self.clips) // count for n in range(count)}

@@ -1,4 +1,4 @@
-"""Both models hear the codes of real music: how far apart are their next-token distributions?"""
+"""Both models are given the codes of real music: how far apart are their distributions?"""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ...pattern import delay
 from .baselines import key_of
 from .clips import windows
 from .divergence import BLOCK_FRAMES, Bootstrap, Tokens, compare, concatenated, summarise
-from .request import Plan
+from .request import Measurement
 
 CONTEXT_FRAMES = 50
-"""Frames at the start of a window that are heard but not counted, or half of a shorter window.
-Nobody continues less than a second of music, and what a model guesses without context says more
-about its training than about quantization."""
+"""Frames at the start of a window that are context alone and not counted, or half of a shorter
+window.  Nobody continues less than a second of music, and what a model predicts without context
+shows its training more than its quantization."""
 
-_KEPT = ("codes", "logits")
+_STORED = ("codes", "logits")
 
 
 def counted_logits(engine: Engine, codes: np.ndarray, conditioning: object = None) -> np.ndarray:
-    """Logits `(F - skipped, K, V)` for those codes of a window `(K, F)` that count.
+    """Return logits `(F - skipped, K, V)` for those codes of a window `(K, F)` that count.
 
     The delay is undone: the code of codebook k at frame f stands in column `delays[k] + 1 + f`, so
     it is predicted after the column before.  What is predicted for special tokens does not count.
@@ -36,63 +36,65 @@ def counted_logits(engine: Engine, codes: np.ndarray, conditioning: object = Non
 
 
 def context_of(frames: int) -> int:
-    """How many frames at the start of a window of so many do not count."""
+    """Return how many frames at the start of a window of so many do not count."""
     return min(CONTEXT_FRAMES, frames // 2)
 
 
-def listen(
-    plan: Plan, origin: dict[str, Any], heard: Audio, baseline: Callable[[], Engine]
+def cache_logits(
+    work: Measurement, origin: dict[str, Any], clip: Audio, baseline: Callable[[], Engine]
 ) -> list[str]:
-    """Make sure that the cache holds what the baseline thinks of a clip.
+    """Make sure that the cache holds the baseline's logits for a clip.
 
     Args:
-        plan: what is measured.
+        work: what is measured.
         origin: from `baselines.origin_of`.
-        heard: the clip.
+        clip: at the codec's rate, with the model's channels.
         baseline: loads it, if need be.
 
     Returns:
         The keys of its windows.
     """
     keys = []
-    for piece in windows(heard.samples, plan.config.codec.hop_length):
-        key = key_of(origin, "window", piece)
-        if plan.cache.read(key, _KEPT) is None:
-            codes = baseline().encode(piece)
-            logits = _logits(plan, baseline(), codes)
-            plan.cache.write(key, {"codes": codes, "logits": logits})
+    for window in windows(clip.samples, work.config.codec.hop_length):
+        key = key_of(origin, "window", window)
+        if work.cache.read(key, _STORED) is None:
+            codes = baseline().encode(window)
+            logits = _logits(work, baseline(), codes)
+            work.cache.write(key, {"codes": codes, "logits": logits})
         keys.append(key)
     return keys
 
 
-def _logits(plan: Plan, engine: Engine, codes: np.ndarray) -> np.ndarray:
-    conditioning = engine.condition(plan.text) if plan.text else None
+def _logits(work: Measurement, engine: Engine, codes: np.ndarray) -> np.ndarray:
+    conditioning = engine.condition(work.request.text) if work.request.text else None
     return check_finite(counted_logits(engine, codes, conditioning), "logits")
 
 
-def compare_tokens(plan: Plan, keys: Sequence[Sequence[str]], engine: Engine) -> dict[str, Any]:
-    """What the variant thinks of every window, beside what the baseline did.
+def compare_tokens(
+    work: Measurement, keys: Sequence[Sequence[str]], engine: Engine
+) -> dict[str, Any]:
+    """Compare the variant's logits for every window with the baseline's.
 
     Args:
-        plan: what is measured.
-        keys: for each clip, from `listen`.
+        work: what is measured.
+        keys: for each clip, from `cache_logits`.
         engine: the variant.
 
     Returns:
-        `tokens`, `kl`, `top1_agreement` and `perplexity`; see `segue.lab.quality.measure`.
+        `tokens`, `kl`, `top1_agreement` and `perplexity` of a `QualityReport`.
     """
     parts: list[Tokens] = []
     frames: list[list[int]] = []
     count = sum(map(len, keys))
-    with plan.progress.stage("compare distributions", count, "windows") as advance:
+    with work.progress.stage("compare distributions", count, "windows") as advance:
         for of_a_clip in keys:
             frames.append([])
             for key in of_a_clip:
-                theirs = plan.cache.entry(key, _KEPT)
-                codes = theirs["codes"]
-                logits = _logits(plan, engine, codes)
+                stored = work.cache.entry(key, _STORED)
+                codes = stored["codes"]
+                logits = _logits(work, engine, codes)
                 counted = codes.T[context_of(codes.shape[1]) :]
-                parts.append(compare(theirs["logits"], logits, counted))
+                parts.append(compare(stored["logits"], logits, counted))
                 frames[-1].append(len(counted))
                 advance(len(parts))
     tokens, bootstrap = concatenated(parts), Bootstrap(frames)
