@@ -16,7 +16,8 @@ LAYERS = (
     ("__main__",),
     ("cli", "demo.__main__"),
     ("doctor",),
-    ("service", "lab", "options", "outputs", "models_command", "terminal"),
+    ("continue_command", "quantize_command", "models_command", "service", "lab"),
+    ("options", "outputs", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
     ("continuation", "admission", "preview", "splice", "demo"),

@@ -1,9 +1,8 @@
-"""`segue models`."""
+"""`segue models`: list the checkpoints on disk, and those that can be downloaded."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from .checkpoints import hub
 from .checkpoints.catalogue import CATALOGUE
+from .terminal import format_size, print_json, print_line
 
 
 def add_parser(commands: Any) -> None:
@@ -26,9 +26,9 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """`segue models`: what is here, and what can be had."""
-    here, trouble = hub.local_models(), hub.cache_trouble()
-    names = {model.name for model in here}
+    """Run `segue models`."""
+    stored, trouble = hub.local_models(), hub.cache_trouble()
+    names = {model.name for model in stored}
     absent = [
         (name, size, family.approximate_bytes(name))
         for size, family in CATALOGUE.items()
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
                     "complete": model.complete,
                     "missing": list(model.missing),
                 }
-                for model in here
+                for model in stored
             ],
             "to_be_had": [
                 {"name": name, "size": size, "approximate_bytes": count}
@@ -54,21 +54,16 @@ def run(options: argparse.Namespace) -> int:
         }
         if trouble is not None:
             report["notes"] = [trouble]
-        Console().out(json.dumps(report, indent=2), highlight=False)
+        print_json(report)
         return 0
     table = Table("model", "", "on disk", "state", box=None, pad_edge=False)
     table.columns[2].justify = "right"
-    for model in here:
+    for model in stored:
         state = "here" if model.complete else f"incomplete: no {', '.join(model.missing)}"
-        table.add_row(model.name, "", size_of(model.size_bytes), state)
+        table.add_row(model.name, "", format_size(model.size_bytes), state)
     for name, size, count in absent:
-        table.add_row(name, size, f"about {size_of(count)}", "can be downloaded")
+        table.add_row(name, size, f"about {format_size(count)}", "can be downloaded")
     Console().print(table)
     if trouble is not None:
-        Console().print(f"note: {trouble}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"note: {trouble}")
     return 0
-
-
-def size_of(count: int) -> str:
-    """Bytes on disk, for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,4 +1,4 @@
-"""The options that commands share, and what they come to."""
+"""The options that commands share: each name means the same everywhere."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import audio
+from .atomic import check_writable
 from .checkpoints import hub
-from .checkpoints.recipe import POSSIBLE, SCOPES, Recipe
+from .checkpoints.recipe import POSSIBLE, SCOPES, Recipe, preset
 from .continuation import Request
 from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES
+
+SHORT_NAMES = ("none", "q8", "q4", "q4-emb")
+"""What `--recipe` is mostly given; `segue.checkpoints.recipe.preset` knows more."""
 
 TEXT_HELP = (
     "a description of the music; of a long one, what the text encoder takes is read (the first 512 "
@@ -21,7 +25,7 @@ TEXT_HELP = (
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Says what an option's default is, where it has one."""
+    """Adds an option's default to its help, where it has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or isinstance(action.default, bool):
@@ -30,7 +34,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def add_model_options(parser: argparse.ArgumentParser, cast: bool = True) -> None:
-    """The options that say what plays."""
+    """Add `--model`, `--base-model`, `--engine` and, unless rows decide it, `--cast-dtype`."""
     parser.add_argument(
         "--model",
         default=hub.BUILT_IN,
@@ -43,38 +47,38 @@ def add_model_options(parser: argparse.ArgumentParser, cast: bool = True) -> Non
 
 
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
-    """`--engine`."""
+    """Add `--engine`."""
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the model")
 
 
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
-    """`--threads`."""
+    """Add `--threads`."""
     parser.add_argument(
         "--threads", type=int, help="how many OpenVINO uses (default: as many as there are cores)"
     )
 
 
 def add_base_option(parser: argparse.ArgumentParser) -> None:
-    """`--base-model`."""
+    """Add `--base-model`."""
     parser.add_argument(
         "--base-model", help="what a fine-tune without config.json was trained from"
     )
 
 
 def add_cast_option(parser: argparse.ArgumentParser) -> None:
-    """`--cast-dtype`."""
+    """Add `--cast-dtype`."""
     parser.add_argument(
         "--cast-dtype", choices=CAST_DTYPES, help="cast the language model's weights"
     )
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is played."""
+    """Add the options of a `Request`, but its audio and variations."""
     parser.add_argument(
         "--prompt-seconds",
         type=float,
         default=Request.prompt_seconds,
-        help="how much of the audio the model hears",
+        help="how much of the audio the model continues",
     )
     parser.add_argument(
         "--output-seconds",
@@ -84,12 +88,14 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     )
     end = parser.add_mutually_exclusive_group()
     end.add_argument(
-        "--prompt-from-start", action="store_true", help="hear the start of the audio (the default)"
+        "--prompt-from-start",
+        action="store_true",
+        help="continue the start of the audio (the default)",
     )
     end.add_argument(
         "--prompt-from-end",
         action="store_true",
-        help="hear the end of the audio, not its start; everything before it stays",
+        help="continue the end of the audio, not its start; everything before it stays",
     )
     parser.add_argument("--text", default=Request.text, help=TEXT_HELP)
     parser.add_argument(
@@ -112,16 +118,61 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="0 to 4294967295 (default: a random one)")
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is told."""
+def add_output_options(parser: argparse.ArgumentParser, report_file: bool = True) -> None:
+    """Add `--no-progress`, `--json` and, where there is no other file, `--report-json`."""
     parser.add_argument("--no-progress", action="store_true", help="show no bars")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    if report_file:
+        parser.add_argument(
+            "--report-json", metavar="FILE", type=Path, help="write the report there, as JSON"
+        )
+
+
+def report_file_of(options: argparse.Namespace) -> Path | None:
+    """Return the file of `--report-json`, checked before anything long begins.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path: Path | None = options.report_json
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def add_prompt_option(parser: argparse.ArgumentParser) -> None:
+    """Add `PROMPT`, which may be named with `--prompt` too; see `prompt_of`."""
     parser.add_argument(
-        "--json", action="store_true", help="print timings, seed and shapes as JSON"
+        "prompt", metavar="PROMPT", type=Path, nargs="?", help="an audio file of any format"
+    )
+    parser.add_argument(
+        "--prompt", metavar="PROMPT", dest="named_prompt", type=Path, help="the same, by name"
     )
 
 
+def prompt_of(options: argparse.Namespace) -> Path:
+    """Return the prompt of `add_prompt_option`.
+
+    Raises:
+        RequestError: there is none, or there are two.
+    """
+    given: Path | None = options.prompt
+    named: Path | None = options.named_prompt
+    if given is not None and named is not None:
+        raise RequestError(f"{given} and --prompt {named} are two prompts; drop one")
+    prompt = named if given is None else given
+    if prompt is None:
+        raise RequestError("name a prompt, an audio file")
+    return prompt
+
+
 def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -> Request:
-    """What `add_request_options` were set to, for the audio in the file `prompt`.
+    """Return the request of `add_request_options`, for the audio in a file.
+
+    Args:
+        options: parsed.
+        prompt: the file.
+        variations: how many takes.
 
     Raises:
         AudioError: the file cannot be read.
@@ -144,10 +195,10 @@ def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -
 
 @contextmanager
 def naming(prompt: Path) -> Iterator[None]:
-    """Let what is wrong with the audio of a file name the file.
+    """Let errors in the audio of a file begin with the file's name.
 
     Raises:
-        AudioError: whatever the block said of audio, after the name of `prompt`.
+        AudioError: the block's own, after the name of `prompt`.
     """
     try:
         yield
@@ -158,7 +209,19 @@ def naming(prompt: Path) -> Iterator[None]:
 
 
 def add_recipe_options(parser: argparse.ArgumentParser, switch: bool = True) -> None:
-    """The options that say what is quantized, behind the switch `--quantize` if there is one."""
+    """Add `--recipe`, and the options that make one up; see `recipe_of`.
+
+    Args:
+        parser: of the command.
+        switch: whether nothing is quantized without `--recipe` or `--quantize`.
+    """
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"what is quantized, by a short name: {', '.join(SHORT_NAMES)}; or in detail, with "
+        + ("--quantize and " if switch else "")
+        + "the options below",
+    )
     if switch:
         parser.add_argument(
             "--quantize", action="store_true", help="quantize the weights in memory"
@@ -182,11 +245,15 @@ def add_recipe_options(parser: argparse.ArgumentParser, switch: bool = True) -> 
     parser.add_argument("--q-mode", choices=tuple(POSSIBLE), help=f"how (default: {Recipe.mode})")
 
 
-def recipe_of(options: argparse.Namespace) -> Recipe | None:
-    """What `add_recipe_options` were set to; None without `--quantize`.
+def recipe_of(options: argparse.Namespace, named_by: str = "--recipe") -> Recipe | None:
+    """Return the recipe of `add_recipe_options`; None quantizes nothing.
+
+    Args:
+        options: parsed.
+        named_by: the option that `options.recipe` comes from, for errors.
 
     Raises:
-        RequestError: there is no such quantization, or `--quantize` was forgotten.
+        RequestError: there is no such quantization, two are named, or `--quantize` was forgotten.
     """
     details = {
         "--quant-scope": options.quant_scope,
@@ -194,21 +261,26 @@ def recipe_of(options: argparse.Namespace) -> Recipe | None:
         "--q-group-size": options.q_group_size,
         "--q-mode": options.q_mode,
     }
+    switch = {"--quantize": getattr(options, "quantize", None) or None}
+    given = [option for option, value in {**switch, **details}.items() if value is not None]
+    if options.recipe is not None:
+        if given:
+            raise RequestError(f"{named_by} and {given[0]} both say what is quantized; drop one")
+        return preset(options.recipe)[1]
     if getattr(options, "quantize", True):
-        return recipe(*details.values())
-    for option, value in details.items():
-        if value is not None:
-            raise RequestError(f"{option} without --quantize quantizes nothing; add --quantize")
+        return complete_recipe(*details.values())
+    if given:
+        raise RequestError(f"{given[0]} without --quantize quantizes nothing; add --quantize")
     return None
 
 
-def recipe(
+def complete_recipe(
     scope: str | None = None,
     bits: int | None = None,
     group_size: int | None = None,
     mode: str | None = None,
 ) -> Recipe:
-    """A recipe of which some is said; a mode that comes in one size brings it along.
+    """Return a recipe with defaults for what is None; a mode that has one size brings it along.
 
     Raises:
         RequestError: there is no such quantization.

@@ -1,10 +1,12 @@
-"""Where the takes of `segue continue` go, found out before anything is loaded."""
+"""What commands write: where takes go, found out before anything is loaded, and reports."""
 
 from __future__ import annotations
 
+import json
 import os
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from . import atomic, audio
 from .audio import Audio
@@ -15,7 +17,7 @@ _LONGEST_NUMBER = len("-999-99")
 
 
 def paths_for(wanted: Path, sound: Audio, variations: int, prompt: Path) -> list[Path]:
-    """The file of each take, so that no wait is for nothing.
+    """Return the file of each take, checked, so that no wait is for nothing.
 
     Args:
         wanted: the name for one take; several are numbered.
@@ -38,7 +40,7 @@ def paths_for(wanted: Path, sound: Audio, variations: int, prompt: Path) -> list
 
 
 def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
-    """`PROMPT-continued.wav` in the working folder, or the next number of it that nothing has.
+    """Return `PROMPT-continued.wav` in the working folder, or its next free number.
 
     The name of the prompt is shortened where the disk could not hold a longer one; of standard
     input, `-`, it is `continued.wav`.
@@ -59,8 +61,18 @@ def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
     return path, f"{taken} is there already, and stays as it is"
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write a report as JSON, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    with atomic.writing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def _taken(path: Path, variations: int) -> Path | None:
-    """The first of the files that is there already."""
+    """The first of the files that exists."""
     return next((path for path in _numbered(path, variations) if os.path.lexists(path)), None)
 
 

@@ -1,10 +1,12 @@
-"""What a person at a terminal sees: bars while it takes time, a table when it is done."""
+"""What is printed: bars while it takes time, lines and JSON when it is done."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -77,5 +79,25 @@ class TerminalProgress(Progress):
 
 
 def progress_for(wanted: bool) -> Progress:
-    """Bars if they are wanted and somebody sees them, else silence."""
+    """Return bars if they are wanted and standard error is a terminal, else silence."""
     return TerminalProgress(Console(stderr=True)) if wanted and sys.stderr.isatty() else SILENT
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on standard output, as it is on any terminal."""
+    Console().out(json.dumps(content, indent=2), highlight=False)
+
+
+def print_line(line: str, wrap: bool = False) -> None:
+    """Print text that may hold anything, on standard output.
+
+    Args:
+        line: what is printed as it is, brackets and colons too.
+        wrap: break it between words at the terminal's width; paths and commands stay whole.
+    """
+    Console().print(line, highlight=False, markup=False, soft_wrap=not wrap)
+
+
+def format_size(count: int) -> str:
+    """Write bytes on disk for people: `3.2 GB`, `841 MB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from segue.audio import Audio
 from segue.cli import main
+from segue.continuation import Request
 from segue.errors import OutputError, RequestError
-from segue.lab.files import write_json
-from segue.lab.matrix import Folder, new_matrix
+from segue.lab.matrix import Folder
+from segue.lab.requests import MatrixRequest
 from segue.lab.variant import Variant
+from segue.outputs import write_json
 
 from ..disks import fill, small_disk
 
@@ -67,7 +70,8 @@ def test_a_matrix_on_a_full_disk_says_why(toy, song, here, capsys):
 
 def test_a_matrix_that_meets_a_full_disk_keeps_what_it_had(here):
     with small_disk(here / "disk") as disk:
-        folder = Folder.make(disk / "m", new_matrix([Variant("q8")], "m", None, "p", 0, {}, 0.1))
+        request = Request(Audio(np.zeros((10, 1), np.float32), 44_100), seed=0)
+        folder = Folder.make(disk / "m", MatrixRequest([Variant("q8")], request, "song.wav"))
         before = (disk / "m" / "matrix.json").read_text()
         fill(disk)
         folder.matrix["rows"][0]["error"] = "x" * 10_000

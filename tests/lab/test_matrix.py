@@ -326,12 +326,15 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         '[[row]]\nname = "plain"\n\n[[row]]\ncast = "float16"\nbits = 8\ngroup = 32\n'
         'scope = "all-linears"\nmode = "affine"\n\n[[row]]\nmode = "nvfp4"\n'
     )
-    assert rows_of(file, ["name=q3, bits=3", "cast=bfloat16"]) == (
+    typed = ["name=q3, bits=3", "cast=bfloat16", "name=q8, recipe=q8", "recipe=none"]
+    assert rows_of(file, typed) == (
         Variant("plain"),
         Variant("float16-q8-g32-all-linears", "float16", Recipe("all-linears", 8, 32)),
         Variant("q4-g16-nvfp4-decoder-linears", None, Recipe("decoder-linears", 4, 16, "nvfp4")),
         Variant("q3", None, Recipe("decoder-linears", 3, 64)),
         Variant("bfloat16", "bfloat16"),
+        Variant("q8", None, Recipe(bits=8)),
+        Variant("baseline"),
     )
 
 
@@ -353,6 +356,8 @@ def test_a_variant_survives_its_json(row):
         ("cast=int8", "no cast dtype 'int8'"),
         ("scope=everything", "no scope 'everything'"),
         ("mode=int4", "no mode 'int4'"),
+        ("recipe=q9", "no quantization 'q9'"),
+        ("recipe=q4, bits=8", "recipe and bits both say what is quantized; drop one"),
     ],
 )
 def test_a_row_that_makes_no_sense_says_why(typed, words):

@@ -5,7 +5,7 @@ import plistlib
 import shlex
 from pathlib import Path
 
-from segue.cli import _parser
+from segue.cli import make_parser
 
 UNITS = Path(__file__).parents[2] / "docs" / "units"
 
@@ -14,7 +14,7 @@ def test_the_launchd_unit():
     unit = plistlib.loads((UNITS / "segue.plist").read_bytes())
     program, *arguments = unit["ProgramArguments"]
     assert Path(program).name == "segue"
-    assert _parser().parse_args(arguments).port == 8000
+    assert make_parser().parse_args(arguments).port == 8000
     assert unit["KeepAlive"] == {"SuccessfulExit": False}
 
 
@@ -23,5 +23,5 @@ def test_the_systemd_unit():
     unit.read(UNITS / "segue.service")
     program, *arguments = shlex.split(unit["Service"]["ExecStart"])
     assert Path(program).name == "segue"
-    assert _parser().parse_args(arguments).port == 8000
+    assert make_parser().parse_args(arguments).port == 8000
     assert unit["Install"]["WantedBy"] == "default.target"

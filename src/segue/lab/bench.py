@@ -1,4 +1,4 @@
-"""How fast a variant plays, where its time goes, and what it holds: `segue bench`.
+"""How fast a variant generates, where its time goes, and what it holds in memory: `segue bench`.
 
 The first run and the steady state are kept apart: the first pays for what is compiled, allocated
 and looked up once.  Everything of a run is the product's own `continue_audio`.
@@ -17,16 +17,15 @@ from typing import Any
 from .. import audio
 from ..audio import Audio
 from ..checkpoints.opening import Checkpoint, open_checkpoint
-from ..continuation import Request, Result, continue_audio
+from ..continuation import Result, continue_audio
 from ..model import Model
 from ..progress import SILENT, Progress
 from .machine import is_busy, machine, peak_memory_bytes, versions
 from .modules import modules_of
+from .requests import BenchRequest, sampling
 from .variant import Variant
 
 SCHEMA = 1
-RUNS = 3
-"""Runs after the first.  Three show a median and how far it can be trusted."""
 
 RUN_PARTS = (
     "prompt_encode_s",
@@ -49,8 +48,8 @@ class Report:
         engine, device, dtype: what ran the language model, and in what it computed.
         variant: as `Variant.to_json`.
         timings_s: `model_load_s` (opening, reading, compiling), `cast_dtype_s`, `quantize_s`; of a
-            run
-            `RUN_PARTS` in the median of the steady runs, or of the first if there are no others;
+            run `RUN_PARTS`, in the median of the steady runs, or of the first if there are no
+            others;
             `decode_cont_for_save_s` (cutting the continuation out, or decoding it by itself);
             `total_s`, all of that and what lies between.
         speed: of the same runs; `real_time_factor` is seconds of new music per second of
@@ -64,8 +63,8 @@ class Report:
         bandwidth_bytes_per_s: what reading those weights at every step comes to.
         modules: names of the `quantized` ones, and of those in scope that were `left`.
         shapes: of the model, the codes and the audio.
-        sampling: what was played, and how tokens were drawn.
-        seed: what they were drawn with.
+        sampling: what was continued, and how tokens were sampled.
+        seed: what they were sampled with.
         codes_sha256: of the codes as little-endian int32; alike means that all tokens are.
         audio: the files that were written, `full` and `continuation`; None for none.
         machine, versions: where, and with what.
@@ -97,7 +96,7 @@ class Report:
     notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as it is written."""
+        """Return the report as it is written."""
         return {"schema": SCHEMA, **asdict(self)}
 
 
@@ -116,52 +115,34 @@ class Measured:
     continuation: Audio
 
 
-def measure(
-    variant: Variant,
-    model_name: str,
-    request: Request,
-    prompt: str,
-    *,
-    base_model: str | None = None,
-    engine: str = "auto",
-    runs: int = RUNS,
-    decode_continuation: bool = False,
-    progress: Progress = SILENT,
-) -> Measured:
-    """Load a variant, play a request once and then `runs` times more.
+def measure(wanted: BenchRequest, progress: Progress = SILENT) -> Measured:
+    """Load a variant, continue the prompt once and then `runs` times more.
 
     Args:
-        variant: how the checkpoint runs.
-        model_name: see `segue.load`.
-        request: what is played; it has a seed and one variation.
-        prompt: where its audio came from, for the report.
-        base_model: see `segue.load`.
-        engine: see `segue.load`.
-        runs: how often after the first time.
-        decode_continuation: decode the continuation's codes a second time, by themselves, rather
-            than cut it out of the whole.
+        wanted: what is measured.
         progress: shown while it runs.
 
     Raises:
-        SegueError: the checkpoint, the prompt or an option cannot be used.
+        SegueError: the checkpoint or the prompt cannot be used.
     """
+    variant, request = wanted.variant, wanted.request
     before = time.perf_counter()
-    model = variant.load(model_name, base_model, engine, progress)
+    model = variant.load(wanted.model, wanted.base_model, wanted.engine, progress)
     model.engine.read_weights()
     load_s = time.perf_counter() - before
     spent = model.engine.load_report.seconds
     cast_s, quantize_s = spent.get("cast", 0.0), spent.get("quantize", 0.0)
 
-    played: list[tuple[Timings, Timings]] = []
+    runs: list[tuple[Timings, Timings]] = []
     hashes = set()
     first: Result | None = None
-    with progress.stage("bench", 1 + runs, "runs") as advance:
-        for n in range(1 + runs):
+    with progress.stage("bench", 1 + wanted.runs, "runs") as advance:
+        for n in range(1 + wanted.runs):
             before = time.perf_counter()
             result = continue_audio(model.engine, request, progress)
             whole_s = time.perf_counter() - before
             first = first or result
-            played.append(_timed(result, model, whole_s))
+            runs.append(_timed(result, model, whole_s))
             hashes.add(_hash(result))
             advance(n + 1)
     assert first is not None  # noqa: S101 - there is always a first run
@@ -169,20 +150,20 @@ def measure(
     before = time.perf_counter()
     take = first.takes[0]
     continuation = replace(take.audio, samples=take.audio.samples[first.join :])
-    if decode_continuation:
+    if wanted.decode_continuation:
         continuation = _decoded_alone(model, first)
     cut_s = time.perf_counter() - before
 
-    steady = _steady(played[1:])
-    timings, speed = played[0] if steady is None else _pair(steady["median"])
-    checkpoint = open_checkpoint(model_name, base_model)
+    steady = _steady(runs[1:])
+    timings, speed = runs[0] if steady is None else _pair(steady["median"])
+    checkpoint = open_checkpoint(wanted.model, wanted.base_model)
     modules = modules_of(checkpoint, variant.recipe, model.engine)
     step_bytes = modules.step_bytes(bool(request.text))
     report = Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model_name,
-        base_model=base_model,
-        prompt=prompt,
+        model=wanted.model,
+        base_model=wanted.base_model,
+        prompt=wanted.prompt,
         engine=model.engine.name,
         device=model.engine.device,
         dtype=model.engine.dtype,
@@ -196,7 +177,7 @@ def measure(
             "total_s": load_s + timings["total_s"] + cut_s,
         },
         speed=speed,
-        first_run=_named(played[0]),
+        first_run=_named(runs[0]),
         steady=steady,
         memory={
             "process_peak_bytes": peak_memory_bytes(),
@@ -213,7 +194,11 @@ def measure(
         audio=None,
         machine=machine(),
         versions=versions(),
-        notes=[*first.notes, *_notes(model, len(hashes), runs), *_needless(checkpoint, variant)],
+        notes=[
+            *first.notes,
+            *_notes(model, len(hashes), wanted.runs),
+            *_needless(checkpoint, variant),
+        ],
     )
     return Measured(report, take.audio, continuation)
 
@@ -292,20 +277,6 @@ def _shapes(model: Model, result: Result) -> dict[str, Any]:
     }
 
 
-def sampling(request: Request) -> dict[str, Any]:
-    """What is played, and how tokens are drawn."""
-    return {
-        "prompt_seconds": request.prompt_seconds,
-        "output_seconds": request.output_seconds,
-        "prompt_from": request.prompt_from,
-        "text": request.text,
-        "top_k": request.top_k,
-        "temperature": request.temperature,
-        "guidance_coef": request.guidance_coef,
-        "allow_empty_text_cfg": request.allow_empty_text_cfg,
-    }
-
-
 def _notes(model: Model, different: int, runs: int) -> list[str]:
     notes = []
     if model.engine.name == "mlx" and model.engine.device == "CPU":
@@ -321,7 +292,9 @@ def _notes(model: Model, different: int, runs: int) -> list[str]:
     if runs == 0:
         notes.append("one run: the figures include what only a first run pays for")
     if different > 1:
-        notes.append(f"the runs played {different} different results, though the seed is the same")
+        notes.append(
+            f"the runs generated {different} different results, though the seed is the same"
+        )
     return notes
 
 

@@ -1,9 +1,8 @@
-"""`segue bench`."""
+"""`segue bench`: options to a measurement, a measurement to a report."""
 
 from __future__ import annotations
 
 import argparse
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,38 +10,38 @@ from typing import Any
 from .. import audio
 from ..atomic import check_writable
 from ..channel import stdout_progress
-from ..continuation import Request
-from ..errors import RequestError
 from ..options import (
     HelpFormatter,
     add_model_options,
     add_output_options,
+    add_prompt_option,
     add_recipe_options,
     add_request_options,
     naming,
+    prompt_of,
     recipe_of,
+    report_file_of,
     request_of,
 )
-from ..terminal import progress_for
+from ..outputs import write_json
+from ..terminal import print_json, progress_for
 from . import bench_table
-from .bench import RUNS, measure
-from .files import write_json
+from .bench import measure
+from .requests import RUNS, BenchRequest, check_runs, seeded
 from .variant import Variant
-
-MAX_RUNS = 1000
 
 
 def add_parser(commands: Any) -> None:
     """Add `segue bench`."""
     parser = commands.add_parser(
         "bench",
-        help="measure how fast a checkpoint plays, and where the time goes",
-        description="Load a checkpoint, as it is or quantized, play one continuation several times "
-        "with the same seed, and report timings, memory and bandwidth.",
+        help="measure how fast a checkpoint generates, and where the time goes",
+        description="Load a checkpoint, as it is or quantized, generate one continuation several "
+        "times with the same seed, and report timings, memory and bandwidth.",
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--prompt", type=Path, required=True, help="an audio file of any format")
+    add_prompt_option(parser)
     add_model_options(parser)
     add_recipe_options(parser)
     add_request_options(parser)
@@ -58,73 +57,59 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="decode the continuation a second time, by itself, and write that",
     )
-    parser.add_argument("--report-json", metavar="FILE", type=Path, help="write the report there")
     add_output_options(parser)
     parser.add_argument("--progress-lines", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
 def add_run_option(parser: argparse.ArgumentParser) -> None:
-    """`--runs`."""
+    """Add `--runs`."""
     parser.add_argument(
         "--runs",
         type=int,
         default=RUNS,
         metavar="N",
-        help="how often to play after the first run, which warms up and is reported apart",
+        help="how often to run after the first time, which warms up and is reported apart",
     )
 
 
-def repeatable_request(options: argparse.Namespace) -> Request:
-    """What is played `--runs` times again, always with the same seed.
-
-    Raises:
-        AudioError: the prompt cannot be read.
-        RequestError: an option is out of range.
-    """
-    if not 0 <= options.runs <= MAX_RUNS:
-        raise RequestError(f"runs must lie between 0 and {MAX_RUNS}, not {options.runs}")
-    request = request_of(options, options.prompt)
-    return replace(request, seed=secrets.randbelow(2**31)) if request.seed is None else request
-
-
 def run(options: argparse.Namespace) -> int:
-    """`segue bench`: check, measure, write, print."""
-    recipe = recipe_of(options)
-    request = repeatable_request(options)
+    """Run `segue bench`: check, measure, write, print."""
+    recipe, prompt, report_file = recipe_of(options), prompt_of(options), report_file_of(options)
+    check_runs(options.runs)
+    wanted = BenchRequest(
+        variant=Variant("bench", options.cast_dtype, recipe),
+        request=seeded(request_of(options, prompt)),
+        prompt=str(prompt),
+        model=options.model,
+        base_model=options.base_model,
+        engine=options.engine,
+        runs=options.runs,
+        decode_continuation=options.decode_continuation,
+    )
     files: dict[str, Path] = {}
     if options.save_prefix is not None:
         names = ("full", "continuation")
         files = {name: Path(f"{options.save_prefix}_{name}.wav") for name in names}
     for path in files.values():
-        audio.check_output(path, request.audio)
+        audio.check_output(path, wanted.request.audio)
         check_writable(path)
-    if options.report_json is not None:
-        check_writable(options.report_json)
     progress = (
         stdout_progress() if options.progress_lines else progress_for(not options.no_progress)
     )
-    with naming(options.prompt):
-        measured = measure(
-            Variant("bench", options.cast_dtype, recipe),
-            options.model,
-            request,
-            str(options.prompt),
-            base_model=options.base_model,
-            engine=options.engine,
-            runs=options.runs,
-            decode_continuation=options.decode_continuation,
-            progress=progress,
-        )
+    with naming(prompt):
+        measured = measure(wanted, progress)
     report = measured.report
     if files:
-        said = audio.write(files["full"], measured.full)
-        said += audio.write(files["continuation"], measured.continuation)
+        notes = audio.write(files["full"], measured.full)
+        notes += audio.write(files["continuation"], measured.continuation)
         written = {name: str(path) for name, path in files.items()}
-        report = replace(report, audio=written, notes=[*report.notes, *said])
+        report = replace(report, audio=written, notes=[*report.notes, *notes])
     content = report.to_json()
-    if options.report_json is not None:
-        write_json(options.report_json, content)  # last: where it lies, the audio does too
-    if not options.progress_lines:
-        bench_table.show(content, as_json=options.json)
+    if report_file is not None:
+        write_json(report_file, content)  # last: where it lies, the audio does too
+    if options.json:
+        print_json(content)
+    elif not options.progress_lines:
+        bench_table.show(content)
     return 0

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ..terminal import print_line
 from .figures import BenchFigures
 
 _PARTS = {
     "prompt_encode_s": "encode the prompt",
-    "text_encode_s": "read the text",
-    "prefill_s": "hear the prompt",
+    "text_encode_s": "encode the text",
+    "prefill_s": "prefill",
     "token_generate_s": "generate",
     "decode_full_s": "decode",
     "total_s": "a run",
@@ -26,15 +26,11 @@ _LOADING = {
 }
 
 
-def show(report: Mapping[str, Any], as_json: bool = False) -> None:
+def show(report: Mapping[str, Any]) -> None:
     """Print what `segue.lab.bench.Report.to_json` gave."""
-    console = Console()
-    if as_json:
-        console.out(json.dumps(report, indent=2), highlight=False)
-        return
-    console.print(_timings(report))
+    Console().print(_timings(report))
     for line in _lines(report):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(line)
 
 
 def _timings(report: Mapping[str, Any]) -> Table:
@@ -93,5 +89,5 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def megabytes(count: int) -> str:
-    """Bytes for people."""
+    """Write bytes in memory for people: `1.68 GB`, `50.5 MB`."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""Files of the laboratory: JSON, whole or not at all."""
+"""Reading the laboratory's JSON files; `segue.outputs.write_json` writes them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..atomic import writing
 from ..errors import RequestError
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `path` whole or not at all.
-
-    Raises:
-        OutputError: the folder cannot be written to, or the disk is full.
-    """
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
 def read_json(path: Path, schema: int) -> dict[str, Any]:
-    """What `write_json` wrote.
+    """Return what `segue.outputs.write_json` wrote.
 
     Raises:
-        RequestError: there is no such file, or it is not one that this version can go on with.
+        RequestError: there is no such file, or it is not one that this version can read.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Variants side by side: `segue matrix`.
 
 Every row is a `segue bench` in a process of its own, so that peak memory and warm-up are its own,
-with one seed for all.  The folder always says how far the matrix is: `matrix.json` is written anew
+with one seed for all.  The folder always shows how far the matrix is: `matrix.json` is written anew
 after each step, and a row counts as done when `rows/NAME.json` is there, which is written last.
 """
 
@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ from rich.console import Console
 
 from ..channel import replay
 from ..errors import RequestError, SegueError
+from ..outputs import write_json
 from ..progress import Progress
 from . import bench
-from .files import read_json, write_json
-from .machine import machine, versions
+from .files import read_json
 from .pick import pick
+from .requests import MatrixRequest
 from .results import FILE, SCHEMA, Matrix
 from .variant import BASELINE, Variant
 
@@ -48,30 +48,31 @@ class Folder:
         self.path, self.matrix = path, matrix
 
     @classmethod
-    def make(cls, path: Path, matrix: Json) -> Folder:
-        """Begin a matrix in a new or empty folder.
+    def make(cls, path: Path, request: MatrixRequest) -> Folder:
+        """Begin a matrix in a new folder.
 
         Raises:
-            RequestError: there is something in it, or it cannot be made.
+            RequestError: it exists, or it cannot be made.
+            OutputError: it cannot be written to.
         """
         try:
             (path / "rows").mkdir(parents=True)
         except OSError as error:
             raise RequestError(f"{path}: cannot be made ({error.strerror})") from None
-        folder = cls(path, matrix)
+        folder = cls(path, request.to_json())
         folder.write()
         return folder
 
     @classmethod
     def open(cls, path: Path) -> Folder:
-        """Go on with a matrix, keeping the rows that are done.
+        """Resume a matrix; rows that are done stay.
 
         Raises:
             RequestError: there is none.
         """
         folder = cls(path, read_json(path / FILE, SCHEMA))
         for row in folder.matrix["rows"]:
-            folder.look_at(row)
+            folder.refresh(row)
         return folder
 
     def write(self) -> None:
@@ -79,19 +80,19 @@ class Folder:
         write_json(self.path / FILE, self.matrix)
 
     def bench_path(self, row: Json) -> Path:
-        """Where the bench report of a row lies."""
+        """Return the file of a row's bench report."""
         return self.path / "rows" / f"{row['name']}.json"
 
     def quality_path(self, row: Json) -> Path:
-        """Where the quality report of a row lies."""
+        """Return the file of a row's quality report."""
         return self.path / "rows" / f"{row['name']}.quality.json"
 
     def log_path(self, row: Json) -> Path:
-        """What the process of a row had to say, kept if it failed."""
+        """Return the file of what a row's process printed, which stays if it failed."""
         return self.path / "rows" / f"{row['name']}.log"
 
-    def look_at(self, row: Json) -> None:
-        """Set what a row says to what is on disk; not done, or damaged, is missing."""
+    def refresh(self, row: Json) -> None:
+        """Set a row to what is on disk; not done, or damaged, is missing."""
         audio = {kind: f"{row['name']}_{kind}.wav" for kind in ("full", "continuation")}
         try:
             found = read_json(self.bench_path(row), bench.SCHEMA)
@@ -109,48 +110,11 @@ class Folder:
             row["quality"] = json.loads(self.quality_path(row).read_text(encoding="utf-8"))
 
 
-def new_matrix(
-    variants: Sequence[Variant],
-    model: str,
-    base_model: str | None,
-    prompt: str,
-    seed: int,
-    request: dict[str, Any],
-    max_kl: float,
-) -> Json:
-    """A matrix of which nothing is done; see `matrix.json` in docs/quantization.md."""
-    return {
-        "schema": SCHEMA,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "model": model,
-        "base_model": base_model,
-        "prompt": prompt,
-        "seed": seed,
-        "request": request,
-        "max_kl": max_kl,
-        "rows": [
-            {
-                "name": variant.name,
-                "variant": variant.to_json(),
-                "status": "missing",
-                "error": None,
-                "bench": None,
-                "quality": None,
-                "audio": None,
-            }
-            for variant in variants
-        ],
-        "pick": None,
-    }
-
-
 # --- Rows ---------------------------------------------------------------------------------------
 
 
 def run_rows(folder: Folder, progress: Progress, console: Console) -> None:
-    """Bench every row that is not done; one that fails says why and holds up no other."""
+    """Bench every row that is not done; one that fails has its `error`, and others go on."""
     rows = folder.matrix["rows"]
     left = [row for row in rows if row["status"] != "ok"]
     seconds: list[float] = []
@@ -161,7 +125,7 @@ def run_rows(folder: Folder, progress: Progress, console: Console) -> None:
         before = time.perf_counter()
         error = _bench(folder, row, progress)
         seconds.append(time.perf_counter() - before)
-        folder.look_at(row)
+        folder.refresh(row)
         if row["status"] != "ok":
             row |= {"status": "failed", "error": error or "it wrote no report"}
             console.print(f"  failed: {row['error']}")
@@ -207,8 +171,8 @@ def _bench(folder: Folder, row: Json, progress: Progress) -> str | None:
     if code < 0:
         return f"its process was ended by {_signal(-code)}"
     lines = folder.log_path(row).read_text(encoding="utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1].removeprefix("segue: ") if said else f"its process ended with {code}"
+    printed = [line.strip() for line in lines if line.strip()]
+    return printed[-1].removeprefix("segue: ") if printed else f"its process ended with {code}"
 
 
 def _signal(number: int) -> str:
@@ -254,7 +218,7 @@ def _options(folder: Folder, row: Json) -> list[str]:
 
 
 def measure_quality(folder: Folder, progress: Progress, console: Console) -> None:
-    """Measure every row that plays and was not measured; what fails is said in its row."""
+    """Measure every row that runs and was not measured; a failure goes into its `error`."""
     # Late: most commands do without what these import.
     from .quality.measure import measure
     from .quality.request import QualityRequest

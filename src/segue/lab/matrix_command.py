@@ -1,9 +1,8 @@
-"""`segue matrix`."""
+"""`segue matrix`: options to a new folder or an old one, and through all that is to be done."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -19,15 +18,18 @@ from ..options import (
     HelpFormatter,
     add_model_options,
     add_output_options,
+    add_prompt_option,
     add_request_options,
+    prompt_of,
+    request_of,
 )
 from ..progress import Progress
-from ..terminal import progress_for
+from ..terminal import print_json, progress_for
 from . import matrix_table
-from .bench import sampling
-from .bench_command import add_run_option, repeatable_request
-from .matrix import Folder, choose, measure_quality, new_matrix, report, run_rows
-from .pick import MAX_KL
+from .bench_command import add_run_option
+from .matrix import Folder, choose, measure_quality, report, run_rows
+from .pick import MAX_KL, check_budget
+from .requests import MatrixRequest, check_runs, seeded
 from .results import FILE
 from .rows import rows_of
 
@@ -42,9 +44,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "prompt", metavar="PROMPT", type=Path, nargs="?", help="an audio file of any format"
-    )
+    add_prompt_option(parser)
     add_model_options(parser, cast=False)
     add_request_options(parser)
     add_run_option(parser)
@@ -52,16 +52,16 @@ def add_parser(commands: Any) -> None:
         "--rows",
         metavar="FILE",
         type=Path,
-        help="a TOML file with a table [[row]] for each row: name, cast, bits, group, scope, mode "
-        "(default: baseline, float16, q8, q4, q4-emb)",
+        help="a TOML file with a table [[row]] for each row: name, cast, recipe or bits, group, "
+        "scope, mode (default: baseline, float16, q8, q4, q4-emb)",
     )
     parser.add_argument(
         "--row",
         metavar="ROW",
         action="append",
         default=[],
-        help="a row: 'name=q4-f16, cast=float16, bits=4, group=64, scope=decoder-linears, "
-        "mode=affine'; may be repeated",
+        help="a row: 'name=q4-f16, cast=float16, recipe=q4', or in detail 'bits=4, group=64, "
+        "scope=decoder-linears, mode=affine'; may be repeated",
     )
     parser.add_argument(
         "--max-kl",
@@ -81,7 +81,12 @@ def add_parser(commands: Any) -> None:
         "own)",
     )
     parser.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="a new folder (default: reports/TIMESTAMP)"
+        "-o",
+        "--output",
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="a new folder (default: reports/TIMESTAMP)",
     )
     parser.add_argument(
         "--resume",
@@ -89,14 +94,14 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="go on with a matrix that was stopped; its rows that are done are kept",
     )
-    add_output_options(parser)
+    add_output_options(parser, report_file=False)
     parser.set_defaults(run=run, default_of=parser.get_default)
 
 
 def run(options: argparse.Namespace) -> int:
-    """`segue matrix`: begin or go on, bench, measure, pick, report."""
-    if options.max_kl is not None and not options.max_kl >= 0:
-        raise RequestError(f"max-kl must be 0 or more, not {options.max_kl:g}")
+    """Run `segue matrix`: begin or resume, bench, measure, pick, report."""
+    if options.max_kl is not None:
+        check_budget(options.max_kl)
     console = Console(stderr=True, quiet=options.no_progress, highlight=False, markup=False)
     progress = progress_for(not options.no_progress)
     folder = _resumed(options) if options.resume else _begun(options, progress)
@@ -112,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         )
         raise
     if options.json:
-        Console().out(json.dumps(folder.matrix, indent=2), highlight=False)
+        print_json(folder.matrix)
     else:
         matrix_table.show(matrix)
     for path in [folder.path / FILE, *written]:
@@ -124,57 +129,52 @@ def run(options: argparse.Namespace) -> int:
 
 def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
     """A new matrix; everything that can be wrong is found before there is a folder."""
-    if options.prompt is None:
+    if options.prompt is None and options.named_prompt is None:
         raise RequestError("name a prompt, an audio file; or --resume a folder")
+    prompt = prompt_of(options)
     variants = rows_of(options.rows, options.row)
     for path in options.quality_prompt:
         if not os.path.exists(path):  # noqa: PTH110 - Path's own raises for some names
             raise RequestError(f"--quality-prompt {path}: no such file or folder")
-    if not options.prompt.is_file() and (options.prompt == STDIN or options.prompt.is_fifo()):
+    if not prompt.is_file() and (prompt == STDIN or prompt.is_fifo()):
         raise RequestError(
-            f"{options.prompt}: every row reads the prompt by itself; name a file, not a pipe"
+            f"{prompt}: every row reads the prompt by itself; name a file, not a pipe"
         )
-    request = repeatable_request(options)
-    path = options.out or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    check_runs(options.runs)
+    wanted = MatrixRequest(
+        variants=variants,
+        request=seeded(request_of(options, prompt)),
+        prompt=str(prompt),
+        model=options.model,
+        base_model=options.base_model,
+        engine=options.engine,
+        runs=options.runs,
+        quality=not options.no_quality,
+        quality_prompts=options.quality_prompt,
+        max_kl=MAX_KL if options.max_kl is None else options.max_kl,
+    )
+    path = options.output or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
     if os.path.lexists(path):
         raise RequestError(f"{path}: exists already; name a new folder, or --resume {path}")
     check_new_folder(path)
     open_checkpoint(options.model, options.base_model, progress)
-    assert request.seed is not None  # noqa: S101 - that is what makes it repeatable
-    settings = sampling(request) | {
-        "engine": options.engine,
-        "runs": options.runs,
-        "quality": not options.no_quality,
-        "quality_prompts": [str(path) for path in options.quality_prompt],
-    }
-    max_kl = MAX_KL if options.max_kl is None else options.max_kl
-    return Folder.make(
-        path,
-        new_matrix(
-            variants,
-            options.model,
-            options.base_model,
-            str(options.prompt),
-            request.seed,
-            settings,
-            max_kl,
-        ),
-    )
+    return Folder.make(path, wanted)
 
 
 def _resumed(options: argparse.Namespace) -> Folder:
     """A matrix that was begun; all but its budget is settled."""
     free = ("resume", "max_kl", "no_progress", "json", "run", "default_of")
-    typed = [name for name, value in vars(options).items() if value != options.default_of(name)]
-    for name in typed:
+    given = [name for name, value in vars(options).items() if value != options.default_of(name)]
+    for name in given:
         if name not in free:
-            option = "the prompt" if name == "prompt" else f"--{name.replace('_', '-')}"
+            prompt = name in ("prompt", "named_prompt")
+            option = "the prompt" if prompt else f"--{name.replace('_', '-')}"
             raise RequestError(f"--resume goes on as it was begun; leave out {option}")
     folder = Folder.open(options.resume)
     if options.max_kl is not None:
         folder.matrix["max_kl"] = options.max_kl
-    prompt = folder.matrix["prompt"]
-    if not Path(prompt).is_file():
-        raise RequestError(f"{prompt}: not here; go on from the folder where it was begun")
+    file = folder.matrix["prompt"]
+    if not Path(file).is_file():
+        raise RequestError(f"{file}: not here; go on from the folder where it was begun")
     folder.write()
     return folder

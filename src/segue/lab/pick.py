@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 
+from ..errors import RequestError
 from .noise import TIE, Noise
 from .results import Matrix, Pick, Row
 from .variant import Variant
@@ -22,6 +23,16 @@ SMALLER = 0.75
 """Rows with at most that share of the pick's weights are named: they fit where it does not."""
 
 _ENVIRONMENT_BITS = (4, 8)  # what the service's environment can name, and the affine mode
+
+
+def check_budget(max_kl: float) -> None:
+    """Check a budget.
+
+    Raises:
+        RequestError: it is below 0 or no number.
+    """
+    if not max_kl >= 0:
+        raise RequestError(f"max-kl must be 0 or more, not {max_kl:g}")
 
 
 def pick(matrix: Matrix) -> Pick | None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.recipe import PRESETS
+from ..checkpoints.recipe import PRESETS, preset
 from ..errors import RequestError
-from ..options import recipe
-from .variant import BASELINE, Variant
+from ..options import complete_recipe
+from .variant import BASELINE, Variant, name_of
 
 DEFAULT = (
     BASELINE,
@@ -27,15 +27,16 @@ _TYPES: Mapping[str, type] = {
     "group": int,
     "scope": str,
     "mode": str,
+    "recipe": str,
 }
 
 
 def rows_of(file: Path | None, typed: Sequence[str]) -> tuple[Variant, ...]:
-    """The rows of a TOML file, then those that were typed; the default ones if there are none.
+    """Return the rows of a TOML file, then those that were typed; without any, the default ones.
 
     Args:
         file: holds a table `[[row]]` for each, with the keys of `_TYPES`, all of them optional.
-        typed: such as `"name=q4, bits=4, group=64"`.
+        typed: such as `"name=q4, bits=4, group=64"` or `"recipe=q4"`.
 
     Raises:
         RequestError: the file cannot be read, a row makes no sense, or two have the same name.
@@ -84,11 +85,15 @@ def _variant(entry: Any, where: str) -> Variant:
         if type(value) is not _TYPES[key]:
             what = "a whole number" if _TYPES[key] is int else "text"
             raise RequestError(f"{where}: {key} must be {what}, not {value!r}")
-    details = [entry.get(key) for key in ("scope", "bits", "group", "mode")]
-    cast = entry.get("cast")
+    details = {key: entry.get(key) for key in ("scope", "bits", "group", "mode")}
+    given = [key for key, value in details.items() if value is not None]
+    cast, named = entry.get("cast"), entry.get("recipe")
     try:
-        how = None if details == [None] * 4 else recipe(*details)
-        parts = [part for part in (cast, how and how.name) if part]
-        return Variant(entry.get("name", "-".join(parts) or "baseline"), cast, how)
+        recipe = complete_recipe(*details.values()) if given else None
+        if named is not None:
+            if given:
+                raise RequestError(f"recipe and {given[0]} both say what is quantized; drop one")
+            recipe = preset(named)[1]
+        return Variant(entry.get("name", name_of(cast, recipe)), cast, recipe)
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None

@@ -61,7 +61,7 @@ class Variant:
         )
 
     def options(self) -> list[str]:
-        """The options of `segue continue` and `segue bench` that mean it."""
+        """Return the options of `segue continue` and `segue bench` that mean it."""
         options = [] if self.cast_dtype is None else ["--cast-dtype", self.cast_dtype]
         if self.recipe is not None:
             options += ["--quantize", "--quant-scope", self.recipe.scope]
@@ -71,15 +71,25 @@ class Variant:
         return options
 
     def to_json(self) -> dict[str, Any]:
-        """What reports say of it, beside its name."""
+        """Return what reports have of it, beside its name."""
         recipe = None if self.recipe is None else asdict(self.recipe)
         return {"cast_dtype": self.cast_dtype, "recipe": recipe}
 
     @classmethod
     def from_json(cls, name: str, entry: Mapping[str, Any]) -> Variant:
-        """The variant that `to_json` described."""
+        """Return the variant that `to_json` described.
+
+        Raises:
+            RequestError: there is no such quantization or type.
+        """
         recipe = entry["recipe"]
         return cls(name, entry["cast_dtype"], None if recipe is None else Recipe(**recipe))
+
+
+def name_of(cast_dtype: str | None, recipe: Recipe | None) -> str:
+    """Return a name that says what a variant is: `float16-q8-g64-decoder-linears`."""
+    parts = [cast_dtype, None if recipe is None else recipe.name]
+    return "-".join(part for part in parts if part) or "baseline"
 
 
 BASELINE = Variant("baseline")

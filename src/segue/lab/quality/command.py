@@ -1,9 +1,8 @@
-"""`segue quality`: options to a measurement, a measurement to a table."""
+"""`segue quality`: options to a measurement, a measurement to a report."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ...atomic import check_writable
 from ...channel import stdout_progress
 from ...checkpoints.hub import BUILT_IN
-from ...checkpoints.recipe import PRESETS, preset
+from ...checkpoints.recipe import Recipe
 from ...errors import RequestError
 from ...options import (
     TEXT_HELP,
@@ -22,14 +20,16 @@ from ...options import (
     add_base_option,
     add_cast_option,
     add_engine_option,
+    add_output_options,
     add_recipe_options,
     recipe_of,
+    report_file_of,
 )
-from ...terminal import progress_for
-from ..files import write_json
-from ..variant import Variant
+from ...outputs import write_json
+from ...terminal import print_json, print_line, progress_for
+from ..variant import Variant, name_of
 from .measure import measure
-from .request import CONTINUATION_SECONDS, SEED, TAKES, QualityRequest
+from .request import CONTINUATION_SECONDS, SEED, SHORTEST_CONTINUATION, TAKES, QualityRequest
 
 
 def add_parser(commands: Any) -> None:
@@ -38,8 +38,7 @@ def add_parser(commands: Any) -> None:
         "quality",
         help="measure what a quantization costs in quality",
         description="Compare a variant of a checkpoint with the checkpoint as it is: what both "
-        "think comes next in real music, how long they play the same, and how different it sounds. "
-        "Quantize with --quantize and its options or with --variant, cast with --cast-dtype.",
+        "predict next in real music, how long they generate the same, and how different it sounds.",
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
@@ -47,95 +46,142 @@ def add_parser(commands: Any) -> None:
         "model",
         metavar="MODEL",
         nargs="?",
-        default=BUILT_IN,
-        help="'built-in', a folder, or a repository of the Hugging Face hub",
+        help=f"'built-in', a folder, or a repository of the Hugging Face hub (default: {BUILT_IN})",
     )
+    parser.add_argument("--model", metavar="MODEL", dest="named_model", help="the same, by name")
     add_base_option(parser)
     add_engine_option(parser)
-    parser.add_argument("--variant", metavar="PRESET", help=f"one of {', '.join(PRESETS)}")
     add_cast_option(parser)
     add_recipe_options(parser)
     parser.add_argument(
-        "--audio",
+        "--quality-prompt",
         metavar="PATH",
+        dest="prompts",
         nargs="+",
+        action="extend",
         type=Path,
         default=[],
         help="files and folders of music, best some that the model was not trained on (default: "
         "segue's own held-out prompts)",
     )
+    parser.add_argument(
+        "--prompt-seconds",
+        type=float,
+        default=QualityRequest.prompt_seconds,
+        help="how much of each prompt the models continue",
+    )
+    parser.add_argument(
+        "--output-seconds",
+        type=float,
+        help="length of prompt and continuation together "
+        f"(default: {CONTINUATION_SECONDS:g} more than the prompt)",
+    )
     parser.add_argument("--text", default="", help=f"for both: {TEXT_HELP}")
     parser.add_argument("--seed", type=int, default=SEED, help="of the first take of each prompt")
     parser.add_argument(
-        "--takes", type=int, default=TAKES, help="how often each prompt is played on from"
+        "--variations", type=int, default=TAKES, help="how many takes of each prompt"
     )
     parser.add_argument(
-        "--continuation-seconds",
-        type=float,
-        default=CONTINUATION_SECONDS,
-        help="for how long",
+        "--save-folder", metavar="FOLDER", type=Path, help="write the takes there, as WAVs"
     )
-    parser.add_argument(
-        "--save-folder", metavar="FOLDER", type=Path, help="write what was played there, as WAVs"
-    )
-    parser.add_argument("--report-json", metavar="FILE", type=Path, help="write the report there")
-    parser.add_argument("--no-progress", action="store_true", help="show no bars")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_output_options(parser)
     parser.add_argument("--progress-lines", action="store_true", help=argparse.SUPPRESS)
+    _add_former_names(parser)
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> int:
-    """`segue quality`: check, measure, write, print."""
-    variant = variant_of(options)
-    if options.report_json is not None:
-        check_writable(options.report_json)
-    request = QualityRequest(
-        variant=variant,
-        model=options.model,
-        base_model=options.base_model,
-        engine=options.engine,
-        prompts=options.audio,
-        text=options.text,
-        seed=options.seed,
-        takes=options.takes,
-        continuation_seconds=options.continuation_seconds,
-        folder=options.save_folder,
+def _add_former_names(parser: argparse.ArgumentParser) -> None:
+    """Names from before commands had the same ones; they work, and no help shows them."""
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    parser.add_argument("--continuation-seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--takes",
+        dest="variations",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
-    progress = stdout_progress() if options.progress_lines else progress_for(not options.no_progress)
+    parser.add_argument(
+        "--audio",
+        dest="prompts",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `segue quality`: check, measure, write, print."""
+    request, report_file = request_of(options), report_file_of(options)
+    progress = (
+        stdout_progress() if options.progress_lines else progress_for(not options.no_progress)
+    )
     quality = measure(request, progress).to_json()
-    if options.report_json is not None:
-        write_json(options.report_json, quality)
-    if not options.progress_lines:
-        show(quality, options.json)
+    if report_file is not None:
+        write_json(report_file, quality)
+    if options.json:
+        print_json(quality)
+    elif not options.progress_lines:
+        show(quality)
     return 0
 
 
-def variant_of(options: argparse.Namespace) -> Variant:
-    """What is measured: `--variant` or `--quantize`, after `--cast-dtype`.
+def request_of(options: argparse.Namespace) -> QualityRequest:
+    """Return what the options ask to measure.
 
     Raises:
-        RequestError: there is no such quantization, or two of them.
+        RequestError: one is out of range, or two contradict each other.
     """
-    recipe = recipe_of(options)
-    if options.variant is not None:
-        if recipe is not None:
-            raise RequestError("--variant and --quantize both say what is quantized; drop one")
-        _, recipe = preset(options.variant)
-    parts = [options.cast_dtype, recipe.name if recipe else None]
-    name = "-".join(part for part in parts if part) or "baseline"
-    return Variant(name, options.cast_dtype, recipe)
+    if options.model is not None and options.named_model is not None:
+        raise RequestError(f"{options.model} and --model {options.named_model}: drop one")
+    recipe = _recipe(options)
+    return QualityRequest(
+        variant=Variant(name_of(options.cast_dtype, recipe), options.cast_dtype, recipe),
+        model=options.model or options.named_model or BUILT_IN,
+        base_model=options.base_model,
+        engine=options.engine,
+        prompts=options.prompts,
+        text=options.text,
+        seed=options.seed,
+        takes=options.variations,
+        prompt_seconds=options.prompt_seconds,
+        continuation_seconds=_continuation_seconds(options),
+        folder=options.save_folder,
+    )
 
 
-def show(quality: Mapping[str, Any], as_json: bool = False) -> None:
-    """Print what `segue.lab.quality.measure` gave."""
-    console = Console()
-    if as_json:
-        console.out(json.dumps(quality, indent=2), highlight=False)
-        return
-    console.print(_table(quality))
+def _recipe(options: argparse.Namespace) -> Recipe | None:
+    if options.variant is None:
+        return recipe_of(options)
+    if options.recipe is not None:
+        raise RequestError("--variant and --recipe both say what is quantized; drop one")
+    options.recipe = options.variant
+    return recipe_of(options, "--variant")
+
+
+def _continuation_seconds(options: argparse.Namespace) -> float:
+    alone: float | None = options.continuation_seconds
+    if options.output_seconds is None:
+        return CONTINUATION_SECONDS if alone is None else alone
+    if alone is not None:
+        raise RequestError("--output-seconds and --continuation-seconds: drop one")
+    seconds: float = options.output_seconds - options.prompt_seconds
+    if not seconds >= SHORTEST_CONTINUATION:
+        raise RequestError(
+            f"output-seconds of {options.output_seconds:g} leave less than "
+            f"{SHORTEST_CONTINUATION:g} s after a prompt of {options.prompt_seconds:g}; raise it, "
+            "or lower prompt-seconds"
+        )
+    return seconds
+
+
+def show(quality: Mapping[str, Any]) -> None:
+    """Print what `QualityReport.to_json` gave."""
+    Console().print(_table(quality))
     for line in _lines(quality):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(line)
 
 
 def _table(quality: Mapping[str, Any]) -> Table:
