@@ -28,7 +28,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds an option's default to its help, where it has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or isinstance(action.default, bool):
+        if action.default in (None, "", []) or isinstance(action.default, bool):
             return action.help
         return super()._get_help_string(action)
 

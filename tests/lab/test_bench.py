@@ -49,7 +49,7 @@ def bench(toy, song, tmp_path, monkeypatch, capsys):
         code = main(["bench", *words, *FEW, *map(str, options), "--report-json", "r.json"])
         out, err = capsys.readouterr()
         assert (code, err) == (0, "")
-        bench.printed = out  # type: ignore[attr-defined]
+        bench.printed = out
         return json.loads(Path("r.json").read_text())
 
     return bench
@@ -234,14 +234,16 @@ def test_a_bench_plays_what_segue_continue_plays(bench, song, toy):
         (Recipe("decoder-linears", 4, 32, "mxfp4"), None),
     ],
 )
-def test_the_bytes_of_weights_are_those_that_mlx_holds(toy, tmp_path, recipe, cast_dtype):
-    engine = MLXEngine(open_checkpoint(str(toy)), recipe=recipe, cast_dtype=cast_dtype)
-    engine.read_weights()
-    held = sum(
-        values.nbytes
-        for name, values in dict(tree_flatten(engine.lm.parameters())).items()
-        if not name.startswith("_")
-    )
+def test_the_bytes_of_weights_are_those_that_mlx_holds(
+    toy, tmp_path, monkeypatch, recipe, cast_dtype
+):
+    engine = segue.load(str(toy), engine="mlx", recipe=recipe, cast_dtype=cast_dtype).engine
+    evaluated = []
+    with monkeypatch.context() as patched:
+        patched.setattr(mx, "eval", evaluated.append)
+        engine.read_weights()
+    (weights,) = evaluated
+    held = sum(values.nbytes for name, values in tree_flatten(weights) if not name.startswith("_"))
     modules = modules_of(open_checkpoint(str(toy)), recipe, engine)
     assert modules.weights_bytes == held
     if recipe is not None:
@@ -378,6 +380,5 @@ def test_the_door_speaks_like_the_command(tmp_path):
 
 
 def test_mlx_says_how_much_it_held(toy):
-    engine = MLXEngine(open_checkpoint(str(toy)))
-    engine.read_weights()
+    engine = segue.load(str(toy), engine="mlx").engine
     assert engine.peak_memory_bytes == mx.get_peak_memory() > 0

@@ -44,13 +44,13 @@ class Report:
 
     Attributes:
         created: when, ISO 8601 in UTC.
-        model, base_model, prompt: as they were asked for.
+        model, base_model, prompt: as they were given.
         engine, device, dtype: what ran the language model, and in what it computed.
         variant: as `Variant.to_json`.
         timings_s: `model_load_s` (opening, reading, compiling), `cast_dtype_s`, `quantize_s`; of a
             run `RUN_PARTS`, in the median of the steady runs, or of the first if there are no
             others;
-            `decode_cont_for_save_s` (cutting the continuation out, or decoding it by itself);
+            `decode_cont_for_save_s` (cutting the continuation out, or decoding it alone);
             `total_s`, all of that and what lies between.
         speed: of the same runs; `real_time_factor` is seconds of new music per second of
             generating, as `segue continue` has it, `real_time_factor_whole` per second of a run.
@@ -68,7 +68,7 @@ class Report:
         codes_sha256: of the codes as little-endian int32; alike means that all tokens are.
         audio: the files that were written, `full` and `continuation`; None for none.
         machine, versions: where, and with what.
-        notes: what one should know, one line each.
+        notes: for the reader, one line each.
     """
 
     created: str

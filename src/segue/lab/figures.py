@@ -67,7 +67,7 @@ class BenchFigures:
         weights_bytes: of the language model.
         engine_peak_bytes: the most memory that the engine's library had allocated.
         process_peak_bytes: the most memory that the process had resident.
-        notes: what one should know, one line each.
+        notes: for the reader, one line each.
     """
 
     engine: str | None = None

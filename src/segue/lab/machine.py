@@ -14,7 +14,7 @@ _PACKAGES = ("segue", "mlx", "openvino", "numpy", "soxr")
 
 
 def machine() -> dict[str, Any]:
-    """What this computer is."""
+    """Return what this computer is: system, processor, cores and bytes of memory."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
@@ -32,7 +32,7 @@ def _processor() -> str:
 
 
 def _lines_of(path: str) -> list[str]:
-    """What Linux says of itself; nothing elsewhere, and in a sandbox that hides it."""
+    """A file of Linux's; nothing on other systems, and in a sandbox that hides it."""
     try:
         return Path(path).read_text(errors="replace").splitlines()
     except OSError:
@@ -40,16 +40,16 @@ def _lines_of(path: str) -> list[str]:
 
 
 def is_busy() -> bool:
-    """Whether more ran in the last minute than what is measured can account for."""
+    """Return whether more ran in the last minute than what is measured can account for."""
     cores: int = machine()["cores"]
     try:
         return os.getloadavg()[0] > cores + 1
-    except OSError:  # the system does not say
+    except OSError:  # not known on this system
         return False
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of the packages that timings and codes depend on, as far as they are here."""
+    """Return versions of Python and of the installed packages that timings and codes depend on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -60,8 +60,8 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has had resident."""
-    # Linux's getrusage starts from what the process that started this one had.
+    """Return the most memory that this process has had resident."""
+    # Linux's getrusage starts from the peak of the process that started this one.
     for line in _lines_of("/proc/self/status"):
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024

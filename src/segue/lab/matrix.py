@@ -2,7 +2,7 @@
 
 Every row is a `segue bench` in a process of its own, so that peak memory and warm-up are its own,
 with one seed for all.  The folder always shows how far the matrix is: `matrix.json` is written anew
-after each step, and a row counts as done when `rows/NAME.json` is there, which is written last.
+after each step, and a row counts as done when `rows/NAME.json` exists, which is written last.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Folder:
 
     Attributes:
         path: where.
-        matrix: what `matrix.json` says.
+        matrix: what `matrix.json` holds.
     """
 
     def __init__(self, path: Path, matrix: Json) -> None:
@@ -181,7 +181,7 @@ def _signal(number: int) -> str:
 
 
 def _engine(matrix: Json) -> str:
-    """What runs all rows and measures them: the first one's engine, where nobody chose."""
+    """What runs all rows and measures them: the first one's engine where none was chosen."""
     chosen: str = matrix["request"]["engine"]
     ran = [row["bench"]["engine"] for row in matrix["rows"] if row["bench"] is not None]
     return ran[0] if chosen == "auto" and ran else chosen

@@ -1,4 +1,4 @@
-"""`segue matrix`: options to a new folder or an old one, and through all that is to be done."""
+"""`segue matrix`: options to a folder, and all the steps on it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def add_parser(commands: Any) -> None:
         "--resume",
         metavar="FOLDER",
         type=Path,
-        help="go on with a matrix that was stopped; its rows that are done are kept",
+        help="resume a matrix that was stopped; its rows that are done stay",
     )
     add_output_options(parser, report_file=False)
     parser.set_defaults(run=run, default_of=parser.get_default)

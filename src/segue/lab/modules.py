@@ -23,7 +23,7 @@ _OF_TEXT = re.compile(rf"{re.escape(LM)}layers\.\d+\.encoder_attn")
 
 @dataclass
 class Modules:
-    """What a variant makes of the language model.
+    """The language model's modules, as a variant has them.
 
     Attributes:
         quantized: modules that are quantized, on disk or in memory.
@@ -41,7 +41,7 @@ class Modules:
         return sum(self.bytes.values())
 
     def step_bytes(self, with_text: bool) -> int:
-        """Bytes of the weights that every decode step reads."""
+        """Return the bytes of the weights that every decode step reads."""
         return sum(
             size
             for module, size in self.bytes.items()
@@ -50,14 +50,14 @@ class Modules:
 
 
 def modules_of(checkpoint: Checkpoint, recipe: Recipe | None, engine: Engine) -> Modules:
-    """The modules of an opened checkpoint as `engine` holds them; only headers are read.
+    """Return the modules of an opened checkpoint as `engine` holds them; only headers are read.
 
     Args:
         checkpoint: opened; nothing may have been taken from it.
         recipe: what is quantized in memory.
         engine: what runs it.
     """
-    # What an engine cannot hold packed it says behind its type, and holds in that type.
+    # An engine that unpacks quantized weights names that behind its type, such as "float32 (...)".
     dtype, *widened = engine.dtype.split()
     item = _ITEM_BYTES[dtype]
     found, on_disk = Modules(), checkpoint.config.quantization

@@ -41,7 +41,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 class Noise:
-    """What times can tell.
+    """How far times can be trusted.
 
     Args:
         rows: of the matrix, as far as they were measured.

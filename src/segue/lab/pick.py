@@ -12,7 +12,7 @@ from .results import Matrix, Pick, Row
 from .variant import Variant
 
 MAX_KL = 0.02
-"""The budget, in nats a token, unless somebody states another.
+"""The budget, in nats a token, unless another is given.
 
 By Pinsker's inequality, the chance that one and the same random choice falls differently is at most
 √(KL / 2) on average: with 0.02, one token in ten.  That is a bound; what is audible lies far below,
@@ -38,8 +38,8 @@ def check_budget(max_kl: float) -> None:
 def pick(matrix: Matrix) -> Pick | None:
     """Return the row to use, or None where no row has both speed and quality within reach.
 
-    Of rows that are as fast as the fastest, as far as the runs tell (`Noise`), the one that loses
-    least is taken.  Rows with much smaller weights are named beside it.  The budget is the
+    Of rows that are as fast as the fastest, within the noise of the runs (`Noise`), the one that
+    loses least is taken.  Rows with much smaller weights are named beside it.  The budget is the
     matrix's `max_kl`, or `MAX_KL` where it has none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a `matrix.json` says, read once into types; see `figures` for what is measured of a row.
+"""What a `matrix.json` holds, read once into types; see `figures` for what is measured of a row.
 
 A report must be readable whatever became of a row, and whoever wrote the file: nothing here raises
 for what a file holds but `Matrix.read`, and `Row.variant`.

@@ -8,7 +8,7 @@ import re
 import shutil
 import struct
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -264,11 +264,9 @@ def test_takes_are_turned_down_to_one_loudness(folder):
 
 def test_a_silent_take_does_not_silence_the_others(folder):
     (heard,), _ = gather(folder, read())
-    silent = listening.replace(
-        heard.takes[0],
-        audio=listening.replace(heard.takes[0].audio, samples=0 * heard.takes[0].audio.samples),
-    )
-    gains = [take.gain for take in listening._even([heard.takes[1], silent], None)]
+    take = heard.takes[0]
+    silent = replace(take, audio=replace(take.audio, samples=0 * take.audio.samples))
+    gains = [take.gain for take in listening.evened([heard.takes[1], silent], None)]
     assert gains == pytest.approx([10 ** (-listening.MAX_CUT_DB / 20), 1])
 
 

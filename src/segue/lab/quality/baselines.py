@@ -34,7 +34,7 @@ MAX_BYTES = 4 << 30
 49 MB."""
 
 UNFINISHED_SECONDS = 24 * 3600
-"""After which a file that was being written is one that nobody will finish."""
+"""After which a temporary file was left by a process that ended."""
 
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 4096
 
@@ -178,7 +178,7 @@ def origin_of(
 
 
 def _device(engine: str) -> str:
-    # Late, because an engine's library takes a while to import, and may not be there.
+    # Late, because an engine's library takes a while to import, and may not be installed.
     if engine == "openvino":
         from ...engine.openvino.runtime import device_name
     else:

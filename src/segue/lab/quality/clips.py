@@ -31,7 +31,7 @@ _AUDIO_ENDINGS = (
 
 @dataclass(frozen=True)
 class Clip:
-    """A piece of music that models are measured on.
+    """Some music that models are measured on.
 
     Attributes:
         name: for people.

@@ -91,7 +91,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _add_former_names(parser: argparse.ArgumentParser) -> None:
-    """Names from before commands had the same ones; they work, and no help shows them."""
+    """Add names from before commands had the same ones: they work, and no help shows them."""
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     parser.add_argument("--continuation-seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument(
@@ -215,7 +215,7 @@ def _lines(quality: Mapping[str, Any]) -> list[str]:
         f"{len(prompts)} {'prompt' if len(prompts) == 1 else 'prompts'}",
         f"perplexity {perplexity['baseline']:.2f}, then {perplexity['variant']:.2f}: "
         f"× {perplexity['ratio']:.4f} ({low:.4f} – {high:.4f})",
-        f"plays the same for {free['mean_frames']:.0f} of {free['limit_frames']} frames "
+        f"generates the same for {free['mean_frames']:.0f} of {free['limit_frames']} frames "
         f"(median {free['median_frames']:.0f}; {free['censored']} of {takes} takes to the end)",
         f"sounds apart by: {_measures(sound)}",
     ]

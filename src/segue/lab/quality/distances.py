@@ -1,7 +1,7 @@
 """How far one sound is from another: pure functions on samples.
 
 Samples are floats `(T, C)` at full scale 1, both sounds at one rate, of one length and with as many
-channels.  These measures help the ear to know where to listen; none of them is an ear.
+channels.  These measures point to differences worth listening to; none of them replaces an ear.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FLOOR_DB = -80.0
 """Below a full-scale sine; what is quieter counts as this quiet, so that silence has a level."""
 
 CHROMA_SECONDS = 0.25
-"""A window that tells semitones from 110 Hz on apart, in music that moves."""
+"""A window that resolves semitones from 110 Hz on, in music that moves."""
 
 CHROMA_NOTES = (45, 105)
 """MIDI notes that are folded: A2 (110 Hz) to A7 (3520 Hz)."""
 
 ONSET_HOP_SECONDS = 0.01
 ONSET_LAG_SECONDS = 0.05
-"""What the ear takes for one moment, and a bit more."""
+"""Somewhat more than what is perceived as simultaneous."""
 
 _FLAT = 1e-18
 """Of an onset strength that does not change but by rounding, the sum of squares."""
@@ -39,12 +39,20 @@ SILENCE_LUFS = -70.0
 
 
 def spectral_distance(baseline: np.ndarray, variant: np.ndarray, sample_rate: int) -> float:
-    """Mean difference in dB between mel spectra of several resolutions; 0 for the same sound.
+    """Return the mean difference in dB between mel spectra of several resolutions.
 
     mean over the sizes `WINDOWS`, channels, frames and bands of |20 log10 A - 20 log10 B|: the L1
     part of the spectral loss that codecs are trained with (EnCodec,
     https://arxiv.org/abs/2210.13438, section 3.4), in dB.  A sound against itself with a gain of
     g dB has the distance |g|, less where it is quieter than `FLOOR_DB`.
+
+    Args:
+        baseline: `(T, C)`.
+        variant: `(T, C)`, as long and at the same rate.
+        sample_rate: of both, in Hz.
+
+    Returns:
+        dB, 0 for the same sound.
     """
     distances = []
     for size in WINDOWS:
@@ -55,11 +63,18 @@ def spectral_distance(baseline: np.ndarray, variant: np.ndarray, sample_rate: in
 
 
 def spectral_convergence(baseline: np.ndarray, variant: np.ndarray) -> float:
-    """Relative error of the magnitudes, which its loudest parts decide; 0 for the same sound.
+    """Return the relative error of the magnitudes, which the loudest parts dominate.
 
     mean over `WINDOWS` of ‖|A| - |B|‖ / ‖|A|‖ (Frobenius), as in the multi-resolution STFT loss of
     https://arxiv.org/abs/1910.11480.  A gain of g has |g - 1|.  A baseline of silence counts as one
     of `FLOOR_DB`.
+
+    Args:
+        baseline: `(T, C)`.
+        variant: `(T, C)`, as long and at the same rate.
+
+    Returns:
+        A ratio, 0 for the same sound.
     """
     ratios = []
     for size in WINDOWS:
@@ -71,21 +86,33 @@ def spectral_convergence(baseline: np.ndarray, variant: np.ndarray) -> float:
 
 
 def chroma_similarity(baseline: np.ndarray, variant: np.ndarray, sample_rate: int) -> float:
-    """How much of the harmony is shared, frame by frame, octaves aside: 0 to 1.
+    """Return how much of the harmony is shared, frame by frame, octaves aside.
 
     The cosine of the two sounds' `chroma`, averaged over the frames in which at least one sounds.
     1 for the same notes at any level; 0 where only one of the two sounds.
+
+    Args:
+        baseline: `(T, C)`.
+        variant: `(T, C)`, as long and at the same rate.
+        sample_rate: of both, in Hz.
+
+    Returns:
+        0 to 1.
     """
-    return _mean_cosine(chroma(baseline, sample_rate), chroma(variant, sample_rate))
+    return mean_cosine(chroma(baseline, sample_rate), chroma(variant, sample_rate))
 
 
 def chroma(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Pitch classes `(frames, 12)` from C, as magnitudes.
+    """Return pitch classes `(frames, 12)` from C, as magnitudes.
 
     The power of a spectrum, all channels together, is gathered by triangular filters a semitone to
     each side of every note of `CHROMA_NOTES`, which is a coarse constant-Q spectrum (Brown,
     Calculation of a constant Q spectral transform, 1991), and notes are folded into their octave
     (Fujishima, Realtime chord recognition of musical sound, 1999).
+
+    Args:
+        samples: `(T, C)`.
+        sample_rate: in Hz.
     """
     size = _power_of_two(CHROMA_SECONDS * sample_rate)
     power = (_spectra(samples, size) ** 2).sum(axis=0)
@@ -100,10 +127,18 @@ def chroma(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def onset_similarity(baseline: np.ndarray, variant: np.ndarray, sample_rate: int) -> float:
-    """How much of the rhythm is shared: the correlation of `onset_strength`, -1 to 1.
+    """Return how much of the rhythm is shared: the correlation of `onset_strength`.
 
     Pearson's, the largest over shifts up to `ONSET_LAG_SECONDS`.  1 if neither has an onset, 0 if
     only one has.
+
+    Args:
+        baseline: `(T, C)`.
+        variant: `(T, C)`, as long and at the same rate.
+        sample_rate: of both, in Hz.
+
+    Returns:
+        -1 to 1.
     """
     one, other = onset_strength(baseline, sample_rate), onset_strength(variant, sample_rate)
     lags = round(ONSET_LAG_SECONDS / ONSET_HOP_SECONDS)
@@ -117,10 +152,14 @@ def onset_similarity(baseline: np.ndarray, variant: np.ndarray, sample_rate: int
 
 
 def onset_strength(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """How much starts in each hop of 10 ms, `(frames,)`.
+    """Return how much starts in each hop of 10 ms, `(frames,)`.
 
     Spectral flux: the sum over mel bands of what log(1 + 1000 A) grows by, half-wave rectified
     (Böck, Krebs and Schedl, Evaluating the online capabilities of onset detection methods, 2012).
+
+    Args:
+        samples: `(T, C)`.
+        sample_rate: in Hz.
     """
     size = _power_of_two(0.032 * sample_rate)
     hop = round(ONSET_HOP_SECONDS * sample_rate)
@@ -130,10 +169,16 @@ def onset_strength(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def loudness(samples: np.ndarray, sample_rate: int) -> float:
-    """Integrated loudness in LUFS after ITU-R BS.1770-4: K-weighted, gated at -70 LUFS and -10 LU.
+    """Return integrated loudness in LUFS, after ITU-R BS.1770-4.
+
+    That is K-weighted, and gated at -70 LUFS and -10 LU.
 
     The two weighting filters are applied to the whole sound as frequency responses.  Sound that is
     shorter than a block of 0.4 s is one block; silence has `SILENCE_LUFS`.
+
+    Args:
+        samples: `(T, C)`.
+        sample_rate: in Hz.
     """
     T = len(samples)
     padded = T + sample_rate // 4  # the filters ring: by then at less than -100 dB
@@ -152,10 +197,14 @@ def loudness(samples: np.ndarray, sample_rate: int) -> float:
 
 
 def mel_filters(size: int, sample_rate: int) -> np.ndarray:
-    """Triangular filters `(size // 2 + 1, bands)` that average bins, evenly spaced in mel.
+    """Return triangular filters `(size // 2 + 1, bands)` that average bins, evenly spaced in mel.
 
     mel = 2595 log10(1 + f / 700) (O'Shaughnessy, 1987), from 0 Hz to half the rate.  A filter that
     is narrower than the bins is widened to reach one to each side.
+
+    Args:
+        size: samples of the spectrum's window.
+        sample_rate: in Hz.
     """
     return _mel_filters(size, sample_rate)
 
@@ -210,7 +259,8 @@ def _power_of_two(samples: float) -> int:
     return int(2 ** round(math.log2(samples)))
 
 
-def _mean_cosine(one: np.ndarray, other: np.ndarray) -> float:
+def mean_cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean cosine of rows `(frames, N)`, over those in which either is not zero."""
     squares = (one * one).sum(axis=1), (other * other).sum(axis=1)
     sounding = (squares[0] > 0) | (squares[1] > 0)
     if not sounding.any():

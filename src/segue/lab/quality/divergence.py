@@ -25,7 +25,7 @@ _CHUNK = 64
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities over the last axis, in float64; the largest logit is subtracted first."""
+    """Return log-probabilities over the last axis, in float64, without overflow."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=-1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -34,12 +34,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """What two models think of the same codes, token by token; all are `(F, K)`.
+    """Two models' predictions of the same codes, token by token; all are `(F, K)`.
 
     Attributes:
         kl: KL(baseline || variant) in nats.
-        agree: whether both find the same code likeliest.
-        baseline_nll, variant_nll: nats by which each is surprised by the code that follows.
+        agree: whether the same code is the likeliest for both.
+        baseline_nll, variant_nll: negative log-likelihood of the code that follows, in nats.
     """
 
     kl: np.ndarray
@@ -52,10 +52,15 @@ class Tokens:
 
 
 def compare(baseline: np.ndarray, variant: np.ndarray, codes: np.ndarray) -> Tokens:
-    """Compare two models' logits `(F, K, V)` for the codes `(F, K)` that they predict.
+    """Compare two models' logits for the codes that they predict.
 
     KL(p || q) = Σ p (log p - log q), the form of the perplexity tool of llama.cpp; what rounding
     leaves below zero is zero.
+
+    Args:
+        baseline: logits `(F, K, V)`.
+        variant: logits `(F, K, V)`.
+        codes: `(F, K)`, 0 to V - 1.
     """
     F, K, _ = baseline.shape
     found = [np.zeros((F, K)) for _ in range(4)]
@@ -116,11 +121,11 @@ class Bootstrap:
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are; a single one has no interval to speak of."""
+        """How many blocks there are; the interval of a single one means nothing."""
         return len(self._starts)
 
     def mean(self, values: np.ndarray) -> tuple[float, list[float]]:
-        """The mean of `values` `(F, ...)` over all tokens, and its 95 % interval."""
+        """Return the mean of `values` `(F, ...)` over all tokens, and its 95 % interval."""
         per_frame = values.reshape(len(values), -1)
         sums = np.add.reduceat(per_frame.sum(axis=1), self._starts)
         sizes = np.diff(np.append(self._starts, self.frames)) * per_frame.shape[1]
@@ -131,7 +136,7 @@ class Bootstrap:
 
 
 def summarise(tokens: Tokens, bootstrap: Bootstrap) -> dict[str, Any]:
-    """The tables `kl`, `top1_agreement` and `perplexity`, overall and for each codebook."""
+    """Return the tables `kl`, `top1_agreement` and `perplexity` of a `QualityReport`."""
     columns = {"overall": slice(None)} | {
         f"codebook_{k}": slice(k, k + 1) for k in range(tokens.kl.shape[1])
     }
@@ -161,7 +166,7 @@ def summarise(tokens: Tokens, bootstrap: Bootstrap) -> dict[str, Any]:
 
 
 def concatenated(parts: Sequence[Tokens]) -> Tokens:
-    """Windows of tokens, one after the other."""
+    """Join windows of tokens, one after the other."""
     return Tokens(
         *(
             np.concatenate([getattr(part, name) for part in parts])
@@ -171,6 +176,6 @@ def concatenated(parts: Sequence[Tokens]) -> Tokens:
 
 
 def frames_until_divergence(baseline: np.ndarray, variant: np.ndarray) -> int:
-    """Frames of codes `(K, F)` before the first in which any codebook differs; F if none does."""
+    """Return how many frames of codes `(K, F)` are equal before the first that differs."""
     differs = (baseline != variant).any(axis=0)
     return int(differs.argmax()) if differs.any() else len(differs)

@@ -36,7 +36,7 @@ class QualityReport:
             without their sign; the same `between_seeds`, that is between the baseline's takes, to
             compare with; and each of the `takes`, with the names of its `files` if there is a
             folder.
-        notes: what one should know, one line each.
+        notes: for the reader, one line each.
     """
 
     model: str

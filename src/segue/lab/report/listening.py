@@ -1,4 +1,4 @@
-"""What a report lets one hear: a matrix's WAVs, ready to be embedded.
+"""A matrix's WAVs, ready to be embedded in its report.
 
 They are embedded as FLAC of 16 bits: every browser decodes it, and a blind test must not be about
 an encoder.  MP3, besides, would shift them in time.
@@ -23,10 +23,10 @@ MAX_BYTES = 64_000_000
 """Of all FLACs together; in base64 a third more.  Browsers get slow when a page is larger."""
 
 LEAD_SECONDS = 5.0
-"""What is kept from before the join when there is too much."""
+"""How much before the join is embedded when there is too much in all."""
 
 MAX_CUT_DB = 12.0
-"""How far a take is turned down at most, so that one that failed into silence leaves the others."""
+"""How far a take is turned down at most, so that a silent one does not silence the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Take:
     gain: float = 1.0
 
     def flac(self) -> bytes:
-        """Its samples, in 16 bits."""
+        """Encode its samples as FLAC, in 16 bits and at most two channels."""
         samples = audio.to_channels(
             self.audio.samples, min(2, self.audio.channels), self.audio.layout
         )
@@ -59,7 +59,7 @@ class Take:
 
 @dataclass(frozen=True, eq=False)
 class Listening:
-    """Takes that are heard beside each other.
+    """Takes that are played side by side.
 
     Attributes:
         title: what they are.
@@ -75,15 +75,22 @@ class Listening:
 
     @property
     def seconds(self) -> float:
-        """How long the longest is."""
+        """Length of the longest take."""
         return max(take.audio.seconds for take in self.takes)
 
 
 def gather(folder: Path, rows: Sequence[Row]) -> tuple[list[Listening], list[str]]:
-    """What can be heard of a matrix, and what of it is missing, a line each.
+    """Read the WAVs of a matrix.
 
     First come the full takes; the continuations get players of their own only where they are not
     what the full takes end with.
+
+    Args:
+        folder: where the WAVs lie.
+        rows: of the matrix.
+
+    Returns:
+        Groups of takes, and what could not be read, a line each.
     """
     complaints: list[str] = []
     full = list(_read(folder, rows, "full", complaints))
@@ -106,7 +113,7 @@ def _read(folder: Path, rows: Sequence[Row], kind: str, complaints: list[str]) -
         if not name:
             continue
         try:
-            # A report speaks of what lies beside it, and of nothing else on this computer.
+            # A matrix.json may come from anybody: no file outside its folder is read.
             if not isinstance(name, str) or Path(name).name != name:
                 raise AudioError(f"{name}: not a file of this folder")
             yield Take(row.name, row.index, audio.read(folder / name))
@@ -134,7 +141,7 @@ def _ready(title: str, takes: list[Take], join: float | None) -> Listening:
         + ("bit for bit what the WAVs hold." if exact else "rounded from what the WAVs hold.")
         + ("" if stereo else " More than two channels were mixed to two.")
     ]
-    listening = Listening(title, tuple(_even(takes, join)), join)
+    listening = Listening(title, tuple(evened(takes, join)), join)
     total = sum(len(take.flac()) for take in takes)
     if total > MAX_BYTES:
         listening, note = _shortened(listening, total)
@@ -142,13 +149,21 @@ def _ready(title: str, takes: list[Take], join: float | None) -> Listening:
     return replace(listening, notes=tuple(notes))
 
 
-def _even(takes: list[Take], join: float | None) -> Iterable[Take]:
-    """Turn takes down to the loudness of the quietest: nothing clips."""
+def evened(takes: Sequence[Take], join: float | None) -> Iterable[Take]:
+    """Turn takes down to the loudness of the quietest, so that nothing clips.
+
+    Args:
+        takes: to be played side by side.
+        join: where their continuations start, in seconds, which are what is measured.
+
+    Yields:
+        The takes with their `gain`, at most `MAX_CUT_DB` down.
+    """
     levels = []
     for take in takes:
         start = round((join or 0) * take.audio.sample_rate)
-        heard = take.audio.samples[start:]
-        levels.append(loudness(heard, take.audio.sample_rate) if len(heard) else 0.0)
+        new = take.audio.samples[start:]
+        levels.append(loudness(new, take.audio.sample_rate) if len(new) else 0.0)
     target = max(min(levels), max(levels) - MAX_CUT_DB)
     for take, level in zip(takes, levels, strict=True):
         yield replace(take, gain=min(1.0, 10 ** ((target - level) / 20)))

@@ -21,9 +21,13 @@ _STOPS = ((255, 255, 255), (205, 212, 250), (121, 132, 226), (52, 56, 160), (12,
 
 
 def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Levels `(HEIGHT, WIDTH)` of samples `(T, C)`, the highest mel band first; 0 is a full sine.
+    """Return levels `(HEIGHT, WIDTH)` in dB, the highest mel band first; 0 is a full-scale sine.
 
     Columns are evenly spaced from the first sample to the last, so that time is a proportion.
+
+    Args:
+        samples: `(T, C)`, full scale 1.
+        sample_rate: in Hz.
     """
     mono = np.pad(samples.mean(axis=1), _WINDOW // 2)
     starts = np.linspace(0, len(mono) - _WINDOW, WIDTH).round().astype(int)
@@ -38,7 +42,7 @@ def decibels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def png(levels: np.ndarray, loudest: float) -> bytes:
-    """An image of `decibels`, from `FLOOR_DB` below `loudest` up to it, 256 colours."""
+    """Return a PNG of `decibels`, from `FLOOR_DB` below `loudest` up to it, in 256 colours."""
     scaled = 255 * (1 - (levels - loudest) / FLOOR_DB)
     pixels = scaled.clip(0, 255).round().astype(np.uint8)
     height, width = pixels.shape
