@@ -94,7 +94,7 @@ def test_a_model_that_overflows_is_one_line_and_no_music(
     assert files(home) == ["song.wav"]
 
 
-def test_a_song_is_continued_and_the_time_of_each_part_is_told(play, song, home):
+def test_a_song_is_continued_and_the_time_of_each_part_is_printed(play, song, home):
     code, out, err = play()
     assert (code, err) == (0, "")
     assert files(home) == ["song-continued.wav", "song.wav"]
@@ -118,7 +118,7 @@ def test_a_song_out_of_a_pipe_is_continued(toy, song, home):
     assert np.array_equal(samples_of("continued.wav")[:88_200], samples_of(song))
 
 
-def test_a_header_that_lies_is_told_before_the_work_and_in_the_report(play, song):
+def test_a_header_that_lies_is_a_note_before_the_work_and_in_the_report(play, song):
     data = bytearray(song.read_bytes())
     at = data.index(b"data") + 4
     data[at : at + 4] = bytes(4)
@@ -266,7 +266,7 @@ def test_json_says_it_all_and_nothing_else_is_printed(play, home):
     assert {"model_load_s", "prompt_encode_s", "prefill_s", "decode_full_s"} < set(timings)
 
 
-def test_a_seed_that_was_chosen_is_told_and_gives_the_same_file_again(toy, song, capsys):
+def test_a_random_seed_is_reported_and_gives_the_same_file_again(toy, song, capsys):
     line = ["continue", "song.wav", "--model", str(toy), "--output-seconds", "2.5", "--json"]
     assert main([*line, "-o", "one.wav"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -507,7 +507,7 @@ def read_until(terminal, word, seconds):
     return seen
 
 
-def test_ctrl_c_while_it_plays_ends_with_130_and_one_line_and_leaves_no_file(toy, song, home):
+def test_ctrl_c_while_it_generates_ends_with_130_and_one_line_and_leaves_no_file(toy, song, home):
     ours, theirs = pty.openpty()
     line = (*SEGUE, "continue", "song.wav", "--model", toy, "--output-seconds", "3600")
     with subprocess.Popen(
@@ -573,7 +573,7 @@ def test_models_lists_what_is_here(toy, tmp_path, capsys):
     assert "thepatch/hoenn_lofi" not in absent
 
 
-def test_what_is_in_the_cache_plays(toy, tmp_path, play):
+def test_a_checkpoint_in_the_cache_runs(toy, tmp_path, play):
     cached = tmp_path / "hf" / "hub" / "models--thepatch--hoenn_lofi" / "snapshots" / "abc"
     shutil.copytree(toy, cached)
     code, out, _ = play("--model", "thepatch/hoenn_lofi", "--json")

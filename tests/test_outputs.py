@@ -49,7 +49,7 @@ def name_of(prompt, variations=1):
 # --- The default ----------------------------------------------------------------------------------
 
 
-def test_what_is_there_already_is_not_overwritten_and_that_is_said(play, here):
+def test_an_existing_file_is_not_overwritten_and_there_is_a_note(play, here):
     first, second, third = (play("song.wav")[1] for _ in range(3))
     names = [report["outputs"][0]["path"] for report in (first, second, third)]
     assert names == ["song-continued.wav", "song-continued-2.wav", "song-continued-3.wav"]
@@ -146,7 +146,7 @@ def test_a_full_disk_ends_with_2_and_leaves_the_old_file(play, tmp_path):
         assert {path.name for path in disk.iterdir()} == {"a.wav", "filler"}
 
 
-def test_a_folder_that_vanishes_while_it_plays_is_one_line(play, here, monkeypatch):
+def test_a_folder_that_vanishes_meanwhile_is_one_line(play, here, monkeypatch):
     folder = here / "out"
     folder.mkdir()
 

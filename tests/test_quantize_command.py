@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def test_a_folder_is_written_that_plays(toy, capsys):
+def test_the_written_folder_is_a_checkpoint(toy, capsys):
     options = ["--quant-scope", "all-linears", "--q-bits", "8", "--q-group-size", "32"]
     assert main(["quantize", str(toy), "q", *options, "--cast-dtype", "float16"]) == 0
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What the laboratory's tests listen to."""
+"""Music for the laboratory's tests."""
 
 import numpy as np
 import pytest

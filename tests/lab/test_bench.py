@@ -104,7 +104,7 @@ def test_every_engine_reports_the_same_things(bench):
     assert other["memory"]["engine_peak_bytes"] is None
 
 
-def test_the_first_run_and_the_others_are_kept_apart(bench):
+def test_the_first_run_and_the_others_are_separate(bench):
     report = bench("--runs", 3)
     first, steady = report["first_run"], report["steady"]
     assert steady["runs"] == 3
@@ -127,7 +127,7 @@ def test_one_run_is_called_what_it_is(bench):
 
 
 def test_each_part_is_counted_once_and_where_it_belongs(bench, monkeypatch):
-    """By a clock that goes on only where the engine works: each part takes what is said here."""
+    """By a clock that advances only where the engine works, by the seconds given here."""
     now = [1000.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
@@ -155,7 +155,7 @@ def test_each_part_is_counted_once_and_where_it_belongs(bench, monkeypatch):
         "decode_cont_for_save_s": 16,
         "total_s": 103,
     }
-    # It is the second run that is told of; the first one took as long.
+    # It is the second run that is reported; the first one took as long.
     assert now[0] - 1000 == 103 + 23
 
 
@@ -215,7 +215,7 @@ def test_one_seed_is_one_result(bench):
     assert not any("different results" in note for note in first["notes"])
 
 
-def test_a_bench_plays_what_segue_continue_plays(bench, song, toy):
+def test_a_bench_generates_what_segue_continue_does(bench, song, toy):
     bench("--save-prefix", "bench")
     words = ["--model", str(toy), "--engine", "mlx", "--seed", "5", *FEW[:-2]]
     assert main(["continue", str(song), "-o", "continued.wav", *words]) == 0
@@ -367,7 +367,7 @@ def test_the_experiments_command_runs_as_written(toy, song, tmp_path):
     assert (tmp_path / "door_continuation.wav").exists()
 
 
-def test_the_door_speaks_like_the_command(tmp_path):
+def test_the_script_fails_like_the_command(tmp_path):
     door = REPOSITORY / "experiments" / "mlx_quantization" / "bench_quant_continuation.py"
     done = subprocess.run(
         [sys.executable, door, "--prompt", "missing.wav"],
@@ -379,6 +379,6 @@ def test_the_door_speaks_like_the_command(tmp_path):
     assert done.stderr == "segue: missing.wav: no such file\n"
 
 
-def test_mlx_says_how_much_it_held(toy):
+def test_mlx_reports_its_peak_memory(toy):
     engine = segue.load(str(toy), engine="mlx").engine
     assert engine.peak_memory_bytes == mx.get_peak_memory() > 0

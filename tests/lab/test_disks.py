@@ -59,7 +59,7 @@ def test_a_bench_on_a_full_disk_is_one_line(toy, song, here, capsys, option):
         assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
-def test_a_matrix_on_a_full_disk_says_why(toy, song, here, capsys):
+def test_a_matrix_on_a_full_disk_is_one_line(toy, song, here, capsys):
     with small_disk(here / "disk") as disk:
         fill(disk)
         row = ("--row", "name=baseline", "--no-quality", "--no-progress")
@@ -68,7 +68,7 @@ def test_a_matrix_on_a_full_disk_says_why(toy, song, here, capsys):
         assert line.count("\n") == 1
 
 
-def test_a_matrix_that_meets_a_full_disk_keeps_what_it_had(here):
+def test_a_matrix_whose_disk_fills_up_stays_as_it_was(here):
     with small_disk(here / "disk") as disk:
         request = Request(Audio(np.zeros((10, 1), np.float32), 44_100), seed=0)
         folder = Folder.make(disk / "m", MatrixRequest([Variant("q8")], request, "song.wav"))
@@ -99,7 +99,7 @@ def test_a_matrix_that_cannot_lie_there_is_refused_before_the_work(
     assert sorted(path.name for path in here.iterdir()) == before
 
 
-def test_takes_of_music_with_the_longest_name_are_kept(toy, here, capsys):
+def test_takes_of_music_with_the_longest_name_are_written(toy, here, capsys):
     name = "あ" * 83 + ".wav"
     soundfile.write(name, np.random.default_rng(0).normal(0, 0.1, 32_000), 32_000)
     few = ("--takes", "1", "--continuation-seconds", "0.2", "--engine", "mlx", "--no-progress")
@@ -113,7 +113,7 @@ def test_takes_of_music_with_the_longest_name_are_kept(toy, here, capsys):
         assert file.startswith("01-あああ")
 
 
-def test_quality_tells_before_the_work_where_takes_cannot_be_kept(toy, here, capsys, monkeypatch):
+def test_a_save_folder_that_is_read_only_is_refused_before_the_work(toy, here, capsys, monkeypatch):
     monkeypatch.setattr("segue.lab.quality.teacher_forced.cache_logits", None)  # not come to
     with small_disk(here / "disk") as disk:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

@@ -123,7 +123,7 @@ def test_five_rows_with_one_seed_each_in_its_own_process(matrix, song, capsys):
     assert "row 5 of 5: q4-emb (about" in err
 
 
-def test_an_empty_row_is_the_baseline_and_plays_the_same_again(matrix, capsys):
+def test_an_empty_row_is_the_baseline_and_generates_the_same_again(matrix, capsys):
     _, content = matrix("--seed", "3", "--row", "name=a", "--row", "name=b", "--json")
     first, again = content["rows"]
     assert first["bench"]["codes_sha256"] == again["bench"]["codes_sha256"]
@@ -153,7 +153,7 @@ def test_reports_lie_in_a_folder_of_their_own_by_default(toy, song):
 # --- What fails, and what was stopped -------------------------------------------------------------
 
 
-def test_a_row_that_fails_says_why_and_holds_up_no_other(toy, matrix, capsys):
+def test_a_row_that_fails_has_its_error_and_stops_no_other(toy, matrix, capsys):
     assert main(["quantize", str(toy), "stored-q8", "--q-bits", "8"]) == 0
     rows = ("--row", "name=again, bits=4", "--row", "name=as-it-is")
     folder, content = matrix(*rows, model="stored-q8")
@@ -173,7 +173,7 @@ def test_a_matrix_of_nothing_but_failures_is_an_error(toy, matrix, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("segue: no row could be run")
 
 
-def test_what_was_killed_goes_on_where_it_was(toy, song):
+def test_a_killed_matrix_resumes_where_it_was(toy, song):
     three = [*TWO, "--row", "name=q4, bits=4"]
     words = [str(song), "--model", str(toy), *FEW, *three, "--no-quality", "--out", "m"]
     running = subprocess.Popen([*SEGUE, "matrix", *words], stderr=subprocess.DEVNULL)
@@ -190,7 +190,7 @@ def test_what_was_killed_goes_on_where_it_was(toy, song):
     assert not list(Path("m").rglob("*.log"))
 
 
-def test_ctrl_c_says_how_to_go_on(toy, song):
+def test_ctrl_c_prints_how_to_resume(toy, song):
     words = [str(song), "--model", str(toy), *FEW, "--no-quality", "--out", "m"]
     running = subprocess.Popen(
         [*SEGUE, "matrix", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -298,7 +298,7 @@ def test_a_matrix_without_a_plain_row_is_measured_beside_one_all_the_same(matrix
     assert content["pick"] is None
 
 
-def test_quality_that_cannot_be_measured_is_said_in_its_row(matrix, monkeypatch):
+def test_quality_that_cannot_be_measured_is_an_error_of_its_row(matrix, monkeypatch):
     kls = {"baseline": 0.0, "q8": RequestError("no numbers")}
     monkeypatch.setattr(measure, "measure", fake_measure(kls))
     _, content = matrix(*TWO, quality=True)
@@ -360,7 +360,7 @@ def test_a_variant_survives_its_json(row):
         ("recipe=q4, bits=8", "recipe and bits both say what is quantized; drop one"),
     ],
 )
-def test_a_row_that_makes_no_sense_says_why(typed, words):
+def test_a_row_that_makes_no_sense_is_one_line(typed, words):
     with pytest.raises(RequestError) as caught:
         rows_of(None, [typed])
     assert words in str(caught.value)
@@ -379,7 +379,7 @@ def test_a_row_that_makes_no_sense_says_why(typed, words):
         (None, "cannot be read"),
     ],
 )
-def test_a_file_that_makes_no_sense_says_why(tmp_path, content, words):
+def test_a_file_that_makes_no_sense_is_one_line(tmp_path, content, words):
     file = tmp_path / "rows.toml"
     if content is not None:
         file.write_text(content)
@@ -488,7 +488,7 @@ def test_the_experiments_matrix_runs_as_written(door, toy, song, monkeypatch):
     assert len(list(folder.glob("*_full.wav"))) == 5
 
 
-def test_the_door_says_how_it_is_used(door):
+def test_the_script_prints_its_usage(door):
     done, folders = door("only-a-prompt.wav")
     assert done.returncode == 2
     assert "usage: run_matrix.sh PROMPT MODEL [BASE] [SEED]" in done.stderr

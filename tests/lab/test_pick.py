@@ -138,7 +138,7 @@ def test_a_recipe_that_quantizes_nothing_is_the_baseline_by_another_name():
     assert picked(runs(10.0, 10.1), idle)["name"] == "baseline"
 
 
-def test_with_one_run_of_each_row_it_says_that_it_cannot_tell():
+def test_with_one_run_of_each_row_the_pick_states_its_doubt():
     unsure = "With one run of each row it cannot be told what is speed and what is noise"
     assert unsure in picked(BASELINE, Q8_ROW)["why"]
     assert unsure in picked(runs(10.0), runs(6.0, name="q8", kl=1e-4, recipe=Q8))["why"]
@@ -165,7 +165,7 @@ def test_a_row_that_takes_much_less_memory_is_named():
     assert "memory" not in picked(*rows, max_kl=1e-5)["why"]
 
 
-def test_it_says_of_how_much_music_the_seconds_are():
+def test_the_reason_names_the_length_of_the_music():
     shapes = {"samples": [30 * 44_100, 2], "join_sample": 6 * 44_100, "sample_rate": 44_100}
     rows = runs(3.0, 3.0, shapes=shapes), runs(1.29, 1.29, name="q8", kl=1e-4, shapes=shapes)
     rows[1]["variant"] = Q8_ROW["variant"]
@@ -181,14 +181,14 @@ def test_a_cast_that_changes_nothing_is_never_the_pick():
     assert picked(BASELINE, felt)["name"] == "float16"
 
 
-def test_it_says_why():
+def test_the_pick_has_its_reason():
     why = picked(BASELINE, Q8_ROW, Q4_ROW)["why"]
     assert "q8 generates in 6.00 s, 1.67 × as fast as baseline" in why
     assert "0.0001 nats a token of the 0.02 allowed" in why
     assert "Faster, but beyond the budget: q4 (4.00 s, 0.05 nats)." in why
 
 
-def test_a_cpu_says_nothing_about_a_gpu():
+def test_a_pick_on_a_cpu_has_a_caveat():
     slow = row("q8", 6, 1e-4, Q8)
     slow["bench"]["device"] = "CPU"
     assert "on a GPU measure again" in picked(slow)["why"]
@@ -227,7 +227,7 @@ def test_the_environment_is_the_service_s():
 
 
 @pytest.mark.parametrize("recipe", [Recipe(bits=3), Recipe(group_size=32, mode="mxfp4")])
-def test_what_the_environment_cannot_say_is_not_said(recipe):
+def test_what_the_environment_cannot_name_has_no_lines(recipe):
     found = picked(row("other", 1, 0.0, recipe))
     assert found["environment"] == []
     assert f"no words for {recipe.name}: run segue quantize" in found["why"]
@@ -239,7 +239,7 @@ def test_a_cast_is_named_where_the_environment_cannot():
     assert "no words for the cast to float16" in found["why"]
 
 
-def test_the_command_plays_the_variant(toy, tmp_path, monkeypatch, song):
+def test_the_command_runs_the_variant(toy, tmp_path, monkeypatch, song):
     monkeypatch.chdir(tmp_path)
     found = picked(row("q4", 1, 0.0, Q4, "float16"), model=str(toy), base_model=None)
     words = found["command"].split()

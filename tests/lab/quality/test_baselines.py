@@ -1,4 +1,4 @@
-"""What is kept of a baseline: found again, made anew when damaged, bounded, and never mixed up."""
+"""The baselines' cache: read again, made anew when damaged, bounded, and never mixed up."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def origin(folder, variant=BASELINE, text="", engine="mlx"):
     return origin_of(open_checkpoint(str(folder)), variant, engine, text)
 
 
-def test_what_is_kept_is_found_bit_by_bit(cache):
+def test_a_cached_entry_is_read_bit_by_bit(cache):
     cache.write("a", arrays())
     found = cache.read("a", ("codes", "logits"))
     for name, values in arrays().items():
@@ -123,24 +123,24 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path, monkeypatch):
 
 def test_a_key_is_of_all_that_counts(toy):
     pytest.importorskip("openvino")
-    heard = np.zeros((640, 1), np.float32)
+    clip = np.zeros((640, 1), np.float32)
     keys = {
-        key_of(origin(toy), "window", heard),
-        key_of(origin(toy), "takes", heard, 1),
-        key_of(origin(toy), "takes", heard, 2),
-        key_of(origin(toy), "window", heard + 1),
-        key_of(origin(toy), "window", heard.reshape(320, 2)),
-        key_of(origin(toy, Variant("b", "float16")), "window", heard),
-        key_of(origin(toy, Variant("b", None, Recipe())), "window", heard),
-        key_of(origin(toy, text="drums"), "window", heard),
-        key_of(origin(toy, engine="openvino"), "window", heard),
+        key_of(origin(toy), "window", clip),
+        key_of(origin(toy), "takes", clip, 1),
+        key_of(origin(toy), "takes", clip, 2),
+        key_of(origin(toy), "window", clip + 1),
+        key_of(origin(toy), "window", clip.reshape(320, 2)),
+        key_of(origin(toy, Variant("b", "float16")), "window", clip),
+        key_of(origin(toy, Variant("b", None, Recipe())), "window", clip),
+        key_of(origin(toy, text="drums"), "window", clip),
+        key_of(origin(toy, engine="openvino"), "window", clip),
     }
     assert len(keys) == 9
     renamed = origin(toy, Variant("another-name"))
-    assert key_of(renamed, "window", heard) in keys
+    assert key_of(renamed, "window", clip) in keys
 
 
-def test_checkpoints_of_one_size_and_time_are_told_apart(toy, tmp_path):
+def test_checkpoints_of_one_size_and_time_have_different_keys(toy, tmp_path):
     other = write_checkpoint(tmp_path / "other", seed=1)
     times = (toy / "model.safetensors").stat()
     os.utime(other / "model.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -32,13 +32,13 @@ def test_folders_are_searched_to_their_bottom_and_files_taken_as_they_are(tmp_pa
 
 
 @pytest.mark.parametrize("stereo", [False, True])
-def test_a_clip_is_as_the_model_hears_it(tmp_path, model, stereo_model, stereo):
+def test_a_clip_has_the_model_s_rate_and_channels(tmp_path, model, stereo_model, stereo):
     config = (stereo_model if stereo else model).config
     path = write(tmp_path / "x.wav", 2.0)
-    heard = Clip("x", path, 1.5).samples(config)
-    assert heard.samples.shape == (48_000, 2 if stereo else 1)
-    assert heard.sample_rate == 32_000
-    assert heard.samples.dtype == np.float32
+    clip = Clip("x", path, 1.5).samples(config)
+    assert clip.samples.shape == (48_000, 2 if stereo else 1)
+    assert clip.sample_rate == 32_000
+    assert clip.samples.dtype == np.float32
 
 
 def test_many_files_share_the_time(tmp_path, monkeypatch):
@@ -48,7 +48,7 @@ def test_many_files_share_the_time(tmp_path, monkeypatch):
     assert [clip.seconds for clip in find_clips([tmp_path])] == [1.5, 1.5]
 
 
-def test_what_cannot_be_heard_is_one_line(tmp_path, model):
+def test_a_clip_that_cannot_be_used_is_one_line(tmp_path, model):
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioError, match="no audio in this folder"):
         find_clips([tmp_path / "empty"])

@@ -61,7 +61,7 @@ def test_two_noises_have_one_spectrum_and_no_common_rhythm():
     assert distances.loudness(one, RATE) == pytest.approx(distances.loudness(other, RATE), abs=0.1)
 
 
-def test_what_is_too_quiet_to_be_heard_does_not_count():
+def test_what_lies_below_the_floor_does_not_count():
     one = tone(440)
     assert distances.spectral_distance(one, one + noise(level=1e-7), RATE) < 1e-3
 
@@ -79,7 +79,7 @@ def test_chroma_finds_a_note_at_any_rate(rate, note):
     assert classes[len(classes) // 2].argmax() == note % 12
 
 
-def test_chroma_hears_a_semitone_but_no_octave():
+def test_chroma_resolves_a_semitone_but_no_octave():
     one = chord(57, 60, 64)
     assert distances.chroma_similarity(one, chord(58, 61, 65), RATE) < 0.55
     assert distances.chroma_similarity(one, chord(69, 72, 76), RATE) > 0.98
@@ -111,7 +111,7 @@ def test_loudness_is_that_of_the_standard(rate):
     assert distances.loudness(both, rate) == pytest.approx(0, abs=0.03)
 
 
-def test_loudness_hears_the_bass_less():
+def test_loudness_weighs_the_bass_less():
     assert distances.loudness(tone(30), RATE) < distances.loudness(tone(997), RATE) - 3
 
 

@@ -102,7 +102,7 @@ def test_an_interval_holds_its_mean_and_narrows_with_more_music():
     assert widths[1] < widths[0] / 2
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says():
+def test_an_interval_covers_the_truth_as_often_as_it_claims():
     """Blocks that move together, as music does: 95 % would be right, tokens alone find 40 %."""
     random = np.random.default_rng(0)
     covered = 0

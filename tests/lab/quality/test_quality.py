@@ -30,14 +30,14 @@ def bits(count):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def shared(tmp_path_factory):
     """A cache that the tests of this file share."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
-def _cache(kept, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(kept))
+def _cache(shared, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_fewer_bits_cost_the_built_in_checkpoint_more(measured, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_kept_baseline_changes_not_a_digit_and_is_not_loaded(
+def test_a_cached_baseline_changes_not_a_digit_and_is_not_loaded(
     measured, loads, tmp_path, monkeypatch, engine
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -191,7 +191,7 @@ def test_the_delay_is_undone(model, stereo_model, stereo):
     np.testing.assert_array_equal(found.argmax(axis=-1), codes.T[context_of(300) :])
 
 
-def test_what_comes_later_is_not_heard(model):
+def test_logits_do_not_depend_on_later_codes(model):
     lm = model.config.lm
     codes = np.random.default_rng(0).integers(0, lm.cardinality, (4, 120)).astype(np.int32)
     other = codes.copy()
@@ -203,7 +203,7 @@ def test_what_comes_later_is_not_heard(model):
     np.testing.assert_array_equal(one[7, 2], whole[50 + 7 + lm.delays[2], 2])
 
 
-def test_text_is_read_by_both(measured):
+def test_text_conditions_both(measured):
     without, drums = measured(bits(4)), measured(bits(4), text="drums")
     assert measured(BASELINE, text="drums")["kl"]["overall"]["max"] == 0
     assert drums["text"] == "drums"
@@ -212,7 +212,7 @@ def test_text_is_read_by_both(measured):
     )
 
 
-def test_long_music_is_heard_in_windows(measured, tmp_path):
+def test_long_music_is_measured_in_windows(measured, tmp_path):
     audio.write(tmp_path / "long.wav", band(32.0))
     found = measured(bits(8), prompts=(tmp_path,), takes=1)
     assert found["tokens"]["windows"] == 2
@@ -223,17 +223,17 @@ def test_long_music_is_heard_in_windows(measured, tmp_path):
     assert found["audio"]["between_seeds"] == {}
 
 
-def test_of_many_prompts_some_are_played_on_from(measured, tmp_path, monkeypatch):
+def test_of_many_prompts_some_are_continued(measured, tmp_path, monkeypatch):
     monkeypatch.setattr(request, "MAX_FREE_PROMPTS", 2)
     for n in range(4):
         audio.write(tmp_path / f"{n}.wav", band(1.5 + n / 4))
     found = measured(bits(8), prompts=(tmp_path,), takes=1)
     assert len(found["prompts"]) == 4
-    played = [take["prompt"] for take in found["free_running"]["takes"]]
-    assert played == [str(tmp_path / "0.wav"), str(tmp_path / "2.wav")]
+    continued = [take["prompt"] for take in found["free_running"]["takes"]]
+    assert continued == [str(tmp_path / "0.wav"), str(tmp_path / "2.wav")]
 
 
-def test_what_was_played_is_written(measured, tmp_path):
+def test_takes_are_written(measured, tmp_path):
     found = measured(bits(4), tmp_path / "new" / "folder")
     for take in found["audio"]["takes"]:
         assert set(take["files"]) == {"baseline", "variant"}
@@ -293,7 +293,7 @@ def test_options_are_checked_before_anything_is_loaded(measured, loads, tmp_path
     assert loads == []
 
 
-def test_a_variant_that_overflows_says_so(measured, monkeypatch):
+def test_a_variant_that_overflows_is_named(measured, monkeypatch):
     original = Variant.load
 
     def broken(self, *arguments, **options):
@@ -308,14 +308,14 @@ def test_a_variant_that_overflows_says_so(measured, monkeypatch):
         measured(bits(4))
 
 
-def test_the_baseline_that_overflows_is_named_and_not_kept(measured, toy, tmp_path):
+def test_the_baseline_that_overflows_is_named_and_not_cached(measured, toy, tmp_path):
     model = broken(toy, tmp_path / "broken", "decoder.lm_heads.0.weight")
     for _ in range(2):
         with pytest.raises(RequestError, match="baseline: the model overflows, its logits"):
             measured(bits(4), model=model)
 
 
-def test_what_overflows_while_it_plays_is_named(measured, monkeypatch):
+def test_a_variant_whose_samples_overflow_is_named(measured, monkeypatch):
     original = Variant.load
 
     def broken_decoder(self, *arguments, **options):

@@ -1,4 +1,4 @@
-"""The blind test's pairs: the pick first, and never two rows that play the same."""
+"""The blind test's pairs: the pick first, and never two rows that sound the same."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_where_the_baseline_is_picked_what_saves_memory_is_the_question():
 
 
 @pytest.mark.parametrize(("codes", "sound"), [("a", 0.5), (None, 0.0)])
-def test_what_plays_just_what_the_baseline_does_is_not_offered(codes, sound):
+def test_what_sounds_exactly_as_the_baseline_is_not_offered(codes, sound):
     rows = [ROWS[0], row("float16", codes), ROWS[2]]
     assert opponents(matrix(rows, "float16"), takes(0, sound, 1)) == [2]
 
@@ -68,10 +68,10 @@ def test_rows_without_figures_are_offered_too():
     assert opponents(matrix(rows, "q4"), HEARD[:3]) == [2, 1]
 
 
-def test_the_page_is_told_of_it(tmp_path):
+def test_the_page_gets_the_pairs(tmp_path):
     found = matrix_folder.matrix()
     for each in found["rows"][:2]:
         each["bench"]["codes_sha256"] = "same"
     html = page(Matrix.from_json(found), matrix_folder.write(tmp_path, found))
-    told = json.loads(re.search(r'id="findings">(.*?)</script>', html)[1])
-    assert told["listening"][0]["blind"] == [2, 3, 4]
+    sent = json.loads(re.search(r'id="findings">(.*?)</script>', html)[1])
+    assert sent["listening"][0]["blind"] == [2, 3, 4]

@@ -130,7 +130,7 @@ def test_markdown_is_not_broken_by_names():
     assert text.count("````") == 2
 
 
-def test_a_matrix_without_a_pick_says_why():
+def test_without_a_pick_the_report_has_the_reason():
     found = matrix_folder.matrix(pick=None)
     assert "none stays within 0.02 nats a token" in markdown(Matrix.from_json(found))
     for row in found["rows"]:
@@ -184,7 +184,7 @@ def test_what_never_diverged_is_known_to_be_at_least_so():
     assert [column.text(row) for row in rows[:2]] == ["≥ 250", "181"]
 
 
-def test_loading_and_running_are_told_apart():
+def test_loading_and_running_are_separate_columns():
     row = matrix_folder.matrix()["rows"][3]
     text = {column.title: column.text(*read([row])) for column in findings.columns(read([row]))}
     assert (text["load"], text["run"]) == ("2.60", "2.43")
@@ -193,7 +193,7 @@ def test_loading_and_running_are_told_apart():
     assert read([row])[0].bench.run_seconds == 3.0
 
 
-def test_divergence_says_how_sure_it_is():
+def test_divergence_has_its_interval():
     rows = read()
     column = next(c for c in findings.columns(rows) if c.title == "KL")
     assert [column.text(row) for row in rows[:4]] == [
@@ -208,7 +208,7 @@ def test_divergence_says_how_sure_it_is():
     assert column.text(*read([unsure])) == "0.0312"
 
 
-def test_rows_of_different_engines_are_told_not_to_compare():
+def test_rows_of_different_engines_get_a_note():
     rows = matrix_folder.matrix()["rows"]
     for row, engine in zip(rows, ("mlx", "openvino", "mlx", "mlx", "mlx"), strict=True):
         row["bench"]["engine"] = engine
@@ -236,12 +236,12 @@ def test_what_is_embedded_is_bit_for_bit_what_was_written(folder):
 
 
 def test_the_join_is_where_the_continuation_starts(folder):
-    (heard,), complaints = gather(folder, read())
-    assert heard.join == matrix_folder.JOIN_SECONDS
+    (group,), complaints = gather(folder, read())
+    assert group.join == matrix_folder.JOIN_SECONDS
     assert complaints == []
 
 
-def test_a_continuation_that_is_no_end_of_the_whole_is_heard_too(tmp_path):
+def test_a_continuation_that_is_no_end_of_the_whole_gets_a_player(tmp_path):
     found = matrix_folder.matrix()
     matrix_folder.write(tmp_path, found, seconds=4.0)
     path = tmp_path / found["rows"][1]["audio"]["continuation"]
@@ -253,20 +253,20 @@ def test_a_continuation_that_is_no_end_of_the_whole_is_heard_too(tmp_path):
 
 
 def test_takes_are_turned_down_to_one_loudness(folder):
-    (heard,), _ = gather(folder, read())
+    (group,), _ = gather(folder, read())
     join = round(matrix_folder.JOIN_SECONDS * 44_100)
     levels = [
-        listening.loudness(take.gain * take.audio.samples[join:], 44_100) for take in heard.takes
+        listening.loudness(take.gain * take.audio.samples[join:], 44_100) for take in group.takes
     ]
     assert np.ptp(levels) < 0.01
-    assert max(take.gain for take in heard.takes) == 1
+    assert max(take.gain for take in group.takes) == 1
 
 
 def test_a_silent_take_does_not_silence_the_others(folder):
-    (heard,), _ = gather(folder, read())
-    take = heard.takes[0]
+    (group,), _ = gather(folder, read())
+    take = group.takes[0]
     silent = replace(take, audio=replace(take.audio, samples=0 * take.audio.samples))
-    gains = [take.gain for take in listening.evened([heard.takes[1], silent], None)]
+    gains = [take.gain for take in listening.evened([group.takes[1], silent], None)]
     assert gains == pytest.approx([10 ** (-listening.MAX_CUT_DB / 20), 1])
 
 
@@ -291,10 +291,10 @@ def test_too_much_sound_is_cut_around_the_join(folder, monkeypatch):
     monkeypatch.setattr(listening, "LEAD_SECONDS", 1.0)
     whole = sum(len(take.flac()) for take in gather(folder, rows)[0][0].takes)
     monkeypatch.setattr(listening, "MAX_BYTES", whole // 2)
-    (heard,), _ = gather(folder, rows)
-    assert heard.join == pytest.approx(1)
-    assert heard.seconds == pytest.approx(2, abs=0.1)
-    assert "Only the seconds from 1.5 to" in heard.notes[1]
+    (group,), _ = gather(folder, rows)
+    assert group.join == pytest.approx(1)
+    assert group.seconds == pytest.approx(2, abs=0.1)
+    assert "Only the seconds from 1.5 to" in group.notes[1]
 
 
 # --- Pictures -------------------------------------------------------------------------------------
