@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -125,28 +125,8 @@ def measure(wanted: BenchRequest, progress: Progress = SILENT) -> Measured:
     Raises:
         SegueError: the checkpoint or the prompt cannot be used.
     """
-    variant, request = wanted.variant, wanted.request
-    before = time.perf_counter()
-    model = variant.load(wanted.model, wanted.base_model, wanted.engine, progress)
-    model.engine.read_weights()
-    load_s = time.perf_counter() - before
-    spent = model.engine.load_report.seconds
-    cast_s, quantize_s = spent.get("cast", 0.0), spent.get("quantize", 0.0)
-
-    runs: list[tuple[Timings, Timings]] = []
-    hashes = set()
-    first: Result | None = None
-    with progress.stage("bench", 1 + wanted.runs, "runs") as advance:
-        for n in range(1 + wanted.runs):
-            before = time.perf_counter()
-            result = continue_audio(model.engine, request, progress)
-            whole_s = time.perf_counter() - before
-            first = first or result
-            runs.append(_timed(result, model, whole_s))
-            hashes.add(_hash(result))
-            advance(n + 1)
-    assert first is not None  # noqa: S101 - there is always a first run
-
+    model, load = _load(wanted, progress)
+    first, runs, hashes = _repeat(model, wanted, progress)
     before = time.perf_counter()
     take = first.takes[0]
     continuation = replace(take.audio, samples=take.audio.samples[first.join :])
@@ -155,10 +135,10 @@ def measure(wanted: BenchRequest, progress: Progress = SILENT) -> Measured:
     cut_s = time.perf_counter() - before
 
     steady = _steady(runs[1:])
-    timings, speed = runs[0] if steady is None else _pair(steady["median"])
+    typical = runs[0] if steady is None else _Run(**steady["median"])
     checkpoint = open_checkpoint(wanted.model, wanted.base_model)
-    modules = modules_of(checkpoint, variant.recipe, model.engine)
-    step_bytes = modules.step_bytes(bool(request.text))
+    modules = modules_of(checkpoint, wanted.variant.recipe, model.engine)
+    step_bytes = modules.step_bytes(bool(wanted.request.text))
     report = Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=wanted.model,
@@ -167,17 +147,15 @@ def measure(wanted: BenchRequest, progress: Progress = SILENT) -> Measured:
         engine=model.engine.name,
         device=model.engine.device,
         dtype=model.engine.dtype,
-        variant=variant.to_json(),
+        variant=wanted.variant.to_json(),
         timings_s={
-            "model_load_s": load_s - cast_s - quantize_s,
-            "cast_dtype_s": cast_s,
-            "quantize_s": quantize_s,
-            **{part: timings[part] for part in RUN_PARTS},
+            **load,
+            **{part: typical.timings_s[part] for part in RUN_PARTS},
             "decode_cont_for_save_s": cut_s,
-            "total_s": load_s + timings["total_s"] + cut_s,
+            "total_s": sum(load.values()) + typical.timings_s["total_s"] + cut_s,
         },
-        speed=speed,
-        first_run=_named(runs[0]),
+        speed=typical.speed,
+        first_run=asdict(runs[0]),
         steady=steady,
         memory={
             "process_peak_bytes": peak_memory_bytes(),
@@ -185,10 +163,10 @@ def measure(wanted: BenchRequest, progress: Progress = SILENT) -> Measured:
             "weights_bytes": modules.weights_bytes,
             "step_weights_bytes": step_bytes,
         },
-        bandwidth_bytes_per_s=step_bytes * speed["steps_per_s"],
+        bandwidth_bytes_per_s=step_bytes * typical.speed["steps_per_s"],
         modules={"quantized": modules.quantized, "left": modules.left},
         shapes=_shapes(model, first),
-        sampling=sampling(request) | {"guided": first.guided},
+        sampling=sampling(wanted.request) | {"guided": first.guided},
         seed=take.seed,
         codes_sha256=_hash(first),
         audio=None,
@@ -197,13 +175,56 @@ def measure(wanted: BenchRequest, progress: Progress = SILENT) -> Measured:
         notes=[
             *first.notes,
             *_notes(model, len(hashes), wanted.runs),
-            *_needless(checkpoint, variant),
+            *_needless(checkpoint, wanted.variant),
         ],
     )
     return Measured(report, take.audio, continuation)
 
 
-def _timed(result: Result, model: Model, whole_s: float) -> tuple[Timings, Timings]:
+@dataclass(frozen=True)
+class _Run:
+    """What one run took."""
+
+    timings_s: Timings
+    speed: Timings
+
+
+def _load(wanted: BenchRequest, progress: Progress) -> tuple[Model, Timings]:
+    """The loaded model, and the seconds of each part of loading."""
+    before = time.perf_counter()
+    model = wanted.variant.load(wanted.model, wanted.base_model, wanted.engine, progress)
+    model.engine.read_weights()
+    load_s = time.perf_counter() - before
+    spent = model.engine.load_report.seconds
+    cast_s, quantize_s = spent.get("cast", 0.0), spent.get("quantize", 0.0)
+    return model, {
+        "model_load_s": load_s - cast_s - quantize_s,
+        "cast_dtype_s": cast_s,
+        "quantize_s": quantize_s,
+    }
+
+
+def _repeat(
+    model: Model, wanted: BenchRequest, progress: Progress
+) -> tuple[Result, list[_Run], set[str]]:
+    """The first result, what each run took, and the hashes of all their codes."""
+    runs: list[_Run] = []
+    hashes: set[str] = set()
+    first: Result | None = None
+    with progress.stage("bench", 1 + wanted.runs, "runs") as advance:
+        for n in range(1 + wanted.runs):
+            before = time.perf_counter()
+            result = continue_audio(model.engine, wanted.request, progress)
+            whole_s = time.perf_counter() - before
+            first = first or result
+            runs.append(_timed(result, model, whole_s))
+            hashes.add(_hash(result))
+            advance(n + 1)
+    assert first is not None  # noqa: S101 - there is always a first run
+    return first, runs, hashes
+
+
+def _timed(result: Result, model: Model, whole_s: float) -> _Run:
     """Timings and speed of a run that took `whole_s`."""
     new_s = result.new_frames / model.config.codec.frame_rate
     timings = {part: result.timings.get(part, 0.0) for part in RUN_PARTS} | {"total_s": whole_s}
@@ -214,24 +235,16 @@ def _timed(result: Result, model: Model, whole_s: float) -> tuple[Timings, Timin
         "real_time_factor": new_s / generate_s,
         "real_time_factor_whole": new_s / whole_s,
     }
-    return timings, speed
+    return _Run(timings, speed)
 
 
-def _named(run: tuple[Timings, Timings]) -> dict[str, Timings]:
-    return {"timings_s": run[0], "speed": run[1]}
-
-
-def _pair(run: Mapping[str, Timings]) -> tuple[Timings, Timings]:
-    return run["timings_s"], run["speed"]
-
-
-def _steady(runs: Sequence[tuple[Timings, Timings]]) -> dict[str, Any] | None:
+def _steady(runs: Sequence[_Run]) -> dict[str, Any] | None:
     """Median, least and most of every figure of some runs, see `Report.steady`."""
     if not runs:
         return None
 
     def over(statistic: Callable[[Sequence[float]], float]) -> dict[str, Timings]:
-        each = [_named(run) for run in runs]
+        each = [asdict(run) for run in runs]
         return {
             kind: {name: statistic([run[kind][name] for run in each]) for name in each[0][kind]}
             for kind in each[0]
@@ -242,7 +255,7 @@ def _steady(runs: Sequence[tuple[Timings, Timings]]) -> dict[str, Any] | None:
         "median": over(statistics.median),
         "min": over(min),
         "max": over(max),
-        "each": {"token_generate_s": [timings["token_generate_s"] for timings, _ in runs]},
+        "each": {"token_generate_s": [run.timings_s["token_generate_s"] for run in runs]},
     }
 
 
