@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ...channel import stdout_progress
 from ...checkpoints.hub import BUILT_IN
 from ...checkpoints.recipe import Recipe
 from ...errors import RequestError
@@ -85,7 +84,6 @@ def add_parser(commands: Any) -> None:
         "--save-folder", metavar="FOLDER", type=Path, help="write the takes there, as WAVs"
     )
     add_output_options(parser)
-    parser.add_argument("--progress-lines", action="store_true", help=argparse.SUPPRESS)
     _add_former_names(parser)
     parser.set_defaults(run=run)
 
@@ -115,15 +113,12 @@ def _add_former_names(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run `segue quality`: check, measure, write, print."""
     request, report_file = request_of(options), report_file_of(options)
-    progress = (
-        stdout_progress() if options.progress_lines else progress_for(not options.no_progress)
-    )
-    quality = measure(request, progress).to_json()
+    quality = measure(request, progress_for(not options.no_progress)).to_json()
     if report_file is not None:
         write_json(report_file, quality)
     if options.json:
         print_json(quality)
-    elif not options.progress_lines:
+    else:
         show(quality)
     return 0
 
