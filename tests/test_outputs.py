@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from segue import outputs
+from segue import continue_command, outputs
 from segue.audio import Audio
 from segue.cli import main
+from segue.continuation import continue_audio
 from segue.errors import OutputError, RequestError
 
 from .disks import fill, small_disk
@@ -33,8 +34,8 @@ def play(toy, capsys):
     def play(prompt, *options):
         if not Path(prompt).exists():
             soundfile.write(prompt, np.random.default_rng(0).normal(0, 0.1, 44_100), 44_100)
-        few = ("--prompt-seconds", "0.2", "--output-seconds", "0.4", "--seed", "1", "--json")
-        few += ("--engine", "mlx")
+        few = ["--prompt-seconds", "0.2", "--output-seconds", "0.4", "--seed", "1", "--json"]
+        few += ["--engine", "mlx"]
         code = main(["continue", prompt, "--model", str(toy), *few, *options])
         out, err = capsys.readouterr()
         return code, json.loads(out) if out else None, err
@@ -154,9 +155,6 @@ def test_a_folder_that_vanishes_meanwhile_is_one_line(play, here, monkeypatch):
         folder.rmdir()
         return continue_audio(*arguments)
 
-    from segue import continue_command
-
-    continue_audio = continue_command.continue_audio
     monkeypatch.setattr(continue_command, "continue_audio", vanish)
     code, _, err = play("song.wav", "-o", "out/a.wav")
     assert code == 2

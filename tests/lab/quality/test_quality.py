@@ -2,6 +2,7 @@
 
 import json
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,7 +188,8 @@ def test_the_delay_is_undone(model, stereo_model, stereo):
     codes = np.random.default_rng(0).integers(
         0, config.lm.cardinality, (config.lm.num_codebooks, 300)
     )
-    found = counted_logits(Oracle(config), codes)
+    oracle: Any = Oracle(config)
+    found = counted_logits(oracle, codes)
     np.testing.assert_array_equal(found.argmax(axis=-1), codes.T[context_of(300) :])
 
 
@@ -300,7 +302,7 @@ def test_a_variant_that_overflows_is_named(measured, monkeypatch):
         loaded = original(self, *arguments, **options)
         if self.name == "q4":
             logits = loaded.engine.logits
-            loaded.engine.logits = lambda *a: logits(*a) * np.nan
+            monkeypatch.setattr(loaded.engine, "logits", lambda *a: logits(*a) * np.nan)
         return loaded
 
     monkeypatch.setattr(Variant, "load", broken)

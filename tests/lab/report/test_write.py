@@ -20,6 +20,7 @@ from segue.checkpoints.recipe import Recipe
 from segue.errors import OutputError, RequestError
 from segue.lab.figures import interval, number
 from segue.lab.pick import pick
+from segue.lab.quality.distances import loudness
 from segue.lab.report import findings, listening, spectrogram
 from segue.lab.report.listening import gather
 from segue.lab.report.write import markdown, write_report
@@ -255,9 +256,7 @@ def test_a_continuation_that_is_no_end_of_the_whole_gets_a_player(tmp_path):
 def test_takes_are_turned_down_to_one_loudness(folder):
     (group,), _ = gather(folder, read())
     join = round(matrix_folder.JOIN_SECONDS * 44_100)
-    levels = [
-        listening.loudness(take.gain * take.audio.samples[join:], 44_100) for take in group.takes
-    ]
+    levels = [loudness(take.gain * take.audio.samples[join:], 44_100) for take in group.takes]
     assert np.ptp(levels) < 0.01
     assert max(take.gain for take in group.takes) == 1
 
