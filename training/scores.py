@@ -39,6 +39,11 @@ class Style:
     steps: int = 16
     swing: bool = False
 
+    def role(self, name: str) -> tuple[str, ...]:
+        """The families that may play `bass`, `chords`, `pad` or `melody`."""
+        families: tuple[str, ...] = getattr(self, name)
+        return families
+
 
 STYLES: dict[str, Style] = {
     "rock": Style(
@@ -99,7 +104,10 @@ class Note:
 
 @dataclass
 class Score:
-    """A piece: its notes, the instrument of each channel, and the words that describe it."""
+    """A piece: its notes, the instrument of each channel, and the words that describe it.
+
+    `bar` is the length of a bar in seconds, `roots` the pitch class of every bar's chord.
+    """
 
     genre: str
     key: Key
@@ -107,6 +115,8 @@ class Score:
     kit: int | None
     instruments: list[Instrument] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    bar: float = 0.0
+    roots: list[int] = field(default_factory=list)
 
     @property
     def tempo_word(self) -> str:
@@ -124,8 +134,21 @@ class Score:
 DRUM_CHANNEL = 9
 
 
-def compose(rng: Rng, seconds: float) -> Score:
-    """A piece of at least `seconds`, with everything about it drawn from `rng`."""
+# A part's role, and how often a piece has it where its style allows it.
+ROLES = {"bass": 0.92, "chords": 1.0, "pad": 0.4, "melody": 0.85}
+
+
+def compose(rng: Rng, seconds: float, balanced: bool = False) -> Score:
+    """A piece of at least `seconds`, with everything about it drawn from `rng`.
+
+    Left to itself, a saxophone plays in one piece of fourteen. With `balanced`, half of the pieces
+    are written around an instrument that is drawn first, each as often as any other.
+    """
+    if balanced and rng.random() < 0.5:
+        family = str(rng.choice(list(FAMILIES)))
+        chances = [(g, r) for g, style in STYLES.items() for r in ROLES if family in style.role(r)]
+        genre, role = chances[int(rng.integers(len(chances)))]
+        return _Composer(rng, genre, seconds, {role: family}).score
     genre = str(rng.choice(list(STYLES)))
     return _Composer(rng, genre, seconds).score
 
@@ -133,8 +156,8 @@ def compose(rng: Rng, seconds: float) -> Score:
 class _Composer:
     """Draws the shared decisions once (key, form, patterns), then writes part after part."""
 
-    def __init__(self, rng: Rng, genre: str, seconds: float):
-        self.rng, self.style = rng, STYLES[genre]
+    def __init__(self, rng: Rng, genre: str, seconds: float, wanted: dict[str, str] | None = None):
+        self.rng, self.style, self.wanted = rng, STYLES[genre], wanted or {}
         mode = "minor" if rng.random() < 0.5 else "major"
         key = Key(int(rng.integers(12)), mode)
         bpm = float(np.round(rng.uniform(*self.style.tempo)))
@@ -154,29 +177,36 @@ class _Composer:
         if rng.random() < 0.5:
             form = list(verse)
         self.degrees = [form[bar % len(form)] for bar in range(self.bars)]
+        self.score.bar = self.bar
+        self.score.roots = [key.chord(degree)[0] for degree in self.degrees]
         self._write()
 
     def _pick(self, options: Sequence):
         return options[int(self.rng.integers(len(options)))]
 
     def _write(self) -> None:
-        rng, style = self.rng, self.style
+        style = self.style
         if self.score.kit is not None:
             self._drums()
-        if style.bass and rng.random() < 0.92:
-            self._bass(self._channel(style.bass))
-        self._chords(self._channel(style.chords), self._pick(style.chord_patterns), 60)
-        if style.pad and rng.random() < 0.4:
+        if style.bass and self._has("bass"):
+            self._bass(self._channel("bass"))
+        self._chords(self._channel("chords"), self._pick(style.chord_patterns), 60)
+        if style.pad and self._has("pad"):
             slow = "waltz sustained" if style.steps == 12 else "sustained"
-            self._chords(self._channel(style.pad), slow, 64, velocity=62)
-        if rng.random() < 0.85:
-            self._melody(self._channel(style.melody))
+            self._chords(self._channel("pad"), slow, 64, velocity=62)
+        if self._has("melody"):
+            self._melody(self._channel("melody"))
         if not style.bass:  # a piano alone plays its own bass
             self._bass(0)
 
-    def _channel(self, families: Sequence[str]) -> int:
+    def _has(self, role: str) -> bool:
+        drawn = self.rng.random() < ROLES[role]
+        return drawn or role in self.wanted
+
+    def _channel(self, role: str) -> int:
         """Gives a part an instrument; returns its MIDI channel (never the drums')."""
-        self.score.instruments.append(self._pick(FAMILIES[self._pick(families)]))
+        family = self.wanted.get(role) or self._pick(self.style.role(role))
+        self.score.instruments.append(self._pick(FAMILIES[family]))
         return len(self.score.instruments) - 1
 
     def _note(self, channel: int, step: float, length: float, pitch: int, velocity: float) -> None:
