@@ -120,12 +120,18 @@ class Trainer:
         return torch.stack([*figures, self._update()]).detach()
 
     def polish(self) -> Tensor:
-        """One step of discriminators and decoder; figures: mel, linear, wave, three losses."""
+        """One step of discriminators and decoder; figures: mel, linear, wave, three losses.
+
+        Where both of their weights are nothing, the decoder learns without discriminators.
+        """
         audio = self.crops()
         with torch.no_grad():
             latents = self.codec.quantizer(self._latents(audio), learn=False).latents
         output = self._sound(latents)
         loss, figures = self._distance(output, audio)
+        if not self.weights["judged"] + self.weights["match"]:
+            loss.backward()
+            return torch.stack([*figures, self._update()]).detach()
 
         # A crop of every clip, at one place drawn for the whole batch.
         start = torch.randint(audio.shape[1] - CROP + 1, (1,), device=self.device)
@@ -211,7 +217,7 @@ def train(trainer: Trainer, args: argparse.Namespace, facts: dict, clips: Tensor
             now["filters"] = codec.shape.filters
             print(now, flush=True)
             state.save(args.state, "codec", codec.state_dict(), now, torch.float32)
-            if phase == "polish":
+            if phase == "polish" and trainer.weights["judged"]:
                 judges = trainer.discriminators.state_dict()
                 state.save(args.state, "discriminators", judges, {}, torch.float32)
 
@@ -223,7 +229,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--phase", choices=("plain", "codes", "polish"), required=True)
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--shards", type=int, default=12, help="hours of audio to train on")
+    parser.add_argument("--shards", type=int, default=36, help="of audio to train on, 20 min each")
     parser.add_argument("--filters", type=int, default=20)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--samples", type=int, default=32_000, help="length of a crop")

@@ -1,8 +1,9 @@
 """Generates what the figures listen to: `python -m training.continuations --data … --state …`.
 
 Writes `continuations.npz` into the state: codes of held-out prompts played on without text
-(`continued`), of pieces from nothing with the text of one tag (`guided`, tags in `guided_tags`),
-and of pieces from nothing without text (`free`).
+(`continued`), some of them further, as segue does, in windows that slide (`extended`), of pieces
+from nothing with the text of one tag (`guided`, tags in `guided_tags`), and of pieces from nothing
+without text (`free`).
 """
 
 import argparse
@@ -12,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import state, text
+from training import dataset, state, text
 from training.generate import continue_codes
 from training.lm_model import LanguageModel, LMShape
 
 PROMPT_FRAMES = 400
 FRAMES = 1500
 GUIDED_FRAMES = 500
+SLIDE = 900  # frames by which the window moves when it is full
+EXTENDED_FRAMES = 3000
 TAGS = ("drums", "no drums", "piano", "strings", "electric guitar", "synth", "saxophone", "flute")
 ROWS = 24
 
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--frames", type=int, default=FRAMES)
+    parser.add_argument("--extended", type=int, default=50, help="prompts that play on for longer")
     parser.add_argument("--guided-frames", type=int, default=GUIDED_FRAMES)
     parser.add_argument("--rows", type=int, default=ROWS, help="pieces for each guided tag")
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -48,9 +52,17 @@ def main() -> None:
     model = load_model(args.state, device)
     drawing = {"temperature": args.temperature, "top_k": args.top_k}
     begun = time.time()
-    heldout = np.load(args.data / "tokens_heldout.npy")[: args.prompts, 0, :, :PROMPT_FRAMES]
+    heldout = dataset.codes(args.data, "heldout")[: args.prompts, :, :PROMPT_FRAMES]
     prompts = torch.from_numpy(heldout.astype(np.int64)).to(device)
     continued = continue_codes(model, prompts, args.frames, **drawing)
+    extended = continued[: args.extended]
+    seed = 2
+    while 0 < extended.shape[2] < EXTENDED_FRAMES * (args.extended > 0):
+        begun_at = extended.shape[2] - (args.frames - SLIDE)
+        room = min(args.frames, EXTENDED_FRAMES - begun_at)
+        window = continue_codes(model, extended[:, :, begun_at:], room, seed=seed, **drawing)
+        extended = torch.cat([extended[:, :, :begun_at], window], 2)
+        seed += 1
     nothing = prompts.new_zeros(args.rows, prompts.shape[1], 0)
     free = continue_codes(model, nothing, args.guided_frames, seed=1, **drawing)
     texts = [text.tokens([tag]) for tag in TAGS for _ in range(args.rows)]
@@ -68,6 +80,7 @@ def main() -> None:
     np.savez_compressed(
         args.state / "continuations.npz",
         continued=continued.cpu().numpy().astype(np.int16),
+        extended=extended.cpu().numpy().astype(np.int16),
         free=free.cpu().numpy().astype(np.int16),
         guided=guided.cpu().numpy().astype(np.int16),
         guided_tags=np.array(TAGS),

@@ -10,13 +10,24 @@ from torch import Tensor
 
 def shards(folder: Path, split: str, limit: int | None = None) -> list[Path]:
     """The split's finished shards, in order, at most `limit`."""
-    found = sorted(p for p in folder.glob(f"{split}_*.npy") if ".part" not in p.name)
-    return found[:limit]
+    found = folder.glob(f"{split}_*.npy")
+    return sorted(p for p in found if not p.stem.endswith((".part", ".codes")))[:limit]
+
+
+def coded(folder: Path, split: str) -> list[Path]:
+    """The files of codes of the split's shards, in order; their sound may be gone."""
+    return sorted(folder.glob(f"{split}_*.codes.npy"))
+
+
+def codes(folder: Path, split: str) -> np.ndarray:
+    """The split's codes, int16 (clips, K, frames)."""
+    return np.concatenate([np.load(path) for path in coded(folder, split)])
 
 
 def facts(paths: list[Path]) -> list[dict]:
     """What is known of every clip of the shards: tags, bpm, tonic, mode, genre."""
-    return [fact for path in paths for fact in json.loads(path.with_suffix(".json").read_text())]
+    names = [path.with_name(path.name.split(".")[0] + ".json") for path in paths]
+    return [fact for name in names for fact in json.loads(name.read_text())]
 
 
 def load(paths: list[Path], device: torch.device) -> Tensor:

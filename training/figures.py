@@ -1,6 +1,7 @@
 """Every held-out figure, printed and written into the card: `python -m training.figures`.
 
-Needs the held-out shard and the states; makes tokens and continuations where they are missing.
+Needs the shards `heldout` and `ear` and the states; makes codes and continuations where they are
+missing.
 """
 
 import argparse
@@ -8,31 +9,35 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from training import dataset, listen, opus
-from training.continuations import PROMPT_FRAMES
+from training.codec_model import Codec
+from training.continuations import FRAMES, PROMPT_FRAMES
 from training.losses import SpectralLoss, si_sdr
 from training.render import CLIP_SECONDS, RATE
 from training.tokens import load_codec
 
 Row = tuple[str, str]
 JOIN = PROMPT_FRAMES * 640
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def codec_rows(args: argparse.Namespace, clips: np.ndarray) -> list[Row]:
     """Mel distance and SI-SDR beside Opus's, and the share of each codebook in use."""
-    codec = load_codec(args.state, torch.device("cpu"))
-    meter = SpectralLoss(long=False)
+    codec = load_codec(args.state, DEVICE)
+    meter = SpectralLoss(long=False).to(DEVICE)
     figures: dict[str, list[tuple[float, float]]] = {"codec": [], "opus": []}
     for clip in clips[: args.codec_clips, : 10 * RATE]:
-        audio = torch.from_numpy(clip.astype(np.float32) / 32768)[None]
+        audio = torch.from_numpy(clip.astype(np.float32) / 32768)[None].to(DEVICE)
         outputs = {"codec": codec.decode(codec.encode(audio))}
         if opus.available():
-            outputs["opus"] = torch.from_numpy(opus.through(audio[0].numpy()))[None]
+            copy = torch.from_numpy(opus.through(audio[0].cpu().numpy()))
+            outputs["opus"] = copy[None].to(DEVICE)
         for name, output in outputs.items():
             with torch.no_grad():
                 mel = float(meter(output, audio)[0])
@@ -43,11 +48,17 @@ def codec_rows(args: argparse.Namespace, clips: np.ndarray) -> list[Row]:
             mel, ratio = np.array(figures[name]).T
             text = f"mel distance {mel.mean():.3f}, SI-SDR {np.median(ratio):.1f} dB (median)"
             rows.append((label, text))
-    codes = np.load(args.data / "tokens_heldout.npy")[:, 0]
+    codes = dataset.codes(args.data, "heldout")
     entries = codec.shape.entries
     shares = [len(np.unique(codes[:, book])) / entries for book in range(codes.shape[1])]
     rows.append(("codebook entries in use", " / ".join(f"{share:.1%}" for share in shares)))
     return rows
+
+
+def sound(codec: Codec, codes: np.ndarray) -> np.ndarray:
+    """What the codec plays of codes (K, frames): (samples,) float32."""
+    rows = torch.from_numpy(codes[None].astype(np.int64)).to(DEVICE)
+    return codec.decode(rows)[0].cpu().numpy()
 
 
 def model_rows(args: argparse.Namespace) -> list[Row]:
@@ -64,40 +75,43 @@ def model_rows(args: argparse.Namespace) -> list[Row]:
 def compared(prompt: np.ndarray, rest: np.ndarray, tonic: int, mode: str) -> tuple[float, ...]:
     """What goes on from a prompt (samples,) in the rest (samples,): one line of the figures."""
     silence = max(1.0, listen.longest_silence(prompt))
+    before, after = listen.chroma(prompt), listen.chroma(rest)
     return (
         listen.same_tempo(listen.tempo(prompt), listen.tempo(rest)),
         listen.pulse_kept(prompt, rest),
-        np.corrcoef(listen.chroma(prompt), listen.chroma(rest))[0, 1],
-        listen.key_fit(rest, tonic, mode),
+        np.corrcoef(before, after)[0, 1],
+        listen.key_fit(after, tonic, mode),
         listen.loudness(rest) - listen.loudness(prompt),
         listen.longest_silence(rest) <= silence,
     )
 
 
 def continuation_rows(
-    args: argparse.Namespace, codes: np.ndarray, clips: np.ndarray, facts: list[dict]
+    args: argparse.Namespace, made: dict, clips: np.ndarray, facts: list[dict], pool: Pool
 ) -> list[Row]:
     """Tempo, key, loudness and silence of continued prompts beside those of their prompts.
 
-    The same is asked of the piece's own way on, which is what a perfect continuation would give.
+    The same is asked of the piece's own way on, which is what a perfect continuation would give,
+    and of what the codec makes of it, which is the most that the language model can give.
     """
-    codec = load_codec(args.state, torch.device("cpu"))
+    codec = load_codec(args.state, DEVICE)
+    codes = made["continued"]
+    own = dataset.codes(args.data, "heldout")
     count = min(len(codes), args.prompts)
-    names, jobs = ("continued", "the piece itself"), []
+    names, jobs = ("continued", "the piece itself", "the piece through the codec"), []
     for number in range(count):
         clip = clips[number, : codes.shape[2] * 640].astype(np.float32) / 32768
         fact, prompt = facts[number], clip[:JOIN]
-        played = codec.decode(torch.from_numpy(codes[number : number + 1].astype(np.int64)))
-        for whole in (played[0].numpy(), clip):
+        copy = sound(codec, own[number, :, : codes.shape[2]])
+        for whole in (sound(codec, codes[number]), clip, copy):
             jobs.append((prompt, whole[JOIN:], fact["tonic"], fact["mode"]))
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        lines = pool.starmap(compared, jobs, chunksize=1)
+    lines = pool.starmap(compared, jobs, chunksize=1)
     found = {name: lines[place :: len(names)] for place, name in enumerate(names)}
     seconds = codes.shape[2] / 50 - JOIN / RATE
-    asked = f"{len(found['continued'])}, {JOIN / RATE:g} s, played on for {seconds:g} s"
+    asked = f"{count}, {JOIN / RATE:g} s, played on for {seconds:g} s"
     rows = [("prompts", asked)]
     for name, values in found.items():
-        tempo, pulse, chroma, key, louder, sound = np.array(values, dtype=float).T
+        tempo, pulse, chroma, key, louder, quiet = np.array(values, dtype=float).T
         rows += [
             (f"{name}: tempo within 4 %", f"{tempo.mean():.0%}"),
             (f"{name}: prompt's pulse goes on (≥ 0.3)", f"{(pulse >= 0.3).mean():.0%}"),
@@ -107,25 +121,50 @@ def continuation_rows(
                 f"{(key >= 0.7).mean():.0%}, median {np.median(key):.2f}",
             ),
             (f"{name}: loudness within 3 dB", f"{(np.abs(louder) <= 3).mean():.0%}"),
-            (f"{name}: no new silence over 1 s", f"{sound.mean():.0%}"),
+            (f"{name}: no new silence over 1 s", f"{quiet.mean():.0%}"),
         ]
     return rows
 
 
-class Ear:
-    """A linear classifier for each tag, fitted on rendered clips."""
+def tempi_kept(prompt: np.ndarray, played: np.ndarray, window: int) -> tuple[bool, bool]:
+    """Whether the prompt's tempo is that of the first window's rest, and of all behind it."""
+    first = listen.tempo(prompt)
+    parts = played[JOIN:window], played[window:]
+    one, two = (listen.same_tempo(first, listen.tempo(part)) for part in parts)
+    return one, two
 
-    def __init__(self, clips: np.ndarray, facts: list[dict], tags: list[str]):
-        rows = [
-            listen.features(part.astype(np.float32) / 32768)
-            for clip in clips
-            for part in (clip[: 10 * RATE], clip[10 * RATE : 20 * RATE])
-        ]
-        x = torch.tensor(np.array(rows), dtype=torch.float32)
+
+def extended_rows(args: argparse.Namespace, made: dict, clips: np.ndarray, pool: Pool) -> list[Row]:
+    """Whether pieces longer than a window keep the tempo behind it as they do within it."""
+    codec, codes = load_codec(args.state, DEVICE), made["extended"]
+    if not len(codes):
+        return []
+    jobs = []
+    for number, row in enumerate(codes):
+        prompt = clips[number, :JOIN].astype(np.float32) / 32768
+        jobs.append((prompt, sound(codec, row), FRAMES * 640))
+    one, two = np.array(pool.starmap(tempi_kept, jobs, chunksize=1), dtype=float).T
+    name, seconds = f"{len(codes)} prompts played on", codes.shape[2] / 50
+    return [
+        (f"{name} in a window that slides: tempo kept to 30 s", f"{one.mean():.0%}"),
+        (f"{name} in a window that slides: tempo from 30 to {seconds:g} s", f"{two.mean():.0%}"),
+    ]
+
+
+class Ear:
+    """A linear classifier for each tag, fitted on what the codec makes of rendered clips.
+
+    Every tag counts as much as its absence, however rare it is, so that 0.5 is fair to both.
+    """
+
+    def __init__(self, features: np.ndarray, facts: list[dict], tags: list[str]):
+        x = torch.tensor(features, dtype=torch.float32)
         self.mean, self.spread = x.mean(0), x.std(0) + 1e-3
         x = (x - self.mean) / self.spread
-        y = torch.tensor([[t in fact["tags"] for t in tags] for fact in facts for _ in "ab"])
+        y = torch.tensor([[tag in fact["tags"] for tag in tags] for fact in facts]).float()
         train = torch.arange(len(x)) < 0.8 * len(x)
+        share = y[train].mean(0).clamp(0.01, 0.99)
+        weight = torch.where(y == 1, 0.5 / share, 0.5 / (1 - share))
         self.weight = torch.zeros(x.shape[1], len(tags), requires_grad=True)
         self.bias = torch.zeros(len(tags), requires_grad=True)
         solver = torch.optim.LBFGS([self.weight, self.bias], max_iter=100)
@@ -133,43 +172,47 @@ class Ear:
         def loss() -> torch.Tensor:
             solver.zero_grad()
             logits = x[train] @ self.weight + self.bias
-            fit = torch.nn.functional.binary_cross_entropy_with_logits(logits, y[train].float())
+            fit = torch.nn.functional.binary_cross_entropy_with_logits(
+                logits, y[train], weight[train]
+            )
             total = fit + 0.003 * self.weight.square().sum()
             total.backward()
             return total
 
         solver.step(loss)
         with torch.no_grad():
-            right = ((x[~train] @ self.weight + self.bias) > 0) == y[~train]
-        self.accuracy = right.float().mean(0)
+            heard = ((x[~train] @ self.weight + self.bias) > 0).float()
+        there = y[~train]
+        self.found = (heard * there).sum(0) / there.sum(0)
+        self.invented = (heard * (1 - there)).sum(0) / (1 - there).sum(0)
 
-    def hear(self, audio: np.ndarray) -> torch.Tensor:
-        """Probability of each tag in (samples,)."""
-        x = torch.tensor(listen.features(audio), dtype=torch.float32)
+    def hear(self, features: np.ndarray) -> torch.Tensor:
+        """Whether each tag is heard, (N, tags), in pieces of these features (N, 256)."""
+        x = torch.tensor(features, dtype=torch.float32)
         with torch.no_grad():
-            return (((x - self.mean) / self.spread) @ self.weight + self.bias).sigmoid()
+            return (((x - self.mean) / self.spread) @ self.weight + self.bias) > 0
 
 
-def guidance_rows(
-    args: argparse.Namespace, made: dict, clips: np.ndarray, facts: list[dict]
-) -> list[Row]:
+def guidance_rows(args: argparse.Namespace, made: dict, pool: Pool) -> list[Row]:
     """How often the classifier hears each tag in pieces guided to it, and in unguided ones."""
     tags = [str(tag) for tag in made["guided_tags"]]
-    ear = Ear(clips, facts, tags)
-    codec = load_codec(args.state, torch.device("cpu"))
+    codec = load_codec(args.state, DEVICE)
+    guided = made["guided"]
 
-    def share(codes: np.ndarray) -> torch.Tensor:
-        heard = [
-            ear.hear(codec.decode(torch.from_numpy(row[None].astype(np.int64)))[0].numpy())
-            for row in codes
-        ]
-        return (torch.stack(heard) > 0.5).float().mean(0)
+    def features(codes: np.ndarray) -> np.ndarray:
+        return np.array(pool.map(listen.features, [sound(codec, row) for row in codes]))
 
-    free, rows = share(made["free"]), []
+    facts = dataset.facts(dataset.coded(args.data, "ear"))
+    clips = dataset.codes(args.data, "ear")[:, :, : guided.shape[-1]]
+    ear = Ear(features(clips), facts, tags)
+    free = ear.hear(features(made["free"])).float().mean(0)
+    heard = ear.hear(features(guided.reshape(-1, *guided.shape[2:])))
+    rows = []
     for number, tag in enumerate(tags):
-        guided = share(made["guided"][number])[number]
-        text = f"{guided:.0%} guided, {free[number]:.0%} unguided"
-        rows.append((f"“{tag}” heard", f"{text} (classifier right in {ear.accuracy[number]:.0%})"))
+        share = heard.view(len(tags), -1, len(tags))[number, :, number].float().mean()
+        text = f"{share:.0%} guided, {free[number]:.0%} unguided"
+        right = f"{ear.found[number]:.0%} found, {ear.invented[number]:.0%} invented"
+        rows.append((f"“{tag}” heard", f"{text} (in clips that are known: {right})"))
     return rows
 
 
@@ -200,8 +243,7 @@ def main() -> None:
     parser.add_argument("--codec-clips", type=int, default=40)
     args = parser.parse_args()
     places = ("--data", str(args.data), "--state", str(args.state))
-    if not (args.data / "tokens_heldout.npy").exists():
-        run("tokens", *places, "--splits", "heldout", "--shifts", "1", "--batch", "1")
+    run("tokens", *places, "--splits", "heldout", "ear")
     if not (args.state / "continuations.npz").exists():
         run("continuations", *places, "--prompts", str(args.prompts))
     paths = dataset.shards(args.data, "heldout", 1)
@@ -209,15 +251,17 @@ def main() -> None:
     assert clips.shape[1] == CLIP_SECONDS * RATE
     made = dict(np.load(args.state / "continuations.npz"))
     rows: list[Row] = []
-    for part in (
-        lambda: codec_rows(args, clips),
-        lambda: model_rows(args),
-        lambda: continuation_rows(args, made["continued"], clips, facts),
-        lambda: guidance_rows(args, made, clips, facts),
-    ):
-        rows += (found := part())
-        for label, value in found:
-            print(f"{label:55} {value}", flush=True)
+    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+        for part in (
+            lambda: codec_rows(args, clips),
+            lambda: model_rows(args),
+            lambda: continuation_rows(args, made, clips, facts, pool),
+            lambda: extended_rows(args, made, clips, pool),
+            lambda: guidance_rows(args, made, pool),
+        ):
+            rows += (found := part())
+            for label, value in found:
+                print(f"{label:55} {value}", flush=True)
     if args.card:
         write_card(args.card, rows)
 

@@ -48,9 +48,9 @@ def chroma(audio: np.ndarray) -> np.ndarray:
     return found.mean(axis=1)
 
 
-def key_fit(audio: np.ndarray, tonic: int, mode: str) -> float:
-    """Correlation of the audio's pitch classes with a key's profile."""
-    return float(np.corrcoef(np.roll(PROFILES[mode], tonic), chroma(audio))[0, 1])
+def key_fit(classes: np.ndarray, tonic: int, mode: str) -> float:
+    """Correlation of pitch classes (12,) with a key's profile."""
+    return float(np.corrcoef(np.roll(PROFILES[mode], tonic), classes)[0, 1])
 
 
 def loudness(audio: np.ndarray) -> float:

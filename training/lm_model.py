@@ -255,12 +255,22 @@ class LanguageModel(nn.Module):
         caches: list[Tensor] | None = None, start: int = 0,
     ) -> Tensor:  # fmt: skip
         """Columns (B, K, S) from step `start` on to hidden states (B, S, dim)."""
+        return self.states(columns, text, mask, caches, start)[0]
+
+    def states(
+        self, columns: Tensor, text: Tensor, mask: Tensor,
+        caches: list[Tensor] | None = None, start: int = 0,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """As `hidden`; also the states behind three quarters of the layers."""
         steps = columns.shape[2]
         place = positions(start + steps, self.shape.dim, columns.device)[start:]
         x = self.embed(columns) + place
+        middle = x
         for number, layer in enumerate(self.decoder.layers):
             x = layer(x, text, mask, caches[number] if caches else None, start)
-        return self.decoder.layer_norm(x)
+            if number + 1 == self.shape.layers * 3 // 4:
+                middle = x
+        return self.decoder.layer_norm(x), middle
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, S, dim) to logits (B, S, K, entries)."""

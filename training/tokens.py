@@ -1,7 +1,7 @@
 """Encodes the rendered clips with the trained codec: `python -m training.tokens`.
 
-Writes `tokens_SPLIT.npy`, int16 (clips, shifts, K, frames). Each shift starts the clip at another
-place inside a frame, which gives other codes for the same music: more to learn from.
+Writes `NAME.codes.npy`, int16 (clips, K, frames), beside each shard. With `--follow` it goes on
+with the shards that come, so that rendering, encoding and training can run at the same time.
 """
 
 import argparse
@@ -25,48 +25,57 @@ def load_codec(folder: Path, device: torch.device) -> Codec:
 
 
 @torch.no_grad()
-def encode(codec: Codec, clips: Tensor, shifts: list[int], batch: int) -> Tensor:
-    """Clips (N, samples) int16 to codes (N, shifts, K, frames) int16 on the CPU."""
-    device = clips.device
-    hop, found = codec.shape.hop, []
+def encode(codec: Codec, clips: Tensor, batch: int) -> Tensor:
+    """Clips (N, samples) int16 to codes (N, K, frames) int16 on the CPU."""
+    device, hop = clips.device, codec.shape.hop
+    found = []
     for part in clips.split(batch):
-        audio = part.float() / 32768
-        rows = []
-        for shift in shifts:
-            # What the shift cuts from the front is made up with silence at the end.
-            moved = torch.nn.functional.pad(audio[:, shift:], (0, shift))
-            moved = moved[:, : moved.shape[1] // hop * hop]
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                latents = codec.latents(moved)
-            codes = codec.quantizer(latents.float(), learn=False).codes
-            rows.append(codes.to(torch.int16).cpu())
-        found.append(torch.stack(rows, 1))
+        audio = part[:, : part.shape[1] // hop * hop].float() / 32768
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            latents = codec.latents(audio)
+        codes = codec.quantizer(latents.float(), learn=False).codes
+        found.append(codes.to(torch.int16).cpu())
     return torch.cat(found)
 
 
+def write(codec: Codec, path: Path, device: torch.device, batch: int) -> int:
+    """Encodes one shard; the number of its clips."""
+    codes = encode(codec, torch.from_numpy(np.load(path)).to(device), batch)
+    part = path.with_suffix(".part.npy")
+    np.save(part, codes.numpy())
+    part.rename(path.with_suffix(".codes.npy"))
+    return len(codes)
+
+
 def main() -> None:
-    """Encodes every shard of the splits."""
+    """Encodes every shard of the splits that has no codes yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--splits", nargs="+", default=["heldout", "train"])
-    parser.add_argument("--shards", type=int, default=None)
-    parser.add_argument("--clips", type=int, default=None, help="clips of each shard")
-    parser.add_argument("--shifts", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=60)
+    parser.add_argument("--batch", type=int, default=80)
+    parser.add_argument("--follow", type=float, default=0.0, help="seconds to wait for shards")
+    parser.add_argument("--keep", type=int, default=None, help="train shards whose sound is kept")
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     codec = load_codec(args.state, device)
-    hop = codec.shape.hop
-    shifts = [hop * i // args.shifts for i in range(args.shifts)]
-    for split in args.splits:
-        begun, found = time.time(), []
-        for path in dataset.shards(args.data, split, args.shards):
-            clips = dataset.load([path], device)[: args.clips]
-            found.append(encode(codec, clips, shifts, args.batch))
-        codes = torch.cat(found).numpy()
-        np.save(args.data / f"tokens_{split}.npy", codes)
-        print(f"{split}: codes {codes.shape} in {time.time() - begun:.0f} s")
+    begun, clips, spent = time.time(), 0, 0.0
+    while True:
+        found = [path for split in args.splits for path in dataset.shards(args.data, split)]
+        fresh = [path for path in found if not path.with_suffix(".codes.npy").exists()]
+        for path in fresh:
+            started = time.time()
+            clips += write(codec, path, device, args.batch)
+            spent += time.time() - started
+            number = int(path.stem.split("_")[1])
+            if args.keep is not None and path.stem.startswith("train") and number >= args.keep:
+                path.unlink()
+        if fresh:
+            print(f"{clips} clips, {spent:.0f} of {time.time() - begun:.0f} s", flush=True)
+        elif time.time() - begun > args.follow:
+            break
+        else:
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":
