@@ -8,6 +8,7 @@ import pytest
 
 from segue import AudioError, Continuation, Request, RequestError, audio
 from segue.admission import FRAME_RATE, MAX_SEED, check_options, plan
+from segue.checkpoints.load_report import LoadReport
 from segue.errors import SegueError
 
 from .test_continuation import music
@@ -71,7 +72,7 @@ class Silent:
     """An engine that only has its shape."""
 
     def __init__(self, config):
-        self.config = config
+        self.config, self.load_report = config, LoadReport()
 
     def encode(self, samples):
         frames = -(-len(samples) // self.config.codec.hop_length)
