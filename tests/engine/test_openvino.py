@@ -1,9 +1,11 @@
 """The engine on OpenVINO: it generates what the MLX engine generates, token for token."""
 
+import locale
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
 import numpy as np
@@ -479,3 +481,20 @@ def test_importing_it_reports_nothing_to_anybody():
     code = "import sys, segue.engine.openvino; print([m for m in sys.modules if 'telemetry' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_threads_that_compile_leave_the_locale_of_the_process_as_it_was():
+    def model(n):
+        weights = np.random.default_rng(n).normal(size=(64, 64)).astype(np.float32)
+        x = runtime.ops.parameter([1, 64], np.float32)
+        y = runtime.ops.matmul(x, runtime.ops.constant(weights), False, False)
+        return runtime.ov.Model([y], [x])
+
+    models = [model(n) for n in range(12)]
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(runtime.compiled, models * 8))  # most of them from the cache
+        assert locale.setlocale(locale.LC_ALL) == before
+    finally:
+        locale.setlocale(locale.LC_ALL, before)

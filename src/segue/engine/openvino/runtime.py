@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,12 @@ PROPERTIES: dict[str, Any] = {
 }
 
 
+_compiling = threading.Lock()
+"""OpenVINO sets the process's locale to "C" while it compiles or reads a compiled model, and then
+back to what it was; two threads at once leave it at "C", and whatever reads text after them fails
+at its first character beyond ASCII."""
+
+
 @cache
 def _core() -> Any:
     return ov.Core()
@@ -69,6 +76,8 @@ def device_name() -> str:
 
 def compiled(model: ov.Model, threads: int | None = None) -> Any:
     """Compile `model` for the CPU, or read it from the cache of compiled models.
+
+    Threads take turns, since OpenVINO changes the locale of the process meanwhile.
 
     OpenVINO finds a model there by a hash of its graph, its weights, the properties, the library's
     version and the machine.
@@ -83,8 +92,10 @@ def compiled(model: ov.Model, threads: int | None = None) -> Any:
     size = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
     folder = cache_folder()
     if folder is None or 2 * size > MAX_CACHE_BYTES:
-        return _core().compile_model(model, "CPU", properties)
-    found = _core().compile_model(model, "CPU", properties | {"CACHE_DIR": str(folder)})
+        with _compiling:
+            return _core().compile_model(model, "CPU", properties)
+    with _compiling:
+        found = _core().compile_model(model, "CPU", properties | {"CACHE_DIR": str(folder)})
     sweep(folder)
     return found
 
