@@ -24,7 +24,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
+    if not options.loops.is_dir():
+        parser.error(f"{options.loops}: no such folder")
     paths = sorted(p for p in options.loops.iterdir() if p.suffix.lower() in ENDINGS)
+    if not paths:
+        parser.error(f"{options.loops}: no audio files in it")
     options.output.mkdir(parents=True, exist_ok=True)
     model = segue.load(options.model)
     failed = 0

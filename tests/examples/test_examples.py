@@ -47,3 +47,11 @@ def test_a_file_grows_while_the_music_is_generated(tmp_path, toy):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 1
     assert soundfile.info(output).duration == 4
+
+
+def test_a_folder_that_is_missing_or_empty_is_one_line(tmp_path):
+    for loops, line in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "no audio files")):
+        done = run(EXAMPLES / "continue_folder.py", loops, tmp_path / "out")
+        assert done.returncode == 2
+        assert line in done.stderr.splitlines()[-1]
+        assert not (tmp_path / "out").exists()
