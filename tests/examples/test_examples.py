@@ -1,5 +1,6 @@
 """The examples run, as a reader would run them."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,21 @@ def test_a_folder_that_is_missing_or_empty_is_one_line(tmp_path):
         assert done.returncode == 2
         assert line in done.stderr.splitlines()[-1]
         assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_is_one_line_and_what_was_streamed_is_there(tmp_path, toy):
+    write_noise(tmp_path / "prompt.wav", 2)
+    output = tmp_path / "continuation.wav"
+    command = [sys.executable, EXAMPLES / "stream.py", tmp_path / "prompt.wav", "-o", output]
+    with subprocess.Popen(
+        [*map(str, command), "--model", str(toy), "--seconds", "600"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()  # some of it is written
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=200)
+    assert said == "stopped\n"
+    assert soundfile.info(output).duration > 0
