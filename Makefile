@@ -16,10 +16,15 @@ COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
+# What a lock names is all that is installed: pip would resolve a dependency with an extra, such as
+# `coverage[toml]`, anew, to the newest release, for which there is no hash.
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+
 $(READY): requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) --require-hashes -r requirements/dev.lock
+	$(PIP) --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
 
 demo: $(READY)  ## Set up and continue the built-in prompt
@@ -53,7 +58,7 @@ node_modules/.package-lock.json: package-lock.json
 
 docs: $(READY)  ## Build the documentation site into dist/docs
 	test -e $(VENV)/.docs || { \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.lock && \
+	  $(PIP) --require-hashes -r requirements/docs.lock && $(BIN)/python -m pip check && \
 	  touch $(VENV)/.docs; }
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs dist/docs
 
