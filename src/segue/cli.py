@@ -13,7 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from . import continue_command, models_command, quantize_command, standard_streams
+from . import (
+    continue_command,
+    merge_command,
+    models_command,
+    quantize_command,
+    standard_streams,
+)
 from .doctor import command as doctor_command
 from .errors import RequestError, SegueError
 from .lab import bench_command, matrix_command
@@ -24,6 +30,7 @@ COMMANDS = (
     continue_command,
     models_command,
     quantize_command,
+    merge_command,
     bench_command,
     matrix_command,
     quality_command,

@@ -20,6 +20,8 @@ from .continuation import Request, Result, continue_audio
 from .model import Model, load
 from .options import (
     HelpFormatter,
+    adapters_of,
+    add_adapter_option,
     add_model_options,
     add_output_options,
     add_recipe_options,
@@ -70,6 +72,7 @@ def add_parser(commands: Any) -> None:
         default=argparse.SUPPRESS,
     )
     add_model_options(parser)
+    add_adapter_option(parser)
     add_threads_option(parser)
     add_recipe_options(parser)
     add_request_options(parser)
@@ -90,6 +93,7 @@ def run(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     progress = progress_for(not options.no_progress)
     recipe, report_file = recipe_of(options), report_file_of(options)
+    adapters = adapters_of(options)
     request = request_of(options, options.prompt, options.variations)
     for note in request.audio.notes:  # now, so that nobody waits in vain
         _warn(note)
@@ -105,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         cast_dtype=options.cast_dtype,
         recipe=recipe,
+        adapters=adapters,
         progress=progress,
     )
     timings = {"model_load_s": time.perf_counter() - before}
@@ -117,6 +122,7 @@ def run(options: argparse.Namespace) -> int:
     timings["total_s"] = time.perf_counter() - started
     report = _report(model, request, result, paths, timings)
     report |= _variant(model, options.cast_dtype, recipe)
+    report["adapters"] = list(options.adapter)
     report["notes"] = notes if name_note is None else [*notes, name_note]
     if report_file is not None:
         outputs.write_json(report_file, report)

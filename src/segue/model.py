@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Unpack
@@ -10,6 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from . import audio
+from .checkpoints.adapters import AdapterChoice
 from .checkpoints.config import ModelConfig
 from .checkpoints.hub import BUILT_IN
 from .checkpoints.opening import open_checkpoint
@@ -106,6 +107,7 @@ def load(
     cast_dtype: str | None = None,
     recipe: Recipe | str | None = None,
     threads: int | None = None,
+    adapters: Sequence[AdapterChoice | str] = (),
     progress: Progress = SILENT,
 ) -> Model:
     """Load a checkpoint.
@@ -118,11 +120,14 @@ def load(
         cast_dtype: one of `CAST_DTYPES`, or None for the type that the weights are stored in.
         recipe: what is quantized in memory: a `Recipe`, or the name of a preset such as `"q4"`,
             `"q8"` or `"q4-emb"`; None runs the checkpoint as it is.
+        adapters: LoRA adapters in PEFT's layout, merged into the weights one after the other
+            before anything is quantized: folders or repositories, with `:SCALE` behind them where
+            it is not 1.
         threads: how many OpenVINO uses; None for as many as there are cores.
         progress: shown while it downloads and loads.
 
     Raises:
-        CheckpointError: there is no such checkpoint, or it cannot be used.
+        CheckpointError: there is no such checkpoint or adapter, or it cannot be used.
         RequestError: no such engine, type, preset or number of threads, or a recipe for what is
             quantized already.
     """
@@ -136,7 +141,8 @@ def load(
             raise RequestError("threads are OpenVINO's to count; choose the engine 'openvino'")
         if not 1 <= threads <= MAX_THREADS:
             raise RequestError(f"threads must lie between 1 and {MAX_THREADS}, not {threads}")
-    checkpoint = open_checkpoint(name, base_model, progress)
+    named = [AdapterChoice.parse(a) if isinstance(a, str) else a for a in adapters]
+    checkpoint = open_checkpoint(name, base_model, progress, named)
     # Imported here: an engine costs its library's start-up, and may not be installed.
     if engine == "mlx":
         from .engine.mlx import MLXEngine

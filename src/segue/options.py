@@ -10,6 +10,7 @@ from pathlib import Path
 from . import audio
 from .atomic import check_writable
 from .checkpoints import hub
+from .checkpoints.adapters import AdapterChoice
 from .checkpoints.recipe import POSSIBLE, SCOPES, Recipe, preset
 from .continuation import Request
 from .errors import AudioError, OutputError, RequestError
@@ -63,6 +64,27 @@ def add_base_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base-model", help="what a fine-tune without config.json was trained from"
     )
+
+
+def add_adapter_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--adapter`; see `adapters_of`."""
+    parser.add_argument(
+        "--adapter",
+        metavar="NAME[:SCALE]",
+        action="append",
+        default=[],
+        help="a LoRA adapter in PEFT's layout, a folder or a repository of the hub, merged into "
+        "the weights; may be repeated",
+    )
+
+
+def adapters_of(options: argparse.Namespace) -> list[AdapterChoice]:
+    """Return the adapters of `add_adapter_option`.
+
+    Raises:
+        CheckpointError: one has no name, or a scale out of range.
+    """
+    return [AdapterChoice.parse(typed) for typed in options.adapter]
 
 
 def add_cast_option(parser: argparse.ArgumentParser) -> None:

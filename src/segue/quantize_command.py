@@ -15,6 +15,8 @@ from .checkpoints.opening import open_checkpoint
 from .errors import RequestError
 from .options import (
     HelpFormatter,
+    adapters_of,
+    add_adapter_option,
     add_base_option,
     add_cast_option,
     add_output_options,
@@ -41,6 +43,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("output", metavar="OUT", type=Path, help="a folder that is not there yet")
     add_base_option(parser)
+    add_adapter_option(parser)
     add_cast_option(parser)
     add_recipe_options(parser, switch=False)
     add_output_options(parser)
@@ -55,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if recipe is None and options.cast_dtype is None:
         raise RequestError("--recipe none quantizes nothing; name another, or a --cast-dtype")
     check_new_folder(options.output)
-    checkpoint = open_checkpoint(options.model, options.base_model, progress)
+    checkpoint = open_checkpoint(options.model, options.base_model, progress, adapters_of(options))
     # Imported here, because it is MLX that quantizes, whatever engine runs the result.
     from .checkpoints.quantize import save_quantized
 
@@ -63,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     report = {
         "model": options.model,
+        "adapters": list(options.adapter),
         "output": str(saved.folder),
         "recipe": asdict(recipe) if recipe else None,
         "cast_dtype": options.cast_dtype,

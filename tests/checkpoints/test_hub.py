@@ -226,7 +226,7 @@ def test_a_repository_without_a_checkpoint_is_refused_with_the_files_that_are_ne
 def test_a_repository_that_is_an_adapter_says_what_to_do(hub: FakeHub) -> None:
     files = {"adapter_config.json": b"{}", "adapter_model.safetensors": data(90)}
     hub.add("owner/adapter", files)
-    with one_line("owner/adapter", "PEFT", "merge_and_unload"):
+    with one_line("owner/adapter", "PEFT", "--adapter"):
         locate("owner/adapter")
 
 

@@ -651,17 +651,17 @@ def test_a_training_checkpoint_says_how_it_is_exported(toy, export, tmp_path):
         assert "state_dict.bin" in refusal(folder)
 
 
-def test_an_adapter_says_that_it_is_merged_first(copy, tmp_path):
+def test_an_adapter_says_how_to_name_it(copy, tmp_path):
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     content = {"base_model_name_or_path": "facebook/musicgen-small"}
     (adapter / "adapter_config.json").write_text(json.dumps(content))
     line = refusal(adapter)
-    assert "merge_and_unload" in line
+    assert "--adapter" in line
     assert "facebook/musicgen-small" in line
     # Beside a whole model, too: without the adapter it would play something else.
     shutil.copy(adapter / "adapter_config.json", copy)
-    assert "merge_and_unload" in refusal(copy)
+    assert "--adapter" in refusal(copy)
 
 
 def test_a_folder_of_the_cache_says_what_to_name(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import segue
-from segue.checkpoints import quantize
+from segue.checkpoints import shards
 from segue.checkpoints.opening import open_checkpoint
 from segue.checkpoints.quantize import save_quantized
 from segue.checkpoints.recipe import Recipe
@@ -162,10 +162,10 @@ def test_everything_that_a_run_needs_is_inside(toy, tmp_path, monkeypatch):
 
 def test_large_checkpoints_are_written_in_shards(toy, tmp_path, monkeypatch):
     save(toy, Recipe(bits=8), tmp_path / "one")
-    monkeypatch.setattr(quantize, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100_000)
     save(toy, Recipe(bits=8), tmp_path / "many")
-    shards = list((tmp_path / "many").glob("model-*-of-*.safetensors"))
-    assert len(shards) > 3
+    files = list((tmp_path / "many").glob("model-*-of-*.safetensors"))
+    assert len(files) > 3
     one, many = (segue.load(str(tmp_path / name)) for name in ("one", "many"))
     np.testing.assert_array_equal(codes(one), codes(many))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,18 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 from segue import load
+from segue.checkpoints.adapters import AdapterChoice
+from segue.checkpoints.hugging_face import save_hugging_face
+from segue.checkpoints.opening import open_checkpoint
 
-from . import reference
-from .compare import ENGINES, GREEDY, TEXT, Row, compare, play
+from . import adapters, reference
+from .compare import ENGINES, GREEDY, TEXT, Row, compare, play, rows_of
 from .reference import Shape
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN_ADAPTERS = {"whole": "embeddings, projection and text encoder", "dora": "DoRA"}
+"""Adapters that the test-suite compares with, by folder."""
+
 SHAPES = (
     Shape("mono", filters=2),
     Shape("stereo", stereo=True, filters=2),
@@ -42,19 +49,43 @@ def main() -> int:
     for shape in shapes:
         with tempfile.TemporaryDirectory() as folder:
             rows = one(shape, Path(folder))
-        for row in rows:
-            sign = "≥" if row.at_least else "≤"
-            table.add_row(
-                shape.name,
-                row.what,
-                f"{row.found:.3g}",
-                f"{sign} {row.bound:g}",
-                "ok" if row.ok else "[red]FAILS",
-            )
-            failures += not row.ok
-        table.add_section()
+        failures += _add(table, shape.name, rows)
+    for name in adapters.CONFIGS:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = adapted(name, SHAPES[0], Path(folder))
+        failures += _add(table, f"adapter: {name}", rows)
     Console().print(table)
     return 1 if failures else 0
+
+
+def _add(table: Table, name: str, rows: Sequence[Row]) -> int:
+    """Add rows to the table; return how many fail."""
+    for row in rows:
+        sign = "≥" if row.at_least else "≤"
+        result = "ok" if row.ok else "[red]FAILS"
+        table.add_row(name, row.what, f"{row.found:.3g}", f"{sign} {row.bound:g}", result)
+    table.add_section()
+    return sum(not row.ok for row in rows)
+
+
+def adapted(name: str, shape: Shape, folder: Path) -> list[Row]:
+    """One adapter by peft: merged while loading, and merged on disk for transformers."""
+    base, adapter, merged = folder / "base", folder / "adapter", folder / "merged"
+    model = reference.make_model(shape)
+    reference.save(model, base)
+    ids = _ids(base)
+    found = reference.outputs(adapters.adapted(model, name, adapter), ids, shape.seed)
+    rows = []
+    for engine in ENGINES:
+        compared = rows_of(load(str(base), engine=engine, adapters=[str(adapter)]).engine, found)
+        rows += [replace(row, what=f"{engine}: {row.what}") for row in compared]
+    choices = [AdapterChoice.parse(str(adapter))]
+    save_hugging_face(open_checkpoint(str(base), adapters=choices), merged)
+    again = reference.outputs(reference.load(merged), ids, shape.seed)
+    for part in ("text_hidden", "logits_text", "logits_no_text", "decoded"):
+        furthest = float(np.abs(again[part] - found[part]).max())
+        rows.append(Row(f"segue merge, loaded by transformers: {part}", furthest, 1e-4))
+    return rows
 
 
 def one(shape: Shape, folder: Path) -> list[Row]:
@@ -92,6 +123,12 @@ def write_golden() -> None:
         found = reference.outputs(model, _ids(folder))
         small = {n: a.astype(np.float32) if a.dtype.kind == "f" else a for n, a in found.items()}
         np.savez_compressed(folder / "outputs.npz", **small)
+    for name in GOLDEN_ADAPTERS:
+        folder = GOLDEN / "adapters" / name
+        model = adapters.adapted(reference.make_model(SHAPES[0]), GOLDEN_ADAPTERS[name], folder)
+        (folder / "README.md").unlink()  # a page for the hub, without content
+        found = reference.outputs(model, _ids(GOLDEN / SHAPES[0].name))
+        np.savez_compressed(folder / "logits.npz", text=found["logits_text"].astype(np.float32))
 
 
 if __name__ == "__main__":

@@ -102,6 +102,13 @@ def save(model: MusicgenForConditionalGeneration, folder: Path) -> None:
     write_tokenizer(folder)
 
 
+def load(folder: Path) -> MusicgenForConditionalGeneration:
+    """Load a model as its library does."""
+    model = MusicgenForConditionalGeneration.from_pretrained(folder).eval()
+    model.generation_config.eos_token_id = None
+    return model
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def outputs(model: MusicgenForConditionalGeneration, ids: list[int], seed: int = 0) -> dict:
     """What the model makes of random inputs, and the inputs, as numpy arrays."""

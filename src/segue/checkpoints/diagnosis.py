@@ -7,8 +7,9 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTERS = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin")
+from .files import ADAPTER_CONFIG, ADAPTER_SAFETENSORS, ADAPTER_TORCH
+
+_ADAPTERS = (ADAPTER_CONFIG, ADAPTER_SAFETENSORS, ADAPTER_TORCH)
 _TRAINING = re.compile(r"checkpoint(_\w+)?\.th")  # AudioCraft's solvers: checkpoint_12.th too
 
 TRAINING_CHECKPOINT = (
@@ -71,9 +72,8 @@ def diagnose_file_names(names: Collection[str]) -> str | None:
     """Explain what a folder or a repository with these files is, if it is a PEFT adapter."""
     if any(name in names for name in _ADAPTERS):
         return (
-            "this is a PEFT adapter, which changes another model: load it with peft, "
-            "merge_and_unload() it into that model, and name the folder that save_pretrained() "
-            "writes"
+            "this is a PEFT adapter, which changes another model: name that model, and this with "
+            "--adapter; or write them as one with `segue merge`"
         )
     return None
 

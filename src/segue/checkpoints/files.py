@@ -19,7 +19,10 @@ TORCH = "pytorch_model.bin"
 AUDIOCRAFT_LM = "state_dict.bin"
 AUDIOCRAFT_CODEC = "compression_state_dict.bin"
 TOKENIZER = "tokenizer.json"
-_BESIDE_WEIGHTS = (
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_SAFETENSORS = "adapter_model.safetensors"
+ADAPTER_TORCH = "adapter_model.bin"
+BESIDE_WEIGHTS = (
     CONFIG,
     "generation_config.json",
     "preprocessor_config.json",
@@ -72,7 +75,7 @@ def _select_hugging_face(weights: str, names: Collection[str], read: Read) -> li
         chosen = [index, *shards]
     else:
         return []
-    beside = [name for name in _BESIDE_WEIGHTS if name in names]
+    beside = [name for name in BESIDE_WEIGHTS if name in names]
     if TOKENIZER not in beside and model_type(read(CONFIG)) == "t5":
         beside.append(TOKENIZER)  # AudioCraft caches t5-base, too, but without this file
     return beside + chosen  # the weights last: where they are present, so is the rest
@@ -106,4 +109,12 @@ def _json(data: bytes) -> dict[str, Any]:
 WHOLE_MODEL = FileChoice(
     _select_whole_model, f"{SAFETENSORS} or {TORCH} with a {CONFIG}, or {AUDIOCRAFT_LM}"
 )
+
+
+def _select_adapter(names: Collection[str], read: Read) -> list[str]:
+    weights = [name for name in (ADAPTER_SAFETENSORS, ADAPTER_TORCH) if name in names]
+    return [ADAPTER_CONFIG, weights[0]] if ADAPTER_CONFIG in names and weights else []
+
+
+ADAPTER = FileChoice(_select_adapter, f"{ADAPTER_CONFIG} with {ADAPTER_SAFETENSORS}")
 CONFIG_ONLY = FileChoice(lambda names, read: [CONFIG] if CONFIG in names else [], CONFIG)

@@ -8,7 +8,7 @@ that the fine-tunes were trained with.  The text encoder is opened only when the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import BaseModelRequiredError, CheckpointError
 from ..progress import SILENT, Progress
 from . import diagnosis, hub, layouts, torch_file
+from .adapters import Adapter, AdapterChoice, open_adapters
 from .config import (
     CodecConfig,
     IncompleteConfigError,
@@ -75,6 +76,7 @@ class Checkpoint:
         codec: tensors of the codec (`layouts.codec_shapes`).
         text_folders: folders to look for its tokenizer in, in this order.
         text_tensors: tensors of its own text encoder; None if it has none.
+        adapters: those that are merged into `lm`; `text` merges them into the text encoder.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Checkpoint:
     codec: Tensors
     text_folders: list[Path] = field(default_factory=list)
     text_tensors: Tensors | None = None
+    adapters: tuple[Adapter, ...] = ()
 
     def text(self, progress: Progress = SILENT) -> TextPart:
         """Open the text encoder: of the checkpoint, its base model, or the companion `t5-base`.
@@ -115,7 +118,11 @@ class Checkpoint:
                 f"{self.name} was trained with {self.config.text_dim}; pass --base-model"
             )
         check_head(part.tokenizer)
-        layouts.check(part.tensors, layouts.t5_shapes(part.config), str(part.tokenizer.parent))
+        shapes = layouts.t5_shapes(part.config)
+        layouts.check(part.tensors, shapes, str(part.tokenizer.parent))
+        for adapter in self.adapters:
+            adapter.check(shapes, layouts.TEXT)
+            part.tensors = adapter.merged(part.tensors, layouts.TEXT)
         return part
 
     def _tokenizer(self) -> Path:
@@ -126,7 +133,10 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    name: str, base_model: str | None = None, progress: Progress = SILENT
+    name: str,
+    base_model: str | None = None,
+    progress: Progress = SILENT,
+    adapters: Sequence[AdapterChoice] = (),
 ) -> Checkpoint:
     """Open the checkpoint `name` (see `hub.locate`) and check every name and shape in it.
 
@@ -135,6 +145,7 @@ def open_checkpoint(
         base_model: the checkpoint that gives a fine-tune without `config.json` its shape and, if
             it is completely on this machine, its codec and text encoder.
         progress: receives the downloads.
+        adapters: what is merged into its weights, one after the other.
 
     Returns:
         The checkpoint, of which only headers have been read.
@@ -144,9 +155,25 @@ def open_checkpoint(
     """
     folder = hub.locate(name, progress=progress)
     try:
-        return _open(name, folder, base_model, progress)
+        checkpoint = _open(name, folder, base_model, progress)
+        return _with_adapters(checkpoint, open_adapters(adapters, progress))
     except OSError as error:
         raise unreadable(error.filename or folder, error) from None
+
+
+def _with_adapters(checkpoint: Checkpoint, adapters: tuple[Adapter, ...]) -> Checkpoint:
+    if adapters and checkpoint.config.quantization is not None:
+        raise CheckpointError(
+            f"{checkpoint.name} is quantized, and adapters are not added to that; name the model "
+            "that it came from"
+        )
+    config = checkpoint.config
+    shapes = layouts.lm_shapes(config.lm, config.text_dim)
+    for adapter in adapters:
+        adapter.check(shapes)
+        checkpoint.lm = adapter.merged(checkpoint.lm)
+    checkpoint.adapters = adapters
+    return checkpoint
 
 
 def _open(name: str, folder: Path, base_model: str | None, progress: Progress) -> Checkpoint:

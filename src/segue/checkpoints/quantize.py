@@ -27,13 +27,12 @@ from ..progress import SILENT, Progress
 from . import layouts
 from .arrays import DTYPES, check_weights, computed, in_type, read_array, read_stacked
 from .config import ModelConfig, QuantizationConfig, QuantizationParams, to_hf
-from .files import CONFIG, SAFETENSORS, TOKENIZER
+from .files import CONFIG, TOKENIZER
 from .load_report import LoadReport
 from .opening import Checkpoint
 from .recipe import Recipe
+from .shards import Shards
 from .tensors import Tensor, Tensors
-
-SHARD_BYTES = 1 << 30
 
 KINDS = ("weight", "scales", "biases")
 """The tensors of a quantized module; in the affine mode alone there are biases."""
@@ -226,7 +225,7 @@ def save_quantized(
         view = quantized(checkpoint, recipe, cast_dtype, report)
         stored = _stored_names(view)
         with progress.stage("quantize", len(stored), "tensors") as advance:
-            shards = _Shards(temporary)
+            shards = Shards(temporary)
             for n, (name, parts) in enumerate(stored.items()):
                 values = read_stacked([view.lm.pop(part) for part in parts], report)
                 check_weights([values], parts[0])
@@ -260,45 +259,3 @@ def _stored_names(checkpoint: Checkpoint) -> dict[str, list[str]]:
     }
     stacked = {name for names in found.values() for name in names}
     return found | {name: [name] for name in lm if name not in stacked}
-
-
-class _Shards:
-    """Tensors on their way into safetensors files of at most `SHARD_BYTES`, and their index."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._open: dict[str, mx.array] = {}
-        self._files: list[list[str]] = []
-        self._bytes = 0
-
-    def add(self, name: str, values: mx.array) -> None:
-        """Take a tensor; a shard that is full is written and released."""
-        mx.eval(values)
-        if self._open and sum(a.nbytes for a in self._open.values()) + values.nbytes > SHARD_BYTES:
-            self._write()
-        self._open[name] = values
-
-    def _write(self) -> None:
-        path = self._folder / f"{len(self._files)}.safetensors"
-        # Through a file of Python's: of one that it opens itself, MLX does not say what is wrong.
-        with path.open("wb") as file:
-            mx.save_safetensors(file, self._open, {"format": "mlx"})
-        self._files.append(list(self._open))
-        self._bytes += sum(values.nbytes for values in self._open.values())
-        self._open = {}
-
-    def close(self) -> int:
-        """Name the files as the Hugging Face layout does; return the bytes of all tensors."""
-        self._write()
-        count = len(self._files)
-        if count == 1:
-            (self._folder / "0.safetensors").rename(self._folder / SAFETENSORS)
-            return self._bytes
-        weight_map: dict[str, str] = {}
-        for n, names in enumerate(self._files):
-            shard = f"model-{n + 1:05}-of-{count:05}.safetensors"
-            (self._folder / f"{n}.safetensors").rename(self._folder / shard)
-            weight_map |= dict.fromkeys(names, shard)
-        index = {"metadata": {"total_size": self._bytes}, "weight_map": weight_map}
-        (self._folder / f"{SAFETENSORS}.index.json").write_text(json.dumps(index, indent=2))
-        return self._bytes

@@ -72,6 +72,8 @@ def to_hf(
             "audio_channels": lm.audio_channels,
             "activation_function": "gelu",
             "delays": list(lm.delays),
+            "bos_token_id": lm.special_token,
+            "pad_token_id": lm.special_token,
         },
     }
     if quantization is not None:
