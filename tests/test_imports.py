@@ -16,7 +16,8 @@ LAYERS = (
     ("__main__",),
     ("cli", "demo.__main__"),
     ("doctor",),
-    ("continue_command", "quantize_command", "merge_command", "models_command", "service", "lab"),
+    ("continue_command", "generate_command", "takes", "quantize_command", "merge_command"),
+    ("models_command", "service", "lab"),
     ("options", "outputs", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from segue import continue_command, outputs
+from segue import outputs, takes
 from segue.audio import Audio
 from segue.cli import main
 from segue.continuation import continue_audio
@@ -155,7 +155,7 @@ def test_a_folder_that_vanishes_meanwhile_is_one_line(play, here, monkeypatch):
         folder.rmdir()
         return continue_audio(*arguments)
 
-    monkeypatch.setattr(continue_command, "continue_audio", vanish)
+    monkeypatch.setattr(takes, "continue_audio", vanish)
     code, _, err = play("song.wav", "-o", "out/a.wav")
     assert code == 2
     assert err == "segue: out/a.wav: cannot be written (the folder out is not there any more)\n"

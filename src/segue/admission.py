@@ -15,6 +15,9 @@ FRAME_RATE = 50
 """Frames a second of MusicGen's codec: 32 kHz with a stride of 640 (arXiv 2306.05284, section 3.1).
 For those who cannot ask the model yet; the engine's own configuration counts when it runs."""
 
+SAMPLE_RATE = 32_000
+"""Of the same codec, in Hz; likewise."""
+
 MAX_SEED = 2**32 - 1
 MAX_OUTPUT_SECONDS = 3600.0
 MAX_VARIATIONS = 64
@@ -33,8 +36,11 @@ def check_options(
     guidance_coef: float,
     seed: int | None,
     variations: int,
+    prompted: bool = True,
 ) -> None:
     """Check the options of a request; see `Request` for what they mean.
+
+    `prompted` says whether there is audio to continue.
 
     Raises:
         RequestError: one is out of range, or two contradict each other.
@@ -45,7 +51,7 @@ def check_options(
             raise RequestError(line)
 
     demand(
-        0 < prompt_seconds < float("inf"),
+        0 < prompt_seconds < float("inf") or (not prompted and prompt_seconds == 0),
         f"prompt-seconds must be more than 0, not {prompt_seconds:g}",
     )
     demand(
@@ -85,7 +91,7 @@ class Plan:
     Attributes:
         start: first sample of the prompt, in the user's audio.
         join: first sample behind the prompt, where the continuation starts.
-        prompt_frames: of the codec; at least one.
+        prompt_frames: of the codec; none where there is no prompt.
         total_frames: of prompt and continuation together; more than `prompt_frames`.
         notes: what the user should know, one line each.
     """
@@ -114,14 +120,23 @@ def plan(
         samples: length of the audio, in samples per channel.
         sample_rate: of the audio, in Hz.
         frame_rate: of the codec, in frames a second.
-        prompt_seconds: how much of the audio the model is given, at most.
+        prompt_seconds: how much of the audio the model is given, at most; 0 where there is none.
         output_seconds: length of prompt and continuation together.
         prompt_from: which end of the audio the prompt is.
 
     Raises:
         AudioError: the audio is shorter than one frame.
-        RequestError: the prompt is shorter than one frame, or leaves nothing to generate.
+        RequestError: the prompt is shorter than one frame, or leaves nothing to generate; or there
+            is audio, and nothing of it is the prompt.
     """
+    total_frames = round(output_seconds * frame_rate)
+    if prompt_seconds == samples == 0:
+        if total_frames == 0:
+            raise RequestError(
+                f"output-seconds of {output_seconds:g} is less than one frame "
+                f"({1 / frame_rate:g} s)"
+            )
+        return Plan(0, 0, 0, total_frames)
     wanted = _frames(round(prompt_seconds * sample_rate), sample_rate, frame_rate)
     there = _frames(samples, sample_rate, frame_rate)
     if wanted == 0:
@@ -143,7 +158,6 @@ def plan(
     length = min(round(min(wanted, there) * sample_rate / frame_rate), samples)
     start = 0 if prompt_from == "start" else samples - length
     prompt_frames = _frames(length, sample_rate, frame_rate)
-    total_frames = round(output_seconds * frame_rate)
     if total_frames <= prompt_frames:
         raise RequestError(
             f"nothing to play: the prompt has {prompt_frames / frame_rate:g} s, prompt "

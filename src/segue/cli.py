@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from . import (
     continue_command,
+    generate_command,
     merge_command,
     models_command,
     quantize_command,
@@ -28,6 +29,7 @@ from .service import command as serve_command
 
 COMMANDS = (
     continue_command,
+    generate_command,
     models_command,
     quantize_command,
     merge_command,

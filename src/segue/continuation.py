@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
-from .admission import check_options, plan
+from .admission import SAMPLE_RATE, check_options, plan
 from .audio import Audio, fit, resample, to_channels
 from .checkpoints.config import FRAMES_PER_WINDOW
 from .engine.base import Engine, Sampling
@@ -39,9 +39,10 @@ class Request:
     """What to continue, and how.
 
     Attributes:
-        audio: the user's audio.
+        audio: the user's audio; without samples, the music begins with the text alone, and has the
+            rate and the channels that it says.  See `without_prompt`.
         prompt_seconds: how much of it is encoded for the model, at most; in whole frames of the
-            codec.
+            codec.  0 where there is no audio.
         output_seconds: length of prompt and continuation together.
         prompt_from: which end of the audio the prompt is.  From the start, the result is prompt and
             continuation; from the end, everything before the prompt comes first.
@@ -76,7 +77,29 @@ class Request:
             guidance_coef=self.guidance_coef,
             seed=self.seed,
             variations=self.variations,
+            prompted=len(self.audio.samples) > 0,
         )
+
+    @classmethod
+    def without_prompt(
+        cls,
+        sample_rate: int = SAMPLE_RATE,
+        channels: int = 1,
+        **options: Unpack[RequestOptions],
+    ) -> Request:
+        """Return a request for music from text alone, or from nothing.
+
+        Args:
+            sample_rate: of the result, in Hz.
+            channels: of the result.
+            options: the other attributes, such as `text`; `prompt_seconds` is 0.
+
+        Raises:
+            RequestError: an option is out of range.
+        """
+        nothing = Audio(np.zeros((0, channels), np.float32), sample_rate)
+        options["prompt_seconds"] = 0.0
+        return cls(nothing, **options)
 
     @property
     def guided(self) -> bool:
@@ -128,7 +151,7 @@ class Result:
 
     Attributes:
         takes: one for each variation.
-        join: the sample of every take's audio where the continuation starts.
+        join: the sample of every take's audio where the continuation starts; 0 without a prompt.
         prompt_frames, new_frames: of the codec.
         guided: whether guidance ran.
         timings: seconds of each part: `prompt_encode_s`, `text_encode_s`, `prefill_s`,
@@ -217,19 +240,24 @@ class Continuation:
             raise AudioError(
                 f"the audio holds samples that are no sound (NaN, infinity, or beyond {LOUDEST:g})"
             )
-        if not prompt.any():
+        if len(prompt) > 0 and not prompt.any():
             self._notes.append("the prompt is silent: the model plays on from silence")
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
         self.seeds = tuple(range(first, first + request.variations))
-        encoded = fit(
-            resample(prompt, audio.sample_rate, codec.sample_rate),
-            laid_out.prompt_frames * codec.hop_length,
-        )
-        with self._clock("prompt_encode_s"), progress.stage("encode"):
-            self.prompt_codes = engine.encode(encoded.astype(np.float32))
+        self.prompt_codes = self._encode(prompt, laid_out.prompt_frames)
         K, self._done = self.prompt_codes.shape
         self._codes = np.empty((request.variations, K, self.total_frames), np.int32)
         self._codes[:, :, : self._done] = self.prompt_codes
+
+    def _encode(self, prompt: np.ndarray, frames: int) -> np.ndarray:
+        """Codes `(K, frames)` of the prompt `(T, C)`, at the rate of the request's audio."""
+        codec, rate = self._engine.config.codec, self.request.audio.sample_rate
+        if frames == 0:
+            return np.empty((self._engine.config.lm.num_codebooks, 0), np.int32)
+        at_rate = resample(prompt, rate, codec.sample_rate)
+        encoded = fit(at_rate, frames * codec.hop_length).astype(np.float32)
+        with self._clock("prompt_encode_s"), self._progress.stage("encode"):
+            return self._engine.encode(encoded)
 
     @property
     def prompt(self) -> np.ndarray:

@@ -70,6 +70,24 @@ class Model:
         request = Request(audio.from_array(samples, sample_rate), **options)
         return continue_audio(self.engine, request, progress)
 
+    def generate(self, *, progress: Progress = SILENT, **options: Unpack[RequestOptions]) -> Result:
+        """Generate music from text alone, or from nothing.
+
+        Args:
+            progress: shown while it runs.
+            options: attributes of `Request`, such as `text="slow piano"` and `output_seconds=30`.
+
+        Returns:
+            One take for each variation, at the model's rate and with its channels.
+
+        Raises:
+            CheckpointError: the text encoder is missing or damaged.
+            RequestError: an option is out of range.
+        """
+        rate, channels = self.config.codec.sample_rate, self.config.lm.audio_channels
+        request = Request.without_prompt(rate, channels, **options)
+        return continue_audio(self.engine, request, progress)
+
     def stream(
         self,
         samples: np.ndarray,

@@ -12,7 +12,7 @@ from .atomic import check_writable
 from .checkpoints import hub
 from .checkpoints.adapters import AdapterChoice
 from .checkpoints.recipe import POSSIBLE, SCOPES, Recipe, preset
-from .continuation import Request
+from .continuation import Request, RequestOptions
 from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES
 
@@ -94,30 +94,20 @@ def add_cast_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_request_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a `Request`, but its audio and variations."""
-    parser.add_argument(
-        "--prompt-seconds",
-        type=float,
-        default=Request.prompt_seconds,
-        help="how much of the audio the model continues",
-    )
+def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
+    """Add the options of a `Request`, but its audio and variations.
+
+    Args:
+        parser: of the command.
+        prompt: whether there is a prompt, whose length and place are options too.
+    """
+    if prompt:
+        _add_prompt_place(parser)
     parser.add_argument(
         "--output-seconds",
         type=float,
         default=Request.output_seconds,
-        help="length of prompt and continuation together",
-    )
-    end = parser.add_mutually_exclusive_group()
-    end.add_argument(
-        "--prompt-from-start",
-        action="store_true",
-        help="continue the start of the audio (the default)",
-    )
-    end.add_argument(
-        "--prompt-from-end",
-        action="store_true",
-        help="continue the end of the audio, not its start; everything before it stays",
+        help="length of prompt and continuation together" if prompt else "length of the music",
     )
     parser.add_argument("--text", default=Request.text, help=TEXT_HELP)
     parser.add_argument(
@@ -138,6 +128,26 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         help="run guidance without text, at twice the work",
     )
     parser.add_argument("--seed", type=int, help="0 to 4294967295 (default: a random one)")
+
+
+def _add_prompt_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt-seconds",
+        type=float,
+        default=Request.prompt_seconds,
+        help="how much of the audio the model continues",
+    )
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument(
+        "--prompt-from-start",
+        action="store_true",
+        help="continue the start of the audio (the default)",
+    )
+    end.add_argument(
+        "--prompt-from-end",
+        action="store_true",
+        help="continue the end of the audio, not its start; everything before it stays",
+    )
 
 
 def add_output_options(parser: argparse.ArgumentParser, report_file: bool = True) -> None:
@@ -200,19 +210,27 @@ def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -
         AudioError: the file cannot be read.
         RequestError: an option is out of range.
     """
-    return Request(
-        audio=audio.read(prompt, None if options.prompt_from_end else options.prompt_seconds),
-        prompt_seconds=options.prompt_seconds,
-        output_seconds=options.output_seconds,
-        prompt_from="end" if options.prompt_from_end else "start",
-        text=options.text,
-        top_k=options.top_k,
-        temperature=options.temperature,
-        guidance_coef=options.guidance_coef,
-        allow_empty_text_cfg=options.allow_empty_text_cfg,
-        seed=options.seed,
-        variations=variations,
-    )
+    if options.prompt_seconds == 0:  # nothing would be read, and nothing continued
+        raise RequestError("prompt-seconds must be more than 0, not 0; `segue generate` needs none")
+    given = request_options_of(options, variations)
+    given["prompt_seconds"] = options.prompt_seconds
+    given["prompt_from"] = "end" if options.prompt_from_end else "start"
+    seconds = None if options.prompt_from_end else options.prompt_seconds
+    return Request(audio.read(prompt, seconds), **given)
+
+
+def request_options_of(options: argparse.Namespace, variations: int = 1) -> RequestOptions:
+    """Return the options of `add_request_options` that do not speak of a prompt."""
+    return {
+        "output_seconds": options.output_seconds,
+        "text": options.text,
+        "top_k": options.top_k,
+        "temperature": options.temperature,
+        "guidance_coef": options.guidance_coef,
+        "allow_empty_text_cfg": options.allow_empty_text_cfg,
+        "seed": options.seed,
+        "variations": variations,
+    }
 
 
 @contextmanager

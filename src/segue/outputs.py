@@ -16,14 +16,16 @@ _LONGEST_NUMBER = len("-999-99")
 """Room that a default name leaves, for its own number and a variation's."""
 
 
-def paths_for(wanted: Path, sound: Audio, variations: int, prompt: Path) -> list[Path]:
+def paths_for(
+    wanted: Path, sound: Audio, variations: int, prompt: Path | None = None
+) -> list[Path]:
     """Return the file of each take, checked, so that no wait is for nothing.
 
     Args:
         wanted: the name for one take; several are numbered.
         sound: something like what will be written.
         variations: how many takes.
-        prompt: a file that must stay.
+        prompt: a file that must stay, if any.
 
     Raises:
         AudioError: the name ends in no known format, or the format cannot hold the sound.
@@ -34,7 +36,7 @@ def paths_for(wanted: Path, sound: Audio, variations: int, prompt: Path) -> list
     paths = _numbered(wanted, variations)
     for path in paths:
         atomic.check_writable(path)
-        if path.exists() and prompt.exists() and path.samefile(prompt):
+        if prompt is not None and _same_file(path, prompt):
             raise RequestError(f"{path}: the prompt itself; name another output")
     return paths
 
@@ -50,7 +52,15 @@ def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
     """
     room = atomic.name_bytes(Path()) - len("-continued.wav") - _LONGEST_NUMBER
     begin = "" if str(prompt) == "-" else f"{atomic.shortened(prompt.stem, room)}-"
-    plain = Path(f"{begin}continued.wav")
+    return next_free(Path(f"{begin}continued.wav"), variations)
+
+
+def next_free(plain: Path, variations: int) -> tuple[Path, str | None]:
+    """Return the file `plain`, or with the next number at which no take exists.
+
+    Returns:
+        What to hand to `paths_for`, and a note for the user where it is not the plain name.
+    """
     taken = _taken(plain, variations)
     if taken is None:
         return plain, None
@@ -69,6 +79,10 @@ def write_json(path: Path, content: Any) -> None:
     """
     with atomic.writing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _taken(path: Path, variations: int) -> Path | None:

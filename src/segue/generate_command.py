@@ -1,0 +1,55 @@
+"""`segue generate`: music from text alone, or from nothing."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import outputs, takes
+from .continuation import Request
+from .model import Model
+from .options import HelpFormatter, add_output_options, request_options_of
+
+
+def add_parser(commands: Any) -> None:
+    """Add `segue generate`."""
+    parser = commands.add_parser(
+        "generate",
+        help="make music from a description",
+        description="Make music from a description, without a prompt: at the model's own rate, "
+        "with its channels.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="where to write it: .wav, .flac, .ogg or .mp3; several variations are numbered "
+        "(default: generated.wav, here, or its next free number)",
+        default=argparse.SUPPRESS,
+    )
+    takes.add_options(parser, prompt=False)
+    add_output_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `segue generate`."""
+    play = takes.Run(options)
+    given = request_options_of(options, options.variations)
+    request = Request.without_prompt(**given)
+    note = None
+    output: Path | None = getattr(options, "output", None)
+    if output is None:
+        output, note = outputs.next_free(Path("generated.wav"), request.variations)
+    paths = outputs.paths_for(output, request.audio, request.variations)
+
+    def request_for(model: Model) -> Request:
+        rate, channels = model.config.codec.sample_rate, model.config.lm.audio_channels
+        likewise = Request.without_prompt(rate, channels, **given)
+        return replace(request, audio=likewise.audio)
+
+    return play(request_for, paths, note=note)
