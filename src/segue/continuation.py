@@ -21,7 +21,7 @@ from .admission import MAX_SEED as MAX_SEED  # its place for those who use this 
 from .admission import SAMPLE_RATE, check_options, plan
 from .audio import Audio, fit, resample, to_channels
 from .checkpoints.config import FRAMES_PER_WINDOW
-from .engine.base import Engine, Sampling
+from .engine.base import Engine, Sampling, check_melody
 from .errors import AudioError
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
@@ -52,6 +52,8 @@ class Request:
         allow_empty_text_cfg: run guidance without text all the same, at twice the work.
         seed: 0 to 2³² - 1; None chooses one, which the result names.
         variations: how many takes, with the seeds `seed`, `seed + 1` and so on.
+        melody: what a melody model follows from the beginning of the prompt on: the strongest pitch
+            class of the whole mix, half a second by half a second; repeated where it is shorter.
     """
 
     audio: Audio
@@ -65,6 +67,7 @@ class Request:
     allow_empty_text_cfg: bool = False
     seed: int | None = None
     variations: int = 1
+    melody: Audio | None = None
 
     def __post_init__(self) -> None:
         check_options(
@@ -104,7 +107,7 @@ class Request:
     @property
     def guided(self) -> bool:
         """Whether there is a second, unconditioned stream."""
-        return self.described or self.allow_empty_text_cfg
+        return self.described or self.melody is not None or self.allow_empty_text_cfg
 
     @property
     def described(self) -> bool:
@@ -125,6 +128,7 @@ class RequestOptions(TypedDict, total=False):
     allow_empty_text_cfg: bool
     seed: int | None
     variations: int
+    melody: Audio | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +246,7 @@ class Continuation:
             )
         if len(prompt) > 0 and not prompt.any():
             self._notes.append("the prompt is silent: the model plays on from silence")
+        self._melody = self._melody_at_rate()
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
         self.seeds = tuple(range(first, first + request.variations))
         self.prompt_codes = self._encode(prompt, laid_out.prompt_frames)
@@ -258,6 +263,29 @@ class Continuation:
         encoded = fit(at_rate, frames * codec.hop_length).astype(np.float32)
         with self._clock("prompt_encode_s"), self._progress.stage("encode"):
             return self._engine.encode(encoded)
+
+    def _melody_at_rate(self) -> np.ndarray | None:
+        """The melody `(T, C)` at the codec's rate."""
+        melody, codec = self.request.melody, self._engine.config.codec
+        check_melody(self._engine.config.lm.melody, None if melody is None else melody.samples)
+        if melody is None:
+            return None
+        if len(melody.samples) == 0 or not (np.abs(melody.samples) < LOUDEST).all():
+            raise AudioError("the melody is empty, or holds samples that are no sound")
+        return resample(melody.samples, melody.sample_rate, codec.sample_rate)
+
+    def _condition(self, start: int) -> object:
+        """What the window from frame `start` on is conditioned on; None for nothing."""
+        request, melody = self.request, self._melody
+        if melody is not None and self.total_frames > FRAMES_PER_WINDOW:
+            # As AudioCraft extends: each window hears its own part, of a short melody again.
+            hop = self._engine.config.codec.hop_length
+            there = np.arange(start * hop, (start + FRAMES_PER_WINDOW) * hop)
+            melody = melody.take(there, axis=0, mode="wrap")
+        elif melody is None and not request.described:
+            return None
+        with self._clock("text_encode_s"), self._progress.stage("read the text"):
+            return self._engine.condition(request.text, melody)
 
     @property
     def prompt(self) -> np.ndarray:
@@ -280,12 +308,8 @@ class Continuation:
         Longer outputs than the model's window of 30 s slide it, as MusicGen's own extension does:
         it moves by 18 s, and the 12 s that stay are the prompt of what comes.
         """
-        conditioning = None
-        if self.request.described:
-            with self._clock("text_encode_s"), self._progress.stage("read the text"):
-                conditioning = self._engine.condition(self.request.text)
-                if (note := self._engine.text_note(self.request.text)) is not None:
-                    self._notes.append(note)
+        if self.request.described and (note := self._engine.text_note(self.request.text)):
+            self._notes.append(note)
         before = self._done
         missing = self.total_frames - before
         with self._progress.stage("generate", missing, "frames") as advance:
@@ -293,7 +317,7 @@ class Continuation:
                 stop = min(start + FRAMES_PER_WINDOW, self.total_frames)
                 if stop <= self._done:
                     continue
-                for new in self._window(start, stop, conditioning):
+                for new in self._window(start, stop, self._condition(start)):
                     self._codes[:, :, self._done : self._done + new.shape[2]] = new
                     self._done += new.shape[2]
                     advance(self._done - before)

@@ -219,9 +219,25 @@ def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -
     return Request(audio.read(prompt, seconds), **given)
 
 
+def add_melody_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--melody`."""
+    parser.add_argument(
+        "--melody",
+        metavar="FILE",
+        type=Path,
+        help="what a melody model follows: the strongest note of the whole mix, from the beginning",
+    )
+
+
 def request_options_of(options: argparse.Namespace, variations: int = 1) -> RequestOptions:
-    """Return the options of `add_request_options` that do not speak of a prompt."""
+    """Return the options of `add_request_options` that do not speak of a prompt.
+
+    Raises:
+        AudioError: the file of `--melody` cannot be read.
+    """
+    melody: Path | None = getattr(options, "melody", None)
     return {
+        "melody": None if melody is None else audio.read(melody, options.output_seconds),
         "output_seconds": options.output_seconds,
         "text": options.text,
         "top_k": options.top_k,

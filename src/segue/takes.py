@@ -22,6 +22,7 @@ from .model import Model, load
 from .options import (
     adapters_of,
     add_adapter_option,
+    add_melody_option,
     add_model_options,
     add_recipe_options,
     add_request_options,
@@ -56,6 +57,7 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_threads_option(parser)
     add_recipe_options(parser)
     add_request_options(parser, prompt)
+    add_melody_option(parser)
     parser.add_argument(
         "--variations", type=int, default=Request.variations, help="how many takes, in one batch"
     )
@@ -126,6 +128,7 @@ class Run:
         report = _report(model, request, result, paths, timings)
         report |= _variant(model, options.cast_dtype, self._recipe)
         report["adapters"] = list(options.adapter)
+        report["melody"] = None if options.melody is None else str(options.melody)
         report["notes"] = notes if note is None else [*notes, note]
         if self._report_file is not None:
             outputs.write_json(self._report_file, report)

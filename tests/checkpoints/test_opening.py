@@ -385,7 +385,6 @@ def test_an_empty_folder_is_refused_with_the_files_that_are_needed(tmp_path):
     ("parts", "words"),
     [
         ({"model_type": "llama"}, "not MusicGen"),
-        ({"model_type": "musicgen_melody"}, "melody"),
         ({"audio_encoder": {"model_type": "dac"}}, "EnCodec"),
         ({"audio_encoder": {"audio_channels": 2}}, "mono"),
         ({"audio_encoder": {"norm_type": "time_group_norm"}}, "48 kHz"),

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ..parity.compare import compare
+import segue
+
+from ..parity.compare import compare, melody_rows
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -21,4 +23,15 @@ def test_every_part_agrees_with_the_reference(name, engine):
     with np.load(GOLDEN / name / "outputs.npz") as reference:
         rows = compare(GOLDEN / name, dict(reference), engine)
     assert len(rows) == 10
+    assert not [row for row in rows if not row.ok]
+
+
+@pytest.mark.parametrize("engine", ["mlx", "openvino"])
+def test_a_melody_model_agrees_with_the_reference(engine):
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    folder = GOLDEN / "melody"
+    with np.load(folder / "outputs.npz") as reference:
+        rows = melody_rows(segue.load(str(folder), engine=engine).engine, dict(reference))
+    assert len(rows) == 6
     assert not [row for row in rows if not row.ok]

@@ -62,6 +62,7 @@ def columns_of(engine, run, seed, sequence):
         seeds=(seed,),
         controls=numbers,
         cross=None,
+        prefix=None,
         first_step=0,
         in_place=False,
     )

@@ -18,8 +18,8 @@ from segue.checkpoints.adapters import AdapterChoice
 from segue.checkpoints.hugging_face import save_hugging_face
 from segue.checkpoints.opening import open_checkpoint
 
-from . import adapters, reference
-from .compare import ENGINES, GREEDY, TEXT, Row, compare, play, rows_of
+from . import adapters, melody, reference
+from .compare import ENGINES, GREEDY, TEXT, Row, compare, melody_rows, play, rows_of
 from .reference import Shape
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -50,6 +50,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             rows = one(shape, Path(folder))
         failures += _add(table, shape.name, rows)
+    for seed in range(args.seed, args.seed + args.random):
+        with tempfile.TemporaryDirectory() as folder:
+            rows = with_melody(seed, Path(folder))
+        failures += _add(table, f"melody {seed}", rows)
     for name in adapters.CONFIGS:
         with tempfile.TemporaryDirectory() as folder:
             rows = adapted(name, SHAPES[0], Path(folder))
@@ -66,6 +70,18 @@ def _add(table: Table, name: str, rows: Sequence[Row]) -> int:
         table.add_row(name, row.what, f"{row.found:.3g}", f"{sign} {row.bound:g}", result)
     table.add_section()
     return sum(not row.ok for row in rows)
+
+
+def with_melody(seed: int, folder: Path) -> list[Row]:
+    """One melody model beside the reference."""
+    model = melody.make_model(seed)
+    reference.save(model, folder)
+    found = melody.outputs(model, _ids(folder), seed)
+    rows = []
+    for name in ENGINES:
+        compared = melody_rows(load(str(folder), engine=name).engine, found)
+        rows += [replace(row, what=f"{name}: {row.what}") for row in compared]
+    return rows
 
 
 def adapted(name: str, shape: Shape, folder: Path) -> list[Row]:
@@ -123,6 +139,12 @@ def write_golden() -> None:
         found = reference.outputs(model, _ids(folder))
         small = {n: a.astype(np.float32) if a.dtype.kind == "f" else a for n, a in found.items()}
         np.savez_compressed(folder / "outputs.npz", **small)
+    folder = GOLDEN / "melody"
+    melody_model = melody.make_model()
+    reference.save(melody_model, folder)
+    found = melody.outputs(melody_model, _ids(folder))
+    found["melody"] = found["melody"].astype(np.float16)
+    np.savez_compressed(folder / "outputs.npz", **found)
     for name in GOLDEN_ADAPTERS:
         folder = GOLDEN / "adapters" / name
         model = adapters.adapted(reference.make_model(SHAPES[0]), GOLDEN_ADAPTERS[name], folder)

@@ -12,6 +12,7 @@ import numpy as np
 
 from segue import load
 from segue.engine.base import Engine, Sampling
+from segue.engine.chroma import melody_of
 from segue.pattern import UNKNOWN, delay, first_unknown, undelay
 
 TEXT = "drums piano fast slow"
@@ -89,6 +90,30 @@ def rows_of(engine: Any, reference: Mapping[str, np.ndarray]) -> list[Row]:
     ]
 
 
+def melody_rows(engine: Any, reference: Mapping[str, np.ndarray]) -> list[Row]:
+    """An engine with a melody model beside the reference's outputs."""
+    sequence = reference["sequence"].astype(np.int32)
+    ids = engine.text_encoder[1].encode(TEXT).ids
+    chroma = melody_of(reference["melody"], 32_000)
+    rows = [
+        Row("token ids that differ", float((np.array(ids) != reference["ids"]).sum()), 0),
+        Row("pitch classes that differ", _differing(chroma, reference["chroma"]), 0),
+    ]
+    for name, melody in (("melody", reference["melody"]), ("text", None)):
+        conditioning = engine.condition(TEXT, melody)
+        logits = engine.logits(sequence, conditioning)
+        played = play(engine, reference, conditioning, GREEDY_GUIDED, f"greedy_{name}")
+        rows += [
+            Row(f"LM with {name}", _furthest(logits, reference[f"logits_{name}"]), 1e-4),
+            Row(
+                f"greedy codes with {name}, guided, that differ",
+                _differing(played, reference[f"greedy_{name}"]),
+                0,
+            ),
+        ]
+    return rows
+
+
 def text_hidden(engine: Engine, encoder, ids: list[int]) -> np.ndarray:
     """The text encoder's output `(L, dim)`."""
     if engine.name == "openvino":
@@ -97,12 +122,16 @@ def text_hidden(engine: Engine, encoder, ids: list[int]) -> np.ndarray:
 
 
 def play(
-    engine: Engine, reference: Mapping[str, np.ndarray], conditioning, sampling: Sampling
+    engine: Engine,
+    reference: Mapping[str, np.ndarray],
+    conditioning,
+    sampling: Sampling,
+    to: str = "greedy_text",
 ) -> np.ndarray:
     """Codes `(K, F)` of the reference's prompt continued to its length, greedily."""
     prompt = reference["prompt"]
     K, known = prompt.shape
-    codes = np.full((K, reference["greedy_text"].shape[1]), UNKNOWN, np.int32)
+    codes = np.full((K, reference[to].shape[1]), UNKNOWN, np.int32)
     codes[:, :known] = prompt
     lm = engine.config.lm
     sequence = delay(codes, lm.delays, lm.special_token)

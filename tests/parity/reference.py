@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,24 +77,29 @@ def make_model(shape: Shape) -> MusicgenForConditionalGeneration:
         decoder=MusicgenDecoderConfig(**(decoder | special)).to_dict(),
     )
     model = MusicgenForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for name, values in [*model.named_parameters(), *model.named_buffers()]:
-            if "embed_positions" in name or (values.ndim < 2 and not name.endswith("bias")):
-                continue
-            if name.endswith("codebook.embed"):
-                values.normal_()
-            elif name.startswith("audio_encoder") and values.is_floating_point():
-                values.mul_(1.5)
-            elif "bias" in name and values.ndim == 1:
-                values.normal_(0, 0.1)
-            elif name.startswith(("decoder", "enc_to_dec", "text_encoder")):
-                fan_in = values.shape[-1] if "embed" not in name and "shared" not in name else 1
-                values.normal_(0, 1.5 / fan_in**0.5)
+    randomise(model)
     generation = model.generation_config
     generation.decoder_start_token_id = generation.pad_token_id = decoder["vocab_size"]
     generation.bos_token_id = decoder["vocab_size"]
     generation.eos_token_id = None
     return model
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def randomise(model: torch.nn.Module) -> None:
+    """Draw weights that are large enough for logits that differ clearly."""
+    for name, values in [*model.named_parameters(), *model.named_buffers()]:
+        if "embed_positions" in name or (values.ndim < 2 and not name.endswith("bias")):
+            continue
+        if name.endswith("codebook.embed"):
+            values.normal_()
+        elif name.startswith("audio_encoder.") and values.is_floating_point():
+            values.mul_(1.5)
+        elif "bias" in name and values.ndim == 1:
+            values.normal_(0, 0.1)
+        elif name.startswith(("decoder", "enc_to_dec", "text_encoder", "audio_enc_to_dec")):
+            fan_in = values.shape[-1] if "embed" not in name and "shared" not in name else 1
+            values.normal_(0, 1.5 / fan_in**0.5)
 
 
 def save(model: MusicgenForConditionalGeneration, folder: Path) -> None:
@@ -171,27 +177,36 @@ def _logits(
 
 def _greedy(model: MusicgenForConditionalGeneration, prompt: np.ndarray, **inputs) -> np.ndarray:
     """Codes `(K, TOTAL_FRAMES)` that `generate` continues `prompt` with."""
-    seen = []
-    decode = model.audio_encoder.decode
-
-    def listen(codes: torch.Tensor, audio_scales: list):
-        seen.append(codes[0, 0].numpy())
-        return decode(codes, audio_scales)
-
-    model.audio_encoder.decode = listen
     lateness = 3  # of the last codebook
-    try:
-        model.generate(
+    seen = with_codes(
+        model,
+        lambda: model.generate(
             **inputs,
             decoder_input_ids=torch.tensor(prompt),
             do_sample=False,
             max_length=TOTAL_FRAMES + lateness + 1,
-        )
-    finally:
-        model.audio_encoder.decode = decode
+        ),
+    )
     if len(seen) == 1:
         return seen[0]
     return np.stack(seen, axis=1).reshape(len(prompt), -1)  # left and right, interleaved again
+
+
+def with_codes(model: torch.nn.Module, generate: Callable[[], object]) -> list[np.ndarray]:
+    """The codes `(K, F)` that the codec is given while `generate` runs, call by call."""
+    seen = []
+    decode = model.audio_encoder.decode
+
+    def listen(audio_codes: torch.Tensor, audio_scales: list | None = None, **options):
+        seen.append(audio_codes[0, 0].numpy())
+        return decode(audio_codes, audio_scales, **options)
+
+    model.audio_encoder.decode = listen
+    try:
+        generate()
+    finally:
+        model.audio_encoder.decode = decode
+    return seen
 
 
 def save_audiocraft(folder: Path, target: Path) -> None:

@@ -65,6 +65,14 @@ CONFIG: dict[str, Any] = {
 }
 
 
+MELODY_CONFIG: dict[str, Any] = CONFIG | {
+    "model_type": "musicgen_melody",
+    "decoder": CONFIG["decoder"] | {"model_type": "musicgen_melody_decoder"},
+    "chroma_length": 24,
+}
+"""Of a melody model, which follows 3 s."""
+
+
 def write_checkpoint(
     folder: Path, seed: int = 0, stereo: bool = False, config: Mapping[str, Any] = CONFIG
 ) -> Path:

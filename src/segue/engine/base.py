@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..checkpoints.config import ModelConfig
+from ..checkpoints.config import MelodyConfig, ModelConfig
 from ..checkpoints.load_report import LoadReport
-from ..errors import ModelOverflowError
+from ..errors import ModelOverflowError, RequestError
 
 Conditioning = Any
 """A text as an engine keeps it; only the engine that made it can use it."""
@@ -52,6 +52,22 @@ def check_finite(values: np.ndarray, what: str, fixed: bool = False) -> np.ndarr
     return values
 
 
+def check_melody(config: MelodyConfig | None, melody: np.ndarray | None) -> None:
+    """Refuse a melody for a model that takes none.
+
+    Args:
+        config: `LMConfig.melody` of the model.
+        melody: see `Engine.condition`.
+
+    Raises:
+        RequestError: there is one.
+    """
+    if config is None and melody is not None:
+        raise RequestError(
+            "this model follows no melody; take one that does, such as facebook/musicgen-melody"
+        )
+
+
 class Engine(Protocol):
     """A loaded checkpoint that can encode, generate and decode.
 
@@ -87,13 +103,19 @@ class Engine(Protocol):
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Samples `(T, C)` float32 at the codec's rate of `codes` `(K, F)`; T is F hops."""
 
-    def condition(self, text: str) -> Conditioning:
+    def condition(self, text: str, melody: np.ndarray | None = None) -> Conditioning:
         """What the language model attends to for `text`, projected once for every layer.
 
         Of a text with more tokens than the text encoder's `max_tokens`, the start is read.
 
+        Args:
+            text: a description; in a melody model it may be empty.
+            melody: `(T, C)` at the codec's rate, whose strongest pitch classes a melody model
+                follows; of more than 30 s, the start.
+
         Raises:
             CheckpointError: the checkpoint's text encoder is missing or damaged.
+            RequestError: a melody for a model that takes none.
         """
 
     def text_note(self, text: str) -> str | None:
@@ -118,7 +140,8 @@ class Engine(Protocol):
                 `pattern.UNKNOWN` where the model fills in.  The first column is known.
             seeds: one for each of the N takes, 0 to 2³² - 1.
             sampling: how tokens are sampled.
-            conditioning: from `condition`, or None for no text: no cross-attention then.
+            conditioning: from `condition`, or None for neither text nor melody: no cross-attention
+                then.
             first_step: the number of the first column, so that noise, which depends on (seed,
                 step, codebook) alone, continues where an earlier window ended.
 

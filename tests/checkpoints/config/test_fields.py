@@ -12,6 +12,7 @@ import pytest
 from segue.checkpoints.config import (
     CodecConfig,
     LMConfig,
+    MelodyConfig,
     ModelConfig,
     QuantizationConfig,
     QuantizationParams,
@@ -450,10 +451,11 @@ def test_mlx_lm_writes_its_block_twice():
         read_hf(HUGGING_FACE | {"quantization": {"bits": 4}})
 
 
-def test_melody_is_refused_whatever_says_that_it_is_one():
+def test_a_melody_model_is_one_whatever_says_so():
     for config in (
         HUGGING_FACE | {"model_type": "musicgen_melody"},
         changed(HUGGING_FACE, ("decoder", "model_type"), "musicgen_melody_decoder"),
     ):
-        with pytest.raises(CheckpointError, match="melody"):
-            read_hf(config)
+        assert read_hf(config).lm.melody == MelodyConfig(12, 235)
+        assert read_hf(config | {"chroma_length": 24}).lm.melody.frames == 24
+    assert read_hf(HUGGING_FACE).lm.melody is None

@@ -7,7 +7,7 @@ segue cannot run is refused here, so that the engines may assume what these clas
 """
 
 from .codec import CodecConfig
-from .language_model import FRAMES_PER_WINDOW, LMConfig
+from .language_model import FRAMES_PER_WINDOW, LMConfig, MelodyConfig
 from .model import ModelConfig
 from .quantization import QuantizationConfig, QuantizationParams
 from .schema import IncompleteConfigError
@@ -21,6 +21,7 @@ __all__ = [
     "CodecConfig",
     "IncompleteConfigError",
     "LMConfig",
+    "MelodyConfig",
     "ModelConfig",
     "QuantizationConfig",
     "QuantizationParams",

@@ -36,11 +36,6 @@ _SPEED = NoEffect("how the same numbers are computed")
 _LABEL = NoEffect("says what the file is or who made it")
 _TOKENIZER = NoEffect("tokenizer.json says it")
 
-MELODY = (
-    "this is a MusicGen melody checkpoint, whose conditioning is prepended to the sequence: segue "
-    "does not run those; take the same size without -melody"
-)
-
 PRETRAINED: Fields = {
     "pruned_heads": Only((None, {}), "heads that were cut out of layers"),
     "tie_encoder_decoder": Only((False,), "the decoder's weights are the encoder's"),
@@ -122,9 +117,17 @@ MUSICGEN: Fields = {
     "sampling_rate": NoEffect("the audio encoder says it"),
 }
 
+MELODY: Fields = {
+    "num_chroma": Read(whole(1, 1024), 12, "bins"),
+    "chroma_length": Read(whole(1, 4096), 235, "frames"),
+}
+"""Beside `MUSICGEN` in a melody model."""
+
 DECODER: Fields = {
     **PRETRAINED,
-    "model_type": Only(("musicgen_decoder", None), "another kind of decoder"),
+    "model_type": Only(
+        ("musicgen_decoder", "musicgen_melody_decoder", None), "another kind of decoder"
+    ),
     "hidden_size": Read(whole(2), 1024, "dim"),
     "num_hidden_layers": Read(LAYERS, 24, "num_layers"),
     "num_attention_heads": Read(whole(), 16, "num_heads"),

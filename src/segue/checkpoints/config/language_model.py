@@ -14,6 +14,19 @@ FRAMES_PER_WINDOW = 1500
 
 
 @dataclass(frozen=True)
+class MelodyConfig:
+    """How a melody comes before the sequence, as MusicGen's melody models want it.
+
+    Attributes:
+        bins: pitch classes, 12 to the octave, of which each frame has one.
+        frames: of a melody, repeated or cut to them: 235 are 30 s.
+    """
+
+    bins: int = 12
+    frames: int = 235
+
+
+@dataclass(frozen=True)
 class LMConfig:
     """The decoder-only transformer over codes.
 
@@ -26,6 +39,8 @@ class LMConfig:
         cardinality: entries of a codebook; the special token has this number.
         audio_channels: 1 or 2.
         delays: steps by which each codebook is delayed; see `segue.pattern`.
+        melody: of a melody model, whose text and melody come before the sequence; None where
+            layers have cross-attention over the text.
     """
 
     dim: int
@@ -36,6 +51,7 @@ class LMConfig:
     cardinality: int = 2048
     audio_channels: int = 1
     delays: tuple[int, ...] = ()
+    melody: MelodyConfig | None = None
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads or self.dim % 2:
@@ -70,8 +86,12 @@ class LMConfig:
         return self.cardinality
 
     @classmethod
-    def from_hf(cls, config: Json) -> LMConfig:
+    def from_hf(cls, config: Json, melody: MelodyConfig | None = None) -> LMConfig:
         """Read the `decoder` part of a Hugging Face `config.json`.
+
+        Args:
+            config: that part.
+            melody: of a melody model.
 
         Raises:
             CheckpointError: a field has no valid value, or one that segue does not implement.
@@ -84,7 +104,7 @@ class LMConfig:
                     f"decoder.{name} is {token}, which is a code; MusicGen's special token is "
                     f"vocab_size, {values['cardinality']}"
                 )
-        return cls(**values)
+        return cls(**values, melody=melody)
 
     @classmethod
     def from_xp_cfg(cls, config: Json) -> LMConfig:

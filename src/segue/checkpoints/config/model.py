@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...errors import CheckpointError
 from . import hugging_face_fields as hugging_face
 from .codec import CodecConfig
-from .language_model import LMConfig
+from .language_model import LMConfig, MelodyConfig
 from .quantization import QuantizationConfig
 from .schema import Json, read_fields
 from .text_encoder import T5Config
@@ -52,11 +52,12 @@ class ModelConfig:
         """
         kind = config.get("model_type")
         decoder = config.get("decoder")
-        decoder_kind = decoder.get("model_type") if isinstance(decoder, Mapping) else None
-        if kind == "musicgen_melody" or decoder_kind == "musicgen_melody_decoder":
-            raise CheckpointError(hugging_face.MELODY)
-        if kind not in ("musicgen", None) or decoder is None:
+        if kind not in ("musicgen", "musicgen_melody", None) or decoder is None:
             raise CheckpointError(f"it describes a {kind!r} model, not MusicGen")
+        decoder_kind = decoder.get("model_type") if isinstance(decoder, Mapping) else None
+        melody = None
+        if "musicgen_melody" in (kind, str(decoder_kind).removesuffix("_decoder")):
+            melody = MelodyConfig(**read_fields(config, hugging_face.MELODY))
         values = read_fields(config, hugging_face.MUSICGEN)
         block, foreign = values["quantization"], values["quantization_config"]
         if foreign and foreign != block:  # mlx-lm writes its own under both names
@@ -67,7 +68,7 @@ class ModelConfig:
             )
         text = T5Config.from_hf(values["text_encoder"])
         return cls(
-            lm=LMConfig.from_hf(values["decoder"]),
+            lm=LMConfig.from_hf(values["decoder"], melody),
             codec=CodecConfig.from_hf(values["audio_encoder"]),
             text=text,
             text_dim=text.dim,

@@ -22,8 +22,9 @@ def to_hf(
         quantization: how its quantized modules are quantized; None for plain weights.
     """
     lm, codec = config.lm, config.codec
+    family = "musicgen" if lm.melody is None else "musicgen_melody"
     written: dict[str, Any] = {
-        "model_type": "musicgen",
+        "model_type": family,
         "text_encoder": {
             "model_type": "t5",
             "vocab_size": text.vocab_size,
@@ -62,7 +63,7 @@ def to_hf(
             "norm_type": "weight_norm",
         },
         "decoder": {
-            "model_type": "musicgen_decoder",
+            "model_type": f"{family}_decoder",
             "hidden_size": lm.dim,
             "num_hidden_layers": lm.num_layers,
             "num_attention_heads": lm.num_heads,
@@ -76,6 +77,8 @@ def to_hf(
             "pad_token_id": lm.special_token,
         },
     }
+    if lm.melody is not None:
+        written |= {"num_chroma": lm.melody.bins, "chroma_length": lm.melody.frames}
     if quantization is not None:
         written["quantization"] = {
             "group_size": quantization.group_size,

@@ -3,7 +3,7 @@
 segue's own names are those of the Hugging Face layout, with weight norm folded:
 
     decoder.model.decoder.{embed_tokens.K, layers.N.*, layer_norm}, decoder.lm_heads.K
-    enc_to_dec_proj
+    enc_to_dec_proj, and of a melody model audio_enc_to_dec_proj
     audio_encoder.{encoder, decoder}.layers.N.*, audio_encoder.quantizer.layers.K.codebook.embed
     text_encoder.*
 
@@ -12,13 +12,14 @@ Nothing is read here but shapes: a renamed, split or folded tensor is computed w
 
 from .codec import from_codec
 from .language_model import from_audiocraft, from_stacks, identity_projection, stacks
-from .names import CODEC, IGNORED, LM, PROJECTION, TEXT
+from .names import CODEC, IGNORED, LM, MELODY_PROJECTION, PROJECTION, TEXT
 from .shapes import Shapes, check, codec_shapes, lm_shapes, quantized_shapes, t5_shapes
 
 __all__ = [
     "CODEC",
     "IGNORED",
     "LM",
+    "MELODY_PROJECTION",
     "PROJECTION",
     "TEXT",
     "Shapes",

@@ -8,6 +8,7 @@ LM = "decoder.model.decoder."
 CODEC = "audio_encoder."
 TEXT = "text_encoder."
 PROJECTION = "enc_to_dec_proj."
+MELODY_PROJECTION = "audio_enc_to_dec_proj."
 
 
 IGNORED = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import CheckpointError
 from ..config import CodecConfig, LMConfig, QuantizationConfig, T5Config
 from ..tensors import Tensors
-from .names import LM, PROJECTION
+from .names import LM, MELODY_PROJECTION, PROJECTION
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -20,7 +20,8 @@ def lm_shapes(lm: LMConfig, text_dim: int) -> Shapes:
     Returns:
         Shapes by name; the same for the functions below.
     """
-    norms = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
+    attentions = ("self_attn",) if lm.melody is not None else ("self_attn", "encoder_attn")
+    norms = (*(f"{attention}_layer_norm" for attention in attentions), "final_layer_norm")
     square = (lm.dim, lm.dim)
     shapes: Shapes = {
         f"{PROJECTION}weight": (lm.dim, text_dim),
@@ -28,12 +29,15 @@ def lm_shapes(lm: LMConfig, text_dim: int) -> Shapes:
         f"{LM}layer_norm.weight": (lm.dim,),
         f"{LM}layer_norm.bias": (lm.dim,),
     }
+    if lm.melody is not None:
+        shapes[f"{MELODY_PROJECTION}weight"] = (lm.dim, lm.melody.bins)
+        shapes[f"{MELODY_PROJECTION}bias"] = (lm.dim,)
     for k in range(lm.num_codebooks):
         shapes[f"{LM}embed_tokens.{k}.weight"] = (lm.cardinality + 1, lm.dim)
         shapes[f"decoder.lm_heads.{k}.weight"] = (lm.cardinality, lm.dim)
     for n in range(lm.num_layers):
         layer = f"{LM}layers.{n}."
-        for attention in ("self_attn", "encoder_attn"):
+        for attention in attentions:
             for letter in ("q", "k", "v", "out"):
                 shapes[f"{layer}{attention}.{letter}_proj.weight"] = square
         for norm in norms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 # MLX multiplies float32 in TF32 on CUDA, with ten bits of mantissa: enough to flip one code in a
 # hundred of the codec's.  What is float32 here is meant; what may be rough is float16 or quantized.
@@ -24,12 +24,13 @@ from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...errors import ModelOverflowError
 from ...progress import SILENT, Progress
-from ..base import Sampling, check_finite
+from ..base import Sampling, check_finite, check_melody
+from ..chroma import fit, melody_of
 from ..text import TextTokenizer
 from . import kernels
 from .decoding import decode, prefill
 from .execution import Execution
-from .lm import CrossKV
+from .lm import CrossKV, Prefix
 from .sampling import Sampler, controls
 from .step import Step, StepFunction
 from .t5 import T5Encoder
@@ -134,20 +135,29 @@ class MLXEngine:
         samples = np.array(self.codec.decode(mx.array(per_channel)))[..., 0].T
         return check_finite(samples, "samples", fixed=True)
 
-    def condition(self, text: str) -> CrossKV:
+    def condition(self, text: str, melody: np.ndarray | None = None) -> CrossKV | Prefix:
         """See `Engine.condition`; the last texts are cached."""
+        config = self.config.lm.melody
+        check_melody(config, melody)
         with turn():
-            return self._conditioned(text)
+            if config is None:
+                return self._conditioned(text)
+            classes = None
+            if melody is not None:
+                rate = self.config.codec.sample_rate
+                classes = mx.array(fit(melody_of(melody, rate, config.bins), config.frames))
+            encoded = self._encoded(text) if text.strip() else None
+            prefix = self.lm.prefix(classes, encoded)
+            return _checked(prefix, [prefix.given, prefix.nothing])
 
     def _condition(self, text: str) -> CrossKV:
+        cross = self.lm.project(self._encoded(text))
+        return _checked(cross, [part for pair in cross for part in pair])
+
+    def _encoded(self, text: str) -> mx.array:
         encoder, tokenizer = self.text_encoder
         ids = mx.array([tokenizer.encode(text).ids])
-        cross = self.lm.project(encoder(ids).astype(self.lm.dtype))
-        finite = mx.stack([mx.isfinite(part).all() for pair in cross for part in pair]).all()
-        mx.eval(cross, finite)
-        if not finite.item():
-            raise ModelOverflowError("values of the text")
-        return cross
+        return encoder(ids).astype(self.lm.dtype)
 
     def text_note(self, text: str) -> str | None:
         """See `Engine.text_note`."""
@@ -167,10 +177,11 @@ class MLXEngine:
         sequence: np.ndarray,
         seeds: tuple[int, ...],
         sampling: Sampling,
-        conditioning: CrossKV | None = None,
+        conditioning: CrossKV | Prefix | None = None,
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
+        cross, prefix = self._apart(conditioning)
         with turn():  # a new step packs weights, which may have to be read
             step, run = self._steps(Sampler.of(sampling))
         numbers, in_place = controls(sampling), kernels.ATTEND in self.kernels
@@ -181,7 +192,8 @@ class MLXEngine:
                 sequence=sequence,
                 seeds=seeds,
                 controls=numbers,
-                cross=conditioning,
+                cross=cross,
+                prefix=prefix,
                 first_step=first_step,
                 in_place=in_place,
             )
@@ -200,12 +212,30 @@ class MLXEngine:
         with self._wired_limit.raised(self._bytes):
             yield from columns
 
-    def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:
+    def logits(
+        self, sequence: np.ndarray, conditioning: CrossKV | Prefix | None = None
+    ) -> np.ndarray:
         """See `Engine.logits`."""
+        cross, prefix = self._apart(conditioning)
+        before = 0 if prefix is None else prefix.length
         with turn():
-            cache = self.lm.empty_cache(1, sequence.shape[-1])
-            hidden, _ = self.lm(mx.array(sequence.T)[None], mx.array([0]), cache, conditioning)
-            return np.array(self.lm.logits(hidden)[0])
+            hidden, _ = self.lm(
+                mx.array(sequence.T)[None],
+                mx.array([0]),
+                self.lm.empty_cache(1, before + sequence.shape[-1]),
+                cross,
+                None if prefix is None else prefix.given,
+            )
+            return np.array(self.lm.logits(hidden[:, before:])[0])
+
+    def _apart(self, conditioning: CrossKV | Prefix | None) -> tuple[CrossKV | None, Prefix | None]:
+        """What layers attend to, and what comes before the sequence."""
+        if isinstance(conditioning, Prefix):
+            return None, conditioning
+        if self.config.lm.melody is None:
+            return conditioning, None
+        with turn():
+            return None, self.lm.prefix(None, None)
 
 
 def device_name() -> str:
@@ -213,6 +243,18 @@ def device_name() -> str:
     if mx.default_device().type == mx.DeviceType.cpu:
         return "CPU"
     return str(mx.device_info().get("device_name", "GPU"))
+
+
+Conditioned = TypeVar("Conditioned")
+
+
+def _checked(conditioned: Conditioned, parts: list[mx.array]) -> Conditioned:
+    """`conditioned`, if all values of its parts are finite."""
+    finite = mx.stack([mx.isfinite(part).all() for part in parts]).all()
+    mx.eval(parts, finite)
+    if not finite.item():
+        raise ModelOverflowError("values of the text")
+    return conditioned
 
 
 def _bytes_of(module: nn.Module) -> int:

@@ -16,7 +16,7 @@ from ...errors import ModelOverflowError
 from ...pattern import UNKNOWN, first_unknown
 from . import cache as kv_cache
 from .cache import Cache
-from .lm import LM, CrossKV
+from .lm import LM, CrossKV, Prefix
 from .sampling import Controls, Noise, next_tokens
 from .step import Step, StepFunction
 from .turns import turn
@@ -38,6 +38,7 @@ class Prefilled:
         cross: of the text for each row of the batch, or folded into weights (`Step.folded`).
         noise: of the columns from `begin` on; None where none takes part.
         first_step: the number of the first column for the noise.
+        before: positions in the cache before column 0.
     """
 
     begin: int
@@ -48,6 +49,7 @@ class Prefilled:
     cross: CrossKV | list[mx.array] | None
     noise: Noise | None
     first_step: int
+    before: int = 0
 
     def gumbel(self, column: int) -> mx.array | None:
         """The noise `(N, K, V)` that a column is sampled with."""
@@ -62,6 +64,7 @@ def prefill(
     seeds: tuple[int, ...],
     controls: Controls,
     cross: CrossKV | None,
+    prefix: Prefix | None,
     first_step: int,
     in_place: bool,
 ) -> Prefilled:
@@ -75,6 +78,7 @@ def prefill(
         seeds: of the N takes.
         controls: the numbers that tokens are sampled with.
         cross: of one text, or None.
+        prefix: of a melody model, else None.
         first_step: the number of the first column.
         in_place: whether the step writes the cache in place, which then has its whole length at
             once.
@@ -87,18 +91,20 @@ def prefill(
         columns = mx.array(sequence.transpose(2, 0, 1))  # (S, starts, K)
         prompt = columns[:begin].swapaxes(0, 1)
         rows = mx.concatenate([prompt, prompt]) if sampler.guided else prompt
+        before = 0 if prefix is None else prefix.length
         hidden, cache = lm(
             rows,
             mx.array([0]),
-            lm.empty_cache(len(rows), begin),
+            lm.empty_cache(len(rows), before + begin),
             cross_of_batch(cross, starts, sampler.guided),
+            None if prefix is None else prefix.of_batch(starts, sampler.guided),
         )
         hidden = hidden[:, -1:]
         if starts < takes:
             hidden, cache = mx.repeat(hidden, takes, axis=0), kv_cache.repeated(cache, takes)
             columns = mx.repeat(columns, takes, axis=1)
         if in_place:
-            missing = max(0, length - cache[0].shape[3])
+            missing = max(0, before + length - cache[0].shape[3])
             cache = [mx.contiguous(kv) for kv in kv_cache.grown(cache, missing)]
         noise = None
         if sampler.noisy:
@@ -109,7 +115,7 @@ def prefill(
         gumbel = None if noise is None else noise.of(first_step + begin)
         tokens = next_tokens(sampler, logits, columns[begin], gumbel, controls)
         mx.eval(tokens, cache, batch, columns)
-    return Prefilled(begin, unknown, columns, tokens, cache, batch, noise, first_step)
+    return Prefilled(begin, unknown, columns, tokens, cache, batch, noise, first_step, before)
 
 
 def decode(
@@ -146,18 +152,19 @@ def decode(
     with turn():
         # Slices of one array: MLX keeps an array of one number in the host's memory, which every
         # kernel that reads it would wait for.
-        positions = mx.arange(len(start.columns))
+        positions = mx.arange(start.before + len(start.columns))
         mx.eval(positions)
         reads.add(tokens)
     for column in range(start.begin + 1, len(start.columns)):
         with turn():
-            if column > cache[0].shape[3]:
+            there = start.before + column
+            if there > cache[0].shape[3]:
                 cache = kv_cache.grown(cache)
             tokens, cache = run(
                 tokens,
                 start.columns[column],
-                positions[column - 1 : column],
-                None if masks is None else masks.of(column - 1, cache[0].shape[3]),
+                positions[there - 1 : there],
+                None if masks is None else masks.of(there - 1, cache[0].shape[3]),
                 start.gumbel(column),
                 controls,
                 cache,

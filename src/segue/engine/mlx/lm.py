@@ -8,6 +8,7 @@ cross-attention at all (its projections have no bias, so over zeros it adds noth
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,6 +19,33 @@ from .cache import Cache
 
 CrossKV = list[tuple[mx.array, mx.array]]
 """For each layer, keys and values `(B, H, L, D)` of the conditioning."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What comes before the sequence in a melody model: its melody, then its text.
+
+    Attributes:
+        given: `(1, L, dim)`, of the conditioned stream.
+        nothing: `(1, L, dim)`, of the unconditioned one.
+    """
+
+    given: mx.array
+    nothing: mx.array
+
+    @property
+    def length(self) -> int:
+        """Positions that it takes."""
+        return int(self.given.shape[1])
+
+    def of_batch(self, takes: int, guided: bool) -> mx.array:
+        """The rows `(B, L, dim)` of so many takes: conditioned, then unconditioned."""
+        rows = mx.repeat(self.given, takes, axis=0)
+        return mx.concatenate([rows, mx.repeat(self.nothing, takes, axis=0)]) if guided else rows
+
+
+MAX_TEXT_TOKENS = 512
+"""Of T5, whose relative positions know no more."""
 
 TEXT_MULTIPLE = 8
 """Tokens that a text is filled up to a multiple of before it is folded into the weights."""
@@ -93,8 +121,9 @@ class Layer(nn.Module):
         super().__init__()
         self.self_attn_layer_norm = nn.LayerNorm(config.dim)
         self.self_attn = SelfAttention(config)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.dim)
-        self.encoder_attn = CrossAttention(config)
+        if config.melody is None:
+            self.encoder_attn_layer_norm = nn.LayerNorm(config.dim)
+            self.encoder_attn = CrossAttention(config)
         self.final_layer_norm = nn.LayerNorm(config.dim)
         self.fc1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
         self.fc2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
@@ -181,12 +210,21 @@ class LM(nn.Module):
         self.layer_norm = nn.LayerNorm(config.dim)
         self.lm_heads = nn.Linear(config.dim, K * V, bias=False)
         self.enc_to_dec_proj = nn.Linear(text_dim, config.dim)
+        longest = FRAMES_PER_WINDOW + K
+        if config.melody is not None:
+            self.audio_enc_to_dec_proj = nn.Linear(config.melody.bins, config.dim)
+            longest += config.melody.frames + MAX_TEXT_TOKENS
         self._config = config
         self._offsets = mx.arange(K) * (V + 1)
-        self._positions = position_table(kv_cache.capacity_for(FRAMES_PER_WINDOW + K), config.dim)
+        self._positions = position_table(kv_cache.capacity_for(longest), config.dim)
 
     def __call__(
-        self, tokens: mx.array, position: mx.array, cache: Cache, cross: CrossKV | None = None
+        self,
+        tokens: mx.array,
+        position: mx.array,
+        cache: Cache,
+        cross: CrossKV | None = None,
+        prefix: mx.array | None = None,
     ) -> tuple[mx.array, Cache]:
         """Run S columns that start at `position`.
 
@@ -195,14 +233,16 @@ class LM(nn.Module):
             position: `(1,)` int32, how many columns are in the cache already.
             cache: written at `position` and after; what lies beyond is masked.
             cross: from `project`, or None for no text.
+            prefix: `(B, L, dim)`, what comes before the columns, at `position` and after.
 
         Returns:
-            The last hidden states `(B, S, dim)`, which `logits` takes, and the new cache.
+            The last hidden states `(B, L + S, dim)`, which `logits` takes, and the new cache.
         """
-        S = tokens.shape[1]
-        at = position + mx.arange(S)
-        mask = mx.arange(cache[0].shape[3])[None, :] <= at[:, None]
         x = self.embed_tokens(tokens + self._offsets).sum(axis=2)
+        if prefix is not None:
+            x = mx.concatenate([prefix, x], axis=1)
+        at = position + mx.arange(x.shape[1])
+        mask = mx.arange(cache[0].shape[3])[None, :] <= at[:, None]
         x = x + self._positions[at].astype(x.dtype)
         new: Cache = []
         for n, layer in enumerate(self.layers):
@@ -244,3 +284,25 @@ class LM(nn.Module):
         """Every layer's keys and values of a text encoder's output `(B, L, text_dim)`."""
         conditioning = self.enc_to_dec_proj(encoded)
         return [layer.encoder_attn.keys_and_values(conditioning) for layer in self.layers]
+
+    def prefix(self, melody: mx.array | None, encoded: mx.array | None) -> Prefix:
+        """What comes before the sequence in a melody model.
+
+        Args:
+            melody: `(F,)`, the pitch class of each frame; None for no melody.
+            encoded: a text encoder's output `(1, L, text_dim)`; None for no text.
+        """
+        melody_config = self._config.melody
+        assert melody_config is not None  # noqa: S101 - asked for of melody models alone
+        nothing = mx.zeros((melody_config.frames,), mx.int32)
+        # In place of no text there is one zero vector, in AudioCraft the mask of an empty text's.
+        text = mx.zeros((1, 1, self._config.dim), self.dtype)
+        if encoded is not None:
+            text = self.enc_to_dec_proj(encoded)
+
+        def behind(melody: mx.array, text: mx.array) -> mx.array:
+            one_hot = mx.eye(melody_config.bins)[melody].astype(self.dtype)
+            return mx.concatenate([self.audio_enc_to_dec_proj(one_hot)[None], text], axis=1)
+
+        given = behind(nothing if melody is None else melody, text)
+        return Prefix(given, behind(nothing, mx.zeros_like(text)))

@@ -25,7 +25,7 @@ from ...checkpoints.config import (
     T5Config,
 )
 from ...checkpoints.layouts import LM as LM_PREFIX
-from ...checkpoints.layouts import PROJECTION, stacks
+from ...checkpoints.layouts import MELODY_PROJECTION, PROJECTION, stacks
 from ...checkpoints.load_report import LoadReport
 from ...checkpoints.tensors import Tensor, Tensors, joined
 from ...errors import CheckpointError
@@ -43,14 +43,17 @@ def lm_sources(config: LMConfig) -> dict[str, list[str]]:
         "layer_norm": [f"{LM_PREFIX}layer_norm"],
         "enc_to_dec_proj": [PROJECTION.removesuffix(".")],
     }
+    cross = config.melody is None
+    if not cross:
+        sources["audio_enc_to_dec_proj"] = [MELODY_PROJECTION.removesuffix(".")]
     for n in range(config.num_layers):
         ours, theirs = f"layers.{n}.", f"{LM_PREFIX}layers.{n}."
         sources[f"{ours}self_attn.qkv_proj"] = stacked[f"{theirs}self_attn.qkv_proj"]
         sources[f"{ours}self_attn.out_proj"] = [f"{theirs}self_attn.out_proj"]
         for same in (
-            *(f"encoder_attn.{x}_proj" for x in ("q", "k", "v", "out")),
-            *("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
-            *("fc1", "fc2"),
+            *(f"encoder_attn.{x}_proj" for x in ("q", "k", "v", "out") if cross),
+            *(("encoder_attn_layer_norm",) if cross else ()),
+            *("self_attn_layer_norm", "final_layer_norm", "fc1", "fc2"),
         ):
             sources[ours + same] = [theirs + same]
     return sources

@@ -12,11 +12,12 @@ from ...checkpoints.opening import Checkpoint
 from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...progress import SILENT, Progress
-from ..base import Sampling, check_finite
+from ..base import Sampling, check_finite, check_melody
+from ..chroma import fit, melody_of
 from ..text import TextTokenizer
 from .codec import Codec
 from .decoding import decode, prefill
-from .lm import LM, CrossKV
+from .lm import LM, CrossKV, Prefix
 from .runtime import device_name, give_back
 from .t5 import T5Encoder
 from .weights import Weights
@@ -81,13 +82,26 @@ class OpenVINOEngine:
         samples = self.codec.decode(per_channel.transpose(1, 0, 2)).T
         return check_finite(samples, "samples", fixed=True)
 
-    def condition(self, text: str) -> CrossKV:
+    def condition(self, text: str, melody: np.ndarray | None = None) -> CrossKV | Prefix:
         """See `Engine.condition`; the last texts are cached."""
-        return self._conditioned(text)
+        config = self.config.lm.melody
+        check_melody(config, melody)
+        if config is None:
+            return self._conditioned(text)
+        classes = None
+        if melody is not None:
+            classes = melody_of(melody, self.config.codec.sample_rate, config.bins)
+            classes = fit(classes, config.frames)
+        prefix = self.lm.prefix(classes, self._encoded(text) if text.strip() else None)
+        check_finite(prefix.given, "values of the text")
+        return prefix
+
+    def _encoded(self, text: str) -> np.ndarray:
+        encoder, tokenizer = self.text_encoder
+        return encoder(np.array(tokenizer.encode(text).ids))
 
     def _condition(self, text: str) -> CrossKV:
-        encoder, tokenizer = self.text_encoder
-        cross = self.lm.project(encoder(np.array(tokenizer.encode(text).ids)))
+        cross = self.lm.project(self._encoded(text))
         for part in (part for pair in cross for part in pair):
             check_finite(part, "values of the text")
         return cross
@@ -121,26 +135,41 @@ class OpenVINOEngine:
         sequence: np.ndarray,
         seeds: tuple[int, ...],
         sampling: Sampling,
-        conditioning: CrossKV | None = None,
+        conditioning: CrossKV | Prefix | None = None,
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
+        cross, prefix = self._apart(conditioning)
         self._make_room()
         start = prefill(
             lm=self.lm,
             sequence=sequence,
             seeds=seeds,
             sampling=sampling,
-            cross=conditioning,
+            cross=cross,
+            prefix=prefix,
             first_step=first_step,
         )
         return decode(
             lm=self.lm, start=start, seeds=seeds, sampling=sampling, first_step=first_step
         )
 
-    def logits(self, sequence: np.ndarray, conditioning: CrossKV | None = None) -> np.ndarray:
+    def logits(
+        self, sequence: np.ndarray, conditioning: CrossKV | Prefix | None = None
+    ) -> np.ndarray:
         """See `Engine.logits`."""
+        cross, prefix = self._apart(conditioning)
         K, S = sequence.shape
-        run = self.lm.run(conditioning)
-        logits = run(self.lm.embed(sequence.T[None], 0), np.zeros(1, np.int32), last=S)
+        hidden = self.lm.embed(sequence.T[None], 0 if prefix is None else prefix.length)
+        if prefix is not None:
+            hidden = prefix.before(hidden, guided=False)
+        logits = self.lm.run(cross)(hidden, np.zeros(1, np.int32), last=S)
         return logits.reshape(S, K, -1)
+
+    def _apart(self, conditioning: CrossKV | Prefix | None) -> tuple[CrossKV | None, Prefix | None]:
+        """What layers attend to, and what comes before the sequence."""
+        if isinstance(conditioning, Prefix):
+            return None, conditioning
+        if self.config.lm.melody is None:
+            return conditioning, None
+        return None, self.lm.prefix(None, None)

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import ModelOverflowError
 from ...pattern import UNKNOWN, first_unknown
 from ..base import Sampling
-from .lm import LM, CrossKV, Run
+from .lm import LM, CrossKV, Prefix, Run
 from .sampling import sample
 
 
@@ -27,6 +27,7 @@ class Prefilled:
         columns: `(N, S, K)` int32, `UNKNOWN` where the model fills in.
         rows: `(B,)`, the cache's row that each row of the batch goes on with in the first step.
         tokens: `(N, K)` int32, column `begin`; empty if there is none.
+        before: positions in the cache before column 0.
     """
 
     run: Run
@@ -34,6 +35,7 @@ class Prefilled:
     columns: np.ndarray
     rows: np.ndarray
     tokens: np.ndarray
+    before: int = 0
 
 
 def prefill(
@@ -43,6 +45,7 @@ def prefill(
     seeds: tuple[int, ...],
     sampling: Sampling,
     cross: CrossKV | None,
+    prefix: Prefix | None,
     first_step: int,
 ) -> Prefilled:
     """Run the known start of a sequence through the model, and sample the column after it.
@@ -54,6 +57,7 @@ def prefill(
         seeds: of the N takes.
         sampling: how tokens are sampled.
         cross: of one text, or None.
+        prefix: of a melody model, else None.
         first_step: the number of the first column.
 
     Raises:
@@ -65,7 +69,11 @@ def prefill(
     run = lm.run(_of_batch(cross, starts, guided))
     try:
         prompt = _streams(columns[:, :begin], guided)
-        logits = run(lm.embed(prompt, 0), np.arange(len(prompt), dtype=np.int32))
+        before = 0 if prefix is None else prefix.length
+        hidden = lm.embed(prompt, before)
+        if prefix is not None:
+            hidden = prefix.before(hidden, guided)
+        logits = run(hidden, np.arange(len(prompt), dtype=np.int32))
         # Each row of the batch goes on with its own row of the cache from here on.
         rows = _streams(np.arange(takes) if starts == takes else np.zeros(takes, int), guided)
         if guided:
@@ -81,7 +89,7 @@ def prefill(
     except ModelOverflowError:
         run.release()
         raise
-    return Prefilled(run, begin, columns, rows.astype(np.int32), tokens)
+    return Prefilled(run, begin, columns, rows.astype(np.int32), tokens, before)
 
 
 def decode(
@@ -115,7 +123,7 @@ def decode(
         for column in range(start.begin, start.columns.shape[1]):
             yield tokens
             if column + 1 < start.columns.shape[1]:
-                hidden = lm.embed(_streams(tokens, guided)[:, None], column)
+                hidden = lm.embed(_streams(tokens, guided)[:, None], start.before + column)
                 tokens = _next_tokens(
                     start.run(hidden, rows),
                     start.columns[:, column + 1],

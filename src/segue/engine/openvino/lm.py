@@ -9,6 +9,7 @@ is no cross-attention at all (its projections have no bias, so over zeros it add
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 
 from ...checkpoints.config import LMConfig
 from ...checkpoints.layouts import LM as PREFIX
-from ...checkpoints.layouts import PROJECTION
+from ...checkpoints.layouts import MELODY_PROJECTION, PROJECTION
+from ..chroma import one_hot
 from . import graph
 from .graph import Output
 from .runtime import compiled, give_back, ops, ov, page_out, run, states
@@ -24,6 +26,33 @@ from .weights import Table, Weights
 
 CrossKV = list[tuple[np.ndarray, np.ndarray]]
 """For each layer, keys and values `(1, H, L, D)` of the conditioning."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What comes before the sequence in a melody model: its melody, then its text.
+
+    Attributes:
+        given: `(1, L, dim)` of the conditioned stream, positions added.
+        nothing: likewise of the unconditioned one.
+    """
+
+    given: np.ndarray
+    nothing: np.ndarray
+
+    @property
+    def length(self) -> int:
+        """Positions that it takes."""
+        return int(self.given.shape[1])
+
+    def before(self, hidden: np.ndarray, guided: bool) -> np.ndarray:
+        """Hidden states `(B, L + S, dim)` of `hidden` `(B, S, dim)` with this before them."""
+        takes = len(hidden) // 2 if guided else len(hidden)
+        rows = np.repeat(self.given, takes, axis=0)
+        if guided:
+            rows = np.concatenate([rows, np.repeat(self.nothing, takes, axis=0)])
+        return np.concatenate([rows, hidden], axis=1)
+
 
 COLUMNS_BETWEEN_TRIMS = 512
 """OpenVINO doubles a cache that is full and frees the old one, which the C heap would keep."""
@@ -89,6 +118,38 @@ class LM:
         """Every layer's keys and values of a text encoder's output `(1, L, text_dim)`."""
         rows = run(self._projection, encoded)
         return list(zip(rows[::2], rows[1::2], strict=True))
+
+    def prefix(self, melody: np.ndarray | None, encoded: np.ndarray | None) -> Prefix:
+        """What comes before the sequence in a melody model.
+
+        Args:
+            melody: `(F,)`, the pitch class of each frame; None for no melody.
+            encoded: a text encoder's output `(1, L, text_dim)`; None for no text.
+        """
+        config = self._config.melody
+        assert config is not None  # noqa: S101 - asked for of melody models alone
+        nothing = np.zeros(config.frames, int)
+        # In place of no text there is one zero vector, in AudioCraft the mask of an empty text's.
+        text = np.zeros((1, 1, self._config.dim), np.float32)
+        if encoded is not None:
+            text = run(self._text_projection, encoded)[0]
+
+        def behind(melody: np.ndarray, text: np.ndarray) -> np.ndarray:
+            projected = run(self._melody_projection, one_hot(melody, config.bins)[None])[0]
+            whole: np.ndarray = np.concatenate([projected, text], axis=1)
+            whole += positions(0, whole.shape[1], self._config.dim)
+            return whole
+
+        given = behind(nothing if melody is None else melody, text)
+        return Prefix(given, behind(nothing, np.zeros_like(text)))
+
+    @cached_property
+    def _text_projection(self) -> Any:
+        return compiled(_projection(self._weights, PROJECTION), self._threads)
+
+    @cached_property
+    def _melody_projection(self) -> Any:
+        return compiled(_projection(self._weights, MELODY_PROJECTION), self._threads)
 
 
 class Run:
@@ -228,6 +289,13 @@ def _decoder(config: LMConfig, weights: Weights, text: bool) -> ov.Model:
     last = norm(ops.gather(x, wanted, graph.integer(1)), f"{PREFIX}layer_norm")
     heads_of_all = [f"decoder.lm_heads.{k}" for k in range(config.num_codebooks)]
     return graph.model([linear(last, *heads_of_all)], inputs, sinks)
+
+
+def _projection(weights: Weights, prefix: str) -> ov.Model:
+    """The graph of a projection with a bias."""
+    module, x = prefix.removesuffix("."), graph.parameter("x", (-1, -1, -1))
+    y = ops.matmul(x, weights.matrix([module]), False, True)
+    return graph.model([ops.add(y, graph.constant(weights.floats(f"{module}.bias")))], [x])
 
 
 def _cross_projection(config: LMConfig, weights: Weights) -> ov.Model:
