@@ -274,18 +274,23 @@ class Continuation:
             raise AudioError("the melody is empty, or holds samples that are no sound")
         return resample(melody.samples, melody.sample_rate, codec.sample_rate)
 
-    def _condition(self, start: int) -> object:
-        """What the window from frame `start` on is conditioned on; None for nothing."""
-        request, melody = self.request, self._melody
-        if melody is not None and self.total_frames > FRAMES_PER_WINDOW:
-            # As AudioCraft extends: each window hears its own part, of a short melody again.
-            hop = self._engine.config.codec.hop_length
-            there = np.arange(start * hop, (start + FRAMES_PER_WINDOW) * hop)
-            melody = melody.take(there, axis=0, mode="wrap")
-        elif melody is None and not request.described:
-            return None
+    def _conditioning(self) -> list[object]:
+        """What each window is conditioned on, None for nothing; the last is that of all others."""
+        engine, text, melody = self._engine, self.request.text, self._melody
+        if melody is None and not self.request.described:
+            return [None]
         with self._clock("text_encode_s"), self._progress.stage("read the text"):
-            return self._engine.condition(request.text, melody)
+            if self.request.described and (note := engine.text_note(text)) is not None:
+                self._notes.append(note)
+            if melody is None or self.total_frames <= FRAMES_PER_WINDOW:
+                return [engine.condition(text, melody)]
+            # As AudioCraft extends: each window hears its own part, of a short melody again.
+            hop = engine.config.codec.hop_length
+            window = np.arange(FRAMES_PER_WINDOW * hop)
+            return [
+                engine.condition(text, melody.take(window + start * hop, axis=0, mode="wrap"))
+                for start in range(0, self.total_frames, STRIDE_FRAMES)
+            ]
 
     @property
     def prompt(self) -> np.ndarray:
@@ -308,16 +313,15 @@ class Continuation:
         Longer outputs than the model's window of 30 s slide it, as MusicGen's own extension does:
         it moves by 18 s, and the 12 s that stay are the prompt of what comes.
         """
-        if self.request.described and (note := self._engine.text_note(self.request.text)):
-            self._notes.append(note)
+        conditioning = self._conditioning()
         before = self._done
         missing = self.total_frames - before
         with self._progress.stage("generate", missing, "frames") as advance:
-            for start in range(0, self.total_frames, STRIDE_FRAMES):
+            for n, start in enumerate(range(0, self.total_frames, STRIDE_FRAMES)):
                 stop = min(start + FRAMES_PER_WINDOW, self.total_frames)
                 if stop <= self._done:
                     continue
-                for new in self._window(start, stop, self._condition(start)):
+                for new in self._window(start, stop, conditioning[min(n, len(conditioning) - 1)]):
                     self._codes[:, :, self._done : self._done + new.shape[2]] = new
                     self._done += new.shape[2]
                     advance(self._done - before)
