@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from segue.checkpoints.checkpoint import Checkpoint
 from segue.checkpoints.config import ModelConfig
 from segue.checkpoints.layouts import codec_shapes, lm_shapes, t5_shapes
-from segue.checkpoints.opening import Checkpoint
 from segue.checkpoints.tensors import Tensors, of_arrays
 from segue.demo.toy import CONFIG, write_tokenizer
 

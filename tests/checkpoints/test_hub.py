@@ -286,7 +286,7 @@ def test_a_folder_is_taken_as_it_is(
         ("https://huggingface.co/datasets/owner/name", ["not one of a model"]),
         ("https://example.com/model.zip", ["address", "download it"]),
         ("models--owner--name", ["cache", "'owner/name'"]),
-        ("checkpoint.th", ["training checkpoint", "export_lm"]),
+        ("checkpoint.th", ["training checkpoint", "folder"]),
     ],
 )
 def test_a_name_that_cannot_be_found_is_one_clear_line(

@@ -532,7 +532,7 @@ def test_a_codec_of_another_rate_is_not_put_beside_a_model(export):
     assert "state_dict.bin" in line
 
 
-@pytest.mark.parametrize("codec", ["dac_44khz", "facebook/encodec_24khz"])
+@pytest.mark.parametrize("codec", ["dac_44khz", "//pretrained/dac_44khz", "/etc/codec", "../codec"])
 def test_a_model_of_another_codec_is_not_decoded_with_musicgens(toy, export, codec):
     folder = export()
     torch_files.save({"pretrained": codec}, folder / "compression_state_dict.bin")
@@ -545,7 +545,7 @@ def test_a_model_of_another_codec_is_not_decoded_with_musicgens(toy, export, cod
     ("name", "words"),
     [
         ("condition_provider.conditioners.self_wav.output_proj.weight", "self_wav"),
-        ("condition_provider.conditioners.description.t5.shared.weight", "trained along"),
+        ("condition_provider.conditioners.description.embed.weight", "description"),
         ("transformer.layers.0.layer_scale_1.scale", "no place"),
         ("transformer.layers.0.self_attn.q_layer_norm.weight", "no place"),
     ],
@@ -631,23 +631,6 @@ def test_a_pointer_in_audiocrafts_layout_is_reported(export, file):
     (folder / file).write_bytes(POINTER)
     assert "git lfs pull" in refusal(folder)
     assert file in refusal(folder)
-
-
-def test_a_training_checkpoint_says_how_it_is_exported(toy, export, tmp_path):
-    """Under its own name, and under the name of what AudioCraft exports."""
-    run = tmp_path / "xps" / "0123abcd"
-    run.mkdir(parents=True)
-    (run / "checkpoint.th").write_bytes(b"PK")
-    for named in (run, run / "checkpoint.th"):
-        assert "export_lm" in refusal(named)
-        assert str(run) in refusal(named)
-    state = audiocraft_lm(load_file(toy / "model.safetensors"))
-    config = torch_files.Call(torch_files.Global("omegaconf.dictconfig", "DictConfig"), ())
-    for package in ({"best_state": {"model": state}}, {"best_state": state, "xp.cfg": config}):
-        folder = export()
-        torch_files.save(package, folder / "state_dict.bin")
-        assert "export_lm" in refusal(folder)
-        assert "state_dict.bin" in refusal(folder)
 
 
 def test_an_adapter_says_how_to_name_it(copy, tmp_path):

@@ -39,6 +39,14 @@ class Persistent:
 
 
 @dataclass(frozen=True)
+class Object:
+    """An object of a class that is made without arguments, and given its attributes."""
+
+    cls: Global
+    state: Any
+
+
+@dataclass(frozen=True)
 class Raw:
     """Instructions, as they stand."""
 
@@ -77,6 +85,8 @@ def pickled(value: Any) -> bytes:
             return f"c{module}\n{name}\n".encode()
         case Call(function, arguments):
             return pickled(function) + pickled(arguments) + b"R"
+        case Object(cls, state):
+            return pickled(cls) + b")\x81" + pickled(state) + b"b"
         case Persistent(persistent_id):
             return pickled(persistent_id) + b"Q"
         case Raw(instructions):
@@ -118,6 +128,8 @@ def save(content: Mapping[str, Any], path: Path) -> None:
     def saved(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: saved(item) for name, item in value.items()}
+        if isinstance(value, Object):
+            return Object(value.cls, saved(value.state))
         if not isinstance(value, np.ndarray):
             return value
         arrays.append(np.ascontiguousarray(value))

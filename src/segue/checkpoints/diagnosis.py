@@ -13,8 +13,7 @@ _ADAPTERS = (ADAPTER_CONFIG, ADAPTER_SAFETENSORS, ADAPTER_TORCH)
 _TRAINING = re.compile(r"checkpoint(_\w+)?\.th")  # AudioCraft's solvers: checkpoint_12.th too
 
 TRAINING_CHECKPOINT = (
-    "this is a training checkpoint of AudioCraft, with optimizer and solver in it: export it with "
-    "audiocraft.utils.export.export_lm(FILE, 'state_dict.bin'), and name the folder of that"
+    "this is a training checkpoint of AudioCraft: name the folder that it lies in, as checkpoint.th"
 )
 
 _POINTER = b"version https://git-lfs.github.com/spec/"

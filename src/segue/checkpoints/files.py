@@ -17,6 +17,7 @@ CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
 AUDIOCRAFT_LM = "state_dict.bin"
+AUDIOCRAFT_TRAINING = "checkpoint.th"
 AUDIOCRAFT_CODEC = "compression_state_dict.bin"
 TOKENIZER = "tokenizer.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -117,4 +118,13 @@ def _select_adapter(names: Collection[str], read: Read) -> list[str]:
 
 
 ADAPTER = FileChoice(_select_adapter, f"{ADAPTER_CONFIG} with {ADAPTER_SAFETENSORS}")
+
+
+def _select_tokenizer(names: Collection[str], read: Read) -> list[str]:
+    return [CONFIG, TOKENIZER] if CONFIG in names else []
+
+
+TOKENIZER_ONLY = FileChoice(_select_tokenizer, f"{CONFIG} with {TOKENIZER}")
+"""Of a text encoder whose weights are elsewhere."""
+
 CONFIG_ONLY = FileChoice(lambda names, read: [CONFIG] if CONFIG in names else [], CONFIG)

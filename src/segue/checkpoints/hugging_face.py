@@ -14,10 +14,10 @@ from ..errors import RequestError
 from ..progress import SILENT, Progress
 from . import layouts
 from .arrays import check_weights, read_array
+from .checkpoint import Checkpoint
 from .config import to_hf
 from .files import BESIDE_WEIGHTS, CONFIG, TOKENIZER
 from .load_report import LoadReport
-from .opening import Checkpoint
 from .quantize import Saved, quantized
 from .shards import Shards
 from .tensors import Tensor, Tensors

@@ -6,7 +6,7 @@ Each error names the file that it is about.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,21 +26,20 @@ def open_package(path: Path) -> tuple[dict[str, Any], Tensors]:
     """Open an AudioCraft file.
 
     The tensors are in `best_state` where AudioCraft exported the file, in `state_dict` where
-    Lightning saved it; a plain `torch.save(model.state_dict(), ...)` holds nothing else.
+    Lightning saved it; a plain `torch.save(model.state_dict(), ...)` holds nothing else.  In a
+    training checkpoint, `checkpoint.th`, they are those that AudioCraft would export: the best, of
+    FSDP or not; before the first validation there are none yet, but averages, and the newest.
 
     Returns:
         The whole content, and the tensors by name.
 
     Raises:
-        CheckpointError: it holds no tensors, or is a training checkpoint of AudioCraft.
+        CheckpointError: it holds no tensors.
     """
     package = torch_file.load(path)
     state: Any = None
     if isinstance(package, Mapping):
-        places = [package.get("best_state"), package.get("state_dict")]
-        state = next((place for place in places if isinstance(place, Mapping)), None)
-        if isinstance((package if state is None else state).get("model"), Mapping):
-            raise CheckpointError(f"{path}: {diagnosis.TRAINING_CHECKPOINT}")
+        state = next(filter(None, _places(package)), None)
         if state is None and package and _all_tensors(package):
             state = package
     if state is None:
@@ -51,6 +50,23 @@ def open_package(path: Path) -> tuple[dict[str, Any], Tensors]:
         if not isinstance(value, np.ndarray):
             raise CheckpointError(f"{path}: {name!r} is a {type(value).__name__}, not a tensor")
     return dict(package), _named(of_arrays(state, path))
+
+
+def _places(package: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | None]:
+    """The tables in which an AudioCraft file keeps its tensors, the best first."""
+
+    def table(*keys: str) -> Mapping[str, Any] | None:
+        found: Any = package
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else None
+
+    yield table("fsdp_best_state", "model")
+    yield table("best_state", "model")
+    yield table("best_state")
+    yield table("state_dict")
+    yield table("ema", "state", "model")
+    yield table("model")
 
 
 def _all_tensors(state: Mapping[str, Any]) -> bool:

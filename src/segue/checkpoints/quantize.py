@@ -26,10 +26,10 @@ from ..errors import RequestError
 from ..progress import SILENT, Progress
 from . import layouts
 from .arrays import DTYPES, check_weights, computed, in_type, read_array, read_stacked
+from .checkpoint import Checkpoint
 from .config import ModelConfig, QuantizationConfig, QuantizationParams, to_hf
 from .files import CONFIG, TOKENIZER
 from .load_report import LoadReport
-from .opening import Checkpoint
 from .recipe import Recipe
 from .shards import Shards
 from .tensors import Tensor, Tensors

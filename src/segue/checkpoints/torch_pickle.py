@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from ..errors import CheckpointError
-from .diagnosis import TRAINING_CHECKPOINT
+from . import omegaconf_pickle
 from .torch_archive import ASK, Archive, damaged, shown
 
 _MAX_DEPTH = 100  # of containers in containers, so that a recursive reader never runs out of stack
@@ -30,6 +30,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "torch.storage.UntypedStorage": np.dtype("u1"),
 }
 _CALLABLES = {
+    "collections.defaultdict",
     "collections.OrderedDict",
     "torch.Size",
     "torch._utils._rebuild_parameter",
@@ -75,7 +76,8 @@ class Unpickler:
         """
         pickle = self._archive.read(f"{self._root}data.pkl")
         value = self._run(pickle)
-        _check_result(value, len(pickle))
+        if _check_result(value, len(pickle)):
+            value = omegaconf_pickle.plain(value)
         return value
 
     def _run(self, pickle: bytes) -> Any:
@@ -145,11 +147,19 @@ class Unpickler:
                 case "REDUCE":
                     arguments, function = stack.pop(), stack.pop()
                     stack.append(self._rebuild(_expect(function, _Global).name, arguments))
+                case "NEWOBJ":
+                    arguments, cls = stack.pop(), _expect(stack.pop(), _Global).name
+                    if arguments != () or cls not in omegaconf_pickle.OBJECTS:
+                        raise _refused("carry out the pickle instruction NEWOBJ")
+                    stack.append(omegaconf_pickle.Object(cls))
                 case "BINPERSID":
                     stack.append(self._storage(stack.pop()))
-                case "BUILD":  # a state dict's versions of its modules, which are not used
-                    stack.pop()
-                    _expect(stack[-1], dict)
+                case "BUILD":
+                    state, built = stack.pop(), stack[-1]
+                    if isinstance(built, omegaconf_pickle.Object):
+                        built.state = _expect(state, dict)
+                    else:  # a state dict's versions of its modules, which are not used
+                        _expect(built, dict)
                 case other:
                     raise _refused(f"carry out the pickle instruction {other}")
         return stack.pop()
@@ -158,6 +168,8 @@ class Unpickler:
         """The result of one of the functions that a checkpoint may name."""
         match function, arguments:
             case "collections.OrderedDict", ():
+                return {}
+            case "collections.defaultdict", (_Global(_),):
                 return {}
             case "torch.Size", (tuple(size),):
                 return size
@@ -211,15 +223,19 @@ class Unpickler:
         )
 
 
-def _check_result(value: Any, budget: int) -> None:
+def _check_result(value: Any, budget: int) -> bool:
     """Raise unless `value` is a tree of plain things that costs no more to walk than to read.
+
+    Returns whether there are objects of omegaconf in it.
 
     A pickle spends a byte or more on each thing in it.  Only one that puts the same container in
     many places, or in itself, comes to more things than that, or to endless ones.
     """
-    waiting = [(value, 0)]
+    waiting, objects = [(value, 0)], False
     while waiting:
         value, depth = waiting.pop()
+        if isinstance(value, omegaconf_pickle.Object):
+            objects, value = True, [value.value]
         match value:
             case dict() | list() | tuple():
                 budget -= len(value)
@@ -229,12 +245,12 @@ def _check_result(value: Any, budget: int) -> None:
                 waiting.extend((item, depth + 1) for item in items)
             case _Global(name):
                 raise _refused(f"load {name!r} as a value")
+    return objects
 
 
 def _global(name: str) -> _Global:
-    if name.startswith("omegaconf."):  # saved by AudioCraft's solvers, left out by its export
-        raise CheckpointError(TRAINING_CHECKPOINT)
-    if name not in _DTYPES and name not in _CALLABLES:
+    known = (_DTYPES, _CALLABLES, omegaconf_pickle.OBJECTS, omegaconf_pickle.TYPES)
+    if not any(name in names for names in known):
         raise _refused(f"load {shown(name)}")
     return _Global(name)
 

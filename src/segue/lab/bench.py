@@ -16,7 +16,8 @@ from typing import Any
 
 from .. import audio
 from ..audio import Audio
-from ..checkpoints.opening import Checkpoint, open_checkpoint
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.opening import open_checkpoint
 from ..continuation import Result, continue_audio
 from ..model import Model
 from ..progress import SILENT, Progress

@@ -6,9 +6,9 @@ import math
 import re
 from dataclasses import dataclass, field
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
 from ..checkpoints.layouts import LM, PROJECTION
-from ..checkpoints.opening import Checkpoint
 from ..checkpoints.recipe import Recipe
 from ..engine.base import Engine
 

@@ -62,7 +62,8 @@ LM_TABLES = {
     ("interleave_stereo_codebooks",): audiocraft.INTERLEAVE,
     ("fuser",): audiocraft.FUSER,
     ("conditioners", "args"): audiocraft.CONDITIONERS_ARGS,
-    ("conditioners", "description"): audiocraft.DESCRIPTION,
+    ("dataset",): audiocraft.DATASET,
+    ("conditioners", "description"): audiocraft.CONDITIONER,
     ("conditioners", "description", "t5"): audiocraft.T5_CONDITIONER,
 }
 CODEC_TABLES = {
@@ -132,7 +133,10 @@ def test_every_field_of_what_is_published_is_in_a_table():
     """All of a configuration is accounted for, not just what somebody thought of."""
     for source, (_, config, tables) in SOURCES.items():
         for path, table in tables.items():
-            if source == "xp.cfg of the codec" and path == ():
+            if (source, path) in (
+                ("xp.cfg of the codec", ()),
+                ("xp.cfg of the model", ("dataset",)),
+            ):
                 continue  # the rest of it is of training
             assert set(look_up(config, path)) <= set(table), (source, path)
 
@@ -252,10 +256,14 @@ WELL_TYPED = {
     "trim_right_ratio": 0.5,
     "codebook_dim": 64,
     "dimension": 64,
+    "compression_model_checkpoint": "//pretrained/facebook/encodec_24khz",
+    "cross": ["other"],
 }
 AGREEING = {
     "dense_act_fn",  # says what feed_forward_proj says, or is refused: below
     "is_gated_act",
+    "modeling",  # of which null lets q_modeling count: below
+    "q_modeling",
 }
 
 
@@ -299,6 +307,7 @@ CONTRADICTING = {
     "feed_forward_proj",  # and is_gated_act
     "sampling_rate",
     "delays",
+    "cross",  # and the conditioner
 }
 
 
@@ -310,6 +319,8 @@ def test_a_value_of_another_type_is_refused_by_name(source, path, field):
     wrong = ["", "yes", "false", "3 apples", {"a": 1}, [[1]], [True], 2**70, 3.7e300, float("nan")]
     if field.kind is TABLE or "table" in field.kind.words:
         wrong = ["", "yes", 3, True, [1]]
+    if field.kind.words.startswith("a text"):
+        wrong = [3, True, [1], {"a": 1}]
     for value in wrong:
         with pytest.raises(CheckpointError) as caught:
             read(changed(config, path, value))
@@ -356,6 +367,7 @@ def test_a_field_that_audiocraft_does_not_know_is_refused():
         read_codec: [p for p in CODEC_TABLES if p],
     }
     closed[read_lm].remove(("conditioners", "description"))  # holds a table for each model
+    closed[read_lm].remove(("dataset",))
     for read, paths in closed.items():
         config = XP_LM if read is read_lm else XP_CODEC
         for path in paths:
@@ -379,7 +391,74 @@ def test_another_conditioner_is_refused_by_name(name):
         read_lm(other)
 
 
-@pytest.mark.parametrize("name", ["google/flan-t5-base", "t5-3b", "clap"])
+def test_the_conditioner_may_have_any_name():
+    t5 = XP_LM["conditioners"]["description"]
+    named = changed(XP_LM, ("conditioners",), {"words": t5})
+    assert read_lm(changed(named, ("fuser", "cross"), ["words"])).conditioner == "words"
+    with pytest.raises(CheckpointError, match=r"fuser\.cross is \['description'\]"):
+        read_lm(named)
+
+
+@pytest.mark.parametrize("place", ["sum", "prepend", "input_interpolate", "cross"])
+def test_a_second_text_is_refused_wherever_it_goes(place):
+    """AudioCraft's own generation has no way to pass it: it fails over the missing entry."""
+    t5 = XP_LM["conditioners"]["description"]
+    others = {"t5": t5, "lut": {"model": "lut", "lut": {"n_bins": 8, "dim": 4}}}
+    for other in others.values():
+        config = changed(XP_LM, ("conditioners", "genre"), other)
+        there = ["description", "genre"] if place == "cross" else ["genre"]
+        with pytest.raises(CheckpointError, match=r"conditioners\.genre"):
+            read_lm(changed(config, ("fuser", place), there))
+
+
+@pytest.mark.parametrize(
+    ("conditioners", "words"),
+    [
+        ({"self_wav": {"model": "chroma_stem", "chroma_stem": {}}}, "melody.*Hugging Face layout"),
+        ({"self_wav": {"model": "style", "style": {}}}, "style"),
+        ({"description": {"model": "clap", "clap": {}}}, "CLAP"),
+    ],
+)
+def test_other_families_are_called_by_their_names(conditioners, words):
+    config = changed(XP_LM, ("conditioners",), XP_LM["conditioners"] | conditioners)
+    with pytest.raises(CheckpointError, match=words):
+        read_lm(changed(config, ("fuser", "prepend"), ["self_wav"]))
+
+
+def test_magnet_is_refused_with_a_shape_and_without():
+    magnet = changed(XP_LM, ("lm_model",), "transformer_lm_magnet")
+    for sizes in (XP_LM["transformer_lm"], None):
+        with pytest.raises(CheckpointError, match=r"lm_model is 'transformer_lm_magnet'") as caught:
+            read_lm(changed(magnet, ("transformer_lm",), sizes))
+        assert not isinstance(caught.value, IncompleteConfigError)
+
+
+def test_q_modeling_counts_where_no_pattern_is_chosen_and_only_there():
+    null = changed(XP_LM, ("codebooks_pattern", "modeling"), None)
+    delays = ("codebooks_pattern", "delay", "delays")
+    named = changed(null, ("transformer_lm", "q_modeling"), "delay")
+    assert read_lm(changed(named, delays, [0, 2, 4, 6])).lm.delays == (0, 1, 2, 3)
+    for other in (None, "parallel"):
+        with pytest.raises(CheckpointError, match=r"transformer_lm\.q_modeling"):
+            read_lm(changed(null, ("transformer_lm", "q_modeling"), other))
+    assert read_lm(changed(XP_LM, ("transformer_lm", "q_modeling"), "parallel")) == read_lm(XP_LM)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "gated"),
+    [
+        ("t5-small", 512, False),
+        ("t5-large", 1024, False),
+        ("t5-3b", 1024, False),
+        ("google/flan-t5-base", 768, True),
+    ],
+)
+def test_every_text_encoder_that_audiocraft_runs_is_taken(name, width, gated):
+    trained = read_lm(changed(XP_LM, ("conditioners", "description", "t5", "name"), name))
+    assert (trained.t5_name, trained.text_dim, trained.gated) == (name, width, gated)
+
+
+@pytest.mark.parametrize("name", ["google/flan-t5-xl", "bert-base-uncased", "clap"])
 def test_a_text_encoder_that_is_not_taken_is_refused_by_name(name):
     path = ("conditioners", "description", "t5", "name")
     with pytest.raises(CheckpointError, match=name):

@@ -6,13 +6,14 @@ how a field is read, and `interpolation` resolves the references in an `xp.cfg`.
 segue cannot run is refused here, so that the engines may assume what these classes promise.
 """
 
+from .audiocraft_fields import HIDDEN_DIMS_OF_T5
 from .codec import CodecConfig
 from .language_model import FRAMES_PER_WINDOW, LMConfig, MelodyConfig
 from .model import ModelConfig
 from .quantization import QuantizationConfig, QuantizationParams
 from .schema import IncompleteConfigError
 from .text_encoder import T5Config
-from .training import HIDDEN_DIMS_OF_T5, TrainingConfig
+from .training import TrainingConfig
 from .write import to_hf
 
 __all__ = [

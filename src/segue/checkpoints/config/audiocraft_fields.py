@@ -19,6 +19,7 @@ from .schema import (
     REQUIRED,
     STRIDES,
     TABLE,
+    TEXT,
     Fields,
     NoEffect,
     Only,
@@ -26,12 +27,30 @@ from .schema import (
     number,
     one_of,
     optional,
+    several,
     whole,
 )
 
 _TRAINING = NoEffect("of training")
 _GENERATION = NoEffect("an option of the request, not of the model")
 _SPEED = NoEffect("how the same numbers are computed")
+
+HIDDEN_DIMS_OF_T5 = {
+    "t5-small": 512,
+    "t5-base": 768,
+    "t5-large": 1024,
+    "t5-3b": 1024,
+    "t5-11b": 1024,
+    "google/flan-t5-small": 512,
+    "google/flan-t5-base": 768,
+    "google/flan-t5-large": 1024,
+}
+"""The text encoders that AudioCraft runs, repositories of the hub, and their width (`d_model`).
+
+It lists flan-t5-xl and -xxl too, but has no width for their names, and fails."""
+
+FLAN = "google/flan-"
+"""Begins the names of text encoders with gated feed-forwards."""
 
 # --- The language model -------------------------------------------------------------
 
@@ -47,9 +66,8 @@ XP_LM: Fields = {
     "sample_rate": Read(optional(RATE), None),
     "channels": Read(optional(whole(1, 2)), None),
     "compression_model_n_q": Read(optional(CODEBOOKS), None),
-    "compression_model_checkpoint": NoEffect(
-        "the codec at hand has its rate and codebooks checked"
-    ),
+    "compression_model_checkpoint": Read(optional(TEXT), None),
+    "dataset": Read(optional(TABLE), None),
     "classifier_free_guidance": _GENERATION,
     "attribute_dropout": _TRAINING,
     "tokens": _TRAINING,
@@ -62,7 +80,6 @@ XP_LM: Fields = {
             "cache",
             "checkpoint",
             "continue_from",
-            "dataset",
             "datasource",
             "deadlock",
             "device",
@@ -94,6 +111,9 @@ XP_LM: Fields = {
 }
 """The top of a language model's `xp.cfg`."""
 
+DATASET: Fields = {"segment_duration": Read(optional(number(1, 300)), None)}
+"""Of which the length of a window comes; all else in it is of training."""
+
 TRANSFORMER_LM: Fields = {
     "dim": Read(whole(2), REQUIRED),
     "num_layers": Read(LAYERS, REQUIRED),
@@ -116,13 +136,13 @@ TRANSFORMER_LM: Fields = {
     "qk_layer_norm": Only((False,), "queries and keys are normalised"),
     "qk_layer_norm_cross": Only((False,), "queries and keys are normalised"),
     "kv_repeat": Only((1,), "heads share keys and values"),
-    "q_modeling": Only(("delay", None), "how codebooks are interleaved"),
+    "q_modeling": Read(optional(TEXT), None),  # where codebooks_pattern.modeling is null
     "xpos": NoEffect("of rotary positions"),
     "cross_attention": NoEffect("the fuser's entry turns it on"),
     "two_step_cfg": NoEffect("the unconditioned stream is zeros, of any length"),
     "layer_norm_eps": NoEffect("AudioCraft makes its norms anew, with 1e-5"),
     "custom": _SPEED,
-    "memory_efficient": _SPEED,
+    "memory_efficient": _SPEED,  # without it and custom, torch's own attention, of other names
     "attention_as_float32": _SPEED,
     "checkpointing": _TRAINING,
     "dropout": _TRAINING,
@@ -137,7 +157,7 @@ TRANSFORMER_LM: Fields = {
 """`LMModel`, `StreamingTransformer` and `StreamingTransformerLayer`."""
 
 CODEBOOKS_PATTERN: Fields = {
-    "modeling": Only(("delay", None), "how codebooks are interleaved"),
+    "modeling": Read(optional(one_of("delay")), "delay"),  # null: q_modeling says it
     "delay": Read(optional(TABLE), None),
     "parallel": _OTHER_PATTERN,
     "unroll": _OTHER_PATTERN,
@@ -158,7 +178,7 @@ INTERLEAVE: Fields = {
 }
 
 FUSER: Fields = {
-    "cross": Only((["description"],), "what cross-attention sees"),
+    "cross": Read(several(TEXT, 0), None),
     "sum": Only(([],), "conditions are added to the sequence"),
     "prepend": Only(([],), "conditions are put before the sequence, as MusicGen melody does"),
     "input_interpolate": Only(([],), "conditions are added to the sequence"),
@@ -167,16 +187,19 @@ FUSER: Fields = {
     "cross_attention_pos_emb_scale": NoEffect("of positions that conditions do not have"),
 }
 
+FUSED = ("sum", "prepend", "input_interpolate")
+"""The ways other than `cross` by which the fuser adds conditions; AudioCraft asks for all four."""
+
 CONDITIONERS_ARGS: Fields = {"merge_text_conditions_p": _TRAINING, "drop_desc_p": _TRAINING}
 
-DESCRIPTION: Fields = {
-    "model": Only(("t5",), "how the text is encoded"),
+CONDITIONER: Fields = {
+    "model": Only(("t5",), "how the condition is encoded"),
     "t5": Read(optional(TABLE), None),
 }
 
 T5_CONDITIONER: Fields = {
-    "name": Read(one_of("t5-small", "t5-base", "t5-large"), "t5-base"),
-    "finetune": Only((False,), "the text encoder was trained along, where segue takes T5 as it is"),
+    "name": Read(one_of(*HIDDEN_DIMS_OF_T5), "t5-base"),
+    "finetune": Read(FLAG, False),
     "normalize_text": Only((False,), "the text is lemmatised, and its stop words left out"),
     "word_dropout": _TRAINING,
     "autocast_dtype": NoEffect("segue's T5 computes in float32"),

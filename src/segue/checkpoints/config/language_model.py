@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from ...errors import CheckpointError
 from . import audiocraft_fields as audiocraft
 from . import hugging_face_fields as hugging_face
-from .schema import Json, read_fields
+from .schema import Json, read_fields, shown
 
 FRAMES_PER_WINDOW = 1500
-"""Frames of the longest sequence MusicGen was trained on: 30 s at 50 frames a second."""
+"""Frames of the longest sequence MusicGen was trained on: 30 s at 50 frames a second.
+
+Others say so: AudioCraft's `dataset.segment_duration`, `window_frames` in what segue writes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class LMConfig:
         cardinality: entries of a codebook; the special token has this number.
         audio_channels: 1 or 2.
         delays: steps by which each codebook is delayed; see `segue.pattern`.
+        window_frames: of the longest sequence that it was trained on.
         melody: of a melody model, whose text and melody come before the sequence; None where
             layers have cross-attention over the text.
     """
@@ -51,6 +54,7 @@ class LMConfig:
     cardinality: int = 2048
     audio_channels: int = 1
     delays: tuple[int, ...] = ()
+    window_frames: int = FRAMES_PER_WINDOW
     melody: MelodyConfig | None = None
 
     def __post_init__(self) -> None:
@@ -128,6 +132,15 @@ class LMConfig:
             top["transformer_lm"], audiocraft.TRANSFORMER_LM, "transformer_lm", closed=True
         )
         values["ffn_dim"] = int(values.pop("hidden_scale") * values["dim"])
+        modeling = values.pop("q_modeling")
+        if pattern["modeling"] is None:
+            # Then, and only then, transformer_lm.q_modeling counts, and always has these delays.
+            if modeling != "delay":
+                raise CheckpointError(
+                    f"transformer_lm.q_modeling is {shown(modeling)}, and {name}.modeling null: "
+                    "how codebooks are interleaved; segue runs 'delay' alone"
+                )
+            delay["delays"] = None
         per_channel = values["num_codebooks"] // (2 if stereo else 1)
         if top["compression_model_n_q"] not in (None, per_channel):
             raise CheckpointError(

@@ -252,6 +252,15 @@ def one_of(*values: str) -> Kind:
     return Kind(f"one of {', '.join(values)}", convert)
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+TEXT = Kind("a text", _text)
+
+
 def several(kind: Kind, least: int = 1, most: int = 64) -> Kind:
     """Make the type of lists of `least` to `most` values of a kind; they become tuples."""
 

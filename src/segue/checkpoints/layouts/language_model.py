@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import CheckpointError
 from ..config import LMConfig
 from ..tensors import Tensor, Tensors
-from .names import LM, PROJECTION
+from .names import LM, PROJECTION, TEXT
 
 # --- AudioCraft's language model ---------------------------------------------------------------
 
@@ -18,7 +18,6 @@ _AUDIOCRAFT_NAMES = [
     (r"^emb\.(\d+)\.weight$", rf"{LM}embed_tokens.\1.weight"),
     (r"^linears\.(\d+)\.weight$", r"decoder.lm_heads.\1.weight"),
     (r"^out_norm\.", rf"{LM}layer_norm."),
-    (r"^condition_provider\.conditioners\.description\.output_proj\.", PROJECTION),
     (r"^transformer\.layers\.(\d+)\.self_attn\.", rf"{LM}layers.\1.self_attn."),
     (r"^transformer\.layers\.(\d+)\.cross_attention\.", rf"{LM}layers.\1.encoder_attn."),
     (r"^transformer\.layers\.(\d+)\.linear([12])\.", rf"{LM}layers.\1.fc\2."),
@@ -26,26 +25,33 @@ _AUDIOCRAFT_NAMES = [
     (r"^transformer\.layers\.(\d+)\.norm_cross\.", rf"{LM}layers.\1.encoder_attn_layer_norm."),
     (r"^transformer\.layers\.(\d+)\.norm2\.", rf"{LM}layers.\1.final_layer_norm."),
 ]
-_CONDITIONER = re.compile(
-    r"condition_provider\.conditioners\.(?!description\.output_proj\.)(\w+)\."
-)
+_CONDITIONER = re.compile(r"condition_provider\.conditioners\.(\w+)\.(?:(output_proj|t5)\.)?")
 
 
-def from_audiocraft(state: Tensors) -> Tensors:
+def from_audiocraft(state: Tensors, conditioner: str = "description") -> Tensors:
     """Rename the language model of AudioCraft's `state_dict.bin` to segue's names.
 
     Q, K and V are stacked in `in_proj_weight` there, and split here.
 
+    Args:
+        state: its tensors, and those of the text encoder where it was trained along, which are
+            named as in the Hugging Face layout.
+        conditioner: the name of its text conditioner.
+
     Raises:
-        CheckpointError: it has other conditioners than a description, or a text encoder of its own.
+        CheckpointError: it has other conditioners.
     """
     named = Tensors()
     for name, tensor in state.items():
         if (match := _CONDITIONER.match(name)) is not None:
-            what = f"the conditioner {match[1]!r}; segue runs MusicGen's text conditioning alone"
-            if match[1] == "description":
-                what = "a text encoder that was trained along, where segue takes T5 as it is"
-            raise CheckpointError(f"{tensor.source}: the tensor {name!r} belongs to {what}")
+            if match[1] != conditioner or match[2] is None:
+                raise CheckpointError(
+                    f"{tensor.source}: the tensor {name!r} belongs to the conditioner "
+                    f"{match[1]!r}; segue runs MusicGen's text conditioning alone"
+                )
+            prefix = PROJECTION if match[2] == "output_proj" else TEXT
+            named[f"{prefix}{name[match.end() :]}"] = tensor
+            continue
         name = name.replace(".mha.", ".")  # torch's own attention, with the same weights
         ours = name
         for pattern, replacement in _AUDIOCRAFT_NAMES:

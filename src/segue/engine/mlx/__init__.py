@@ -18,8 +18,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ...checkpoints.arrays import DTYPES
+from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.load_report import LoadReport
-from ...checkpoints.opening import Checkpoint
 from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...errors import ModelOverflowError

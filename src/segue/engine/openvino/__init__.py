@@ -7,8 +7,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.load_report import LoadReport
-from ...checkpoints.opening import Checkpoint
 from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...progress import SILENT, Progress

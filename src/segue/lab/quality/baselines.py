@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ...atomic import SUFFIX, replacing
-from ...checkpoints.opening import Checkpoint
+from ...checkpoints.checkpoint import Checkpoint
 from ...errors import RequestError
 from ...progress import SILENT, Progress
 from ..machine import machine

@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...checkpoints import hub
-from ...checkpoints.files import AUDIOCRAFT_CODEC, AUDIOCRAFT_LM, CONFIG, SAFETENSORS, TORCH
-from ...checkpoints.opening import CODEC_COMPANIONS, TEXT_COMPANION
-
-_OWN_CODEC_BYTES = 1 << 20
-"""MusicGen's own repositories have a file of the codec that only names another."""
+from ...checkpoints.audiocraft import CODEC_COMPANIONS, companions, lm_file
+from ...checkpoints.checkpoint import TEXT_COMPANION
+from ...checkpoints.files import AUDIOCRAFT_CODEC, CONFIG, SAFETENSORS, TORCH
+from ...errors import CheckpointError
 
 
 def missing_repositories(source: str, base: str | None = None, text: bool = True) -> list[str]:
@@ -29,24 +28,26 @@ def missing_repositories(source: str, base: str | None = None, text: bool = True
     folder = hub.find_local(source)
     if folder is None:
         return [source]
-    if not (folder / AUDIOCRAFT_LM).exists() or _has_weights(folder):
+    trained = lm_file(folder)
+    if trained is None or _has_weights(folder):
         return []
+    try:
+        text_encoder, codecs = companions(trained)
+    except (CheckpointError, OSError):  # which is reported when the model is opened
+        own = (folder / AUDIOCRAFT_CODEC).exists()
+        text_encoder, codecs = TEXT_COMPANION, () if own else CODEC_COMPANIONS
     found = None if base is None else hub.find_local(base)
-    if found is not None and _has_weights(found):
-        return []
+    if found is not None and _has_weights(found):  # what MusicGen's own have in them
+        codecs = () if codecs == CODEC_COMPANIONS else codecs
+        text = text and text_encoder != TEXT_COMPANION
     repositories = []
-    if not _has_codec(folder) and not any(map(hub.find_local, CODEC_COMPANIONS)):
-        repositories.append(CODEC_COMPANIONS[0])
-    if text and hub.find_local(TEXT_COMPANION) is None:
-        repositories.append(TEXT_COMPANION)
+    if codecs and not any(map(hub.find_local, codecs)):
+        repositories.append(codecs[0])
+    if text and hub.find_local(text_encoder) is None:
+        repositories.append(text_encoder)
     return repositories
 
 
 def _has_weights(folder: Path) -> bool:
     weights = (SAFETENSORS, TORCH, f"{SAFETENSORS}.index.json", f"{TORCH}.index.json")
     return (folder / CONFIG).exists() and any((folder / name).exists() for name in weights)
-
-
-def _has_codec(folder: Path) -> bool:
-    codec = folder / AUDIOCRAFT_CODEC
-    return codec.exists() and codec.stat().st_size > _OWN_CODEC_BYTES
