@@ -10,7 +10,7 @@ import soundfile
 
 import segue
 from segue import AudioError, Continuation, Request, RequestError, audio
-from segue.continuation import MAX_SEED, STRIDE_FRAMES, continue_audio
+from segue.continuation import MAX_SEED, continue_audio
 from segue.demo.toy import write_checkpoint
 from segue.engine.base import Sampling
 from segue.engine.mlx.sampling import Sampler, controls, noise
@@ -263,6 +263,8 @@ def test_left_and_right_are_heard_apart(stereo_model):
 # --- Options --------------------------------------------------------------------------------------
 
 OUT_OF_RANGE: list[tuple[str, list[Any]]] = [
+    ("extend_stride", [0, -1, 0.001, 30, float("inf"), float("nan")]),
+    ("top_p", [-0.1, 1.1, float("nan")]),
     ("prompt_seconds", [0, -1, NAN, INFINITY, -INFINITY]),
     ("output_seconds", [0, -1, NAN, INFINITY, -INFINITY, 3601, 1e300]),
     ("prompt_from", ["", "middle", None]),
@@ -547,7 +549,7 @@ def play_windows(model, prompt_seconds, output_seconds):
     [
         (29.5, 30, [0]),
         (29.5, 30.02, [0, 900]),
-        (45, 70, [900, 1800, 2700]),
+        (45, 70, [1650, 2550]),
     ],
 )
 def test_the_window_moves_by_18_s_and_keeps_12(model, prompt_s, output_s, starts):
@@ -559,7 +561,7 @@ def test_the_window_moves_by_18_s_and_keeps_12(model, prompt_s, output_s, starts
         window = undelay(sequence, model.config.lm.delays)[0]
         known = (window != UNKNOWN).all(axis=0).sum()
         assert window.shape[1] == min(start + 1500, total) - start
-        assert known == (1500 - STRIDE_FRAMES if n else round(prompt_s * 50) - start)
+        assert known == (1500 - 900 if n else round(prompt_s * 50) - start)
         assert np.array_equal(window[:, :known], codes[0, :, start : start + known])
 
 
@@ -577,7 +579,7 @@ def test_forty_seconds_begin_as_thirty_do_and_have_their_exact_length(model):
 def test_a_stereo_prompt_longer_than_the_window_is_played_on_from(stereo_model):
     codes, windows = play_windows(stereo_model, 30.5, 31)
     assert codes.shape == (1, 8, 1550)
-    assert [start for start, _ in windows] == [900]
+    assert [start for start, _ in windows] == [50]
 
 
 # --- Drawing --------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ def check_options(
     guidance_coef: float,
     seed: int | None,
     variations: int,
+    extend_stride: float | None = None,
+    top_p: float = 0.0,
     prompted: bool = True,
 ) -> None:
     """Check the options of a request; see `Request` for what they mean.
@@ -61,6 +63,7 @@ def check_options(
     )
     demand(prompt_from in ("start", "end"), "prompt_from is 'start' or 'end'")
     demand(top_k >= 0, f"top-k must be 0 (all) or more, not {top_k}")
+    demand(0 <= top_p <= 1, f"top-p must lie between 0 (off) and 1, not {top_p:g}")
     demand(
         0 <= temperature <= 100,
         f"temperature must lie between 0 and 100, not {temperature:g}",
@@ -72,6 +75,10 @@ def check_options(
     demand(
         1 <= variations <= MAX_VARIATIONS,
         f"variations must lie between 1 and {MAX_VARIATIONS}, not {variations}",
+    )
+    demand(
+        extend_stride is None or 0 < extend_stride < float("inf"),
+        f"extend-stride must be more than 0, not {extend_stride}",
     )
     if seed is not None:
         demand(
@@ -129,7 +136,7 @@ def plan(
         RequestError: the prompt is shorter than one frame, or leaves nothing to generate; or there
             is audio, and nothing of it is the prompt.
     """
-    total_frames = round(output_seconds * frame_rate)
+    total_frames = int(output_seconds * frame_rate)  # as AudioCraft counts
     if prompt_seconds == samples == 0:
         if total_frames == 0:
             raise RequestError(
@@ -165,6 +172,53 @@ def plan(
             "raise output-seconds or lower prompt-seconds"
         )
     return Plan(start, start + length, prompt_frames, total_frames, tuple(notes))
+
+
+def stride_frames(
+    extend_stride: float | None, default: int, window: int, frame_rate: int = FRAME_RATE
+) -> int:
+    """Frames by which the window moves when it is full.
+
+    Args:
+        extend_stride: in seconds, as it was requested; None for the model's own.
+        default: the model's own, in frames.
+        window: of the model, in frames.
+        frame_rate: of the codec, in frames a second.
+
+    Raises:
+        RequestError: it is less than a frame, or as long as the window.
+    """
+    frames = default if extend_stride is None else int(frame_rate * extend_stride)
+    if not 0 < frames < window:
+        raise RequestError(
+            f"extend-stride of {extend_stride:g} must be a frame ({1 / frame_rate:g} s) or more, "
+            f"and less than the model's window of {window / frame_rate:g} s"
+        )
+    return frames
+
+
+def windows(prompt: int, total: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """Lay out the windows in which a model generates more than it hears at once.
+
+    The first begins with the prompt, and each next one `stride` frames later, as AudioCraft does
+    it.  A prompt that fills a window, which AudioCraft refuses, is heard from its end: as much as
+    leaves room for what is to be generated, or for one stride.
+
+    Args:
+        prompt: frames of the prompt.
+        total: frames of all, more than those.
+        window: frames that the model hears at once.
+        stride: frames by which a full window moves, fewer than those.
+
+    Returns:
+        The first frame of each, and the one behind its last.
+    """
+    start = 0 if prompt < window else prompt - window + min(stride, total - prompt)
+    found: list[tuple[int, int]] = []
+    while not found or found[-1][1] < total:
+        found.append((start, min(start + window, total)))
+        start += stride
+    return found
 
 
 def _frames(samples: int, sample_rate: int, frame_rate: int) -> int:

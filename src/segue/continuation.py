@@ -18,17 +18,13 @@ from typing import Literal, TypedDict, Unpack
 import numpy as np
 
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
-from .admission import SAMPLE_RATE, check_options, plan
+from .admission import SAMPLE_RATE, check_options, plan, stride_frames, windows
 from .audio import Audio, fit, resample, to_channels
-from .checkpoints.config import FRAMES_PER_WINDOW
 from .engine.base import Engine, Sampling, check_melody
 from .errors import AudioError
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
 from .splice import splice
-
-STRIDE_FRAMES = 900
-"""Frames by which the window moves when it is full: 18 s, MusicGen's own `extend_stride`."""
 
 LOUDEST = 1e30
 """Beyond it, float32 is full before the codec has added up a frame."""
@@ -47,10 +43,13 @@ class Request:
         prompt_from: which end of the audio the prompt is.  From the start, the result is prompt and
             continuation; from the end, everything before the prompt comes first.
         text: a description of the music, or nothing.
-        top_k, temperature: see `Sampling`.
+        top_k, temperature, top_p: see `Sampling`.
         guidance_coef: see `Sampling`; how much the text counts.  Without text there is no guidance.
         allow_empty_text_cfg: run guidance without text all the same, at twice the work.
         seed: 0 to 2³² - 1; None chooses one, which the result names.
+        extend_stride: seconds by which the model's window (MusicGen's: 30 s) moves where the output
+            is longer; what remains in it is what the model hears of the music so far.  None is the
+            model's own: 18 for MusicGen, 2 for AudioGen.
         variations: how many takes, with the seeds `seed`, `seed + 1` and so on.
         melody: what a melody model follows from the beginning of the prompt on: the strongest pitch
             class of the whole mix, half a second by half a second; repeated where it is shorter.
@@ -68,6 +67,8 @@ class Request:
     seed: int | None = None
     variations: int = 1
     melody: Audio | None = None
+    extend_stride: float | None = None
+    top_p: float = 0.0
 
     def __post_init__(self) -> None:
         check_options(
@@ -80,6 +81,8 @@ class Request:
             guidance_coef=self.guidance_coef,
             seed=self.seed,
             variations=self.variations,
+            extend_stride=self.extend_stride,
+            top_p=self.top_p,
             prompted=len(self.audio.samples) > 0,
         )
 
@@ -129,6 +132,8 @@ class RequestOptions(TypedDict, total=False):
     seed: int | None
     variations: int
     melody: Audio | None
+    extend_stride: float | None
+    top_p: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +244,7 @@ class Continuation:
         self._start, self._join = laid_out.start, laid_out.join
         self.total_frames = laid_out.total_frames
         self._notes = [*engine.load_report.notes, *audio.notes, *laid_out.notes]
+        self._windows = self._laid_out_windows(laid_out.prompt_frames)
         prompt = to_channels(audio.samples[self._start : self._join], channels, audio.layout)
         if not (np.abs(audio.samples[: self._join]) < LOUDEST).all():
             raise AudioError(
@@ -253,6 +259,21 @@ class Continuation:
         K, self._done = self.prompt_codes.shape
         self._codes = np.empty((request.variations, K, self.total_frames), np.int32)
         self._codes[:, :, : self._done] = self.prompt_codes
+
+    def _laid_out_windows(self, prompt_frames: int) -> list[tuple[int, int]]:
+        """First and last frames of the windows; notes what of the prompt lies before the first."""
+        config = self._engine.config
+        window, rate = config.lm.window_frames, config.codec.frame_rate
+        stride = stride_frames(
+            self.request.extend_stride, config.stride_frames, window, config.codec.frame_rate
+        )
+        found = windows(prompt_frames, self.total_frames, window, stride)
+        if (unheard := found[0][0]) > 0:
+            self._notes.append(
+                f"the model hears {window / rate:g} s at once: of the prompt it is given the last "
+                f"{(prompt_frames - unheard) / rate:g} s, and not the first {unheard / rate:g} s"
+            )
+        return found
 
     def _encode(self, prompt: np.ndarray, frames: int) -> np.ndarray:
         """Codes `(K, frames)` of the prompt `(T, C)`, at the rate of the request's audio."""
@@ -282,14 +303,14 @@ class Continuation:
         with self._clock("text_encode_s"), self._progress.stage("read the text"):
             if self.request.described and (note := engine.text_note(text)) is not None:
                 self._notes.append(note)
-            if melody is None or self.total_frames <= FRAMES_PER_WINDOW:
+            if melody is None or len(self._windows) == 1:
                 return [engine.condition(text, melody)]
             # As AudioCraft extends: each window hears its own part, of a short melody again.
             hop = engine.config.codec.hop_length
-            window = np.arange(FRAMES_PER_WINDOW * hop)
+            window = np.arange(engine.config.lm.window_frames * hop)
             return [
                 engine.condition(text, melody.take(window + start * hop, axis=0, mode="wrap"))
-                for start in range(0, self.total_frames, STRIDE_FRAMES)
+                for start, _ in self._windows
             ]
 
     @property
@@ -310,17 +331,14 @@ class Continuation:
     def frames(self) -> Iterator[np.ndarray]:
         """Generate: yield new codes `(N, K, n)` as their frames become complete.
 
-        Longer outputs than the model's window of 30 s slide it, as MusicGen's own extension does:
-        it moves by 18 s, and the 12 s that stay are the prompt of what comes.
+        Longer outputs than the model's window slide it, as MusicGen's own extension does: of 30 s,
+        it moves by 18, and the 12 s that stay are the prompt of what comes.
         """
         conditioning = self._conditioning()
         before = self._done
         missing = self.total_frames - before
         with self._progress.stage("generate", missing, "frames") as advance:
-            for n, start in enumerate(range(0, self.total_frames, STRIDE_FRAMES)):
-                stop = min(start + FRAMES_PER_WINDOW, self.total_frames)
-                if stop <= self._done:
-                    continue
+            for n, (start, stop) in enumerate(self._windows):
                 for new in self._window(start, stop, conditioning[min(n, len(conditioning) - 1)]):
                     self._codes[:, :, self._done : self._done + new.shape[2]] = new
                     self._done += new.shape[2]
@@ -337,7 +355,10 @@ class Continuation:
             codes = codes[:1]  # all takes start alike
         sequence = delay(codes, lm.delays, lm.special_token)
         sampling = Sampling(
-            request.top_k, request.temperature, request.guidance_coef if request.guided else None
+            request.top_k,
+            request.temperature,
+            request.guidance_coef if request.guided else None,
+            request.top_p,
         )
         with self._clock("prefill_s"):
             columns = self._engine.prefill(sequence, self.seeds, sampling, conditioning, start)

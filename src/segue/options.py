@@ -114,6 +114,13 @@ def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) ->
         "--top-k", type=int, default=Request.top_k, help="draw from the k likeliest (0: all)"
     )
     parser.add_argument(
+        "--top-p",
+        type=float,
+        default=Request.top_p,
+        help="draw from the likeliest that have this probability together, in the place of --top-k "
+        "(0: off)",
+    )
+    parser.add_argument(
         "--temperature", type=float, default=Request.temperature, help="0 takes the likeliest"
     )
     parser.add_argument(
@@ -126,6 +133,13 @@ def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) ->
         "--allow-empty-text-cfg",
         action="store_true",
         help="run guidance without text, at twice the work",
+    )
+    parser.add_argument(
+        "--extend-stride",
+        type=float,
+        metavar="SECONDS",
+        help="by how much the model's window moves where the output is longer (default: the "
+        "model's own, 18 of MusicGen's 30 s)",
     )
     parser.add_argument("--seed", type=int, help="0 to 4294967295 (default: a random one)")
 
@@ -246,6 +260,8 @@ def request_options_of(options: argparse.Namespace, variations: int = 1) -> Requ
         "allow_empty_text_cfg": options.allow_empty_text_cfg,
         "seed": options.seed,
         "variations": variations,
+        "extend_stride": options.extend_stride,
+        "top_p": options.top_p,
     }
 
 

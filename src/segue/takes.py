@@ -188,6 +188,8 @@ def _report(
         "top_k": request.top_k,
         "temperature": request.temperature,
         "guidance_coef": request.guidance_coef,
+        "extend_stride": request.extend_stride,
+        "top_p": request.top_p,
         "steps": result.steps,
         "ms_per_step": 1000 * timings["token_generate_s"] / max(1, result.steps),
         "real_time_factor": new_seconds / max(1e-9, timings["token_generate_s"]),

@@ -23,17 +23,21 @@ class Sampling:
     Attributes:
         top_k: how many of the likeliest tokens take part, exactly; 0 or more than V: all.
         temperature: what logits are divided by; 0 takes the likeliest token.
+        top_p: of the likeliest tokens as many take part as have this probability together, the one
+            that reaches it included (nucleus sampling, https://arxiv.org/abs/1904.09751); 0: all
+            of `top_k`, whose place it takes otherwise, as in AudioCraft.
         guidance_coef: `uncond + (cond - uncond) * coef`; None runs one stream without guidance.
     """
 
     top_k: int = 250
     temperature: float = 1.0
     guidance_coef: float | None = None
+    top_p: float = 0.0
 
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is taken: by top-k, or colder than float32 can divide by."""
-        return self.top_k == 1 or self.temperature < 1e-6
+        return (self.top_k == 1 and not self.top_p) or self.temperature < 1e-6
 
 
 def check_finite(values: np.ndarray, what: str, fixed: bool = False) -> np.ndarray:

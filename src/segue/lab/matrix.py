@@ -202,6 +202,8 @@ def _options(folder: Folder, row: Json) -> list[str]:
         "top-k": request["top_k"],
         "temperature": request["temperature"],
         "guidance-coef": request["guidance_coef"],
+        "extend-stride": request.get("extend_stride"),  # older folders have none
+        "top-p": request.get("top_p"),
         "runs": request["runs"],
         "save-prefix": folder.path / row["name"],
         "report-json": folder.bench_path(row),

@@ -83,6 +83,8 @@ def sampling(request: Request) -> dict[str, Any]:
         "temperature": request.temperature,
         "guidance_coef": request.guidance_coef,
         "allow_empty_text_cfg": request.allow_empty_text_cfg,
+        "extend_stride": request.extend_stride,
+        "top_p": request.top_p,
     }
 
 

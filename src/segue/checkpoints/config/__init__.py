@@ -8,10 +8,10 @@ segue cannot run is refused here, so that the engines may assume what these clas
 
 from .audiocraft_fields import HIDDEN_DIMS_OF_T5
 from .codec import CodecConfig
-from .language_model import FRAMES_PER_WINDOW, LMConfig, MelodyConfig
+from .language_model import LMConfig, MelodyConfig
 from .model import ModelConfig
 from .quantization import QuantizationConfig, QuantizationParams
-from .schema import IncompleteConfigError
+from .schema import FRAMES_PER_WINDOW, IncompleteConfigError
 from .text_encoder import T5Config
 from .training import TrainingConfig
 from .write import to_hf

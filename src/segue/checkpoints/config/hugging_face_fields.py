@@ -11,6 +11,7 @@ from .schema import (
     CODEBOOKS,
     DELAYS,
     FLAG,
+    FRAMES_PER_WINDOW,
     KERNEL,
     LAYERS,
     PAD_MODES,
@@ -136,6 +137,7 @@ DECODER: Fields = {
     "vocab_size": Read(whole(2), 2048, "cardinality"),
     "audio_channels": Read(whole(1, 64), 1),
     "delays": Read(DELAYS, ()),  # segue's own
+    "window_frames": Read(whole(2, 65_536), FRAMES_PER_WINDOW),  # likewise
     "pad_token_id": Read(optional(whole(-1)), None),
     "bos_token_id": Read(optional(whole(-1)), None),
     "activation_function": Only(("gelu",), "the activation of the feed-forward"),

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from ...errors import CheckpointError
 from . import audiocraft_fields as audiocraft
 from . import hugging_face_fields as hugging_face
-from .schema import Json, read_fields, shown
-
-FRAMES_PER_WINDOW = 1500
-"""Frames of the longest sequence MusicGen was trained on: 30 s at 50 frames a second.
-
-Others say so: AudioCraft's `dataset.segment_duration`, `window_frames` in what segue writes."""
+from .schema import FRAMES_PER_WINDOW, Json, read_fields, shown
 
 
 @dataclass(frozen=True)

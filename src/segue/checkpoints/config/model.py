@@ -13,6 +13,9 @@ from .quantization import QuantizationConfig
 from .schema import Json, read_fields
 from .text_encoder import T5Config
 
+AUDIOGEN_RATE = 16_000
+"""Of AudioGen's codec, in Hz; MusicGen's has 32 kHz."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -42,6 +45,18 @@ class ModelConfig:
                 f"codec {self.codec.num_codebooks} of {self.codec.codebook_size}: "
                 "they do not belong together"
             )
+
+    @property
+    def stride_frames(self) -> int:
+        """Frames by which a full window moves, unless a request says otherwise.
+
+        MusicGen's 18 s of 30 s, and as much of other windows; AudioGen's 2 s, which its codec of
+        16 kHz tells (`extend_stride` in AudioCraft's `set_generation_params` of both).
+        """
+        window = self.lm.window_frames
+        if self.codec.sample_rate == AUDIOGEN_RATE:
+            return max(1, min(2 * self.codec.frame_rate, window - 1))
+        return max(1, window * 3 // 5)
 
     @classmethod
     def from_hf(cls, config: Json) -> ModelConfig:

@@ -285,5 +285,10 @@ KERNEL = whole(1, 1024)
 DELAYS = several(whole(0, 1024), 0)
 STRIDES = several(whole(1, 1024))
 RATE = whole(1, 1_000_000)
+FRAMES_PER_WINDOW = 1500
+"""Frames of the longest sequence MusicGen was trained on: 30 s at 50 frames a second.
+
+Others say so: AudioCraft's `dataset.segment_duration`, `window_frames` in what segue writes."""
+
 PAD_MODES = one_of("reflect", "constant")
 """Types of fields that both layouts have; how EnCodec pads: `replicate` is not implemented."""

@@ -8,6 +8,7 @@ from typing import Any
 from .codec import CodecConfig
 from .model import ModelConfig
 from .quantization import QuantizationParams
+from .schema import FRAMES_PER_WINDOW
 from .text_encoder import T5Config
 
 
@@ -77,6 +78,8 @@ def to_hf(
             "pad_token_id": lm.special_token,
         },
     }
+    if lm.window_frames != FRAMES_PER_WINDOW:
+        written["decoder"]["window_frames"] = lm.window_frames
     if lm.melody is not None:
         written |= {"num_chroma": lm.melody.bins, "chroma_length": lm.melody.frames}
     if quantization is not None:

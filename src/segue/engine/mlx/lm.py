@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...checkpoints.config import FRAMES_PER_WINDOW, LMConfig
+from ...checkpoints.config import LMConfig
 from . import cache as kv_cache
 from .cache import Cache
 
@@ -210,7 +210,7 @@ class LM(nn.Module):
         self.layer_norm = nn.LayerNorm(config.dim)
         self.lm_heads = nn.Linear(config.dim, K * V, bias=False)
         self.enc_to_dec_proj = nn.Linear(text_dim, config.dim)
-        longest = FRAMES_PER_WINDOW + K
+        longest = config.window_frames + K
         if config.melody is not None:
             self.audio_enc_to_dec_proj = nn.Linear(config.melody.bins, config.dim)
             longest += config.melody.frames + MAX_TEXT_TOKENS

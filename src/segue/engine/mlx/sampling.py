@@ -34,18 +34,22 @@ class Sampler:
     """What of a `Sampling` shapes the graph, and so needs a compilation of its own.
 
     Attributes:
-        top_k: as in `Sampling`; 1 where the temperature is 0.
+        top_k: as in `Sampling`; 1 where the temperature is 0, 0 where there is `top_p`.
         guided: whether there are two streams.
+        top_p: as in `Sampling`.
     """
 
     top_k: int
     guided: bool
+    top_p: float = 0.0
 
     @classmethod
     def of(cls, sampling: Sampling) -> Sampler:
         """The sampler for a request."""
-        top_k = 1 if sampling.greedy else sampling.top_k
-        return cls(top_k, sampling.guidance_coef is not None)
+        guided = sampling.guidance_coef is not None
+        if sampling.greedy:
+            return cls(1, guided)
+        return cls(0 if sampling.top_p else sampling.top_k, guided, sampling.top_p)
 
     @property
     def noisy(self) -> bool:
@@ -76,6 +80,14 @@ class Sampler:
         V = logits.shape[-1]
         if gumbel is None:
             return mx.argmax(logits, axis=-1).astype(mx.int32)
+        if self.top_p:
+            order = mx.argsort(-logits, axis=-1)
+            scores = mx.take_along_axis(logits, order, -1) / temperature
+            shares = mx.softmax(scores, axis=-1)
+            before = mx.cumsum(shares, axis=-1) - shares
+            scores = scores + mx.take_along_axis(gumbel, order, -1)
+            best = mx.argmax(mx.where(before > self.top_p, -math.inf, scores), -1, keepdims=True)
+            return mx.take_along_axis(order, best, axis=-1).squeeze(-1).astype(mx.int32)
         if not 0 < self.top_k < V:
             return mx.argmax(logits / temperature + gumbel, axis=-1).astype(mx.int32)
         # A partition has exactly k entries at its end, also where logits tie.

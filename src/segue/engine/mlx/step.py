@@ -205,7 +205,7 @@ class Step:
         controls: Controls,
     ) -> mx.array:
         """Tokens `(N, K)` of the next column: `known` where they are, sampled elsewhere."""
-        if SAMPLE in self._on and gumbel is not None:
+        if SAMPLE in self._on and gumbel is not None and not self.sampler.top_p:
             return kernels.sample(
                 logits, gumbel, known, *controls, self.sampler.top_k, self.sampler.guided
             )

@@ -37,7 +37,10 @@ def sample(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Samp
     if sampling.greedy:
         likeliest: np.ndarray = logits.argmax(axis=-1)
         return likeliest.astype(np.int32)
-    if 0 < sampling.top_k < V:
+    if sampling.top_p:
+        top = np.argsort(-logits, axis=-1, kind="stable")
+        logits = np.take_along_axis(logits, top, axis=-1)
+    elif 0 < sampling.top_k < V:
         # A partition has exactly k entries at its end, also where logits tie.
         top = np.argpartition(logits, V - sampling.top_k, axis=-1)[..., V - sampling.top_k :]
         logits = np.take_along_axis(logits, top, axis=-1)
@@ -46,7 +49,12 @@ def sample(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Samp
     at = top + V * np.arange(K)[:, None]
     noise = np.stack([gumbel(seed, step, K * V, a) for seed, a in zip(seeds, at, strict=True)])
     with np.errstate(over="ignore"):  # near 0 temperature makes infinities, the likeliest of all
-        scores = logits / np.float32(sampling.temperature) + noise
+        scaled = logits / np.float32(sampling.temperature)
+        scores = scaled + noise
+    if sampling.top_p:
+        shares = np.exp(scaled - scaled[..., :1])
+        shares /= shares.sum(axis=-1, keepdims=True)
+        scores[np.cumsum(shares, axis=-1) - shares > np.float32(sampling.top_p)] = -np.inf
     best = scores.argmax(axis=-1, keepdims=True)
     return np.take_along_axis(top, best, axis=-1)[..., 0].astype(np.int32)
 

@@ -102,9 +102,11 @@ def _files_in(path: Path) -> list[Path]:
     return found
 
 
-def windows(samples: np.ndarray, hop_length: int) -> list[np.ndarray]:
-    """Cut samples `(T, C)` into as few windows of at most 30 s as they take, all about as long."""
+def windows(
+    samples: np.ndarray, hop_length: int, longest: int = FRAMES_PER_WINDOW
+) -> list[np.ndarray]:
+    """Cut samples `(T, C)` into as few windows of at most `longest` frames, all about as long."""
     frames = len(samples) // hop_length
-    count = -(-frames // FRAMES_PER_WINDOW)
+    count = -(-frames // longest)
     edges = [n * frames // count * hop_length for n in range(count + 1)]
     return [samples[start:stop] for start, stop in pairwise(edges)]

@@ -55,7 +55,7 @@ def cache_logits(
         The keys of its windows.
     """
     keys = []
-    for window in windows(clip.samples, work.config.codec.hop_length):
+    for window in windows(clip.samples, work.config.codec.hop_length, work.config.lm.window_frames):
         key = key_of(origin, "window", window)
         if work.cache.read(key, _STORED) is None:
             codes = baseline().encode(window)

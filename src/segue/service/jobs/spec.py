@@ -45,8 +45,8 @@ class JobSpec:
         model: path of a model in the list of models.
         quantization: of the model.
         start: where the prompt begins, in seconds; None puts it at the end of the audio.
-        prompt_seconds, output_seconds, text, top_k, temperature, guidance_coef, variations: see
-            `Request`.
+        prompt_seconds, output_seconds, text, top_k, temperature, guidance_coef, variations,
+            extend_stride, top_p: see `Request`.
         seed: of the first take, 0 to 2³² - 1; each further take counts one up.
         notes: what the user should know about the audio, one line each.
     """
@@ -63,6 +63,8 @@ class JobSpec:
     guidance_coef: float = 3.0
     seed: int = 0
     variations: int = 1
+    extend_stride: float | None = None
+    top_p: float = 0.0
     notes: tuple[str, ...] = ()
 
     # --- From a request ---------------------------------------------------------------------------

@@ -195,6 +195,16 @@ class NativeParameters(Parameters):
     variations: Annotated[Annotated[int, Field(ge=1, le=_LIMITS.variations)] | None, _LENIENT] = (
         Field(None, description="How many takes.  Default: 1.")
     )
+    extend_stride: Annotated[Annotated[float, Field(ge=0.02, le=300)] | None, _LENIENT] = Field(
+        None,
+        description="Seconds by which the model's window moves where the output is longer.  "
+        "Default: the model's own, 18 of MusicGen's 30.",
+    )
+    top_p: Annotated[Annotated[float, Field(ge=0, le=1)] | None, _LENIENT] = Field(
+        None,
+        description="Sample from the likeliest that have this probability together, in the place "
+        "of top_k.  0: off, the default.",
+    )
 
 
 class NativeAudio(NativeParameters):

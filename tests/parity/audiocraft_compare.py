@@ -1,0 +1,97 @@
+"""What segue makes of AudioCraft's checkpoints, beside what AudioCraft made.  Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from segue import load
+from segue.audio import Audio
+from segue.checkpoints import checkpoint, hub
+from segue.checkpoints.config import HIDDEN_DIMS_OF_T5
+from segue.continuation import Continuation, Request
+
+from .compare import TEXT, Row
+
+WIDTH = 32
+"""Of the small text encoders that stand for all of them."""
+
+
+@contextmanager
+def text_encoder_at(folder: Path) -> Iterator[None]:
+    """Let segue find the text encoder of every name in `folder`."""
+    locate = hub.locate
+
+    def found(name: str, *args: object, **options: object) -> Path:
+        return folder if name in HIDDEN_DIMS_OF_T5 else locate(name, *args, **options)  # type: ignore[arg-type]
+
+    with (
+        mock.patch.object(checkpoint.hub, "locate", found),
+        mock.patch.dict(HIDDEN_DIMS_OF_T5, dict.fromkeys(HIDDEN_DIMS_OF_T5, WIDTH)),
+    ):
+        yield
+
+
+def rows(
+    folder: Path,
+    text_folder: Path,
+    reference: Mapping[str, np.ndarray],
+    extend_stride: float | None,
+    engine_name: str,
+) -> list[Row]:
+    """A checkpoint on an engine, beside what AudioCraft made of it."""
+    with text_encoder_at(text_folder):
+        engine = load(str(folder), engine=engine_name).engine
+        found = []
+        for name, text in (("text", TEXT), ("no_text", "")):
+            conditioning = engine.condition(text) if text else None
+            logits = engine.logits(reference[f"sequence_{name}"].astype(np.int32), conditioning)
+            furthest = float(np.abs(logits - reference[f"logits_{name}"]).max())
+            found.append(Row(f"logits, {name}", furthest, 1e-4))
+            played = _play(engine, reference, text, extend_stride)
+            theirs = reference[f"greedy_{name}"]
+            differ = float((played != theirs).sum()) if played.shape == theirs.shape else np.inf
+            found.append(Row(f"greedy codes that differ, {name}", differ, 0))
+    codes = engine.encode(reference["samples"])
+    decoded = engine.decode(reference["audio_codes"].astype(np.int32))
+    differ = float((codes != reference["audio_codes"]).sum())
+    found.append(Row("codes of samples that differ", differ, 0))
+    furthest = float(np.abs(decoded - reference["decoded"]).max())
+    found.append(Row("decoded samples", furthest, 1e-4))
+    return found
+
+
+def _play(engine, reference, text: str, extend_stride: float | None) -> np.ndarray:
+    """The codes `(K, F)` of the whole request, greedily, with the reference's prompt."""
+    codec, prompt = engine.config.codec, reference.get("prompt")
+    frames = 0 if prompt is None else prompt.shape[1]
+    channels = engine.config.lm.audio_channels
+    noise = np.random.default_rng(0).standard_normal((frames * codec.hop_length, channels))
+    request = Request(
+        Audio(0.1 * noise.astype(np.float32), codec.sample_rate),
+        prompt_seconds=frames / codec.frame_rate,
+        output_seconds=float(reference["duration"]),
+        text=text,
+        top_k=1,
+        extend_stride=extend_stride,
+        seed=0,
+    )
+    if prompt is not None:
+        encode = mock.patch.object(engine, "encode", lambda samples: prompt.astype(np.int32))
+    else:
+        encode = mock.patch.object(engine, "name", engine.name)
+    with encode:
+        continuation = Continuation(engine, request)
+        for _ in continuation.frames():
+            pass
+    return continuation.codes[0]
+
+
+def prefixed(found: list[Row], name: str) -> list[Row]:
+    """Rows with the name of what they are of."""
+    return [replace(row, what=f"{name}: {row.what}") for row in found]
