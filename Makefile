@@ -11,7 +11,7 @@ TIMES  ?= 5
 FLOOR  := 93
 COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 
-.PHONY: help demo test test-loaded soak lint lint-web docs parity lock clean
+.PHONY: help demo test test-loaded soak lint lint-web docs parity parity-audiocraft lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,14 @@ parity: $(READY)  ## Compare with transformers on torch, live (installs both, ab
 	  $(VENV)/parity/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/parity.txt -e . && \
 	  touch $(VENV)/.parity; }
 	$(VENV)/parity/bin/python -m tests.parity
+
+parity-audiocraft: $(READY)  ## Compare with AudioCraft itself, live (installs it and torch, about 1 GB)
+	test -e $(VENV)/.parity-audiocraft || { \
+	  $(PYTHON) -m venv --clear $(VENV)/parity-audiocraft && \
+	  $(VENV)/parity-audiocraft/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/parity.txt -e . && \
+	  $(VENV)/parity-audiocraft/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/parity-audiocraft.txt && \
+	  touch $(VENV)/.parity-audiocraft; }
+	$(VENV)/parity-audiocraft/bin/python -m tests.parity.audiocraft_run
 
 lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

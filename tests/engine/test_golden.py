@@ -10,6 +10,7 @@ import pytest
 
 import segue
 
+from ..parity.audiocraft_compare import rows as audiocraft_rows
 from ..parity.compare import compare, melody_rows
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -33,5 +34,18 @@ def test_a_melody_model_agrees_with_the_reference(engine):
     folder = GOLDEN / "melody"
     with np.load(folder / "outputs.npz") as reference:
         rows = melody_rows(segue.load(str(folder), engine=engine).engine, dict(reference))
+    assert len(rows) == 6
+    assert not [row for row in rows if not row.ok]
+
+
+@pytest.mark.parametrize("engine", ["mlx", "openvino"])
+@pytest.mark.parametrize("name", ["trained-along", "audiogen"])
+def test_checkpoints_of_audiocraft_agree_with_audiocraft(name, engine):
+    """By `make parity-audiocraft`: windows, a text encoder trained along, a training checkpoint."""
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    folder = GOLDEN / "audiocraft" / name
+    with np.load(folder / "outputs.npz") as reference:
+        rows = audiocraft_rows(folder / "model", folder / "text", dict(reference), engine)
     assert len(rows) == 6
     assert not [row for row in rows if not row.ok]

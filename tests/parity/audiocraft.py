@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import transformers
 import yaml
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from segue.demo.toy import CONFIG, write_tokenizer
@@ -66,7 +67,7 @@ class _Finder:
 
 def _import() -> tuple[Any, Any, Any, Any]:
     """AudioCraft's builders, loaders and models."""
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())
     spec = importlib.util.find_spec("audiocraft")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("audiocraft; see requirements/parity-audiocraft.txt")
@@ -204,6 +205,25 @@ CASES = (
 )
 
 
+GOLDEN = {
+    "trained-along": Case(
+        "golden",
+        ((f"{_T5_FIELD}finetune", True), ("dataset.segment_duration", 1.2)),
+        duration=2.59,
+        extend_stride=0.5,
+    ),
+    "audiogen": Case(
+        "golden",
+        (("sample_rate", 16_000), ("dataset.segment_duration", 2.5)),
+        (("sample_rate", 16_000), ("seanet.ratios", [8, 5, 4, 2])),
+        gated=False,
+        duration=3.0,
+        training=True,
+    ),
+}
+"""What the test-suite compares with, by folder; with the outputs' own strides."""
+
+
 def random_case(seed: int) -> Case:
     """A configuration drawn from `seed`."""
     random = np.random.default_rng(seed)
@@ -289,13 +309,13 @@ def _text_encoder(folder: Path, gated: bool, seed: int) -> Iterator[dict[str, An
     config.to_json_file(folder / "config.json", use_diff=False)
     write_tokenizer(folder)
     conditioners = sys.modules["audiocraft.modules.conditioners"]
-    widths = dict.fromkeys(conditioners.T5Conditioner.MODELS, config.d_model)  # type: ignore[attr-defined]
+    widths = dict.fromkeys(conditioners.T5Conditioner.MODELS, config.d_model)
     names = types.SimpleNamespace(from_pretrained=lambda name: _Tokenizer(folder))
     encoders = types.SimpleNamespace(from_pretrained=lambda name: encoder)
     with (
         mock.patch.object(conditioners, "T5Tokenizer", names),
         mock.patch.object(conditioners, "T5EncoderModel", encoders),
-        mock.patch.object(conditioners.T5Conditioner, "MODELS_DIMS", widths),  # type: ignore[attr-defined]
+        mock.patch.object(conditioners.T5Conditioner, "MODELS_DIMS", widths),
     ):
         yield widths
 
@@ -325,8 +345,6 @@ def make(case: Case, folder: Path, text_folder: Path) -> dict[str, np.ndarray]:
         folder: where the checkpoint goes.
         text_folder: where its text encoder goes, as a repository of the hub has it.
     """
-    from omegaconf import OmegaConf
-
     lm_config = _config(XP_LM, [*SIZES.items(), *case.lm])
     codec_config = _config(XP_CODEC, [*CODEC.items(), *case.codec])
     with _text_encoder(text_folder, case.gated, case.seed):
@@ -390,6 +408,7 @@ def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
         "audio_codes": codes[0].numpy(),
         "decoded": codec.decode(codes)[0].T.numpy(),
         "duration": np.array(case.duration),
+        "extend_stride": np.array(case.extend_stride or 0.0),
     }
     prompt = None
     if case.prompt:

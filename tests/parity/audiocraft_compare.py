@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from segue import load
 from segue.audio import Audio
-from segue.checkpoints import checkpoint, hub
+from segue.checkpoints import hub
 from segue.checkpoints.config import HIDDEN_DIMS_OF_T5
 from segue.continuation import Continuation, Request
 
@@ -31,7 +31,7 @@ def text_encoder_at(folder: Path) -> Iterator[None]:
         return folder if name in HIDDEN_DIMS_OF_T5 else locate(name, *args, **options)  # type: ignore[arg-type]
 
     with (
-        mock.patch.object(checkpoint.hub, "locate", found),
+        mock.patch.object(hub, "locate", found),
         mock.patch.dict(HIDDEN_DIMS_OF_T5, dict.fromkeys(HIDDEN_DIMS_OF_T5, WIDTH)),
     ):
         yield
@@ -41,7 +41,6 @@ def rows(
     folder: Path,
     text_folder: Path,
     reference: Mapping[str, np.ndarray],
-    extend_stride: float | None,
     engine_name: str,
 ) -> list[Row]:
     """A checkpoint on an engine, beside what AudioCraft made of it."""
@@ -53,7 +52,7 @@ def rows(
             logits = engine.logits(reference[f"sequence_{name}"].astype(np.int32), conditioning)
             furthest = float(np.abs(logits - reference[f"logits_{name}"]).max())
             found.append(Row(f"logits, {name}", furthest, 1e-4))
-            played = _play(engine, reference, text, extend_stride)
+            played = _play(engine, reference, text)
             theirs = reference[f"greedy_{name}"]
             differ = float((played != theirs).sum()) if played.shape == theirs.shape else np.inf
             found.append(Row(f"greedy codes that differ, {name}", differ, 0))
@@ -66,7 +65,7 @@ def rows(
     return found
 
 
-def _play(engine, reference, text: str, extend_stride: float | None) -> np.ndarray:
+def _play(engine: Any, reference: Mapping[str, np.ndarray], text: str) -> np.ndarray:
     """The codes `(K, F)` of the whole request, greedily, with the reference's prompt."""
     codec, prompt = engine.config.codec, reference.get("prompt")
     frames = 0 if prompt is None else prompt.shape[1]
@@ -78,20 +77,12 @@ def _play(engine, reference, text: str, extend_stride: float | None) -> np.ndarr
         output_seconds=float(reference["duration"]),
         text=text,
         top_k=1,
-        extend_stride=extend_stride,
+        extend_stride=float(reference["extend_stride"]) or None,
         seed=0,
     )
-    if prompt is not None:
-        encode = mock.patch.object(engine, "encode", lambda samples: prompt.astype(np.int32))
-    else:
-        encode = mock.patch.object(engine, "name", engine.name)
-    with encode:
+    known = None if prompt is None else prompt.astype(np.int32)
+    with mock.patch.object(engine, "encode", return_value=known):
         continuation = Continuation(engine, request)
         for _ in continuation.frames():
             pass
     return continuation.codes[0]
-
-
-def prefixed(found: list[Row], name: str) -> list[Row]:
-    """Rows with the name of what they are of."""
-    return [replace(row, what=f"{name}: {row.what}") for row in found]

@@ -1,0 +1,66 @@
+"""segue beside AudioCraft itself, on random checkpoints as AudioCraft exports them.
+
+`python -m tests.parity.audiocraft_run` compares live and prints (`make parity-audiocraft`); with
+`--golden` it writes what `tests/engine/test_golden.py` pins without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from . import audiocraft
+from .audiocraft_compare import rows
+from .compare import ENGINES
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "audiocraft"
+
+
+def main() -> int:
+    """Compare, print, and say by the exit code whether everything is equal."""
+    parser = argparse.ArgumentParser(description="segue beside AudioCraft")
+    parser.add_argument("--random", type=int, default=6, help="how many random configurations")
+    parser.add_argument("--seed", type=int, default=1, help="the first of their seeds")
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), help="of segue")
+    parser.add_argument("--golden", action="store_true", help="write tests/golden instead")
+    args = parser.parse_args()
+    if args.golden:
+        write_golden()
+        return 0
+    seeds = range(args.seed, args.seed + args.random)
+    table = Table("configuration", "what", "found", "bound", "", title="segue and AudioCraft")
+    failures = 0
+    for case in [*audiocraft.CASES, *map(audiocraft.random_case, seeds)]:
+        with tempfile.TemporaryDirectory() as name:
+            model, text = Path(name) / "model", Path(name) / "text"
+            found = audiocraft.make(case, model, text)
+            for engine in args.engines:
+                for row in rows(model, text, found, engine):
+                    failures += not row.ok
+                    result = "ok" if row.ok else "[red]FAILS"
+                    what = f"{engine}: {row.what}"
+                    table.add_row(case.name, what, f"{row.found:.3g}", f"{row.bound:g}", result)
+        table.add_section()
+    Console().print(table)
+    return 1 if failures else 0
+
+
+def write_golden() -> None:
+    """Write the checkpoints and outputs that the test-suite compares with."""
+    for name, case in audiocraft.GOLDEN.items():
+        folder = GOLDEN / name
+        shutil.rmtree(folder, ignore_errors=True)
+        found = audiocraft.make(case, folder / "model", folder / "text")
+        (folder / "text" / "exported.bin").unlink(missing_ok=True)
+        small = {n: a.astype(np.float32) if a.dtype.kind == "f" else a for n, a in found.items()}
+        np.savez_compressed(folder / "outputs.npz", **small)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
