@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from segue import AudioError, Continuation, Request, RequestError, audio
-from segue.admission import FRAME_RATE, MAX_SEED, check_options, plan
+from segue.admission import (
+    FRAME_RATE,
+    MAX_SEED,
+    check_options,
+    plan,
+    stride_frames,
+    windows,
+)
 from segue.checkpoints.load_report import LoadReport
 from segue.errors import SegueError
 
@@ -62,6 +69,38 @@ def test_every_take_needs_a_seed(seed, variations):
     with pytest.raises(RequestError, match="seeds lie between 0 and 4294967295"):
         check_options(**(OPTIONS | {"seed": seed, "variations": variations}))
     check_options(**(OPTIONS | {"seed": MAX_SEED + 1 - variations, "variations": variations}))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames"), [(30, 1500), (0.58, 28), (10.01, 500), (2.999, 149), (4.02, 200)]
+)
+def test_frames_are_counted_as_audiocraft_counts_them(seconds, frames):
+    """`int(duration * frame_rate)`, in floats: 0.58 * 50 is a little less than 29."""
+    laid_out = plan(0, 32_000, prompt_seconds=0, output_seconds=seconds, prompt_from="start")
+    assert laid_out.total_frames == frames == int(seconds * 50)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "total", "expected"),
+    [
+        (300, 1500, [(0, 1500)]),
+        (0, 2000, [(0, 1500), (900, 2000)]),
+        (1499, 1510, [(0, 1500), (900, 1510)]),
+        (1500, 1510, [(10, 1510)]),  # nearly all of it is heard
+        (1500, 4000, [(900, 2400), (1800, 3300), (2700, 4000)]),  # as much as leaves a stride
+        (2250, 2300, [(800, 2300)]),
+    ],
+)
+def test_windows_are_audiocrafts_and_a_long_prompt_is_heard_from_its_end(prompt, total, expected):
+    assert windows(prompt, total, 1500, 900) == expected
+
+
+def test_a_stride_is_the_models_own_unless_it_is_requested():
+    assert stride_frames(None, 900, 1500) == 900
+    assert stride_frames(2.5, 900, 1500) == 125
+    for seconds in (0.01, 30, 31):
+        with pytest.raises(RequestError, match="extend-stride"):
+            stride_frames(seconds, 900, 1500)
 
 
 def test_the_frame_rate_is_the_models(model):

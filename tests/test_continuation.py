@@ -582,6 +582,12 @@ def test_a_stereo_prompt_longer_than_the_window_is_played_on_from(stereo_model):
     assert [start for start, _ in windows] == [50]
 
 
+def test_what_of_a_long_prompt_is_not_heard_is_noted(model):
+    result = play(model, music(30.5), prompt_seconds=30.5, output_seconds=30.6)
+    assert any("last 29.9 s, and not the first 0.6 s" in note for note in result.notes)
+    assert len(result.notes) == 1
+
+
 # --- Drawing --------------------------------------------------------------------------------------
 
 

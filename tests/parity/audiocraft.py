@@ -414,8 +414,9 @@ def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
     if case.prompt:
         prompt = torch.tensor(random.integers(0, lm.card, (1, lm.n_q, case.prompt)))
         found["prompt"] = prompt[0].numpy()
+    attributes_of: Any = sys.modules["audiocraft.modules.conditioners"]
     for name, text in (("text", TEXT), ("no_text", None)):
-        attributes, _ = player._prepare_tokens_and_attributes([text], None)
+        attributes = [attributes_of.ConditioningAttributes(text={"description": text})]
         known = torch.tensor(random.integers(0, lm.card, (1, lm.n_q, 30)))
         pattern = lm.pattern_provider.get_pattern(30)
         sequence, _, _ = pattern.build_pattern_sequence(known, lm.special_token_id)
@@ -425,6 +426,13 @@ def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
         found[f"sequence_{name}"] = sequence[0].numpy()
         found[f"logits_{name}"] = logits[0].permute(1, 0, 2).numpy()
         player.set_generation_params(use_sampling=False, duration=case.duration, **stride)
-        tokens = player._generate_tokens(attributes, prompt, False)
+        if prompt is None:
+            _, tokens = player.generate([text], return_tokens=True)
+        else:  # the prompt's codes are given, for those of noise are few
+            sound = torch.zeros(1, player.audio_channels, 1000)
+            with mock.patch.object(codec, "encode", return_value=(prompt, None)):
+                _, tokens = player.generate_continuation(
+                    sound, codec.sample_rate, [text], return_tokens=True
+                )
         found[f"greedy_{name}"] = tokens[0].numpy()
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -248,10 +249,19 @@ def companions(path: Path) -> tuple[str, tuple[str, ...]]:
     Raises:
         CheckpointError: the files cannot be read.
     """
+    codec = path.parent / AUDIOCRAFT_CODEC
+    stamps = [(p.stat().st_mtime_ns, p.stat().st_size) for p in (path, codec) if p.exists()]
+    return _companions(path, codec, tuple(stamps))
+
+
+@lru_cache(maxsize=256)  # lists of models ask again and again
+def _companions(
+    path: Path, codec: Path, stamps: tuple[tuple[int, int], ...]
+) -> tuple[str, tuple[str, ...]]:
     trained = _trained(torch_file.load(path), path, True)
     text = TEXT_COMPANION if trained is None else trained.t5_name
     named = None if trained is None else trained.codec
-    if (codec := path.parent / AUDIOCRAFT_CODEC).exists():
+    if codec.exists():
         package = torch_file.load(codec)
         named = package.get("pretrained") if isinstance(package, Mapping) else None
         if not isinstance(named, str):

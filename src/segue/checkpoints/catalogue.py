@@ -17,6 +17,7 @@ class Family:
             takes its shape from it.
         fine_tunes: repositories of checkpoints that were fine-tuned from it.
         stereo: whether it generates two channels, as eight interleaved codebooks.
+        alone: whether the base comes as fine-tunes do, the language model by itself.
     """
 
     dim: int
@@ -24,6 +25,7 @@ class Family:
     base: str
     fine_tunes: tuple[str, ...]
     stereo: bool = False
+    alone: bool = False
 
     def __iter__(self) -> Iterator[str]:
         yield self.base
@@ -36,7 +38,9 @@ class Family:
         """
         codebooks = 8 if self.stereo else 4
         lm = 16 * self.dim**2 * self.num_layers + 2 * codebooks * 2048 * self.dim
-        return 4 * (lm + T5_AND_CODEC_WEIGHTS) if name == self.base else 2 * lm
+        if name == self.base and not self.alone:
+            return 4 * (lm + T5_AND_CODEC_WEIGHTS)
+        return 2 * lm
 
 
 T5_AND_CODEC_WEIGHTS = 110_000_000 + 59_000_000
@@ -86,6 +90,7 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
             ),
             stereo=True,
         ),
+        "audiogen medium": Family(1536, 48, "facebook/audiogen-medium", (), alone=True),
     }
 )
 
