@@ -26,8 +26,9 @@ from training.scores import DRUM_CHANNEL, Score, compose
 SYNTH_RATE = 48_000
 CLIP_SECONDS = 30
 CLIPS = 40
-# Each draws from seeds of its own. `ear` is for the classifier that the figures listen with.
-SPLITS = {"train": 1, "heldout": 2, "ear": 3}
+# Each draws from seeds of its own. `ear` is for the classifier that the figures listen with,
+# `judge` for what quantizations are judged on: nothing is ever trained or calibrated on it.
+SPLITS = {"train": 1, "heldout": 2, "ear": 3, "judge": 4}
 BALANCED = ("train", "ear")
 SOUNDFONT = Path("/usr/share/sounds/sf3/MuseScore_General_Lite.sf3")
 

@@ -19,6 +19,9 @@ from .model import CAST_DTYPES, ENGINES
 SHORT_NAMES = ("none", "q8", "q4", "q4-emb")
 """What `--recipe` is mostly given; `segue.checkpoints.recipe.preset` knows more."""
 
+JUDGES = ("full", "small")
+"""What of segue's own music quality is measured on: forty pieces as codes, or six prompts."""
+
 TEXT_HELP = (
     "a description of the music; of a long one, what the text encoder takes is read (the first 512 "
     "tokens)"
@@ -91,6 +94,17 @@ def add_cast_option(parser: argparse.ArgumentParser) -> None:
     """Add `--cast-dtype`."""
     parser.add_argument(
         "--cast-dtype", choices=CAST_DTYPES, help="cast the language model's weights"
+    )
+
+
+def add_judge_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--judge`."""
+    parser.add_argument(
+        "--judge",
+        choices=JUDGES,
+        help="what of segue's own music distributions are compared on: forty pieces of 10 s, with "
+        "and without the words for them, or six prompts (default: full where the checkpoint has "
+        "the built-in one's codec, else small)",
     )
 
 

@@ -80,6 +80,9 @@ def fake_measure(kls, calls=None):
             seed=wanted.seed,
             text=wanted.text,
             prompts=[],
+            judge="full",
+            conditions={},
+            blocks={},
             kl={"overall": {"mean": kl}},
             **tables,
         )

@@ -190,9 +190,10 @@ def _engine(matrix: Json) -> str:
 def _options(folder: Folder, row: Json) -> list[str]:
     """The options of `segue bench` for a row."""
     matrix, request = folder.matrix, folder.matrix["request"]
+    variant = Variant.from_json(row["name"], row["variant"])
     options = {
         "prompt": matrix["prompt"],
-        "model": matrix["model"],
+        "model": variant.checkpoint or matrix["model"],
         "base-model": matrix["base_model"],
         "engine": _engine(matrix),
         "seed": matrix["seed"],
@@ -212,7 +213,6 @@ def _options(folder: Folder, row: Json) -> list[str]:
     words.append(f"--prompt-from-{request['prompt_from']}")
     if request["allow_empty_text_cfg"]:
         words.append("--allow-empty-text-cfg")
-    variant = Variant.from_json(row["name"], row["variant"])
     return [*words, *variant.options(), "--progress-lines"]
 
 
@@ -228,8 +228,7 @@ def measure_quality(folder: Folder, progress: Progress, console: Console) -> Non
     matrix, request = folder.matrix, folder.matrix["request"]
     rows = [row for row in matrix["rows"] if row["status"] == "ok"]
     variants = [Variant.from_json(row["name"], row["variant"]) for row in rows]
-    plain = (v for v in variants if v.recipe is None and v.cast_dtype is None)
-    baseline = next(plain, BASELINE)
+    baseline = next((variant for variant in variants if variant.plain), BASELINE)
     for row, variant in zip(rows, variants, strict=True):
         if row["quality"] is not None:
             continue
@@ -242,6 +241,7 @@ def measure_quality(folder: Folder, progress: Progress, console: Console) -> Non
                 baseline=baseline,
                 engine=_engine(matrix),
                 prompts=[Path(prompt) for prompt in request["quality_prompts"]],
+                judge=request.get("judge"),
                 text=request["text"],
                 seed=matrix["seed"],
             )

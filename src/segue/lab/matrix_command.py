@@ -16,6 +16,7 @@ from ..checkpoints.opening import open_checkpoint
 from ..errors import RequestError
 from ..options import (
     HelpFormatter,
+    add_judge_option,
     add_model_options,
     add_output_options,
     add_prompt_option,
@@ -80,6 +81,7 @@ def add_parser(commands: Any) -> None:
         help="music to measure quality on, a file or a folder; may be repeated (default: segue's "
         "own)",
     )
+    add_judge_option(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -133,6 +135,8 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
         raise RequestError("name a prompt, an audio file; or --resume a folder")
     prompt = prompt_of(options)
     variants = rows_of(options.rows, options.row)
+    if options.judge is not None and options.quality_prompt:
+        raise RequestError("--judge and --quality-prompt both name the music; drop one")
     for path in options.quality_prompt:
         if not os.path.exists(path):  # noqa: PTH110 - Path's own raises for some names
             raise RequestError(f"--quality-prompt {path}: no such file or folder")
@@ -151,6 +155,7 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
         runs=options.runs,
         quality=not options.no_quality,
         quality_prompts=options.quality_prompt,
+        judge=options.judge,
         max_kl=MAX_KL if options.max_kl is None else options.max_kl,
     )
     path = options.output or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")

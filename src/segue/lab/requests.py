@@ -102,6 +102,7 @@ class MatrixRequest:
         runs: see `BenchRequest`.
         quality: whether quality is measured, without which there is no pick.
         quality_prompts: see `segue.lab.quality.request.QualityRequest.prompts`.
+        judge: see there.
         max_kl: the budget; see `segue.lab.pick.MAX_KL`.
 
     Raises:
@@ -117,6 +118,7 @@ class MatrixRequest:
     runs: int = RUNS
     quality: bool = True
     quality_prompts: Sequence[Path] = ()
+    judge: str | None = None
     max_kl: float = MAX_KL
 
     def __post_init__(self) -> None:
@@ -142,6 +144,7 @@ class MatrixRequest:
                 "runs": self.runs,
                 "quality": self.quality,
                 "quality_prompts": [str(path) for path in self.quality_prompts],
+                "judge": self.judge,
             },
             "max_kl": self.max_kl,
             "rows": [

@@ -30,6 +30,7 @@ class Row:
         error: why it failed, or why its quality could not be measured.
         cast_dtype: what the weights were cast to.
         recipe: what was quantized, as the file has it.
+        checkpoint: what ran in the place of the matrix's checkpoint; None for that itself.
         bench, quality: what was measured; everything in them is None where nothing was.
         audio: names of WAV files beside the `matrix.json`, `full` and `continuation`.
     """
@@ -40,6 +41,7 @@ class Row:
     error: str | None = None
     cast_dtype: str | None = None
     recipe: Mapping[str, Any] | None = None
+    checkpoint: str | None = None
     bench: BenchFigures = field(default_factory=BenchFigures)
     quality: QualityFigures = field(default_factory=QualityFigures)
     audio: Mapping[str, Any] | None = None
@@ -47,7 +49,7 @@ class Row:
     @property
     def plain(self) -> bool:
         """Whether it is the checkpoint as it is stored."""
-        return self.recipe is None and self.cast_dtype is None
+        return self.recipe is None and self.cast_dtype is None and self.checkpoint is None
 
     @property
     def generate_seconds(self) -> float | None:
@@ -61,7 +63,10 @@ class Row:
             RequestError: there is no such quantization or type.
         """
         recipe = None if self.recipe is None else dict(self.recipe)
-        return Variant.from_json(self.name, {"cast_dtype": self.cast_dtype, "recipe": recipe})
+        checkpoint = {"checkpoint": self.checkpoint}
+        return Variant.from_json(
+            self.name, {"cast_dtype": self.cast_dtype, "recipe": recipe} | checkpoint
+        )
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any], index: int) -> Row:
@@ -74,6 +79,7 @@ class Row:
             error=text(found, "error"),
             cast_dtype=text(found, "variant", "cast_dtype"),
             recipe=recipe if isinstance(recipe, Mapping) else None,
+            checkpoint=text(found, "variant", "checkpoint"),
             bench=BenchFigures.from_json(found.get("bench")),
             quality=QualityFigures.from_json(found.get("quality")),
             audio=audio if isinstance(audio, Mapping) else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..checkpoints.recipe import Recipe
@@ -23,14 +24,18 @@ class Variant:
         name: a short one, which files are named after: letters, digits, `.`, `+` and `-`.
         cast_dtype: what the language model's weights are cast to first; None leaves them as stored.
         recipe: what is quantized in memory; None runs the checkpoint as it is.
+        checkpoint: runs in the place of the one that is compared with: what `segue quantize` made
+            of that, a folder or a repository.
 
     Raises:
-        RequestError: a name that cannot name a file, or no such type.
+        RequestError: a name that cannot name a file, no such type, or a recipe for what is
+            quantized already.
     """
 
     name: str
     cast_dtype: str | None = None
     recipe: Recipe | None = None
+    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -43,6 +48,16 @@ class Variant:
                 f"no cast dtype {self.cast_dtype!r}; there are {', '.join(CAST_DTYPES)}"
             )
 
+        if self.checkpoint is not None and (self.recipe or self.cast_dtype):
+            raise RequestError(
+                f"{self.checkpoint} runs as it is; leave out what is cast or quantized"
+            )
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the checkpoint as it is stored."""
+        return self.cast_dtype is None and self.recipe is None and self.checkpoint is None
+
     def load(
         self,
         model: str,
@@ -52,7 +67,7 @@ class Variant:
     ) -> Model:
         """Load the checkpoint `model` this way; see `segue.load`."""
         return load(
-            model,
+            self.checkpoint or model,
             base_model=base_model,
             engine=engine,
             cast_dtype=self.cast_dtype,
@@ -73,7 +88,8 @@ class Variant:
     def to_json(self) -> dict[str, Any]:
         """Return what reports have of it, beside its name."""
         recipe = None if self.recipe is None else asdict(self.recipe)
-        return {"cast_dtype": self.cast_dtype, "recipe": recipe}
+        found = {"cast_dtype": self.cast_dtype, "recipe": recipe}
+        return found if self.checkpoint is None else found | {"checkpoint": self.checkpoint}
 
     @classmethod
     def from_json(cls, name: str, entry: Mapping[str, Any]) -> Variant:
@@ -83,7 +99,15 @@ class Variant:
             RequestError: there is no such quantization or type.
         """
         recipe = entry["recipe"]
-        return cls(name, entry["cast_dtype"], None if recipe is None else Recipe(**recipe))
+        recipe = None if recipe is None else Recipe(**recipe)
+        return cls(name, entry["cast_dtype"], recipe, entry.get("checkpoint"))
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: str) -> Variant:
+        """Return the variant that is a checkpoint of its own, named after its last part."""
+        last = Path(checkpoint).name or Path(checkpoint).resolve().name
+        name = re.sub(r"[^A-Za-z0-9.+-]+", "-", last).lstrip(".+-")[:100]
+        return cls(name or "variant", checkpoint=checkpoint)
 
 
 def name_of(cast_dtype: str | None, recipe: Recipe | None) -> str:

@@ -249,8 +249,10 @@ def test_the_result_is_json_with_all_that_was_promised(measured):
     assert found["schema"] == 1
     assert set(found) == {
         *("schema", "model", "engine", "baseline", "variant", "seed", "text", "prompts"),
-        *("tokens", "kl", "top1_agreement", "perplexity", "free_running", "audio"),
+        *("judge", "tokens", "kl", "top1_agreement", "perplexity", "conditions", "blocks"),
+        *("free_running", "audio"),
     }
+    assert (found["judge"], found["conditions"]) == ("prompts", {})
     rows = {"overall", "codebook_0", "codebook_1", "codebook_2", "codebook_3"}
     for table, columns in {
         "kl": {"mean", "ci95", "median", "p99", "max"},

@@ -37,11 +37,13 @@ class Clip:
         name: for people.
         path: the file, or None for the music by rule that stands in for the built-in prompts.
         seconds: how much of it is used, at most.
+        text: the words that describe it, from a text file beside it; empty where there is none.
     """
 
     name: str
     path: Path | None
     seconds: float
+    text: str = ""
 
     def samples(self, config: ModelConfig) -> Audio:
         """Read its start, at the codec's rate and with the model's channels.
@@ -67,7 +69,7 @@ def find_clips(prompts: Sequence[Path]) -> list[Clip]:
     """Find the music in some files and folders, or segue's own if none is named.
 
     Folders are searched to their bottom for files whose names end as audio's do; a file that is
-    named is read whatever its name.
+    named is read whatever its name.  `NAME.txt` beside a file describes it.
 
     Raises:
         AudioError: there is no such file or folder, a folder without audio, or too many files.
@@ -84,7 +86,19 @@ def find_clips(prompts: Sequence[Path]) -> list[Clip]:
     if len(files) > MAX_FILES:
         raise AudioError(f"{len(files)} files are too many; name {MAX_FILES} at most")
     seconds = min(SECONDS_PER_FILE, SECONDS_IN_ALL / len(files))
-    return [Clip(name, path, seconds) for name, path in zip(names, files, strict=True)]
+    return [
+        Clip(name, path, seconds, _words_beside(path))
+        for name, path in zip(names, files, strict=True)
+    ]
+
+
+def _words_beside(path: Path) -> str:
+    """The words in `NAME.txt` beside `NAME.wav`, on one line."""
+    file = path.with_suffix(".txt")
+    try:
+        return " ".join(file.read_text(encoding="utf-8").split()) if file.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{file}: cannot be read as text ({error})") from None
 
 
 def _files_in(path: Path) -> list[Path]:

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ...checkpoints.hub import BUILT_IN
-from ...checkpoints.recipe import Recipe
 from ...errors import RequestError
 from ...options import (
     TEXT_HELP,
@@ -19,6 +18,7 @@ from ...options import (
     add_base_option,
     add_cast_option,
     add_engine_option,
+    add_judge_option,
     add_output_options,
     add_recipe_options,
     recipe_of,
@@ -26,9 +26,18 @@ from ...options import (
 )
 from ...outputs import write_json
 from ...terminal import print_json, print_line, progress_for
+from ..files import read_json
 from ..variant import Variant, name_of
 from .measure import measure
-from .request import CONTINUATION_SECONDS, SEED, SHORTEST_CONTINUATION, TAKES, QualityRequest
+from .paired import difference
+from .report import SCHEMA
+from .request import (
+    CONTINUATION_SECONDS,
+    SEED,
+    SHORTEST_CONTINUATION,
+    TAKES,
+    QualityRequest,
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -53,6 +62,13 @@ def add_parser(commands: Any) -> None:
     add_cast_option(parser)
     add_recipe_options(parser)
     parser.add_argument(
+        "--variant",
+        metavar="CHECKPOINT",
+        help="in the place of a recipe: a checkpoint that was made of MODEL, such as a folder of "
+        "segue quantize",
+    )
+    add_judge_option(parser)
+    parser.add_argument(
         "--quality-prompt",
         metavar="PATH",
         dest="prompts",
@@ -60,8 +76,8 @@ def add_parser(commands: Any) -> None:
         action="extend",
         type=Path,
         default=[],
-        help="files and folders of music, best some that the model was not trained on (default: "
-        "segue's own held-out prompts)",
+        help="files and folders of music, best some that the model was not trained on; NAME.txt "
+        "beside NAME.wav has the words for it (default: segue's own held-out music)",
     )
     parser.add_argument(
         "--prompt-seconds",
@@ -83,6 +99,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--save-folder", metavar="FOLDER", type=Path, help="write the takes there, as WAVs"
     )
+    parser.add_argument(
+        "--compare",
+        metavar="REPORT",
+        type=Path,
+        help="a report of another variant, from --report-json: which of the two loses less, with "
+        "the interval of the difference",
+    )
     add_output_options(parser)
     _add_former_names(parser)
     parser.set_defaults(run=run)
@@ -90,7 +113,6 @@ def add_parser(commands: Any) -> None:
 
 def _add_former_names(parser: argparse.ArgumentParser) -> None:
     """Add names from before commands had the same ones: they work, and no help shows them."""
-    parser.add_argument("--variant", help=argparse.SUPPRESS)
     parser.add_argument("--continuation-seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument(
         "--takes",
@@ -113,14 +135,36 @@ def _add_former_names(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run `segue quality`: check, measure, write, print."""
     request, report_file = request_of(options), report_file_of(options)
+    other = None if options.compare is None else read_json(options.compare, SCHEMA)
     quality = measure(request, progress_for(not options.no_progress)).to_json()
+    compared = {} if other is None else _differences(quality, other)
     if report_file is not None:
         write_json(report_file, quality)
     if options.json:
-        print_json(quality)
+        print_json(quality | ({"less": compared} if compared else {}))
     else:
         show(quality)
+        for name, less in compared.items():
+            low, high = less["ci95"]
+            print_line(
+                f"KL less {less['than']}'s{_IN_WORDS[name]}: {less['mean']:+.2g} "
+                f"({low:+.2g} – {high:+.2g}) nats"
+            )
     return 0
+
+
+_IN_WORDS = {"kl": "", "text": ", with text", "guided": ", guided"}
+
+
+def _differences(quality: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """How much more than another variant this one loses, without text, with it, and guided."""
+    found = {}
+    for name in _IN_WORDS:
+        if name == "kl" or name in quality["blocks"]:
+            less = difference(quality, other, name)
+            than = other["variant"]["name"]
+            found[name] = {"than": than, "mean": less.mean, "ci95": list(less.ci95)}
+    return found
 
 
 def request_of(options: argparse.Namespace) -> QualityRequest:
@@ -131,13 +175,13 @@ def request_of(options: argparse.Namespace) -> QualityRequest:
     """
     if options.model is not None and options.named_model is not None:
         raise RequestError(f"{options.model} and --model {options.named_model}: drop one")
-    recipe = _recipe(options)
     return QualityRequest(
-        variant=Variant(name_of(options.cast_dtype, recipe), options.cast_dtype, recipe),
+        variant=_variant(options),
         model=options.model or options.named_model or BUILT_IN,
         base_model=options.base_model,
         engine=options.engine,
         prompts=options.prompts,
+        judge=options.judge,
         text=options.text,
         seed=options.seed,
         takes=options.variations,
@@ -147,13 +191,20 @@ def request_of(options: argparse.Namespace) -> QualityRequest:
     )
 
 
-def _recipe(options: argparse.Namespace) -> Recipe | None:
-    if options.variant is None:
-        return recipe_of(options)
-    if options.recipe is not None:
-        raise RequestError("--variant and --recipe both say what is quantized; drop one")
-    options.recipe = options.variant
-    return recipe_of(options, "--variant")
+def _variant(options: argparse.Namespace) -> Variant:
+    """What is measured; `--variant q4` is the name that `--recipe q4` had before."""
+    named, named_by = options.variant, "--recipe"
+    if named is not None:
+        if options.recipe is not None:
+            raise RequestError("--variant and --recipe both say what is quantized; drop one")
+        if Path(named).is_dir() or "/" in named:
+            recipe = recipe_of(options, "--variant")
+            if recipe is not None or options.cast_dtype is not None:
+                raise RequestError(f"--variant {named} runs as it is; leave out what changes it")
+            return Variant.of_checkpoint(named)
+        options.recipe, named_by = named, "--variant"
+    recipe = recipe_of(options, named_by)
+    return Variant(name_of(options.cast_dtype, recipe), options.cast_dtype, recipe)
 
 
 def _continuation_seconds(options: argparse.Namespace) -> float:
@@ -184,11 +235,17 @@ def _table(quality: Mapping[str, Any]) -> Table:
     table.add_column("", no_wrap=True)
     for column in ("KL, nats", "95 %", "99 %", "max", "top code", "perplexity"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, kl in quality["kl"].items():
-        agreement, perplexity = quality["top1_agreement"][name], quality["perplexity"][name]
+    rows = [(name.replace("_", " "), quality, name) for name in quality["kl"]]
+    rows += [
+        (_CONDITIONS[condition], tables, "overall")
+        for condition, tables in quality["conditions"].items()
+    ]
+    for title, tables, name in rows:
+        kl = tables["kl"][name]
+        agreement, perplexity = tables["top1_agreement"][name], tables["perplexity"][name]
         low, high = kl["ci95"]
         table.add_row(
-            name.replace("_", " "),
+            title,
             f"{kl['mean']:.2g}",
             f"{low:.2g} – {high:.2g}",
             *(f"{kl[column]:.2g}" for column in ("p99", "max")),
@@ -196,6 +253,9 @@ def _table(quality: Mapping[str, Any]) -> Table:
             f"× {perplexity['ratio']:.4f}",
         )
     return table
+
+
+_CONDITIONS = {"text": "with text", "guided": "guided"}
 
 
 def _lines(quality: Mapping[str, Any]) -> list[str]:

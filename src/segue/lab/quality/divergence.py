@@ -126,9 +126,23 @@ class Bootstrap:
 
     def mean(self, values: np.ndarray) -> tuple[float, list[float]]:
         """Return the mean of `values` `(F, ...)` over all tokens, and its 95 % interval."""
-        per_frame = values.reshape(len(values), -1)
-        sums = np.add.reduceat(per_frame.sum(axis=1), self._starts)
-        sizes = np.diff(np.append(self._starts, self.frames)) * per_frame.shape[1]
+        return self.mean_of_sums(self.sums(values), values[0].size)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of `values` `(F, ...)` in each block, `(blocks,)`."""
+        summed: np.ndarray = np.add.reduceat(
+            values.reshape(len(values), -1).sum(axis=1, dtype=np.float64), self._starts
+        )
+        return summed
+
+    def mean_of_sums(self, sums: np.ndarray, per_frame: int) -> tuple[float, list[float]]:
+        """Return the mean over all tokens, and its 95 % interval, from what `sums` returned.
+
+        Args:
+            sums: `(blocks,)`; or the difference of two, whose draws are then the same.
+            per_frame: tokens of a frame.
+        """
+        sizes = np.diff(np.append(self._starts, self.frames)) * per_frame
         # Not as a product of matrices: BLAS may sum in another order on another day.
         means = (self._weights * sums).sum(axis=1) / (self._weights * sizes).sum(axis=1)
         low, high = np.quantile(means, (0.025, 0.975))

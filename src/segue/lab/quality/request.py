@@ -14,10 +14,12 @@ from ...checkpoints.hub import BUILT_IN
 from ...continuation import Request
 from ...errors import AudioError, RequestError
 from ...model import engine_for
+from ...options import JUDGES
 from ...progress import SILENT, Progress
 from ..variant import BASELINE, Variant
 from .baselines import BaselineCache
 from .clips import Clip, find_clips
+from .judge import Piece
 
 SEED = 12345
 """The seeds of the takes begin here, so that two measurements compare without naming one."""
@@ -43,6 +45,8 @@ class QualityRequest:
         engine: what runs both; see `segue.load`.
         prompts: files and folders of music that the model was not trained on; none means segue's
             own.
+        judge: one of `JUDGES`: which of segue's own music distributions are compared on; None is
+            `"full"` where the checkpoint has the codec that it is codes of, else `"small"`.
         text: a description for both models.  Logits are compared without guidance; continuations
             have it, as they have for users.
         seed: of the first take of each prompt, 0 to 2³² - 1.
@@ -61,6 +65,7 @@ class QualityRequest:
     baseline: Variant = BASELINE
     engine: str = "auto"
     prompts: Sequence[Path] = ()
+    judge: str | None = None
     text: str = ""
     seed: int = SEED
     takes: int = TAKES
@@ -73,6 +78,10 @@ class QualityRequest:
             raise RequestError(f"continuation-seconds must be {SHORTEST_CONTINUATION:g} or more")
         if not 1 <= self.takes <= MAX_VARIATIONS:
             raise RequestError(f"takes must lie between 1 and {MAX_VARIATIONS}, not {self.takes}")
+        if self.judge is not None and self.judge not in JUDGES:
+            raise RequestError(f"no judge {self.judge!r}; there are {', '.join(JUDGES)}")
+        if self.judge is not None and self.prompts:
+            raise RequestError("--judge and --quality-prompt both name the music; drop one")
         engine_for(self.engine)
         check_options(
             prompt_seconds=self.prompt_seconds,
@@ -117,8 +126,9 @@ class Measurement:
         request: what is measured.
         engine: what runs both, `"mlx"` or `"openvino"`.
         config: the shape of the model.
-        clips: the music.
+        clips: music as sound; the models continue some of it.
         seconds: length of each clip.
+        pieces: music as codes, on which distributions are compared instead if there are any.
         cache: where the baseline's results are stored.
         progress: shown while it runs.
     """
@@ -128,12 +138,17 @@ class Measurement:
     config: ModelConfig
     clips: Sequence[Clip]
     seconds: Sequence[float]
+    pieces: Sequence[Piece]
     cache: BaselineCache
     progress: Progress
 
     @classmethod
     def prepare(
-        cls, request: QualityRequest, config: ModelConfig, progress: Progress = SILENT
+        cls,
+        request: QualityRequest,
+        config: ModelConfig,
+        pieces: Sequence[Piece] = (),
+        progress: Progress = SILENT,
     ) -> Measurement:
         """Find and check the music, the folder and the cache.
 
@@ -155,7 +170,7 @@ class Measurement:
                 raise AudioError(f"{request.folder}: cannot be made ({error.strerror})") from None
             check_writable(request.folder / "a take.wav")
         engine = engine_for(request.engine)
-        return cls(request, engine, config, clips, seconds, BaselineCache(), progress)
+        return cls(request, engine, config, clips, seconds, pieces, BaselineCache(), progress)
 
     def continue_from(self, clip: Audio) -> Request:
         """See `QualityRequest.continue_from`."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...audio import Audio
+from ...continuation import Request
 from ...engine.base import Engine, check_finite
 from ...pattern import delay
 from .baselines import key_of
 from .clips import windows
 from .divergence import BLOCK_FRAMES, Bootstrap, Tokens, compare, concatenated, summarise
+from .judge import Piece
 from .request import Measurement
 
 CONTEXT_FRAMES = 50
@@ -21,6 +24,24 @@ window.  Nobody continues less than a second of music, and what a model predicts
 shows its training more than its quantization."""
 
 _STORED = ("codes", "logits")
+
+Origin = dict[str, Any]
+Load = Callable[[], Engine]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window whose baseline is in the cache.
+
+    Attributes:
+        key: of its entry, without text or with the request's.
+        text: words that describe it; empty if there are none, or if the request has its own.
+        described: the key of the baseline's logits with them.
+    """
+
+    key: str
+    text: str = ""
+    described: str = ""
 
 
 def counted_logits(engine: Engine, codes: np.ndarray, conditioning: object = None) -> np.ndarray:
@@ -40,71 +61,144 @@ def context_of(frames: int) -> int:
     return min(CONTEXT_FRAMES, frames // 2)
 
 
-def cache_logits(
-    work: Measurement, origin: dict[str, Any], clip: Audio, baseline: Callable[[], Engine]
-) -> list[str]:
-    """Make sure that the cache holds the baseline's logits for a clip.
+def cache_clip(
+    work: Measurement,
+    origin: Origin,
+    described: Origin | None,
+    clip: Audio,
+    text: str,
+    baseline: Load,
+) -> list[Window]:
+    """Make sure that the cache holds the baseline's logits for a clip, and return its windows.
 
     Args:
         work: what is measured.
         origin: from `baselines.origin_of`.
+        described: the same with all prompts' words; None leaves these out.
         clip: at the codec's rate, with the model's channels.
+        text: the words that describe it; empty for none.
         baseline: loads it, if need be.
-
-    Returns:
-        The keys of its windows.
     """
-    keys = []
-    for window in windows(clip.samples, work.config.codec.hop_length, work.config.lm.window_frames):
-        key = key_of(origin, "window", window)
-        if work.cache.read(key, _STORED) is None:
-            codes = baseline().encode(window)
-            logits = _logits(work, baseline(), codes)
-            work.cache.write(key, {"codes": codes, "logits": logits})
-        keys.append(key)
-    return keys
+    found = []
+    for samples in windows(clip.samples, work.config.codec.hop_length, work.config.lm.window_frames):
+
+        def encoded(samples: np.ndarray = samples) -> np.ndarray:
+            return baseline().encode(samples)
+
+        cache = _Cache(work, ("window", samples), encoded, baseline)
+        found.append(cache.window(origin, described, text))
+    return found
 
 
-def _logits(work: Measurement, engine: Engine, codes: np.ndarray) -> np.ndarray:
-    conditioning = engine.condition(work.request.text) if work.request.text else None
+def cache_piece(
+    work: Measurement, origin: Origin, described: Origin | None, piece: Piece, baseline: Load
+) -> list[Window]:
+    """Make sure that the cache holds the baseline's logits for a piece; see `cache_clip`."""
+    cache = _Cache(work, ("piece", piece.codes), lambda: piece.codes, baseline)
+    return [cache.window(origin, described, piece.text)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cache:
+    """Entries for one window: what it is `made_of`, and how its codes come of that."""
+
+    work: Measurement
+    made_of: tuple[str, np.ndarray]
+    encoded: Callable[[], np.ndarray]
+    baseline: Load
+
+    def window(self, origin: Origin, described: Origin | None, text: str) -> Window:
+        key = self._key(origin, self.work.request.text)
+        if described is None or not text:
+            return Window(key)
+        return Window(key, text, self._key(described, text, text))
+
+    def _key(self, origin: Origin, words: str, *details: str) -> str:
+        """The key of an entry with logits for these `words`, which is made if it is not there."""
+        kind, values = self.made_of
+        key = key_of(origin, kind, values, *details)
+        if self.work.cache.read(key, _STORED) is None:
+            codes = self.encoded()
+            logits = _logits(self.baseline(), codes, words)
+            self.work.cache.write(key, {"codes": codes, "logits": logits})
+        return key
+
+
+def _logits(engine: Engine, codes: np.ndarray, text: str) -> np.ndarray:
+    conditioning = engine.condition(text) if text else None
     return check_finite(counted_logits(engine, codes, conditioning), "logits")
 
 
 def compare_tokens(
-    work: Measurement, keys: Sequence[Sequence[str]], engine: Engine
+    work: Measurement, found: Sequence[Sequence[Window]], engine: Engine
 ) -> dict[str, Any]:
     """Compare the variant's logits for every window with the baseline's.
 
     Args:
         work: what is measured.
-        keys: for each clip, from `cache_logits`.
+        found: the windows of each prompt, from `cache_clip` or `cache_piece`.
         engine: the variant.
 
     Returns:
-        `tokens`, `kl`, `top1_agreement` and `perplexity` of a `QualityReport`.
+        `tokens`, `kl`, `top1_agreement`, `perplexity`, `conditions` and `blocks` of a
+        `QualityReport`.
     """
-    parts: list[Tokens] = []
-    frames: list[list[int]] = []
-    count = sum(map(len, keys))
+    parts: dict[str, list[Tokens]] = {}
+    frames: dict[str, list[list[int]]] = {}
+    count, done = sum(map(len, found)), 0
     with work.progress.stage("compare distributions", count, "windows") as advance:
-        for of_a_clip in keys:
-            frames.append([])
-            for key in of_a_clip:
-                stored = work.cache.entry(key, _STORED)
-                codes = stored["codes"]
-                logits = _logits(work, engine, codes)
-                counted = codes.T[context_of(codes.shape[1]) :]
-                parts.append(compare(stored["logits"], logits, counted))
-                frames[-1].append(len(counted))
-                advance(len(parts))
-    tokens, bootstrap = concatenated(parts), Bootstrap(frames)
-    counts = {
-        "counted": tokens.kl.size,
-        "frames": len(tokens),
-        "codebooks": tokens.kl.shape[1],
-        "windows": count,
-        "context_frames": CONTEXT_FRAMES,
-        "bootstrap_blocks": bootstrap.blocks,
-        "bootstrap_block_frames": BLOCK_FRAMES,
-    }
-    return {"tokens": counts} | summarise(tokens, bootstrap)
+        for n, of_a_prompt in enumerate(found):
+            for window in of_a_prompt:
+                for condition, tokens in _compared(work, window, engine):
+                    parts.setdefault(condition, []).append(tokens)
+                    lengths = frames.setdefault(condition, [])
+                    lengths += [[] for _ in range(n + 1 - len(lengths))]
+                    lengths[n].append(len(tokens))
+                done += 1
+                advance(done)
+    tables, blocks, counts = {}, dict[str, Any](), dict[str, Any]()
+    for condition, each in parts.items():
+        tokens = concatenated(each)
+        lengths = [windows for windows in frames[condition] if windows]
+        bootstrap = Bootstrap(lengths)
+        tables[condition] = summarise(tokens, bootstrap)
+        if condition == _PLAIN:
+            K = tokens.kl.shape[1]
+            counts = {
+                "counted": tokens.kl.size,
+                "frames": len(tokens),
+                "codebooks": K,
+                "windows": count,
+                "context_frames": CONTEXT_FRAMES,
+                "bootstrap_blocks": bootstrap.blocks,
+                "bootstrap_block_frames": BLOCK_FRAMES,
+            }
+            blocks = {"frames": lengths, "tokens_per_frame": K}
+        if lengths == blocks["frames"]:
+            blocks["kl" if condition == _PLAIN else condition] = bootstrap.sums(tokens.kl).tolist()
+    plain = tables.pop(_PLAIN)
+    return {"tokens": counts, "conditions": tables, "blocks": blocks} | plain
+
+
+_PLAIN = "plain"
+
+
+def _compared(work: Measurement, window: Window, engine: Engine) -> Iterator[tuple[str, Tokens]]:
+    """The tokens of a window in each condition: plain, and with text and guided if it has words."""
+    stored = work.cache.entry(window.key, _STORED)
+    codes = stored["codes"]
+    counted = codes.T[context_of(codes.shape[1]) :]
+    plain = _logits(engine, codes, work.request.text)
+    yield _PLAIN, compare(stored["logits"], plain, counted)
+    if not window.text:
+        return
+    described = work.cache.entry(window.described, _STORED)["logits"]
+    text = _logits(engine, codes, window.text)
+    yield "text", compare(described, text, counted)
+    yield "guided", compare(_guided(stored["logits"], described), _guided(plain, text), counted)
+
+
+def _guided(without: np.ndarray, with_text: np.ndarray) -> np.ndarray:
+    """What a guided step draws from, at the coefficient that requests have by default."""
+    guided: np.ndarray = without + (with_text - without) * np.float32(Request.guidance_coef)
+    return guided
