@@ -2,15 +2,18 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from segue.checkpoints.recipe import PRESETS, Recipe
+from segue.checkpoints.recipe import PRESETS, Calibration, Recipe
 from segue.cli import COMMANDS, main, make_parser
 from segue.errors import RequestError
 from segue.lab.quality.command import request_of
-from segue.options import prompt_of, recipe_of
+from segue.lab.variant import Variant
+from segue.options import prompt_of
+from segue.recipe_options import recipe_of
 
 Q4, Q8 = Recipe(bits=4), Recipe(bits=8)
 WITH_RECIPE = ("continue song.wav", "bench song.wav", "quality built-in", "quantize built-in out")
@@ -58,6 +61,40 @@ def test_the_switch_and_its_details_mean_what_they_did(command):
         recipe_of(parsed(f"{command} --quantize --recipe q8"))
     with pytest.raises(RequestError, match="no quantization 'q9'"):
         recipe_of(parsed(f"{command} --recipe q9"))
+
+
+@pytest.mark.parametrize("command", WITH_RECIPE)
+def test_a_method_and_its_music_mean_the_same_in_every_command(command, tmp_path):
+    assert recipe_of(parsed(f"{command} --recipe q8 --method search")) == replace(
+        Q8, method="search"
+    )
+    line = f"{command} --recipe q4 --method gptq --self-takes 3 --calibration-seed 7"
+    line += f" --calibrate {tmp_path}"
+    music = Calibration((str(tmp_path),), 3, 7)
+    assert recipe_of(parsed(line)) == Recipe(method="gptq", calibration=music)
+    for words in (f"{command} --recipe q4 --calibrate {tmp_path / 'x'}",):
+        with pytest.raises(RequestError, match="no such file or folder"):
+            recipe_of(parsed(words))
+    with pytest.raises(RequestError, match="looks at no music"):
+        recipe_of(parsed(f"{command} --recipe q4 --method nearest --self-takes 3"))
+    with pytest.raises(RequestError, match="--recipe none quantizes nothing; drop --method"):
+        recipe_of(parsed(f"{command} --recipe none --method search"))
+
+
+@pytest.mark.parametrize("command", WITH_RECIPE[:3])
+def test_the_options_of_a_recipe_mean_it(command):
+    for recipe in (
+        Recipe("all-linears", 3, 32, method="search"),
+        Recipe(method="gptq", calibration=Calibration((str(Path.cwd()),), 3, 7)),
+    ):
+        words = shlex.join(Variant("x", None, recipe).options())
+        assert recipe_of(parsed(f"{command} {words}")) == recipe
+
+
+@pytest.mark.parametrize("command", WITH_RECIPE[:3])
+def test_a_method_alone_quantizes_nothing(command):
+    with pytest.raises(RequestError, match="--method without --quantize quantizes nothing"):
+        recipe_of(parsed(f"{command} --method search"))
 
 
 @pytest.mark.parametrize("command", ["bench", "matrix"])

@@ -75,7 +75,7 @@ def test_continue_says_what_quantization_ran(toy, song, capsys, engine):
     model = ["--model", str(toy)]
     assert played(*model) == [None, None, None]
     recipe = {"scope": "decoder-linears", "bits": 8, "group_size": 32, "mode": "affine"}
-    ran = {"bits": 8, "group_size": 32, "mode": "affine", "modules": 24}
+    ran = {"bits": 8, "group_size": 32, "mode": "affine", "method": "nearest", "modules": 24}
     how = ["--q-bits", "8", "--q-group-size", "32"]
     assert played(*model, "--quantize", *how) == [recipe, None, ran]
     assert played(*model, "--cast-dtype", "float16") == [None, "float16", None]

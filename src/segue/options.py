@@ -11,13 +11,9 @@ from . import audio
 from .atomic import check_writable
 from .checkpoints import hub
 from .checkpoints.adapters import AdapterChoice
-from .checkpoints.recipe import POSSIBLE, SCOPES, Recipe, preset
 from .continuation import Request, RequestOptions
 from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES
-
-SHORT_NAMES = ("none", "q8", "q4", "q4-emb")
-"""What `--recipe` is mostly given; `segue.checkpoints.recipe.preset` knows more."""
 
 JUDGES = ("full", "small")
 """What of segue's own music quality is measured on: forty pieces as codes, or six prompts."""
@@ -292,90 +288,3 @@ def naming(prompt: Path) -> Iterator[None]:
         raise
     except AudioError as error:
         raise AudioError(f"{prompt}: {error}") from None
-
-
-def add_recipe_options(parser: argparse.ArgumentParser, switch: bool = True) -> None:
-    """Add `--recipe`, and the options that make one up; see `recipe_of`.
-
-    Args:
-        parser: of the command.
-        switch: whether nothing is quantized without `--recipe` or `--quantize`.
-    """
-    parser.add_argument(
-        "--recipe",
-        metavar="NAME",
-        help=f"what is quantized, by a short name: {', '.join(SHORT_NAMES)}; or in detail, with "
-        + ("--quantize and " if switch else "")
-        + "the options below",
-    )
-    if switch:
-        parser.add_argument(
-            "--quantize", action="store_true", help="quantize the weights in memory"
-        )
-    parser.add_argument(
-        "--quant-scope",
-        choices=SCOPES,
-        help=f"which weights: the layers' and heads', with the embeddings, with the text's "
-        f"projection, or all of them (default: {Recipe.scope})",
-    )
-    parser.add_argument(
-        "--q-bits",
-        type=int,
-        help=f"bits of a weight (default: {Recipe.bits}, or what the mode has)",
-    )
-    parser.add_argument(
-        "--q-group-size",
-        type=int,
-        help=f"weights that share a scale (default: {Recipe.group_size}, or what the mode has)",
-    )
-    parser.add_argument("--q-mode", choices=tuple(POSSIBLE), help=f"how (default: {Recipe.mode})")
-
-
-def recipe_of(options: argparse.Namespace, named_by: str = "--recipe") -> Recipe | None:
-    """Return the recipe of `add_recipe_options`; None quantizes nothing.
-
-    Args:
-        options: parsed.
-        named_by: the option that `options.recipe` comes from, for errors.
-
-    Raises:
-        RequestError: there is no such quantization, two are named, or `--quantize` was forgotten.
-    """
-    details = {
-        "--quant-scope": options.quant_scope,
-        "--q-bits": options.q_bits,
-        "--q-group-size": options.q_group_size,
-        "--q-mode": options.q_mode,
-    }
-    switch = {"--quantize": getattr(options, "quantize", None) or None}
-    given = [option for option, value in {**switch, **details}.items() if value is not None]
-    if options.recipe is not None:
-        if given:
-            raise RequestError(f"{named_by} and {given[0]} both say what is quantized; drop one")
-        return preset(options.recipe)[1]
-    if getattr(options, "quantize", True):
-        return complete_recipe(*details.values())
-    if given:
-        raise RequestError(f"{given[0]} without --quantize quantizes nothing; add --quantize")
-    return None
-
-
-def complete_recipe(
-    scope: str | None = None,
-    bits: int | None = None,
-    group_size: int | None = None,
-    mode: str | None = None,
-) -> Recipe:
-    """Return a recipe with defaults for what is None; a mode that has one size brings it along.
-
-    Raises:
-        RequestError: there is no such quantization.
-    """
-    mode = Recipe.mode if mode is None else mode
-    sizes = POSSIBLE.get(mode, {})
-    only = len(sizes) == 1
-    if bits is None:
-        bits = next(iter(sizes)) if only else Recipe.bits
-    if group_size is None:
-        group_size = sizes[bits][0] if only and bits in sizes else Recipe.group_size
-    return Recipe(Recipe.scope if scope is None else scope, bits, group_size, mode)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ from .options import (
     add_base_option,
     add_cast_option,
     add_output_options,
-    add_recipe_options,
-    recipe_of,
     report_file_of,
 )
 from .outputs import write_json
+from .recipe_options import add_recipe_options, recipe_of
 from .terminal import format_size, print_json, print_line, progress_for
 
 
@@ -68,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         "model": options.model,
         "adapters": list(options.adapter),
         "output": str(saved.folder),
-        "recipe": asdict(recipe) if recipe else None,
+        "recipe": recipe.to_json() if recipe else None,
         "cast_dtype": options.cast_dtype,
         "bytes": saved.bytes,
         "quantized_modules": list(saved.quantized),

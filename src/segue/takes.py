@@ -24,13 +24,12 @@ from .options import (
     add_adapter_option,
     add_melody_option,
     add_model_options,
-    add_recipe_options,
     add_request_options,
     add_threads_option,
-    recipe_of,
     report_file_of,
 )
 from .progress import Progress
+from .recipe_options import add_recipe_options, recipe_of
 from .terminal import print_json, print_line, progress_for
 
 _PARTS = {
@@ -203,11 +202,12 @@ def _variant(model: Model, cast_dtype: str | None, recipe: Recipe | None) -> dic
     """How the checkpoint ran, for `--json`: cast, and quantized in memory or on disk."""
     on_disk = model.config.quantization
     how = recipe.params if recipe else on_disk.default if on_disk else None
+    method = recipe.method if recipe else on_disk.method["name"] if on_disk else None
     modules = model.engine.load_report.quantized
     return {
         "cast_dtype": cast_dtype,
-        "recipe": asdict(recipe) if recipe else None,
-        "quantization": asdict(how) | {"modules": len(modules)} if how else None,
+        "recipe": recipe.to_json() if recipe else None,
+        "quantization": asdict(how) | {"method": method, "modules": len(modules)} if how else None,
     }
 
 

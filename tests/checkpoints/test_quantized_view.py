@@ -1,5 +1,6 @@
 """One lazy view of a quantized checkpoint: what is saved, and what both engines load from."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import pytest
 
 from segue.checkpoints.load_report import LoadReport
 from segue.checkpoints.opening import open_checkpoint
-from segue.checkpoints.quantize import nearest, quantized, save_quantized
+from segue.checkpoints.quantize import quantized, save_quantized
 from segue.checkpoints.recipe import Recipe
 from segue.checkpoints.tensors import Tensors
+from segue.quantization.methods import nearest
 
 FC1 = "decoder.model.decoder.layers.0.fc1"
 
@@ -57,7 +59,13 @@ def test_a_module_that_is_read_again_is_not_quantized_again(counted):
 
 
 @pytest.mark.parametrize(
-    "recipe", [Recipe("all-quantizable", 4, 32), Recipe(bits=4, group_size=32, mode="mxfp4"), None]
+    "recipe",
+    [
+        Recipe("all-quantizable", 4, 32),
+        Recipe("all-quantizable", 3, 32, method="search"),
+        Recipe(bits=4, group_size=32, mode="mxfp4"),
+        None,
+    ],
 )
 @pytest.mark.parametrize("cast_dtype", [None, "float16", "bfloat16"])
 def test_the_view_is_what_is_saved_bit_by_bit(toy, tmp_path, recipe, cast_dtype):
@@ -99,3 +107,15 @@ def test_what_is_taken_is_held_by_nobody_else(toy):
         view.lm.take(name)
     assert mx.get_active_memory() - before <= 4096
     assert mx.get_peak_memory() - before < 2 * largest
+
+
+def test_a_folder_says_how_it_was_quantized(toy, tmp_path):
+    for method, said in (("nearest", None), ("search", {"name": "search", "version": 1})):
+        recipe = Recipe("decoder-linears", 4, 32, method=method)
+        folder = save_quantized(open_checkpoint(str(toy)), recipe, tmp_path / method).folder
+        block = json.loads((folder / "config.json").read_text())["quantization"]
+        assert block.get("method") == said  # folders by nearest are what they always were
+        found = open_checkpoint(str(folder)).config.quantization
+        assert found.method["name"] == method
+        assert found.name == ("q4-g32" if said is None else "q4-g32-search")
+        assert found.modules == {}

@@ -1,8 +1,20 @@
 """Recipes: what MLX can do, what a scope covers, and what people type."""
 
+import json
+import re
+
 import pytest
 
-from segue.checkpoints.recipe import POSSIBLE, PRESETS, SCOPES, Recipe, preset
+from segue.checkpoints.recipe import (
+    METHODS,
+    POSSIBLE,
+    PRESETS,
+    SCOPES,
+    SELF_TAKES,
+    Calibration,
+    Recipe,
+    preset,
+)
 from segue.errors import RequestError
 
 LAYER = "decoder.model.decoder.layers.3."
@@ -83,3 +95,72 @@ def test_presets_are_what_people_type(typed, name):
 def test_what_nobody_means_is_refused():
     with pytest.raises(RequestError, match="q8_decoder_linears"):
         preset("q5")
+
+
+# --- Methods --------------------------------------------------------------------------------------
+
+
+def test_a_name_has_the_method_where_it_is_not_nearest():
+    assert Recipe().name == "q4-g64-decoder-linears"
+    assert Recipe(method="search").name == "q4-g64-search-decoder-linears"
+    assert Recipe(bits=3, method="gptq+distill").name == "q3-g64-gptq+distill-decoder-linears"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "best"}, "no method 'best'; there are nearest, search, gptq, gptq+distill"),
+        ({"mode": "mxfp4", "group_size": 32, "method": "search"}, "for the affine mode, not mxfp4"),
+        ({"method": "search", "calibration": Calibration()}, "search looks at no music"),
+    ],
+)
+def test_a_method_that_cannot_be_is_one_line(options, words):
+    with pytest.raises(RequestError, match=re.escape(words)):
+        Recipe(**options)
+
+
+@pytest.mark.parametrize("options", [{"self_takes": -1}, {"self_takes": 0}, {"seed": 1 << 32}])
+def test_music_that_cannot_be_is_one_line(options):
+    with pytest.raises(RequestError):
+        Calibration(**options)
+
+
+def test_music_is_takes_of_the_model_unless_some_is_named():
+    assert Calibration().takes == SELF_TAKES
+    assert Calibration(("a",)).takes == 0
+    assert Calibration(("a",), self_takes=4).takes == 4
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe("all-linears", 8, 32, method="search"),
+        Recipe(method="gptq", calibration=Calibration(("a", "b"), 3, 9)),
+        Recipe(bits=4, group_size=32, mode="mxfp4"),
+    ],
+)
+def test_a_recipe_is_json_and_back(recipe):
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_recipes_from_before_there_were_methods_are_nearest():
+    old = {"scope": "decoder-linears", "bits": 4, "group_size": 64, "mode": "affine"}
+    assert Recipe.from_json(old) == Recipe()
+    assert Recipe().to_json() == old
+    with pytest.raises(RequestError, match="not a recipe that this version knows"):
+        Recipe.from_json(old | {"layers": []})
+
+
+def test_a_preset_by_another_method():
+    assert preset("q4-gptq") == ("q4_decoder_linears_gptq", Recipe(method="gptq"))
+    name, recipe = preset("Q4_Decoder_Linears_Emb+GPTQ+distill")
+    assert name == "q4_decoder_linears_emb_gptq_distill"
+    assert recipe == Recipe("decoder-linears+emb", method="gptq+distill")
+    for method in METHODS:
+        name, recipe = preset(f"q8-{method}")
+        assert recipe.method == method
+        assert name.startswith("q8_decoder_linears")
+    for typed in ("none-search", "search", "q3-search"):
+        with pytest.raises(RequestError, match="no quantization"):
+            preset(typed)

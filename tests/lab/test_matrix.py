@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from segue.checkpoints.recipe import Recipe
+from segue.checkpoints.recipe import Calibration, Recipe
 from segue.cli import main
 from segue.errors import RequestError
 from segue.lab.pick import MAX_KL
@@ -330,6 +330,12 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         'scope = "all-linears"\nmode = "affine"\n\n[[row]]\nmode = "nvfp4"\n'
     )
     typed = ["name=q3, bits=3", "cast=bfloat16", "name=q8, recipe=q8", "recipe=none"]
+    typed += [
+        "bits=4, method=search",
+        "name=gptq3, recipe=q4, method=gptq, self_takes=3",
+        "recipe=q4-gptq",
+    ]
+    typed += ["recipe=q4-gptq", "checkpoint=models/large-q4"]
     assert rows_of(file, typed) == (
         Variant("plain"),
         Variant("float16-q8-g32-all-linears", "float16", Recipe("all-linears", 8, 32)),
@@ -338,6 +344,10 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         Variant("bfloat16", "bfloat16"),
         Variant("q8", None, Recipe(bits=8)),
         Variant("baseline"),
+        Variant("q4-g64-search-decoder-linears", None, Recipe(method="search")),
+        Variant("gptq3", None, Recipe(method="gptq", calibration=Calibration((), 3))),
+        Variant("q4-g64-gptq-decoder-linears", None, Recipe(method="gptq")),
+        Variant("large-q4", checkpoint="models/large-q4"),
     )
 
 
@@ -360,6 +370,10 @@ def test_a_variant_survives_its_json(row):
         ("scope=everything", "no scope 'everything'"),
         ("mode=int4", "no mode 'int4'"),
         ("recipe=q9", "no quantization 'q9'"),
+        ("method=search", "without anything that is quantized; name bits"),
+        ("bits=4, method=best", "no method 'best'"),
+        ("bits=4, self_takes=3", "the method nearest looks at no music"),
+        ("checkpoint=a, bits=4", "a runs as it is; leave out what is cast or quantized"),
         ("recipe=q4, bits=8", "recipe and bits both say what is quantized; drop one"),
     ],
 )

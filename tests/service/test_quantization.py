@@ -32,7 +32,10 @@ def test_the_environment_is_read():
     assert mode(G4L_MLX_Q_BITS="8") == "q8_decoder_linears"
     assert mode(G4L_MLX_Q_SCOPE="decoder-linears+emb") == "q4_decoder_linears_emb"
     assert mode(G4L_MLX_Q_SCOPE="decoder_linears") == "q4_decoder_linears"
-    assert mode(G4L_MLX_Q_GROUP_SIZE="32") == "q4-g32-decoder-linears"
+    assert mode(G4L_MLX_Q_GROUP_SIZE="32", G4L_MLX_Q_METHOD="nearest") == "q4-g32-decoder-linears"
+    assert mode(G4L_MLX_Q_GROUP_SIZE="32", G4L_MLX_Q_METHOD=" Search") == (
+        "q4-g32-search-decoder-linears"
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,8 @@ def test_the_environment_is_read():
         ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_BITS": "four"}, "G4L_MLX_Q_BITS is a whole number"),
         ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_BITS": "7"}, "affine cannot have 7 bits"),
         ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_SCOPE": "all"}, "no scope 'all'"),
+        ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_METHOD": "best"}, "no method 'best'"),
+        ({"G4L_MLX_QUANTIZE": "1", "G4L_MLX_Q_METHOD": "gptq"}, "gptq takes minutes"),
     ],
 )
 def test_what_the_environment_cannot_mean_is_refused(environment, said):
@@ -57,6 +62,12 @@ def test_a_request_wins_over_the_environment():
     assert chosen("q4", NONE).recipe == PRESETS["q4_decoder_linears"]
     with pytest.raises(RequestError, match="no quantization 'q5'"):
         chosen("q5", NONE)
+
+
+def test_no_job_waits_for_a_method_that_takes_minutes():
+    assert chosen("q4-search", NONE).recipe == Recipe(method="search")
+    with pytest.raises(RequestError, match="run segue quantize MODEL FOLDER --method gptq once"):
+        chosen("q4_decoder_linears_gptq", NONE)
 
 
 # --- What runs ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 `quantized` is the only way to a quantized checkpoint: `save_quantized` writes that view, and both
 engines load from it, so what is saved equals what is quantized in memory, bit by bit.  How a weight
-is quantized is a `Method`.
+is quantized is one of `segue.quantization.methods`.
 
 A saved folder holds all that a run needs: `config.json` with a `quantization` block as mlx-lm
 writes it, safetensors shards, the tokenizer.  Tensors keep their names, but for those that run as
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ import mlx.core as mx
 from .. import atomic
 from ..errors import RequestError
 from ..progress import SILENT, Progress
+from ..quantization.methods import KINDS, VERSIONS, Method, Parts, weight_method
 from . import layouts
 from .arrays import DTYPES, check_weights, computed, in_type, read_array, read_stacked
 from .checkpoint import Checkpoint
@@ -34,33 +34,13 @@ from .recipe import Recipe
 from .shards import Shards
 from .tensors import Tensor, Tensors
 
-KINDS = ("weight", "scales", "biases")
-"""The tensors of a quantized module; in the affine mode alone there are biases."""
-
-Parts = dict[str, mx.array]
-"""The tensors of a quantized module, named as in `KINDS`."""
-
-Method = Callable[[mx.array, QuantizationParams], Parts]
-"""How a weight `(rows, columns)` of finite floats becomes packed parts.
-
-`weight` is `(rows, columns * bits / 32)` uint32; `scales` and `biases` are `(rows, columns / group
-size)`, in the weight's type or, where the mode says so, uint8.  Rows are quantized independently:
-engines stack them.
-"""
-
-
-def nearest(weight: mx.array, params: QuantizationParams) -> Parts:
-    """Round each weight to the nearest value of its group: MLX's own way, and mlx-lm's."""
-    parts = mx.quantize(weight, params.group_size, params.bits, params.mode)
-    return dict(zip(KINDS, parts, strict=False))
-
 
 def quantized(
     checkpoint: Checkpoint,
     recipe: Recipe | None,
     cast_dtype: str | None = None,
     report: LoadReport | None = None,
-    method: Method = nearest,
+    method: Method | None = None,
 ) -> Checkpoint:
     """View `checkpoint` with its language model cast and quantized; nothing is read yet.
 
@@ -74,7 +54,7 @@ def quantized(
             them as stored.
         report: gets the names of the modules that are quantized (by the recipe or on disk) and of
             those that are left at once, and the seconds while tensors are read.
-        method: how the weight of a module is quantized.
+        method: how the weight of a module is quantized; None is the recipe's.
 
     Returns:
         The view; its `config` says what of it is quantized.
@@ -87,12 +67,14 @@ def quantized(
     if recipe is not None and config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
     cast = None if cast_dtype is None else DTYPES[cast_dtype]
+    if recipe is not None and method is None:
+        method = weight_method(recipe.method)
     view = Tensors()
     for name in list(checkpoint.lm):
         tensor = checkpoint.lm.pop(name)
         module, _, kind = name.rpartition(".")
         covered = recipe is not None and kind == "weight" and recipe.covers(module)
-        if recipe is not None and covered and recipe.fits(tensor.shape[-1]):
+        if method is not None and recipe is not None and covered and recipe.fits(tensor.shape[-1]):
             source = _Cast(tensor, cast, report)
             view |= _QuantizedModule(module, source, recipe.params, method, report).tensors()
             continue
@@ -112,7 +94,8 @@ def quantized_modules(lm: Tensors) -> list[str]:
 def _config_of(config: ModelConfig, recipe: Recipe | None, report: LoadReport) -> ModelConfig:
     if recipe is None or not report.quantized:
         return config
-    return replace(config, quantization=QuantizationConfig(recipe.params, {}))
+    how = {"name": recipe.method, "version": VERSIONS[recipe.method]}
+    return replace(config, quantization=QuantizationConfig(recipe.params, {}, how))
 
 
 @dataclass(frozen=True)
@@ -240,9 +223,7 @@ def save_quantized(
                     check_weights([values], prefix + name, fixed=True)
                     shards.add(prefix + name, values)
             size = shards.close()
-        quantization = view.config.quantization
-        params = None if quantization is None else quantization.default
-        config = to_hf(view.config, text.config, params)
+        config = to_hf(view.config, text.config, view.config.quantization)
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         shutil.copyfile(text.tokenizer, temporary / TOKENIZER)
     return Saved(folder, size, tuple(report.quantized), tuple(report.left))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from ..errors import RequestError
 from .config import QuantizationParams
@@ -36,6 +37,55 @@ POSSIBLE: Mapping[str, Mapping[int, tuple[int, ...]]] = MappingProxyType(
 """For each mode and number of bits, the group sizes that `mlx.core.quantize` has."""
 
 
+METHODS: Mapping[str, bool] = MappingProxyType(
+    {"nearest": False, "search": False, "gptq": True, "gptq+distill": True}
+)
+"""How the integers of a group and its scale are chosen, and whether that takes music to look at."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The music that a method looks at, which decides what it keeps exact.
+
+    Attributes:
+        paths: files and folders of audio, as they were named.
+        self_takes: continuations from nothing, 10 s each, that the model generates for itself,
+            0 or more; None is `SELF_TAKES` where there are no paths, and none where there are.
+        seed: of the takes, and of what is drawn of the files, 0 to 2³² - 1.
+
+    Raises:
+        RequestError: a number is out of range, or there would be no music.
+    """
+
+    paths: tuple[str, ...] = ()
+    self_takes: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.self_takes is not None and not 0 <= self.self_takes <= MAX_SELF_TAKES:
+            raise RequestError(
+                f"self-takes must lie between 0 and {MAX_SELF_TAKES}, not {self.self_takes}"
+            )
+        if self.self_takes == 0 and not self.paths:
+            raise RequestError("--self-takes 0 leaves no music to calibrate on; name some")
+        if not 0 <= self.seed < 1 << 32:
+            raise RequestError(f"calibration-seed must lie between 0 and 4294967295: {self.seed}")
+
+    @property
+    def takes(self) -> int:
+        """How many takes the model generates."""
+        if self.self_takes is not None:
+            return self.self_takes
+        return 0 if self.paths else SELF_TAKES
+
+
+SELF_TAKES = 128
+"""Windows of 10 s that methods look at unless told otherwise: with 16 of them GPTQ loses a quarter
+more, with 384 hardly less (docs/quantization.md)."""
+
+MAX_SELF_TAKES = 4096
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A quantization.
@@ -45,17 +95,23 @@ class Recipe:
         bits: of one weight, 2 to 8.
         group_size: weights that share a scale, 16 to 128.
         mode: of `mlx.core.quantize`: `"affine"`, `"mxfp4"`, `"mxfp8"` or `"nvfp4"`.
+        method: one of `METHODS`; all but `"nearest"` are for the affine mode.
+        calibration: what the method looks at, if it takes music; None is `Calibration()` there.
 
     Raises:
-        RequestError: MLX has no such combination; the line lists those of the mode.
+        RequestError: MLX has no such combination; the line lists those of the mode.  Or there is no
+            such method, or it cannot have that mode or music.
     """
 
     scope: str = "decoder-linears"
     bits: int = 4
     group_size: int = 64
     mode: str = "affine"
+    method: str = "nearest"
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
+        self._check_method()
         if self.scope not in SCOPES:
             raise RequestError(f"no scope {self.scope!r}; there are {', '.join(SCOPES)}")
         if self.mode not in POSSIBLE:
@@ -70,11 +126,61 @@ class Recipe:
                 f"it has {ways}"
             )
 
+    def _check_method(self) -> None:
+        if self.method not in METHODS:
+            raise RequestError(f"no method {self.method!r}; there are {', '.join(METHODS)}")
+        if self.mode != "affine" and self.method != "nearest":
+            raise RequestError(f"the method {self.method} is for the affine mode, not {self.mode}")
+        if not METHODS[self.method] and self.calibration is not None:
+            raise RequestError(
+                f"the method {self.method} looks at no music; leave out what it is calibrated on"
+            )
+
     @property
     def name(self) -> str:
-        """A short name: `q4-g64-decoder-linears`, with the mode where it is not affine."""
+        """A short name: `q4-g64-decoder-linears`.
+
+        It has the mode where that is not affine, and the method where that is not nearest:
+        `q4-g64-search-decoder-linears`.
+        """
         mode = "" if self.mode == "affine" else f"-{self.mode}"
-        return f"q{self.bits}-g{self.group_size}{mode}-{self.scope}"
+        method = "" if self.method == "nearest" else f"-{self.method}"
+        return f"q{self.bits}-g{self.group_size}{mode}{method}-{self.scope}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads; without method where that is nearest, as it always was."""
+        found: dict[str, Any] = {
+            "scope": self.scope,
+            "bits": self.bits,
+            "group_size": self.group_size,
+            "mode": self.mode,
+        }
+        if self.method != "nearest":
+            found["method"] = self.method
+        if self.calibration is not None:
+            music = self.calibration
+            found["calibration"] = {
+                "paths": list(music.paths),
+                "self_takes": music.self_takes,
+                "seed": music.seed,
+            }
+        return found
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Recipe:
+        """Read what `to_json` returned, here or in an earlier version.
+
+        Raises:
+            RequestError: there is no such quantization.
+        """
+        fields = dict(found)
+        music = fields.pop("calibration", None)
+        try:
+            if music is not None:
+                music = Calibration(**(dict(music) | {"paths": tuple(music["paths"])}))
+            return cls(**fields, calibration=music)
+        except (TypeError, ValueError, KeyError):
+            raise RequestError(f"not a recipe that this version knows: {found}") from None
 
     @property
     def params(self) -> QuantizationParams:
@@ -94,12 +200,15 @@ class Recipe:
         return columns % self.group_size == 0 and columns * self.bits % 32 == 0
 
 
+PRESETS_METHOD = "nearest"
+"""How presets are quantized unless a method is named."""
+
 PRESETS: Mapping[str, Recipe | None] = MappingProxyType(
     {
         "none": None,
-        "q8_decoder_linears": Recipe("decoder-linears", 8),
-        "q4_decoder_linears": Recipe("decoder-linears", 4),
-        "q4_decoder_linears_emb": Recipe("decoder-linears+emb", 4),
+        "q8_decoder_linears": Recipe("decoder-linears", 8, method=PRESETS_METHOD),
+        "q4_decoder_linears": Recipe("decoder-linears", 4, method=PRESETS_METHOD),
+        "q4_decoder_linears_emb": Recipe("decoder-linears+emb", 4, method=PRESETS_METHOD),
     }
 )
 """The choices of the plugin."""
@@ -117,16 +226,36 @@ _ALIASES = {
 def preset(typed: str) -> tuple[str, Recipe | None]:
     """Find a preset by a name as a user types it.
 
-    Case is ignored, `-` and `+` stand for `_`, and short names are known: off, q8, q4, q4-emb.
+    Case is ignored, `-` and `+` stand for `_`, and short names are known: off, q8, q4,
+    q4-emb.  Behind a name may stand one of `METHODS`: `q4-gptq` is `q4` by that method.
 
     Returns:
-        Its name in `PRESETS`, and its recipe.
+        Its name in `PRESETS`, with the method where that is another than the preset's; and its
+        recipe.
 
     Raises:
         RequestError: nothing like it.
     """
-    name = re.sub(r"[-+]", "_", typed.strip().lower())
+    name, method = re.sub(r"[-+]", "_", typed.strip().lower()), None
     name = _ALIASES.get(name, name)
     if name not in PRESETS:
+        base, method = _split_method(name)
+        name = _ALIASES.get(base, base)
+    recipe = PRESETS.get(name)
+    if name not in PRESETS or (recipe is None and method is not None):
         raise RequestError(f"no quantization {typed!r}; there are {', '.join(PRESETS)}")
-    return name, PRESETS[name]
+    if recipe is None or method is None or method == recipe.method:
+        return name, recipe
+    return f"{name}_{_in_names(method)}", replace(recipe, method=method)
+
+
+def _in_names(method: str) -> str:
+    return method.replace("+", "_")
+
+
+def _split_method(name: str) -> tuple[str, str | None]:
+    """A name without the method behind it, and the method; None if there is none."""
+    for method in sorted(METHODS, key=len, reverse=True):
+        if name.endswith(suffix := f"_{_in_names(method)}"):
+            return name.removesuffix(suffix), method
+    return name, None

@@ -15,15 +15,14 @@ from ..options import (
     add_model_options,
     add_output_options,
     add_prompt_option,
-    add_recipe_options,
     add_request_options,
     naming,
     prompt_of,
-    recipe_of,
     report_file_of,
     request_of,
 )
 from ..outputs import write_json
+from ..recipe_options import add_recipe_options, recipe_of
 from ..terminal import print_json, progress_for
 from . import bench_table
 from .bench import measure

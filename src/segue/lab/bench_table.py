@@ -78,7 +78,8 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
     if recipe:
         lines.append(
             f"quantized: {len(modules['quantized'])} modules, {recipe['bits']} bits in groups of "
-            f"{recipe['group_size']}, {recipe['mode']}, {recipe['scope']}"
+            f"{recipe['group_size']}, {recipe['mode']}, {recipe['scope']}, "
+            f"{recipe.get('method', 'nearest')}"
         )
     if modules["left"]:
         lines.append(f"left, for their rows do not fit: {', '.join(modules['left'])}")

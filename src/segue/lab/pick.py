@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 
+from ..checkpoints.recipe import METHODS, PRESETS_METHOD
 from ..errors import RequestError
 from .noise import TIE, Noise
 from .results import Matrix, Pick, Row
@@ -208,19 +209,24 @@ def _doubts(best: Row, noise: Noise, measured: Sequence[Row]) -> list[str]:
 
 def _environment(variant: Variant) -> tuple[str, ...]:
     recipe = variant.recipe
+    if variant.checkpoint is not None:
+        return ()
     if recipe is None:
         return ("G4L_MLX_QUANTIZE=0",)
-    if recipe.mode != "affine" or recipe.bits not in _ENVIRONMENT_BITS:
+    if recipe.mode != "affine" or recipe.bits not in _ENVIRONMENT_BITS or METHODS[recipe.method]:
         return ()
+    method = [] if recipe.method == PRESETS_METHOD else [f"G4L_MLX_Q_METHOD={recipe.method}"]
     return (
         "G4L_MLX_QUANTIZE=1",
         f"G4L_MLX_Q_BITS={recipe.bits}",
         f"G4L_MLX_Q_GROUP_SIZE={recipe.group_size}",
         f"G4L_MLX_Q_SCOPE={recipe.scope}",
+        *method,
     )
 
 
 def _command(variant: Variant, matrix: Matrix) -> str:
     base = [] if matrix.base_model is None else ["--base-model", matrix.base_model]
-    model = [] if matrix.model is None else ["--model", matrix.model]
+    name = variant.checkpoint or matrix.model
+    model = [] if name is None else ["--model", name]
     return shlex.join(["segue", "continue", "PROMPT", *model, *base, *variant.options()])

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.recipe import PRESETS, preset
+from ..checkpoints.recipe import PRESETS, Calibration, Recipe, preset
 from ..errors import RequestError
-from ..options import complete_recipe
+from ..recipe_options import complete_recipe, with_method
 from .variant import BASELINE, Variant, name_of
 
 DEFAULT = (
@@ -28,6 +28,11 @@ _TYPES: Mapping[str, type] = {
     "scope": str,
     "mode": str,
     "recipe": str,
+    "method": str,
+    "calibrate": str,
+    "self_takes": int,
+    "calibration_seed": int,
+    "checkpoint": str,
 }
 
 
@@ -87,13 +92,31 @@ def _variant(entry: Any, where: str) -> Variant:
             raise RequestError(f"{where}: {key} must be {what}, not {value!r}")
     details = {key: entry.get(key) for key in ("scope", "bits", "group", "mode")}
     given = [key for key, value in details.items() if value is not None]
-    cast, named = entry.get("cast"), entry.get("recipe")
+    cast, named, checkpoint = entry.get("cast"), entry.get("recipe"), entry.get("checkpoint")
     try:
         recipe = complete_recipe(*details.values()) if given else None
         if named is not None:
             if given:
                 raise RequestError(f"recipe and {given[0]} both say what is quantized; drop one")
             recipe = preset(named)[1]
+        recipe = _with_method(entry, recipe)
+        if checkpoint is not None:
+            name = entry.get("name", Variant.of_checkpoint(checkpoint).name)
+            return Variant(name, cast, recipe, checkpoint)
         return Variant(entry.get("name", name_of(cast, recipe)), cast, recipe)
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None
+
+
+def _with_method(entry: Mapping[str, Any], recipe: Recipe | None) -> Recipe | None:
+    """The recipe with a row's method, and the music that this looks at."""
+    method, path = entry.get("method"), entry.get("calibrate")
+    takes, seed = entry.get("self_takes"), entry.get("calibration_seed")
+    music = None
+    if any(value is not None for value in (path, takes, seed)):
+        music = Calibration(() if path is None else (path,), takes, seed or 0)
+    if recipe is not None:
+        return with_method(recipe, method, music)
+    if method is not None or music is not None:
+        raise RequestError("a method, or its music, without anything that is quantized; name bits")
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..checkpoints.recipe import Recipe
 from ..errors import RequestError
 from ..model import CAST_DTYPES, Model, load
 from ..progress import SILENT, Progress
+from ..recipe_options import method_options
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,99}", re.ASCII)
 
@@ -83,11 +84,12 @@ class Variant:
             options += ["--q-bits", str(self.recipe.bits)]
             options += ["--q-group-size", str(self.recipe.group_size)]
             options += ["--q-mode", self.recipe.mode]
+            options += method_options(self.recipe)
         return options
 
     def to_json(self) -> dict[str, Any]:
         """Return what reports have of it, beside its name."""
-        recipe = None if self.recipe is None else asdict(self.recipe)
+        recipe = None if self.recipe is None else self.recipe.to_json()
         found = {"cast_dtype": self.cast_dtype, "recipe": recipe}
         return found if self.checkpoint is None else found | {"checkpoint": self.checkpoint}
 
@@ -99,7 +101,7 @@ class Variant:
             RequestError: there is no such quantization or type.
         """
         recipe = entry["recipe"]
-        recipe = None if recipe is None else Recipe(**recipe)
+        recipe = None if recipe is None else Recipe.from_json(recipe)
         return cls(name, entry["cast_dtype"], recipe, entry.get("checkpoint"))
 
     @classmethod

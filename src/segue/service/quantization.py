@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..checkpoints.recipe import PRESETS, Recipe, preset
+from ..checkpoints.recipe import METHODS, PRESETS, PRESETS_METHOD, Recipe, preset
 from ..errors import RequestError
 
 SWITCH = "G4L_MLX_QUANTIZE"
 BITS = "G4L_MLX_Q_BITS"
 GROUP_SIZE = "G4L_MLX_Q_GROUP_SIZE"
 SCOPE = "G4L_MLX_Q_SCOPE"
+METHOD = "G4L_MLX_Q_METHOD"
 
 _ON, _OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -50,11 +51,26 @@ def from_environment(environment: Mapping[str, str]) -> Quantization:
         scope=(environment.get(SCOPE) or Recipe.scope).strip().lower().replace("_", "-"),
         bits=_whole(environment, BITS, Recipe.bits),
         group_size=_whole(environment, GROUP_SIZE, Recipe.group_size),
+        method=(environment.get(METHOD) or PRESETS_METHOD).strip().lower(),
     )
+    _check_quick(recipe)
     if switch in _OFF:
         return NONE
     named = {known: name for name, known in PRESETS.items()}
     return Quantization(named.get(recipe, recipe.name), recipe)
+
+
+def _check_quick(recipe: Recipe) -> None:
+    """Refuse what would keep whoever waits for a job waiting for minutes.
+
+    Raises:
+        RequestError: the method looks at music.
+    """
+    if METHODS[recipe.method]:
+        raise RequestError(
+            f"{recipe.method} takes minutes, so no job waits for it: run segue quantize MODEL "
+            f"FOLDER --method {recipe.method} once, and name the folder as a model"
+        )
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -73,4 +89,6 @@ def chosen(mode: str | None, default: Quantization) -> Quantization:
     if mode is None or not mode.strip():
         return default
     name, recipe = preset(mode)
+    if recipe is not None:
+        _check_quick(recipe)
     return Quantization(name, recipe, explicit=recipe is not None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from . import hugging_face_fields as hugging_face
 from .schema import Json, read_fields
@@ -24,6 +26,13 @@ class QuantizationParams:
     mode: str = "affine"
 
 
+NEAREST: Mapping[str, Any] = MappingProxyType({"name": "nearest", "version": 1})
+"""How a block is quantized that does not say it: every block that another program wrote."""
+
+METHOD = "method"
+"""The entry that says how, and is no module."""
+
+
 @dataclass(frozen=True)
 class QuantizationConfig:
     """What is quantized in a checkpoint, in the form that mlx-lm writes.
@@ -31,10 +40,13 @@ class QuantizationConfig:
     Attributes:
         default: for every quantized module that is not in `modules`.
         modules: the exceptions, by module name.
+        method: how the integers were chosen, for people: its `name` and `version`, and what it was
+            calibrated on.  Nothing that is computed depends on it.
     """
 
     default: QuantizationParams
     modules: Mapping[str, QuantizationParams]
+    method: Mapping[str, Any] = field(default_factory=lambda: NEAREST, compare=False)
 
     def of(self, module: str) -> QuantizationParams:
         """Return how `module` is quantized, if it is."""
@@ -53,6 +65,23 @@ class QuantizationConfig:
 
         name = "quantization"
         exceptions = {
-            n: params(e, f"{name}.{n}") for n, e in block.items() if isinstance(e, Mapping)
+            n: params(e, f"{name}.{n}")
+            for n, e in block.items()
+            if isinstance(e, Mapping) and n != METHOD
         }
-        return cls(params(block, name), exceptions)
+        method = block.get(METHOD)
+        if not isinstance(method, Mapping) or not isinstance(method.get("name"), str):
+            method = NEAREST
+        return cls(params(block, name), exceptions, method)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the block; the method only where it is not the nearest value."""
+        method = {} if self.method == NEAREST else {METHOD: dict(self.method)}
+        modules = {name: asdict(params) for name, params in self.modules.items()}
+        return asdict(self.default) | method | modules
+
+    @property
+    def name(self) -> str:
+        """A short name: `q4-g64`, with the method where it is not the nearest value."""
+        method = "" if self.method["name"] == "nearest" else f"-{self.method['name']}"
+        return f"q{self.default.bits}-g{self.default.group_size}{method}"

@@ -7,20 +7,20 @@ from typing import Any
 
 from .codec import CodecConfig
 from .model import ModelConfig
-from .quantization import QuantizationParams
+from .quantization import QuantizationConfig
 from .schema import FRAMES_PER_WINDOW
 from .text_encoder import T5Config
 
 
 def to_hf(
-    config: ModelConfig, text: T5Config, quantization: QuantizationParams | None
+    config: ModelConfig, text: T5Config, quantization: QuantizationConfig | None
 ) -> dict[str, Any]:
     """Make the content of a `config.json` from which `ModelConfig.from_hf` reads `config` again.
 
     Args:
         config: the model.
         text: its text encoder, which may come from a companion repository.
-        quantization: how its quantized modules are quantized; None for plain weights.
+        quantization: what of it is quantized, and how; None for plain weights.
     """
     lm, codec = config.lm, config.codec
     family = "musicgen" if lm.melody is None else "musicgen_melody"
@@ -83,11 +83,7 @@ def to_hf(
     if lm.melody is not None:
         written |= {"num_chroma": lm.melody.bins, "chroma_length": lm.melody.frames}
     if quantization is not None:
-        written["quantization"] = {
-            "group_size": quantization.group_size,
-            "bits": quantization.bits,
-            "mode": quantization.mode,
-        }
+        written["quantization"] = quantization.to_json()
     return written
 
 

@@ -20,11 +20,10 @@ from ...options import (
     add_engine_option,
     add_judge_option,
     add_output_options,
-    add_recipe_options,
-    recipe_of,
     report_file_of,
 )
 from ...outputs import write_json
+from ...recipe_options import add_recipe_options, recipe_of
 from ...terminal import print_json, print_line, progress_for
 from ..files import read_json
 from ..variant import Variant, name_of

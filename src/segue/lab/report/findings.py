@@ -159,10 +159,15 @@ def describe(row: Row) -> str:
     parts = [f"cast to {row.cast_dtype}"] if row.cast_dtype else []
     if row.recipe is not None:
         mode = row.recipe.get("mode")
+        method = row.recipe.get("method")
         parts.append(
             f"{row.recipe.get('bits')} bits, groups of {row.recipe.get('group_size')}, "
-            f"{row.recipe.get('scope')}" + (f", {mode}" if mode not in (None, "affine") else "")
+            f"{row.recipe.get('scope')}"
+            + (f", {mode}" if mode not in (None, "affine") else "")
+            + (f", {method}" if method not in (None, "nearest") else "")
         )
+    if row.checkpoint is not None:
+        parts.append(f"{row.checkpoint}, as stored")
     return "; ".join(parts) or "as stored"
 
 

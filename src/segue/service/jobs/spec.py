@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from ...admission import MAX_SEED, Plan, PromptFrom, check_options, plan
@@ -200,7 +200,7 @@ class JobSpec:
             "kind": self.kind,
             "model": self.model,
             "quantization": quantization.mode,
-            "recipe": None if recipe is None else asdict(recipe),
+            "recipe": None if recipe is None else recipe.to_json(),
             "demanded": quantization.explicit,
             "request": {**request, "notes": [*self.notes]},
         }
@@ -220,7 +220,7 @@ class JobSpec:
             model=stored["model"],
             quantization=Quantization(
                 stored["quantization"],
-                None if recipe is None else Recipe(**recipe),
+                None if recipe is None else Recipe.from_json(recipe),
                 stored.get("demanded", False),
             ),
             notes=tuple(request.get("notes", ())),

@@ -179,8 +179,7 @@ def _stored_quantization(spec: ModelSpec, base: str | None, progress: Progress) 
 
 def _name(config: ModelConfig) -> str:
     assert config.quantization is not None  # noqa: S101 - its callers have looked
-    params = config.quantization.default
-    return f"q{params.bits}-g{params.group_size} as stored"
+    return f"{config.quantization.name} as stored"
 
 
 def _approximate_bytes(model: Model) -> int:

@@ -1,0 +1,1 @@
+"""How weights become integers and scales: the methods behind a recipe."""

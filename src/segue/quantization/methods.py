@@ -1,0 +1,108 @@
+"""The methods that need the weights alone, by their names in `checkpoints.recipe.METHODS`.
+
+All of them end in MLX's affine groups, `w = scale · q + bias`: what differs is which integers and
+which scales are chosen, not how they are stored or computed with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import mlx.core as mx
+
+from ..checkpoints.config import QuantizationParams
+from ..errors import RequestError
+
+Parts = dict[str, mx.array]
+"""The tensors of a quantized module: `weight`, `scales` and, in the affine mode, `biases`."""
+
+Method = Callable[[mx.array, QuantizationParams], Parts]
+"""How a weight `(rows, columns)` of finite floats becomes packed parts.
+
+`weight` is `(rows, columns * bits / 32)` uint32; `scales` and `biases` are `(rows, columns / group
+size)`, in the weight's type or, where the mode says so, uint8.  Rows are quantized independently:
+engines stack them.
+"""
+
+KINDS = ("weight", "scales", "biases")
+"""The tensors of a quantized module; in the affine mode alone there are biases."""
+
+SHRINK = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.6)
+"""Shares of a group's range that its grid may span; what lies outside is clipped."""
+
+
+def nearest(weight: mx.array, params: QuantizationParams) -> Parts:
+    """Round each weight to the nearest value of its group: MLX's own way, and mlx-lm's."""
+    parts = mx.quantize(weight, params.group_size, params.bits, params.mode)
+    return dict(zip(KINDS, parts, strict=False))
+
+
+def search(weight: mx.array, params: QuantizationParams) -> Parts:
+    """Choose for each group the grid with the least squared error, among narrower ones too.
+
+    For every share of `SHRINK` the integers are those of a grid over that share of the range, and
+    scale and bias then those that fit the weights best, by least squares.
+    """
+    size, most = params.group_size, (1 << params.bits) - 1
+    rows, columns = weight.shape
+    groups = weight.astype(mx.float32).reshape(rows, columns // size, size)
+    low, high = groups.min(axis=-1, keepdims=True), groups.max(axis=-1, keepdims=True)
+    best: tuple[mx.array, mx.array, mx.array, mx.array] | None = None
+    for share in SHRINK:
+        middle, half = (low + high) / 2, share * (high - low) / 2
+        step = mx.maximum(2 * half / most, 1e-12)
+        codes = mx.clip(mx.round((groups - middle + half) / step), 0, most)
+        scale, bias = _fitted(groups, codes)
+        # As they will be stored, or the choice would be among grids that nobody gets.
+        scale, bias = (x.astype(weight.dtype).astype(mx.float32) for x in (scale, bias))
+        codes = mx.clip(mx.round((groups - bias) / mx.where(scale == 0, 1, scale)), 0, most)
+        error = mx.square(scale * codes + bias - groups).sum(axis=-1, keepdims=True)
+        if best is None:
+            best = (error, codes, scale, bias)
+        else:
+            better = error < best[0]
+            new = (error, codes, scale, bias)
+            best = tuple(mx.where(better, a, b) for a, b in zip(new, best, strict=True))  # type: ignore[assignment]
+        mx.eval(best)
+    assert best is not None  # noqa: S101 - there is a share
+    _, codes, scale, bias = best
+    return {
+        "weight": packed(codes.reshape(rows, columns).astype(mx.uint32), params.bits),
+        "scales": scale[..., 0].astype(weight.dtype),
+        "biases": bias[..., 0].astype(weight.dtype),
+    }
+
+
+def _fitted(groups: mx.array, codes: mx.array) -> tuple[mx.array, mx.array]:
+    """The scale and bias `(rows, groups, 1)` with the least squared error for given integers."""
+    mean_q, mean_w = codes.mean(axis=-1, keepdims=True), groups.mean(axis=-1, keepdims=True)
+    spread = mx.square(codes - mean_q).sum(axis=-1, keepdims=True)
+    together = ((codes - mean_q) * (groups - mean_w)).sum(axis=-1, keepdims=True)
+    scale = together / mx.maximum(spread, 1e-12)
+    return scale, mean_w - scale * mean_q
+
+
+def packed(codes: mx.array, bits: int) -> mx.array:
+    """Pack integers `(rows, columns)` as MLX does: one after the other, the lowest bits first."""
+    rows, columns = codes.shape
+    places = mx.arange(bits, dtype=mx.uint32)
+    stream = ((codes[..., None] >> places) & 1).reshape(rows, columns * bits // 32, 32)
+    return (stream << mx.arange(32, dtype=mx.uint32)).sum(axis=-1).astype(mx.uint32)
+
+
+def weight_method(name: str) -> Method:
+    """Return the method of a recipe.
+
+    Raises:
+        RequestError: it looks at music, not at weights alone.
+    """
+    if name not in METHODS:
+        raise RequestError(f"the method {name} cannot be used here")
+    return METHODS[name]
+
+
+METHODS: Mapping[str, Method] = {"nearest": nearest, "search": search}
+"""What a recipe's `method` names, of those that need no music."""
+
+VERSIONS: Mapping[str, int] = {"nearest": 1, "search": 1}
+"""Counted up when a method gives other integers for the same weights."""
