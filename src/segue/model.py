@@ -24,6 +24,7 @@ from .stream import stream
 ENGINES = ("auto", "mlx", "openvino")
 CAST_DTYPES = ("float16", "bfloat16", "float32")
 MAX_THREADS = 1024
+KV_BITS = (8, 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +126,7 @@ def load(
     cast_dtype: str | None = None,
     recipe: Recipe | str | None = None,
     threads: int | None = None,
+    kv_bits: int | None = None,
     adapters: Sequence[AdapterChoice | str] = (),
     progress: Progress = SILENT,
 ) -> Model:
@@ -142,6 +144,7 @@ def load(
             before anything is quantized: folders or repositories, with `:SCALE` behind them where
             it is not 1.
         threads: how many OpenVINO uses; None for as many as there are cores.
+        kv_bits: of a key or value in OpenVINO's cache, one of `KV_BITS`; None for 32.
         progress: shown while it downloads and loads.
 
     Raises:
@@ -159,6 +162,14 @@ def load(
             raise RequestError("threads are OpenVINO's to count; choose the engine 'openvino'")
         if not 1 <= threads <= MAX_THREADS:
             raise RequestError(f"threads must lie between 1 and {MAX_THREADS}, not {threads}")
+    if kv_bits is not None:
+        if kv_bits not in KV_BITS:
+            raise RequestError(f"kv-bits are {' or '.join(map(str, KV_BITS))}, not {kv_bits}")
+        if engine != "openvino":
+            raise RequestError(
+                "MLX keeps keys and values in the type that it computes in; leave out kv-bits, or "
+                "choose the engine 'openvino'"
+            )
     named = [AdapterChoice.parse(a) if isinstance(a, str) else a for a in adapters]
     checkpoint = open_checkpoint(name, base_model, progress, named)
     # Imported here: an engine costs its library's start-up, and may not be installed.
@@ -168,7 +179,7 @@ def load(
         return Model(name, MLXEngine(checkpoint, cast_dtype, recipe, progress))
     from .engine.openvino import OpenVINOEngine
 
-    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, recipe, progress, threads))
+    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, recipe, progress, threads, kv_bits))
 
 
 def engine_for(engine: str) -> str:

@@ -13,7 +13,7 @@ from .checkpoints import hub
 from .checkpoints.adapters import AdapterChoice
 from .continuation import Request, RequestOptions
 from .errors import AudioError, OutputError, RequestError
-from .model import CAST_DTYPES, ENGINES
+from .model import CAST_DTYPES, ENGINES, KV_BITS
 
 JUDGES = ("full", "small")
 """What of segue's own music quality is measured on: forty pieces as codes, or six prompts."""
@@ -55,6 +55,17 @@ def add_threads_option(parser: argparse.ArgumentParser) -> None:
     """Add `--threads`."""
     parser.add_argument(
         "--threads", type=int, help="how many OpenVINO uses (default: as many as there are cores)"
+    )
+
+
+def add_kv_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--kv-bits`."""
+    parser.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=KV_BITS,
+        help="bits of a key or value that OpenVINO keeps of each column: less memory, and faster "
+        "steps late in long music (default: 32)",
     )
 
 

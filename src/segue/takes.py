@@ -22,6 +22,7 @@ from .model import Model, load
 from .options import (
     adapters_of,
     add_adapter_option,
+    add_kv_option,
     add_melody_option,
     add_model_options,
     add_request_options,
@@ -54,6 +55,7 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_model_options(parser)
     add_adapter_option(parser)
     add_threads_option(parser)
+    add_kv_option(parser)
     add_recipe_options(parser)
     add_request_options(parser, prompt)
     add_melody_option(parser)
@@ -110,6 +112,7 @@ class Run:
             base_model=options.base_model,
             engine=options.engine,
             threads=options.threads,
+            kv_bits=options.kv_bits,
             cast_dtype=options.cast_dtype,
             recipe=self._recipe,
             adapters=self._adapters,

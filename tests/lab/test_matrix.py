@@ -330,12 +330,8 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         'scope = "all-linears"\nmode = "affine"\n\n[[row]]\nmode = "nvfp4"\n'
     )
     typed = ["name=q3, bits=3", "cast=bfloat16", "name=q8, recipe=q8", "recipe=none"]
-    typed += [
-        "bits=4, method=search",
-        "name=gptq3, recipe=q4, method=gptq, self_takes=3",
-        "recipe=q4-gptq",
-    ]
-    typed += ["recipe=q4-gptq", "checkpoint=models/large-q4"]
+    typed += ["bits=4, method=search", "name=gptq3, recipe=q4, method=gptq, self_takes=3"]
+    typed += ["recipe=q4-gptq", "checkpoint=models/large-q4", "bits=4, kv_bits=8"]
     assert rows_of(file, typed) == (
         Variant("plain"),
         Variant("float16-q8-g32-all-linears", "float16", Recipe("all-linears", 8, 32)),
@@ -348,6 +344,7 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         Variant("gptq3", None, Recipe(method="gptq", calibration=Calibration((), 3))),
         Variant("q4-g64-gptq-decoder-linears", None, Recipe(method="gptq")),
         Variant("large-q4", checkpoint="models/large-q4"),
+        Variant("q4-g64-decoder-linears-kv8", None, Recipe(), None, 8),
     )
 
 

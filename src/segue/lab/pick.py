@@ -209,7 +209,7 @@ def _doubts(best: Row, noise: Noise, measured: Sequence[Row]) -> list[str]:
 
 def _environment(variant: Variant) -> tuple[str, ...]:
     recipe = variant.recipe
-    if variant.checkpoint is not None:
+    if variant.checkpoint is not None or variant.kv_bits is not None:
         return ()
     if recipe is None:
         return ("G4L_MLX_QUANTIZE=0",)

@@ -31,6 +31,7 @@ class Row:
         cast_dtype: what the weights were cast to.
         recipe: what was quantized, as the file has it.
         checkpoint: what ran in the place of the matrix's checkpoint; None for that itself.
+        kv_bits: of a key or value in the cache; None for the engine's own.
         bench, quality: what was measured; everything in them is None where nothing was.
         audio: names of WAV files beside the `matrix.json`, `full` and `continuation`.
     """
@@ -42,6 +43,7 @@ class Row:
     cast_dtype: str | None = None
     recipe: Mapping[str, Any] | None = None
     checkpoint: str | None = None
+    kv_bits: int | None = None
     bench: BenchFigures = field(default_factory=BenchFigures)
     quality: QualityFigures = field(default_factory=QualityFigures)
     audio: Mapping[str, Any] | None = None
@@ -49,7 +51,8 @@ class Row:
     @property
     def plain(self) -> bool:
         """Whether it is the checkpoint as it is stored."""
-        return self.recipe is None and self.cast_dtype is None and self.checkpoint is None
+        changes = (self.recipe, self.cast_dtype, self.checkpoint, self.kv_bits)
+        return all(change is None for change in changes)
 
     @property
     def generate_seconds(self) -> float | None:
@@ -63,15 +66,16 @@ class Row:
             RequestError: there is no such quantization or type.
         """
         recipe = None if self.recipe is None else dict(self.recipe)
-        checkpoint = {"checkpoint": self.checkpoint}
+        rest = {"checkpoint": self.checkpoint, "kv_bits": self.kv_bits}
         return Variant.from_json(
-            self.name, {"cast_dtype": self.cast_dtype, "recipe": recipe} | checkpoint
+            self.name, {"cast_dtype": self.cast_dtype, "recipe": recipe} | rest
         )
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any], index: int) -> Row:
         """Read a row, which was number `index` of the file."""
         recipe, audio = dig(found, "variant", "recipe"), found.get("audio")
+        kv = number(found, "variant", "kv_bits")
         return cls(
             index=index,
             name=str(found.get("name") or f"row {index + 1}"),
@@ -80,6 +84,7 @@ class Row:
             cast_dtype=text(found, "variant", "cast_dtype"),
             recipe=recipe if isinstance(recipe, Mapping) else None,
             checkpoint=text(found, "variant", "checkpoint"),
+            kv_bits=None if kv is None else int(kv),
             bench=BenchFigures.from_json(found.get("bench")),
             quality=QualityFigures.from_json(found.get("quality")),
             audio=audio if isinstance(audio, Mapping) else None,

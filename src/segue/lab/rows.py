@@ -33,6 +33,7 @@ _TYPES: Mapping[str, type] = {
     "self_takes": int,
     "calibration_seed": int,
     "checkpoint": str,
+    "kv_bits": int,
 }
 
 
@@ -93,6 +94,7 @@ def _variant(entry: Any, where: str) -> Variant:
     details = {key: entry.get(key) for key in ("scope", "bits", "group", "mode")}
     given = [key for key, value in details.items() if value is not None]
     cast, named, checkpoint = entry.get("cast"), entry.get("recipe"), entry.get("checkpoint")
+    kv = entry.get("kv_bits")
     try:
         recipe = complete_recipe(*details.values()) if given else None
         if named is not None:
@@ -102,8 +104,8 @@ def _variant(entry: Any, where: str) -> Variant:
         recipe = _with_method(entry, recipe)
         if checkpoint is not None:
             name = entry.get("name", Variant.of_checkpoint(checkpoint).name)
-            return Variant(name, cast, recipe, checkpoint)
-        return Variant(entry.get("name", name_of(cast, recipe)), cast, recipe)
+            return Variant(name, cast, recipe, checkpoint, kv)
+        return Variant(entry.get("name", name_of(cast, recipe, kv)), cast, recipe, None, kv)
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None
 

@@ -27,6 +27,7 @@ class Variant:
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         checkpoint: runs in the place of the one that is compared with: what `segue quantize` made
             of that, a folder or a repository.
+        kv_bits: see `segue.load`.
 
     Raises:
         RequestError: a name that cannot name a file, no such type, or a recipe for what is
@@ -37,6 +38,7 @@ class Variant:
     cast_dtype: str | None = None
     recipe: Recipe | None = None
     checkpoint: str | None = None
+    kv_bits: int | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -57,7 +59,8 @@ class Variant:
     @property
     def plain(self) -> bool:
         """Whether it is the checkpoint as it is stored."""
-        return self.cast_dtype is None and self.recipe is None and self.checkpoint is None
+        changes = (self.cast_dtype, self.recipe, self.checkpoint, self.kv_bits)
+        return all(change is None for change in changes)
 
     def load(
         self,
@@ -73,6 +76,7 @@ class Variant:
             engine=engine,
             cast_dtype=self.cast_dtype,
             recipe=self.recipe,
+            kv_bits=self.kv_bits,
             progress=progress,
         )
 
@@ -85,13 +89,14 @@ class Variant:
             options += ["--q-group-size", str(self.recipe.group_size)]
             options += ["--q-mode", self.recipe.mode]
             options += method_options(self.recipe)
-        return options
+        return options if self.kv_bits is None else [*options, "--kv-bits", str(self.kv_bits)]
 
     def to_json(self) -> dict[str, Any]:
         """Return what reports have of it, beside its name."""
         recipe = None if self.recipe is None else self.recipe.to_json()
         found = {"cast_dtype": self.cast_dtype, "recipe": recipe}
-        return found if self.checkpoint is None else found | {"checkpoint": self.checkpoint}
+        rest = {"checkpoint": self.checkpoint, "kv_bits": self.kv_bits}
+        return found | {name: value for name, value in rest.items() if value is not None}
 
     @classmethod
     def from_json(cls, name: str, entry: Mapping[str, Any]) -> Variant:
@@ -102,19 +107,20 @@ class Variant:
         """
         recipe = entry["recipe"]
         recipe = None if recipe is None else Recipe.from_json(recipe)
-        return cls(name, entry["cast_dtype"], recipe, entry.get("checkpoint"))
+        return cls(name, entry["cast_dtype"], recipe, entry.get("checkpoint"), entry.get("kv_bits"))
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: str) -> Variant:
+    def of_checkpoint(cls, checkpoint: str, kv_bits: int | None = None) -> Variant:
         """Return the variant that is a checkpoint of its own, named after its last part."""
         last = Path(checkpoint).name or Path(checkpoint).resolve().name
         name = re.sub(r"[^A-Za-z0-9.+-]+", "-", last).lstrip(".+-")[:100]
-        return cls(name or "variant", checkpoint=checkpoint)
+        return cls(name or "variant", checkpoint=checkpoint, kv_bits=kv_bits)
 
 
-def name_of(cast_dtype: str | None, recipe: Recipe | None) -> str:
+def name_of(cast_dtype: str | None, recipe: Recipe | None, kv_bits: int | None = None) -> str:
     """Return a name that says what a variant is: `float16-q8-g64-decoder-linears`."""
     parts = [cast_dtype, None if recipe is None else recipe.name]
+    parts.append(None if kv_bits is None else f"kv{kv_bits}")
     return "-".join(part for part in parts if part) or "baseline"
 
 

@@ -33,6 +33,7 @@ class OpenVINOEngine:
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         progress: shown while graphs are built and compiled.
         threads: how many to use; None for as many as there are cores.
+        kv_bits: of a key or value in the cache, 8 or 16; None is 32.
 
     Attributes:
         lm: the language model.
@@ -48,6 +49,7 @@ class OpenVINOEngine:
         recipe: Recipe | None = None,
         progress: Progress = SILENT,
         threads: int | None = None,
+        kv_bits: int | None = None,
     ) -> None:
         counted = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         self.device = device_name() + counted
@@ -58,7 +60,7 @@ class OpenVINOEngine:
         self.codec = Codec(self.config.codec, checkpoint.codec, threads)
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
         with progress.stage("load"):
-            self.lm = LM(self.config.lm, weights, threads)
+            self.lm = LM(self.config.lm, weights, threads, kv_bits)
             _ = self.lm.plain
         give_back()
         widened = ", ".join(sorted(weights.widened))
@@ -163,8 +165,14 @@ class OpenVINOEngine:
         hidden = self.lm.embed(sequence.T[None], 0 if prefix is None else prefix.length)
         if prefix is not None:
             hidden = prefix.before(hidden, guided=False)
-        logits = self.lm.run(cross)(hidden, np.zeros(1, np.int32), last=S)
-        return logits.reshape(S, K, -1)
+        run, row = self.lm.run(cross), np.zeros(1, np.int32)
+        if self.lm.kv_bits is None:
+            return run(hidden, row, last=S).reshape(S, K, -1)
+        # One column at a time, as music is generated: those of one run are not read from the cache.
+        before = hidden.shape[1] - S
+        logits = [run(hidden[:, : before + 1], row)]
+        logits += [run(hidden[:, n : n + 1], row) for n in range(before + 1, before + S)]
+        return np.concatenate(logits, axis=1).reshape(S, K, -1)
 
     def _apart(self, conditioning: CrossKV | Prefix | None) -> tuple[CrossKV | None, Prefix | None]:
         """What layers attend to, and what comes before the sequence."""

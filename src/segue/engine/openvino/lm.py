@@ -77,10 +77,21 @@ class LM:
         config: its shape.
         weights: its weights.
         threads: how many to use; None for as many as there are cores.
+        kv_bits: of a key or value in the cache, 8 or 16; None is 32.
+
+    Attributes:
+        kv_bits: as given.
     """
 
-    def __init__(self, config: LMConfig, weights: Weights, threads: int | None) -> None:
+    def __init__(
+        self,
+        config: LMConfig,
+        weights: Weights,
+        threads: int | None,
+        kv_bits: int | None = None,
+    ) -> None:
         self._config, self._weights, self._threads = config, weights, threads
+        self.kv_bits = kv_bits
         K = range(config.num_codebooks)
         self._table = Table(weights, [f"{PREFIX}embed_tokens.{k}" for k in K])
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
@@ -108,7 +119,7 @@ class LM:
 
     def _compiled(self, text: bool) -> Any:
         model = _decoder(self._config, self._weights, text)
-        return compiled(model, self._threads)
+        return compiled(model, self._threads, self.kv_bits)
 
     @cached_property
     def _projection(self) -> Any:

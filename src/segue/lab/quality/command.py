@@ -19,6 +19,7 @@ from ...options import (
     add_cast_option,
     add_engine_option,
     add_judge_option,
+    add_kv_option,
     add_output_options,
     report_file_of,
 )
@@ -59,6 +60,7 @@ def add_parser(commands: Any) -> None:
     add_base_option(parser)
     add_engine_option(parser)
     add_cast_option(parser)
+    add_kv_option(parser)
     add_recipe_options(parser)
     parser.add_argument(
         "--variant",
@@ -200,10 +202,12 @@ def _variant(options: argparse.Namespace) -> Variant:
             recipe = recipe_of(options, "--variant")
             if recipe is not None or options.cast_dtype is not None:
                 raise RequestError(f"--variant {named} runs as it is; leave out what changes it")
-            return Variant.of_checkpoint(named)
+            return Variant.of_checkpoint(named, options.kv_bits)
         options.recipe, named_by = named, "--variant"
     recipe = recipe_of(options, named_by)
-    return Variant(name_of(options.cast_dtype, recipe), options.cast_dtype, recipe)
+    kv = options.kv_bits
+    name = name_of(options.cast_dtype, recipe, kv)
+    return Variant(name, options.cast_dtype, recipe, None, kv)
 
 
 def _continuation_seconds(options: argparse.Namespace) -> float:

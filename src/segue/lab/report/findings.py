@@ -88,6 +88,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("load", "s", lambda row: row.bench.load_seconds, min),
         Column("run", "s", lambda row: row.bench.run_seconds, min),
         Column("weights", size, scaled(lambda row: row.bench.weights_bytes), min),
+        Column("keys and values", "bits", lambda row: row.kv_bits, digits="{:.0f}".format),
         Column("peak, engine", size, scaled(lambda row: row.bench.engine_peak_bytes), min),
         Column("peak, process", size, scaled(lambda row: row.bench.process_peak_bytes), min),
         Column("KL", "nats", lambda row: row.quality.kl, min, quality=True, spread=_kl_spread),
@@ -168,6 +169,8 @@ def describe(row: Row) -> str:
         )
     if row.checkpoint is not None:
         parts.append(f"{row.checkpoint}, as stored")
+    if row.kv_bits is not None:
+        parts.append(f"keys and values in {row.kv_bits} bits")
     return "; ".join(parts) or "as stored"
 
 
