@@ -61,6 +61,8 @@ class Report:
         memory: `process_peak_bytes`; `engine_peak_bytes`, what the engine's library held at most
             (MLX counts it, for others None); `weights_bytes` of the language model as the engine
             holds it; `step_weights_bytes`, what of it every decode step reads.
+        bits_per_weight: of the layers' and heads' products on average, scales and biases in float16
+            included.
         bandwidth_bytes_per_s: what reading those weights at every step comes to.
         modules: names of the `quantized` ones, and of those in scope that were `left`.
         shapes: of the model, the codes and the audio.
@@ -85,6 +87,7 @@ class Report:
     first_run: dict[str, Timings]
     steady: dict[str, Any] | None
     memory: dict[str, int | None]
+    bits_per_weight: float
     bandwidth_bytes_per_s: float
     modules: dict[str, list[str]]
     shapes: dict[str, Any]
@@ -164,6 +167,7 @@ def measure(wanted: BenchRequest, progress: Progress = SILENT) -> Measured:
             "weights_bytes": modules.weights_bytes,
             "step_weights_bytes": step_bytes,
         },
+        bits_per_weight=modules.bits_per_weight,
         bandwidth_bytes_per_s=step_bytes * typical.speed["steps_per_s"],
         modules={"quantized": modules.quantized, "left": modules.left},
         shapes=_shapes(model, first),

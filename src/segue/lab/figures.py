@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -65,6 +65,7 @@ class BenchFigures:
         speed_range: the slowest and the fastest run's `real_time_factor`.
         music_seconds: of new music in a run, that is what follows the join.
         weights_bytes: of the language model.
+        bits_per_weight: of the layers' and heads' weights, scales and biases included.
         engine_peak_bytes: the most memory that the engine's library had allocated.
         process_peak_bytes: the most memory that the process had resident.
         notes: for the reader, one line each.
@@ -83,6 +84,7 @@ class BenchFigures:
     speed_range: tuple[float, float] | None = None
     music_seconds: float | None = None
     weights_bytes: float | None = None
+    bits_per_weight: float | None = None
     engine_peak_bytes: float | None = None
     process_peak_bytes: float | None = None
     notes: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ class BenchFigures:
             speed_range=interval({"ends": ends}, "ends"),
             music_seconds=_music_seconds(dig(found, "shapes")),
             weights_bytes=number(found, "memory", "weights_bytes"),
+            bits_per_weight=number(found, "bits_per_weight"),
             engine_peak_bytes=number(found, "memory", "engine_peak_bytes"),
             process_peak_bytes=number(found, "memory", "process_peak_bytes"),
             notes=tuple(map(str, notes)) if isinstance(notes, list) else (),
@@ -176,6 +179,8 @@ class QualityFigures:
         music_seconds: of all of them.
         built_in: whether they are segue's own.
         tokens: how many were counted.
+        kl_text, kl_guided: `kl` with each piece's own words, and guided by them.
+        report: all of it, for `paired.difference`.
     """
 
     kl: float | None = None
@@ -188,6 +193,9 @@ class QualityFigures:
     music_seconds: float = 0.0
     built_in: bool = False
     tokens: float | None = None
+    kl_text: float | None = None
+    kl_guided: float | None = None
+    report: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def never_diverged(self) -> bool:
@@ -211,4 +219,7 @@ class QualityFigures:
             music_seconds=sum(number(prompt, "seconds") or 0.0 for prompt in prompts),
             built_in=bool(prompts and dig(prompts[0], "built_in")),
             tokens=number(found, "tokens", "counted"),
+            kl_text=number(found, "conditions", "text", "kl", "overall", "mean"),
+            kl_guided=number(found, "conditions", "guided", "kl", "overall", "mean"),
+            report=found if isinstance(found, Mapping) else {},
         )

@@ -18,6 +18,9 @@ _ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 _READ_ONCE = re.compile(
     rf"{re.escape(PROJECTION)}|{re.escape(LM)}(embed_tokens\.|layers\.\d+\.encoder_attn\.[kv]_proj)"
 )
+_LINEARS = Recipe()
+"""Whose scope is the layers' and heads' products."""
+
 _OF_TEXT = re.compile(rf"{re.escape(LM)}layers\.\d+\.encoder_attn")
 
 
@@ -29,11 +32,20 @@ class Modules:
         quantized: modules that are quantized, on disk or in memory.
         left: modules in the recipe's scope whose rows do not fit.
         bytes: what each module holds.
+        weights: of each of the layers' and heads' products how many weights it has, and the bits
+            of one, scales and biases in float16 included.
     """
 
     quantized: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     bytes: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of one of the layers' and heads' weights, on average."""
+        total = sum(count for count, _ in self.weights.values())
+        return sum(count * bits for count, bits in self.weights.values()) / max(1, total)
 
     @property
     def weights_bytes(self) -> int:
@@ -79,9 +91,18 @@ def modules_of(checkpoint: Checkpoint, recipe: Recipe | None, engine: Engine) ->
                 found.left.append(module)
         if params is not None:
             found.quantized.append(module)
+        if kind == "weight" and _LINEARS.covers(module):
+            found.weights[module] = (rows * columns, _stored_bits(params))
         size = rows * columns * item
         if params is not None and not widened:
             scale = 2 * item if params.mode == "affine" else 1
             size = rows * (columns * params.bits // 8 + columns // params.group_size * scale)
         found.bytes[module] = found.bytes.get(module, 0) + size
     return found
+
+
+def _stored_bits(params: QuantizationParams | None) -> float:
+    """Bits of a weight in a file: 16 where it is not quantized."""
+    if params is None:
+        return 16.0
+    return params.bits + (32 if params.mode == "affine" else 8) / params.group_size

@@ -88,10 +88,13 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("load", "s", lambda row: row.bench.load_seconds, min),
         Column("run", "s", lambda row: row.bench.run_seconds, min),
         Column("weights", size, scaled(lambda row: row.bench.weights_bytes), min),
+        Column("a weight", "bits", lambda row: row.bench.bits_per_weight, min),
         Column("keys and values", "bits", lambda row: row.kv_bits, digits="{:.0f}".format),
         Column("peak, engine", size, scaled(lambda row: row.bench.engine_peak_bytes), min),
         Column("peak, process", size, scaled(lambda row: row.bench.process_peak_bytes), min),
         Column("KL", "nats", lambda row: row.quality.kl, min, quality=True, spread=_kl_spread),
+        Column("KL, with text", "nats", lambda row: row.quality.kl_text, min, quality=True),
+        Column("KL, guided", "nats", lambda row: row.quality.kl_guided, min, quality=True),
         Column("same top code", "%", _percent_agreeing, max, quality=True),
         Column(
             "perplexity",

@@ -31,7 +31,9 @@ from .findings import (
     notes,
     why_no_pick,
 )
+from .fronts import pair_lines
 from .listening import Listening, gather
+from .plans import grid
 
 _TIMINGS = (
     ("load", ("model_load_s",)),
@@ -75,6 +77,8 @@ def page(matrix: Matrix, folder: Path) -> str:
         columns_explained=COLUMNS_EXPLAINED,
         rows=_table(matrix, shown),
         notes=notes(matrix.rows),
+        pairs=pair_lines(matrix.rows),
+        plans=[(row.name, found) for row in matrix.rows if (found := grid(row.recipe)) is not None],
         listening=groups,
         complaints=complaints,
         spectrograms=_spectrograms(groups[0]) if groups else None,
@@ -216,6 +220,8 @@ def _figures(row: Row, picked: bool) -> dict[str, Any]:
         "kl_ci95": row.quality.kl_ci95,
         "speed": row.bench.real_time_factor,
         "speed_range": row.bench.speed_range,
+        "ms": row.bench.ms_per_step,
+        "bits": row.bench.bits_per_weight,
         "weights": row.bench.weights_bytes,
         "engine": row.bench.engine_peak_bytes,
         "process": row.bench.process_peak_bytes,

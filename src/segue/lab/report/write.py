@@ -10,7 +10,9 @@ from typing import Any
 from ...atomic import writing
 from ..results import Matrix, Row
 from .findings import COLUMNS_EXPLAINED, columns, describe, facts, failure, notes, why_no_pick
+from .fronts import front_lines, pair_lines
 from .page import page
+from .plans import grid
 
 
 def write_report(folder: Path, matrix: Matrix | None = None) -> list[Path]:
@@ -51,6 +53,10 @@ def markdown(matrix: Matrix) -> str:
     if failed:
         parts.append("\n".join(failed))
     parts.append(f"Row 1 is the baseline. {COLUMNS_EXPLAINED}")
+    parts += [f"{_plain(line)}." for line in front_lines(rows)]
+    if pairs := [f"- {_plain(line)}." for line in pair_lines(rows)]:
+        parts += ["Differences, with 95 % intervals of their own:", "\n".join(pairs)]
+    parts += [_plan(row) for row in rows if grid(row.recipe) is not None]
     parts += [f"Note: {_plain(note)}." for note in notes(rows)]
     parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in facts(matrix)))
     return "\n\n".join(parts) + "\n"
@@ -81,6 +87,19 @@ def _table(rows: Sequence[Row]) -> str:
         ]
         lines.append([str(n + 1), _plain(row.name), _plain(describe(row)), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plan(row: Row) -> str:
+    """A recipe's plan as a table: bits and group size of every module."""
+    found = grid(row.recipe)
+    assert found is not None  # noqa: S101 - its caller has looked
+    lines = [["layer", *found.units], ["--:", *("---" for _ in found.units)]]
+    lines += [
+        [name, *("–" if cell is None else f"{cell.bits}/{cell.group_size}" for cell in cells)]
+        for name, cells in found.rows
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"Bits and group size in {_plain(row.name)}:\n\n{table}"
 
 
 def _plain(text: Any) -> str:

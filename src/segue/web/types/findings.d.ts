@@ -20,6 +20,10 @@ export interface FindingsRow {
   /** Seconds of music per second. */
   speed: number | null;
   speed_range: [number, number] | null;
+  /** Milliseconds of a decode step. */
+  ms: number | null;
+  /** Bits of a weight, scales and biases included. */
+  bits: number | null;
   /** These three in bytes. */
   weights: number | null;
   engine: number | null;
@@ -49,13 +53,13 @@ export interface Listening {
   blind: number[];
 }
 
-/** A dot of the chart of speed against quality. */
+/** A dot of a chart of speed, or of bits, against quality. */
 export interface Point {
   number: number;
   name: string;
   /** KL divergence. */
   x: number;
-  /** Speed. */
+  /** Speed, or bits. */
   y: number;
   /** Of x. */
   interval: [number, number] | null;

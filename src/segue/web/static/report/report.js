@@ -17,6 +17,7 @@ const rows = findings.rows.map((row, n) => ({ ...row, number: n + 1, baseline: n
 const measured = rows.filter((row) => row.ok);
 
 drawSpeed(find(document, '[data-chart="speed"]'));
+drawBits(find(document, '[data-chart="bits"]'));
 drawMemory(find(document, '[data-chart="memory"]'));
 drawTime(find(document, '[data-chart="time"]'));
 openPlayers();
@@ -26,11 +27,12 @@ document.querySelectorAll(".copy").forEach((button) => {
 
 /** @param {HTMLElement} element */
 function drawSpeed(element) {
-  const points = measured.flatMap(pointOf);
+  const points = measured.flatMap((row) => pointOf(row, row.speed, row.speed_range));
   if (!points.length) return nothing(element);
   const best = front(points).map((point) => point.name).join(", ");
   const label = `Speed against quality. On the Pareto front: ${best}.`;
-  chart(element, label, (width) => scatter(points, findings.max_kl, width));
+  const axis = { title: "× real time", unit: "× real time" };
+  chart(element, label, (width) => scatter(points, findings.max_kl, width, axis));
   element.append(
     h(
       "p",
@@ -38,7 +40,29 @@ function drawSpeed(element) {
       `Up is faster, left is closer to the baseline. Nothing beats in both: ${best}. `,
       "Whiskers are 95 % intervals of the mean KL, and the slowest and fastest run.",
     ),
-    numbers(["variant", "KL, nats", "× real time"], points.map((p) => [p.name, p.x, p.y])),
+    numbers(
+      ["variant", "KL, nats", "× real time", "ms a step"],
+      points.map((p) => [p.name, p.x, p.y, rows[p.number - 1].ms]),
+    ),
+  );
+}
+
+/** @param {HTMLElement} element */
+function drawBits(element) {
+  const points = measured.flatMap((row) => pointOf(row, row.bits, null));
+  if (!points.length) return nothing(element);
+  const best = front(points, true).map((point) => point.name).join(", ");
+  const label = `Bits against quality. On the Pareto front: ${best}.`;
+  const axis = { title: "bits a weight", unit: "bits", less: true };
+  chart(element, label, (width) => scatter(points, findings.max_kl, width, axis));
+  element.append(
+    h(
+      "p",
+      { class: "note" },
+      `Down is smaller, left is closer to the baseline. Nothing beats in both: ${best}. `,
+      "Scales and biases are counted; what is not quantized has 16 bits.",
+    ),
+    numbers(["variant", "KL, nats", "bits a weight"], points.map((p) => [p.name, p.x, p.y])),
   );
 }
 
@@ -46,14 +70,15 @@ function drawSpeed(element) {
  * The dot of a row, where it has both coordinates.
  *
  * @param {NumberedRow} row
+ * @param {number | null} y
+ * @param {[number, number] | null} range  of y
  * @returns {Point[]}
  */
-function pointOf(row) {
+function pointOf(row, y, range) {
   // The baseline is as far from itself as anything can be measured to be: not at all.
   const x = row.baseline ? (row.kl ?? 0) : row.kl;
-  const y = row.speed;
   if (x === null || y === null) return [];
-  const { number, name, picked, baseline, kl_ci95: interval, speed_range: range } = row;
+  const { number, name, picked, baseline, kl_ci95: interval } = row;
   return [{ number, name, x, y, interval, range, picked, baseline }];
 }
 

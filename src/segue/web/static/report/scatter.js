@@ -1,5 +1,5 @@
 // @ts-check
-// The chart of speed against quality, with a label at every dot.
+// The charts of speed, and of bits, against quality, with a label at every dot.
 
 import { svg } from "../shared/dom.js";
 import { niceTicks, short } from "./charts.js";
@@ -13,25 +13,34 @@ const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 /** Left, top, right, bottom, in pixels. @typedef {[number, number, number, number]} Box */
 
 /**
- * Which points no other beats in both: smaller x, larger y; from the smallest x on.
+ * What stands at the y axis, in which unit, and whether less of it is better.
+ *
+ * @typedef {{ title: string, unit: string, less?: boolean }} Axis
+ */
+
+/**
+ * Which points no other beats in both: smaller x, better y; from the smallest x on.
  *
  * @param {Point[]} points
+ * @param {boolean} [less]  whether a smaller y is better
  */
-export function front(points) {
-  const sorted = [...points].sort((a, b) => a.x - b.x || b.y - a.y);
+export function front(points, less = false) {
+  const sign = less ? -1 : 1;
+  const sorted = [...points].sort((a, b) => a.x - b.x || sign * (b.y - a.y));
   let best = -Infinity;
-  return sorted.filter((point) => point.y > best && ((best = point.y), true));
+  return sorted.filter(({ y }) => sign * y > best && ((best = sign * y), true));
 }
 
 /**
- * Speed (up) against KL (right, logarithmic).  An x of 0, which has no logarithm, has a place of
+ * Speed or bits (up) against KL (right, logarithmic).  An x of 0, which has no logarithm, has a place of
  * its own at the left.
  *
  * @param {Point[]} points
  * @param {number | null} limit  of KL
  * @param {number} width
+ * @param {Axis} axis
  */
-export function scatter(points, limit, width) {
+export function scatter(points, limit, width, axis) {
   const [left, right, top, bottom] = [44, 16, 28, 44];
   const height = Math.round(Math.min(400, Math.max(260, width * 0.42)));
   const [low, high] = decades(points, limit);
@@ -56,7 +65,7 @@ export function scatter(points, limit, width) {
     line(`M${left} ${y(tick)}H${width - right}`, "grid");
     text(String(tick), { x: left - 8, y: y(tick) + 4, "text-anchor": "end" });
   }
-  text("× real time", { x: 0, y: 12 });
+  text(axis.title, { x: 0, y: 12 });
   text("0", { x: x(0), y: height - bottom + 18, "text-anchor": "middle" });
   for (let decade = low; decade <= high; decade++) {
     const place = x(10 ** decade);
@@ -76,7 +85,7 @@ export function scatter(points, limit, width) {
       "text-anchor": inside ? "end" : "start",
     });
   }
-  const best = front(points);
+  const best = front(points, axis.less);
   line(stairs(best, x, y, width - right), "front");
   /**
    * The ends of a dot's horizontal error bar.
@@ -118,7 +127,7 @@ export function scatter(points, limit, width) {
       line(`M${cx} ${from}V${to}`, "error");
     }
     const kind = ["dot", point.baseline && "baseline", point.picked && "picked"];
-    const title = `${point.name}: KL ${short(point.x)}, ${short(point.y)} × real time`;
+    const title = `${point.name}: KL ${short(point.x)}, ${short(point.y)} ${axis.unit}`;
     root.append(
       svg(
         "circle",
