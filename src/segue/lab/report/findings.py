@@ -17,8 +17,9 @@ COLUMNS_EXPLAINED = (
     "The best of each column is marked. Step and speed are of generating alone, run is from "
     "prompt to sound, each the median of the runs after the first; load is reading, casting and "
     "quantizing. KL, top code and perplexity compare a variant's next-token distribution with "
-    "the baseline's on the same music; ± is half of the 95 % interval. Plays alike is the median "
-    "until the first difference, with the same noise."
+    "the baseline's on the same music, without text, with each piece's own words, and guided by "
+    "them; ± is half of the 95 % interval. Bits of a weight count scales and biases. Plays alike "
+    "is the median until the first difference, with the same noise."
 )
 DASH = "–"
 _EXPONENTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
