@@ -27,8 +27,15 @@ engines stack them.
 KINDS = ("weight", "scales", "biases")
 """The tensors of a quantized module; in the affine mode alone there are biases."""
 
-SHRINK = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7, 0.65, 0.6)
-"""Shares of a group's range that its grid may span; what lies outside is clipped."""
+SHARES = (1.0, 0.92, 0.84, 0.75, 0.65)
+"""Shares of a group's range that its grid may span; what lies outside is clipped.  Twice as many
+leave the error of 4 bits 0.8 % lower, at twice the time."""
+
+CLIPPED_BITS = 5
+"""Up to so many bits clipping pays: with more, the whole range is always the best share."""
+
+REFITS = 2
+"""Times that the chosen grid is fitted to its integers, and these rounded to it once more."""
 
 
 def nearest(weight: mx.array, params: QuantizationParams) -> Parts:
@@ -40,32 +47,39 @@ def nearest(weight: mx.array, params: QuantizationParams) -> Parts:
 def search(weight: mx.array, params: QuantizationParams) -> Parts:
     """Choose for each group the grid with the least squared error, among narrower ones too.
 
-    For every share of `SHRINK` the integers are those of a grid over that share of the range, and
+    For every one of `SHARES` the integers are those of a grid over that share of the range, and
     scale and bias then those that fit the weights best, by least squares.
     """
     size, most = params.group_size, (1 << params.bits) - 1
     rows, columns = weight.shape
     groups = weight.astype(mx.float32).reshape(rows, columns // size, size)
     low, high = groups.min(axis=-1, keepdims=True), groups.max(axis=-1, keepdims=True)
-    best: tuple[mx.array, mx.array, mx.array, mx.array] | None = None
-    for share in SHRINK:
-        middle, half = (low + high) / 2, share * (high - low) / 2
-        step = mx.maximum(2 * half / most, 1e-12)
-        codes = mx.clip(mx.round((groups - middle + half) / step), 0, most)
-        scale, bias = _fitted(groups, codes)
-        # As they will be stored, or the choice would be among grids that nobody gets.
-        scale, bias = (x.astype(weight.dtype).astype(mx.float32) for x in (scale, bias))
+
+    def rounded(share: mx.array | float) -> mx.array:
+        """The integers of a grid over a share of the range."""
+        half = share * (high - low) / 2
+        step = mx.maximum(2 * half / most, _TINY)
+        return mx.clip(mx.round((groups - (low + high) / 2 + half) / step), 0, most)
+
+    def grid_of(codes: mx.array) -> tuple[mx.array, mx.array]:
+        """Scale and bias as they will be stored."""
+        scale, bias = (part.astype(weight.dtype) for part in _fitted(groups, codes))
+        return scale.astype(mx.float32), bias.astype(mx.float32)
+
+    share = mx.ones_like(low)
+    if params.bits <= CLIPPED_BITS:
+        least = mx.full(low.shape, mx.inf)
+        for tried in SHARES:
+            codes = rounded(tried)
+            scale, bias = grid_of(codes)
+            error = mx.square(scale * codes + bias - groups).sum(axis=-1, keepdims=True)
+            share = mx.where(error < least, tried, share)
+            least = mx.minimum(error, least)
+            mx.eval(share, least)
+    codes = rounded(share)
+    for _ in range(REFITS):
+        scale, bias = grid_of(codes)
         codes = mx.clip(mx.round((groups - bias) / mx.where(scale == 0, 1, scale)), 0, most)
-        error = mx.square(scale * codes + bias - groups).sum(axis=-1, keepdims=True)
-        if best is None:
-            best = (error, codes, scale, bias)
-        else:
-            better = error < best[0]
-            new = (error, codes, scale, bias)
-            best = tuple(mx.where(better, a, b) for a, b in zip(new, best, strict=True))  # type: ignore[assignment]
-        mx.eval(best)
-    assert best is not None  # noqa: S101 - there is a share
-    _, codes, scale, bias = best
     return {
         "weight": packed(codes.reshape(rows, columns).astype(mx.uint32), params.bits),
         "scales": scale[..., 0].astype(weight.dtype),
@@ -73,18 +87,24 @@ def search(weight: mx.array, params: QuantizationParams) -> Parts:
     }
 
 
+_TINY = 1e-12
+
+
 def _fitted(groups: mx.array, codes: mx.array) -> tuple[mx.array, mx.array]:
     """The scale and bias `(rows, groups, 1)` with the least squared error for given integers."""
     mean_q, mean_w = codes.mean(axis=-1, keepdims=True), groups.mean(axis=-1, keepdims=True)
     spread = mx.square(codes - mean_q).sum(axis=-1, keepdims=True)
     together = ((codes - mean_q) * (groups - mean_w)).sum(axis=-1, keepdims=True)
-    scale = together / mx.maximum(spread, 1e-12)
+    scale = together / mx.maximum(spread, _TINY)
     return scale, mean_w - scale * mean_q
 
 
 def packed(codes: mx.array, bits: int) -> mx.array:
     """Pack integers `(rows, columns)` as MLX does: one after the other, the lowest bits first."""
     rows, columns = codes.shape
+    if 32 % bits == 0:
+        words = codes.reshape(rows, -1, 32 // bits)
+        return (words << mx.arange(0, 32, bits, dtype=mx.uint32)).sum(axis=-1).astype(mx.uint32)
     places = mx.arange(bits, dtype=mx.uint32)
     stream = ((codes[..., None] >> places) & 1).reshape(rows, columns * bits // 32, 32)
     return (stream << mx.arange(32, dtype=mx.uint32)).sum(axis=-1).astype(mx.uint32)

@@ -1,5 +1,7 @@
 """What nothing beats, what is chance, and a plan as a grid."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,7 @@ def test_a_difference_is_said_to_be_chance_where_it_may_be():
     assert "which may be chance" in chance
 
 
-PLAN = {
+PLAN: dict[str, Any] = {
     "bits": 4,
     "group_size": 64,
     "scope": "decoder-linears",
