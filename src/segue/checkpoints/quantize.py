@@ -60,12 +60,15 @@ def quantized(
         The view; its `config` says what of it is quantized.
 
     Raises:
-        RequestError: a recipe for a checkpoint that is quantized on disk.
+        RequestError: a recipe for a checkpoint that is quantized on disk, or a plan for another.
         ModelOverflowError: when a tensor is read: a weight to be quantized is NaN or infinite.
     """
     config, report = checkpoint.config, LoadReport() if report is None else report
     if recipe is not None and config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
+    if recipe is not None:
+        shapes = {name: tensor.shape for name, tensor in checkpoint.lm.items()}
+        recipe.check(config.lm, shapes, checkpoint.name)
     cast = None if cast_dtype is None else DTYPES[cast_dtype]
     if recipe is not None and method is None:
         method = weight_method(recipe.method)
@@ -74,9 +77,9 @@ def quantized(
         tensor = checkpoint.lm.pop(name)
         module, _, kind = name.rpartition(".")
         covered = recipe is not None and kind == "weight" and recipe.covers(module)
-        if method is not None and recipe is not None and covered and recipe.fits(tensor.shape[-1]):
-            source = _Cast(tensor, cast, report)
-            view |= _QuantizedModule(module, source, recipe.params, method, report).tensors()
+        if method and recipe and covered and recipe.fits(tensor.shape[-1], module):
+            source, params = _Cast(tensor, cast, report), recipe.params_of(module)
+            view |= _QuantizedModule(module, source, params, method, report).tensors()
             continue
         if covered:
             report.left.append(module)
@@ -95,7 +98,9 @@ def _config_of(config: ModelConfig, recipe: Recipe | None, report: LoadReport) -
     if recipe is None or not report.quantized:
         return config
     how = {"name": recipe.method, "version": VERSIONS[recipe.method]}
-    return replace(config, quantization=QuantizationConfig(recipe.params, {}, how))
+    ways = {module: recipe.params_of(module) for module in report.quantized}
+    exceptions = {module: params for module, params in ways.items() if params != recipe.params}
+    return replace(config, quantization=QuantizationConfig(recipe.params, exceptions, how))
 
 
 @dataclass(frozen=True)

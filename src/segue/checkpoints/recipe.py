@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import RequestError
-from .config import QuantizationParams
-from .layouts import LM, PROJECTION
+from .config import LMConfig, QuantizationParams
+from .layouts import LM, PROJECTION, Shapes
+from .plan import Plan, check_stacks
 
 _LINEARS = re.compile(
     rf"^{re.escape(LM)}layers\.\d+\.((self|encoder)_attn\.(q|k|v|out)_proj|fc[12])$"
@@ -97,10 +98,11 @@ class Recipe:
         mode: of `mlx.core.quantize`: `"affine"`, `"mxfp4"`, `"mxfp8"` or `"nvfp4"`.
         method: one of `METHODS`; all but `"nearest"` are for the affine mode.
         calibration: what the method looks at, if it takes music; None is `Calibration()` there.
+        plan: modules that are quantized in other ways; None is none.
 
     Raises:
         RequestError: MLX has no such combination; the line lists those of the mode.  Or there is no
-            such method, or it cannot have that mode or music.
+            such method, or it cannot have that mode or music.  Or the plan makes no sense.
     """
 
     scope: str = "decoder-linears"
@@ -109,6 +111,7 @@ class Recipe:
     mode: str = "affine"
     method: str = "nearest"
     calibration: Calibration | None = None
+    plan: Plan | None = None
 
     def __post_init__(self) -> None:
         self._check_method()
@@ -125,6 +128,19 @@ class Recipe:
                 f"{self.mode} cannot have {self.bits} bits in groups of {self.group_size}; "
                 f"it has {ways}"
             )
+        if self.plan is not None:
+            self._check_plan(self.plan)
+
+    def _check_plan(self, plan: Plan) -> None:
+        for module, params in plan.modules:
+            if not self.covers(module):
+                raise RequestError(
+                    f"the plan names {module}, which is no module that {self.scope} quantizes"
+                )
+            try:
+                Recipe(self.scope, params.bits, params.group_size, params.mode, self.method)
+            except RequestError as error:
+                raise RequestError(f"the plan's {module}: {error}") from None
 
     def _check_method(self) -> None:
         if self.method not in METHODS:
@@ -145,6 +161,8 @@ class Recipe:
         """
         mode = "" if self.mode == "affine" else f"-{self.mode}"
         method = "" if self.method == "nearest" else f"-{self.method}"
+        if self.plan is not None:
+            return f"{self.plan.name}{method}-{self.scope}"
         return f"q{self.bits}-g{self.group_size}{mode}{method}-{self.scope}"
 
     def to_json(self) -> dict[str, Any]:
@@ -164,6 +182,8 @@ class Recipe:
                 "self_takes": music.self_takes,
                 "seed": music.seed,
             }
+        if self.plan is not None:
+            found["plan"] = self.plan.to_json()
         return found
 
     @classmethod
@@ -174,18 +194,41 @@ class Recipe:
             RequestError: there is no such quantization.
         """
         fields = dict(found)
-        music = fields.pop("calibration", None)
+        music, plan = fields.pop("calibration", None), fields.pop("plan", None)
+        if plan is not None:
+            plan = Plan.from_json(plan)
         try:
             if music is not None:
                 music = Calibration(**(dict(music) | {"paths": tuple(music["paths"])}))
-            return cls(**fields, calibration=music)
+            return cls(**fields, calibration=music, plan=plan)
         except (TypeError, ValueError, KeyError):
             raise RequestError(f"not a recipe that this version knows: {found}") from None
 
     @property
     def params(self) -> QuantizationParams:
-        """Bits, group size and mode, without the scope."""
+        """Bits, group size and mode of what no plan makes an exception of, without the scope."""
         return QuantizationParams(self.bits, self.group_size, self.mode)
+
+    def params_of(self, module: str) -> QuantizationParams:
+        """Return how a module is quantized, if it is in scope."""
+        planned = None if self.plan is None else self.plan.of(module)
+        return self.params if planned is None else planned
+
+    def check(self, lm: LMConfig, shapes: Shapes, whose: str) -> None:
+        """Check that a plan is for a model; a recipe without one is for every model.
+
+        Args:
+            lm: the model's shape.
+            shapes: of the tensors of its language model, by name.
+            whose: the model's name, for the error.
+
+        Raises:
+            RequestError: the plan is for other models, or modules that run as one would differ.
+        """
+        if self.plan is not None:
+            self.plan.check(lm, shapes, whose)
+            modules = (name.removesuffix(".weight") for name in shapes if name.endswith(".weight"))
+            check_stacks((name, self.params_of(name)) for name in modules if self.covers(name))
 
     def covers(self, module: str) -> bool:
         """Tell whether a module, by its name in `segue.checkpoints.layouts`, is in scope."""
@@ -195,9 +238,15 @@ class Recipe:
             return self.scope in ("decoder-linears+emb", "all-quantizable")
         return module == _PROJECTION and self.scope in ("all-linears", "all-quantizable")
 
-    def fits(self, columns: int) -> bool:
-        """Tell whether a row of so many weights is whole groups, and whole words when packed."""
-        return columns % self.group_size == 0 and columns * self.bits % 32 == 0
+    def fits(self, columns: int, module: str = "") -> bool:
+        """Tell whether a row of so many weights is whole groups, and whole words when packed.
+
+        Args:
+            columns: of the row.
+            module: whose row it is; empty for one that no plan makes an exception of.
+        """
+        params = self.params_of(module)
+        return columns % params.group_size == 0 and columns * params.bits % 32 == 0
 
 
 PRESETS_METHOD = "nearest"

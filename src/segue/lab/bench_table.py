@@ -80,6 +80,7 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
             f"quantized: {len(modules['quantized'])} modules, {recipe['bits']} bits in groups of "
             f"{recipe['group_size']}, {recipe['mode']}, {recipe['scope']}, "
             f"{recipe.get('method', 'nearest')}"
+            + (f", {len(recipe['plan']['modules'])} of them otherwise" if "plan" in recipe else "")
         )
     if modules["left"]:
         lines.append(f"left, for their rows do not fit: {', '.join(modules['left'])}")

@@ -69,8 +69,8 @@ def modules_of(checkpoint: Checkpoint, recipe: Recipe | None, engine: Engine) ->
         recipe: what is quantized in memory.
         engine: what runs it.
     """
-    # An engine that unpacks quantized weights names that behind its type, such as "float32 (...)".
-    dtype, *widened = engine.dtype.split()
+    # What an engine unpacks it names behind its type: "float32 (3-bit weights widened to it)".
+    dtype, *widened = re.split(r"[\s,()]+", engine.dtype)
     item = _ITEM_BYTES[dtype]
     found, on_disk = Modules(), checkpoint.config.quantization
     for name, tensor in checkpoint.lm.items():
@@ -85,8 +85,8 @@ def modules_of(checkpoint: Checkpoint, recipe: Recipe | None, engine: Engine) ->
             params = on_disk.of(module)
             columns = checkpoint.lm[f"{module}.scales"].shape[-1] * params.group_size
         elif recipe is not None and recipe.covers(module):
-            if recipe.fits(columns):
-                params = recipe.params
+            if recipe.fits(columns, module):
+                params = recipe.params_of(module)
             else:
                 found.left.append(module)
         if params is not None:
@@ -94,7 +94,7 @@ def modules_of(checkpoint: Checkpoint, recipe: Recipe | None, engine: Engine) ->
         if kind == "weight" and _LINEARS.covers(module):
             found.weights[module] = (rows * columns, _stored_bits(params))
         size = rows * columns * item
-        if params is not None and not widened:
+        if params is not None and _kind(params) not in widened:
             scale = 2 * item if params.mode == "affine" else 1
             size = rows * (columns * params.bits // 8 + columns // params.group_size * scale)
         found.bytes[module] = found.bytes.get(module, 0) + size
@@ -106,3 +106,7 @@ def _stored_bits(params: QuantizationParams | None) -> float:
     if params is None:
         return 16.0
     return params.bits + (32 if params.mode == "affine" else 8) / params.group_size
+
+
+def _kind(params: QuantizationParams) -> str:
+    return f"{params.bits}-bit" if params.mode == "affine" else params.mode

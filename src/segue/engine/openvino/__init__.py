@@ -20,7 +20,7 @@ from .decoding import decode, prefill
 from .lm import LM, CrossKV, Prefix
 from .runtime import device_name, give_back
 from .t5 import T5Encoder
-from .weights import Weights
+from .weights import Weights, unpacked_note
 
 
 class OpenVINOEngine:
@@ -57,6 +57,8 @@ class OpenVINOEngine:
         checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
         self.config = checkpoint.config
         weights = Weights(checkpoint.lm, self.config.quantization)
+        if note := unpacked_note(checkpoint.lm, self.config.quantization):
+            self.load_report.notes.append(note)
         self.codec = Codec(self.config.codec, checkpoint.codec, threads)
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
         with progress.stage("load"):

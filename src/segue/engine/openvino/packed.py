@@ -21,6 +21,10 @@ SCALE_DTYPES = {"mxfp4": "float8_e8m0fnu", "mxfp8": "float8_e8m0fnu", "nvfp4": "
 """How the scales of the modes without biases are stored."""
 
 
+PACKED_BITS = (4, 8)
+"""Bits of a weight, in the affine mode, that OpenVINO's products take as they are."""
+
+
 @dataclass(frozen=True)
 class Packed:
     """A quantized matrix as it lies on disk.
@@ -41,7 +45,9 @@ class Packed:
     def fits(self) -> bool:
         """Whether OpenVINO can hold it compressed."""
         return (
-            self.params.mode == "affine" and self.params.bits in (4, 8) and bool(self.scales.all())
+            self.params.mode == "affine"
+            and self.params.bits in PACKED_BITS
+            and bool(self.scales.all())
         )
 
     def rows(self, at: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from ...checkpoints.tensors import Tensors
 from ...errors import CheckpointError
 from ..base import check_finite
 from .graph import Output, constant
-from .packed import Packed, stacked
+from .packed import PACKED_BITS, Packed, stacked
 
 
 def finite(tensors: Tensors, name: str) -> np.ndarray:
@@ -87,6 +87,25 @@ class Weights:
     def _scales(self, name: str) -> np.ndarray:
         values = self.tensors[name].read()
         return values if values.dtype == np.uint8 else self.floats(name)
+
+
+def unpacked_note(tensors: Tensors, quantization: QuantizationConfig | None) -> str | None:
+    """Return what to say of a checkpoint of which OpenVINO keeps some modules packed, not all.
+
+    Where all are alike, the engine's type says it.
+    """
+    if quantization is None or not quantization.modules:
+        return None
+    names = [name.removesuffix(".scales") for name in tensors if name.endswith(".scales")]
+    ways = [quantization.of(name) for name in names]
+    wide = [way for way in ways if way.mode != "affine" or way.bits not in PACKED_BITS]
+    if not wide:
+        return None
+    bits = ", ".join(map(str, sorted({way.bits for way in wide})))
+    return (
+        f"{len(wide)} of {len(ways)} quantized modules have {bits} bits, which OpenVINO does not "
+        "keep packed: they are computed in float32, exactly, and take its memory and time"
+    )
 
 
 class Table:

@@ -170,6 +170,7 @@ def describe(row: Row) -> str:
             f"{row.recipe.get('scope')}"
             + (f", {mode}" if mode not in (None, "affine") else "")
             + (f", {method}" if method not in (None, "nearest") else "")
+            + (", by a plan" if "plan" in row.recipe else "")
         )
     if row.checkpoint is not None:
         parts.append(f"{row.checkpoint}, as stored")
