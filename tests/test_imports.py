@@ -22,8 +22,9 @@ LAYERS = (
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
     ("continuation", "admission", "preview", "splice", "demo"),
+    ("quantization",),
     ("engine",),
-    ("checkpoints", "quantization"),
+    ("checkpoints", "quantization.methods"),
     ("audio", "channel", "pattern", "progress", "web"),
     ("atomic", "standard_streams"),
     ("errors",),

@@ -12,6 +12,7 @@ import numpy as np
 
 from ... import audio
 from ...audio import Audio
+from ...audio.collection import files_in, words_beside
 from ...checkpoints.config import FRAMES_PER_WINDOW, ModelConfig
 from ...demo.prompt import band
 from ...errors import AudioError
@@ -22,11 +23,6 @@ SECONDS_IN_ALL = 1200.0
 MAX_FILES = 120
 """Of long files the start is used, and of many files as much that all of them together stay below
 20 minutes: more narrows the intervals little, and fills the disk."""
-
-_AUDIO_ENDINGS = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf"),
-    *(".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".w64", ".rf64", ".bw64", ".wv"),
-)
 
 
 @dataclass(frozen=True)
@@ -78,42 +74,18 @@ def find_clips(prompts: Sequence[Path]) -> list[Clip]:
         built_in = Path(str(resources.files("segue.demo"))) / "prompts"
         if not built_in.is_dir():
             return [Clip("band", None, SECONDS_PER_FILE)]
-        files = _files_in(built_in)
+        files = files_in(built_in)
         names = [path.stem for path in files]
     else:
-        files = [file for path in prompts for file in _files_in(path)]
+        files = [file for path in prompts for file in files_in(path)]
         names = [str(path) for path in files]
     if len(files) > MAX_FILES:
         raise AudioError(f"{len(files)} files are too many; name {MAX_FILES} at most")
     seconds = min(SECONDS_PER_FILE, SECONDS_IN_ALL / len(files))
     return [
-        Clip(name, path, seconds, _words_beside(path))
+        Clip(name, path, seconds, words_beside(path))
         for name, path in zip(names, files, strict=True)
     ]
-
-
-def _words_beside(path: Path) -> str:
-    """The words in `NAME.txt` beside `NAME.wav`, on one line."""
-    file = path.with_suffix(".txt")
-    try:
-        return " ".join(file.read_text(encoding="utf-8").split()) if file.is_file() else ""
-    except (OSError, ValueError) as error:
-        raise AudioError(f"{file}: cannot be read as text ({error})") from None
-
-
-def _files_in(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in _AUDIO_ENDINGS
-        and file.is_file()
-        and not file.name.startswith(".")  # macOS leaves `._name.wav` on other disks
-    )
-    if not found:
-        raise AudioError(f"{path}: no audio in this folder ({', '.join(_AUDIO_ENDINGS)})")
-    return found
 
 
 def windows(
