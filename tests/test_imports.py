@@ -16,7 +16,10 @@ LAYERS = (
     ("__main__",),
     ("cli", "demo.__main__"),
     ("doctor",),
-    ("continue_command", "generate_command", "takes", "quantize_command", "merge_command"),
+    (
+        *("continue_command", "generate_command", "takes", "quantize_command", "merge_command"),
+        *("recipe_command", "recipe_picture"),
+    ),
     ("models_command", "service", "lab"),
     ("options", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`

@@ -19,6 +19,7 @@ from . import (
     merge_command,
     models_command,
     quantize_command,
+    recipe_command,
     standard_streams,
 )
 from .doctor import command as doctor_command
@@ -32,6 +33,7 @@ COMMANDS = (
     generate_command,
     models_command,
     quantize_command,
+    recipe_command,
     merge_command,
     bench_command,
     matrix_command,

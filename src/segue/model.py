@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -15,6 +16,7 @@ from .checkpoints.config import ModelConfig
 from .checkpoints.hub import BUILT_IN
 from .checkpoints.opening import open_checkpoint
 from .checkpoints.recipe import Recipe, preset
+from .checkpoints.recipe_file import names_a_file, read_recipe
 from .continuation import Request, RequestOptions, Result, continue_audio
 from .engine.base import Engine
 from .errors import RequestError
@@ -138,8 +140,9 @@ def load(
         engine: one of `ENGINES`; `"auto"` is MLX where it has a GPU, else OpenVINO where that is
             installed.  The model's `engine` says which it was.
         cast_dtype: one of `CAST_DTYPES`, or None for the type that the weights are stored in.
-        recipe: what is quantized in memory: a `Recipe`, or the name of a preset such as `"q4"`,
-            `"q8"` or `"q4-emb"`; None runs the checkpoint as it is.
+        recipe: what is quantized in memory: a `Recipe`, the name of a preset such as `"q4"`,
+            `"q8"` or `"q4-emb"`, or the path of a file that `segue recipe` wrote; None runs the
+            checkpoint as it is.
         adapters: LoRA adapters in PEFT's layout, merged into the weights one after the other
             before anything is quantized: folders or repositories, with `:SCALE` behind them where
             it is not 1.
@@ -153,7 +156,7 @@ def load(
             quantized already.
     """
     if isinstance(recipe, str):
-        _, recipe = preset(recipe)
+        recipe = read_recipe(Path(recipe)) if names_a_file(recipe) else preset(recipe)[1]
     engine = engine_for(engine)
     if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
         raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")

@@ -16,6 +16,7 @@ from .checkpoints.recipe import (
     Recipe,
     preset,
 )
+from .checkpoints.recipe_file import names_a_file, read_recipe
 from .errors import RequestError
 
 SHORT_NAMES = ("none", "q8", "q4", "q4-emb")
@@ -32,7 +33,8 @@ def add_recipe_options(parser: argparse.ArgumentParser, switch: bool = True) -> 
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help=f"what is quantized, by a short name: {', '.join(SHORT_NAMES)}; or in detail, with "
+        help=f"what is quantized, by a short name: {', '.join(SHORT_NAMES)}; by a file that segue "
+        "recipe wrote; or in detail, with "
         + ("--quantize and " if switch else "")
         + "the options below",
     )
@@ -112,7 +114,7 @@ def recipe_of(options: argparse.Namespace, named_by: str = "--recipe") -> Recipe
     if options.recipe is not None:
         if given:
             raise RequestError(f"{named_by} and {given[0]} both say what is quantized; drop one")
-        named = preset(options.recipe)[1]
+        named = named_recipe(options.recipe)
         if named is None:
             if how:
                 raise RequestError(f"{named_by} {options.recipe} quantizes nothing; drop {how[0]}")
@@ -124,6 +126,17 @@ def recipe_of(options: argparse.Namespace, named_by: str = "--recipe") -> Recipe
     if given:
         raise RequestError(f"{given[0]} without --quantize quantizes nothing; add --quantize")
     return None
+
+
+def named_recipe(typed: str) -> Recipe | None:
+    """Return the recipe of a preset's name, or in a file that `segue recipe` wrote.
+
+    Not for what comes over a network, which must not name files.
+
+    Raises:
+        RequestError: there is no such preset, or the file cannot be read or makes no sense.
+    """
+    return read_recipe(Path(typed)) if names_a_file(typed) else preset(typed)[1]
 
 
 def complete_recipe(
@@ -150,10 +163,14 @@ def complete_recipe(
 def with_method(recipe: Recipe, method: str | None, music: Calibration | None) -> Recipe:
     """Return a recipe with another method, and with the music that it looks at.
 
+    Where none is named, it looks at what the recipe's file says.
+
     Raises:
         RequestError: there is no such method, or it cannot have this mode or this music.
     """
     method = recipe.method if method is None else method
+    if music is None and METHODS.get(method):
+        music = recipe.calibration
     return replace(recipe, method=method, calibration=music)
 
 

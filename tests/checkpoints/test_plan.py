@@ -101,8 +101,8 @@ def test_learned_biases_with_fractional_zero_points_are_exact_on_openvino(toy, t
         scales = rng.uniform(0.01, 0.02, (6, 256 // group)).astype(np.float32)
         biases = rng.uniform(-0.2, 0.1, scales.shape).astype(np.float32)
         packed = Packed(QuantizationParams(bits, group), weight, scales, biases)
-        ways = {"group_size": group, "bits": bits}
-        exact = np.array(mx.dequantize(*map(mx.array, (weight, scales, biases)), **ways))
+        arrays = (mx.array(weight), mx.array(scales), mx.array(biases))
+        exact = np.array(mx.dequantize(*arrays, group_size=group, bits=bits))
         x = runtime.ops.parameter(runtime.ov.PartialShape([-1, 256]), np.float32)
         product = runtime.ops.matmul(x, packed.constant(), False, True)
         model = runtime.compiled(runtime.ov.Model([product], [x], "m"))

@@ -97,10 +97,10 @@ class Plan:
         """Return how a module is quantized; None where the recipe's default says it."""
         return self._of.get(module)
 
-    @property
-    def name(self) -> str:
-        """A name that no other plan has: `plan-0123abcd`."""
-        content = json.dumps([[name, *asdict(p).values()] for name, p in sorted(self.modules)])
+    def name(self, default: QuantizationParams) -> str:
+        """Return a name that no other plan with another default has: `plan-0123abcd`."""
+        ways = [("", default), *sorted(self.modules, key=lambda each: each[0])]
+        content = json.dumps([[name, *asdict(params).values()] for name, params in ways])
         digest = hashlib.sha256(content.encode()).hexdigest()[:8]
         return f"{self.label or 'plan'}-{digest}"
 

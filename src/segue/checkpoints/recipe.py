@@ -157,12 +157,12 @@ class Recipe:
         """A short name: `q4-g64-decoder-linears`.
 
         It has the mode where that is not affine, and the method where that is not nearest:
-        `q4-g64-search-decoder-linears`.
+        `q4-g64-search-decoder-linears`.  With a plan it begins with that one's name.
         """
         mode = "" if self.mode == "affine" else f"-{self.mode}"
         method = "" if self.method == "nearest" else f"-{self.method}"
         if self.plan is not None:
-            return f"{self.plan.name}{method}-{self.scope}"
+            return f"{self.plan.name(self.params)}{method}-{self.scope}"
         return f"q{self.bits}-g{self.group_size}{mode}{method}-{self.scope}"
 
     def to_json(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.recipe import PRESETS, Calibration, Recipe, preset
+from ..checkpoints.recipe import PRESETS, Calibration, Recipe
 from ..errors import RequestError
-from ..recipe_options import complete_recipe, with_method
+from ..recipe_options import complete_recipe, named_recipe, with_method
 from .variant import BASELINE, Variant, name_of
 
 DEFAULT = (
@@ -100,7 +100,7 @@ def _variant(entry: Any, where: str) -> Variant:
         if named is not None:
             if given:
                 raise RequestError(f"recipe and {given[0]} both say what is quantized; drop one")
-            recipe = preset(named)[1]
+            recipe = named_recipe(named)
         recipe = _with_method(entry, recipe)
         if checkpoint is not None:
             name = entry.get("name", Variant.of_checkpoint(checkpoint).name)

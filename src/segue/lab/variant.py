@@ -83,7 +83,10 @@ class Variant:
     def options(self) -> list[str]:
         """Return the options of `segue continue` and `segue bench` that mean it."""
         options = [] if self.cast_dtype is None else ["--cast-dtype", self.cast_dtype]
-        if self.recipe is not None:
+        if self.recipe is not None and self.recipe.plan is not None and self.recipe.plan.file:
+            options += ["--recipe", self.recipe.plan.file]
+            options += method_options(self.recipe) or ["--method", self.recipe.method]
+        elif self.recipe is not None:
             options += ["--quantize", "--quant-scope", self.recipe.scope]
             options += ["--q-bits", str(self.recipe.bits)]
             options += ["--q-group-size", str(self.recipe.group_size)]

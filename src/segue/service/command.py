@@ -53,6 +53,13 @@ def add_parser(commands: Any) -> None:
         default=[],
         help="a checkpoint, or a folder of checkpoints, to be offered too; may be repeated",
     )
+    parser.add_argument(
+        "--recipes",
+        metavar="DIR",
+        type=Path,
+        help="a folder of recipes that segue recipe wrote, which a request may name as its "
+        "quantization_mode (default: recipes in the folder of the state)",
+    )
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the models")
     add_threads_option(parser)
     parser.add_argument(
@@ -116,6 +123,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
             os.access(folder, os.R_OK | os.X_OK),
             f"--models {folder}: the folder cannot be read (Permission denied)",
         )
+    if options.recipes is not None:
+        there = os.path.isdir(options.recipes)  # noqa: PTH112
+        demand(there, f"--recipes {options.recipes}: there is no such folder")
     token = options.token or os.environ.get("SEGUE_TOKEN") or None
     settings = Settings(
         state=(options.state_dir or state_folder()).absolute(),
@@ -127,6 +137,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         default_model=options.default_model,
         models=tuple(folder.absolute() for folder in options.models),
         quantization=from_environment(os.environ),
+        recipes=None if options.recipes is None else options.recipes.absolute(),
         keep_seconds=options.keep * 3600,
         max_disk_bytes=round(options.max_disk * GIB),
         limits=Limits(waiting=options.max_queue),

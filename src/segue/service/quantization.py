@@ -5,10 +5,14 @@ A request's own `quantization_mode` wins over the environment.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 
 from ..checkpoints.recipe import METHODS, PRESETS, PRESETS_METHOD, Recipe, preset
+from ..checkpoints.recipe_file import read_recipe
 from ..errors import RequestError
 
 SWITCH = "G4L_MLX_QUANTIZE"
@@ -16,6 +20,10 @@ BITS = "G4L_MLX_Q_BITS"
 GROUP_SIZE = "G4L_MLX_Q_GROUP_SIZE"
 SCOPE = "G4L_MLX_Q_SCOPE"
 METHOD = "G4L_MLX_Q_METHOD"
+
+_RECIPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}\.json", re.ASCII)
+
+NO_RECIPES: Mapping[str, Path] = MappingProxyType({})
 
 _ON, _OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -60,6 +68,19 @@ def from_environment(environment: Mapping[str, str]) -> Quantization:
     return Quantization(named.get(recipe, recipe.name), recipe)
 
 
+def recipes_in(folder: Path) -> dict[str, Path]:
+    """Find the recipes that requests may name, by what they are called in lower case.
+
+    Args:
+        folder: holds `NAME.json`, as `segue recipe` writes them; it need not be there.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return {}
+    return {file.stem.lower(): file for file in files if _RECIPE.fullmatch(file.name)}
+
+
 def _check_quick(recipe: Recipe) -> None:
     """Refuse what would keep whoever waits for a job waiting for minutes.
 
@@ -80,15 +101,32 @@ def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(value)
 
 
-def chosen(mode: str | None, default: Quantization) -> Quantization:
+def chosen(
+    mode: str | None, default: Quantization, recipes: Mapping[str, Path] = NO_RECIPES
+) -> Quantization:
     """Choose the quantization of a request, or the default where it names none.
 
+    Args:
+        mode: as a request has it: a preset's name or that of a recipe, and never a path.
+        default: of the service.
+        recipes: from `recipes_in`.
+
     Raises:
-        RequestError: there is no such quantization.
+        RequestError: there is no such quantization, or the recipe's file makes no sense.
     """
     if mode is None or not mode.strip():
         return default
-    name, recipe = preset(mode)
+    try:
+        name, recipe = preset(mode)
+    except RequestError as error:
+        file = recipes.get(mode.strip().lower())
+        if file is None:
+            named = "".join(f", {name}" for name in recipes)
+            raise RequestError(f"{error}{named}") from None
+        recipe = read_recipe(file)
+        if recipe.plan is not None:  # where it lies is not the clients' business
+            recipe = replace(recipe, plan=replace(recipe.plan, file=None))
+        name = recipe.name
     if recipe is not None:
         _check_quick(recipe)
     return Quantization(name, recipe, explicit=recipe is not None)

@@ -24,7 +24,7 @@ from .jobs.rows import Input, Job
 from .jobs.spec import JobSpec
 from .jobs.store import Store
 from .metrics import Metrics
-from .quantization import chosen
+from .quantization import chosen, recipes_in
 from .settings import MIB, Settings
 from .workers.client import Worker
 
@@ -127,7 +127,10 @@ class Service:
         name = (given.model_name or "").strip()
         name = name or (earlier.model if earlier else settings.default_model)
         model = await asyncio.to_thread(self.models.find, name)
-        quantization = chosen(given.quantization_mode, settings.quantization)
+        recipes = await asyncio.to_thread(recipes_in, settings.recipes_folder)
+        quantization = await asyncio.to_thread(
+            chosen, given.quantization_mode, settings.quantization, recipes
+        )
         if given.quantization_mode is None and earlier and earlier.quantization.explicit:
             quantization = earlier.quantization
         parameters = given.parameters()

@@ -76,6 +76,7 @@ class Settings:
         default_model: what generates where a request names no model.
         models: folders whose checkpoints a request may name, too.
         quantization: where a request names none.
+        recipes: the folder of the recipes that a request may name; None is one in `state`.
         keep_seconds: how long a finished job is kept.
         max_disk_bytes: what inputs and results may take together.
         max_variants_bytes: what quantized checkpoints may take.
@@ -92,11 +93,17 @@ class Settings:
     default_model: str = BUILT_IN
     models: tuple[Path, ...] = ()
     quantization: Quantization = NONE
+    recipes: Path | None = None
     keep_seconds: float = 3600.0
     max_disk_bytes: int = 4 * GIB
     max_variants_bytes: int = 16 * GIB
     max_loaded_bytes: int | None = None
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def recipes_folder(self) -> Path:
+        """Where the recipes lie."""
+        return self.recipes or self.state / "recipes"
 
     @property
     def on_loopback(self) -> bool:

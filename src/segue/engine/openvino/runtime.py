@@ -78,7 +78,9 @@ def device_name() -> str:
     return str(_core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
-def compiled(model: ov.Model, threads: int | None = None, kv_bits: int | None = None) -> Any:
+def compiled(
+    model: ov.Model, threads: int | None = None, kv_bits: int | None = None, keep: bool = True
+) -> Any:
     """Compile `model` for the CPU, or read it from the cache of compiled models.
 
     Threads take turns, since OpenVINO changes the locale of the process meanwhile.
@@ -90,6 +92,7 @@ def compiled(model: ov.Model, threads: int | None = None, kv_bits: int | None = 
         model: the graph; it may be released afterwards.
         threads: how many to use; None for as many as there are cores.
         kv_bits: one of `KV_TYPES`; None stores keys and values in float32.
+        keep: whether it will be compiled again, and is worth its place on the disk.
     """
     properties = dict(PROPERTIES)
     if kv_bits is not None:
@@ -97,7 +100,7 @@ def compiled(model: ov.Model, threads: int | None = None, kv_bits: int | None = 
     if threads is not None:
         properties["INFERENCE_NUM_THREADS"] = threads
     size = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
-    folder = cache_folder()
+    folder = cache_folder() if keep else None
     if folder is None or 2 * size > MAX_CACHE_BYTES:
         with _compiling:
             return _core().compile_model(model, "CPU", properties)

@@ -198,7 +198,7 @@ def _variant(options: argparse.Namespace) -> Variant:
     if named is not None:
         if options.recipe is not None:
             raise RequestError("--variant and --recipe both say what is quantized; drop one")
-        if Path(named).is_dir() or "/" in named:
+        if Path(named).is_dir() or ("/" in named and not named.lower().endswith(".json")):
             recipe = recipe_of(options, "--variant")
             if recipe is not None or options.cast_dtype is not None:
                 raise RequestError(f"--variant {named} runs as it is; leave out what changes it")

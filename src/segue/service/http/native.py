@@ -13,6 +13,7 @@ from ...model import ENGINES
 from ..exceptions import RefusalError
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
 from ..jobs.waiting import View
+from ..quantization import recipes_in
 from ..service import Service, service_of
 from .prompts import prompts
 from .schemas.requests import LONGEST_PROMPT, NativeAudio, NativeParameters
@@ -169,6 +170,7 @@ async def service_state(request: Request) -> dict[str, Any]:
     settings, limits = service.settings, service.settings.limits
     listed = await asyncio.to_thread(service.models.all)
     default = settings.quantization
+    recipes = await asyncio.to_thread(recipes_in, settings.recipes_folder)
     return {
         "success": True,
         "version": service.version,
@@ -179,7 +181,7 @@ async def service_state(request: Request) -> dict[str, Any]:
         "quantization": {
             "enabled": default.recipe is not None,
             "default_mode": default.mode,
-            "modes": list(PRESETS),
+            "modes": [*PRESETS, *recipes],
         },
         "limits": {
             "body_bytes": limits.body_bytes,

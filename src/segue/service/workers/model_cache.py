@@ -187,7 +187,10 @@ def _approximate_bytes(model: Model) -> int:
     weights = 16 * lm.dim**2 * lm.num_layers + 2 * lm.num_codebooks * lm.cardinality * lm.dim
     quantization = model.config.quantization
     if quantization is not None:
-        per_weight = (quantization.default.bits + 1) / 8
+        ways = list(quantization.modules.values()) or [quantization.default]
+        wide = model.engine.name == "openvino"  # which computes other widths in float32
+        bits = [32 if wide and way.bits not in (4, 8) else way.bits + 1 for way in ways]
+        per_weight = sum(bits) / len(bits) / 8
     else:
         per_weight = _FLOAT32 if "float32" in model.engine.dtype else 2
     return round(weights * per_weight + _FLOAT32 * _T5_AND_CODEC)
