@@ -25,6 +25,7 @@ from .options import (
     add_engine_option,
     add_threads_option,
 )
+from .recipe_picture import check_ending, draw
 from .terminal import print_json, print_line, progress_for
 
 GROUPS, WIDTHS = (32, 64, 128), (2, 3, 4, 5, 6, 8)
@@ -125,6 +126,8 @@ def run(options: argparse.Namespace) -> int:
             check_writable(path)
     if options.output.suffix.lower() != ".json":
         raise RequestError(f"{options.output}: a recipe's name ends in .json")
+    if options.picture is not None:
+        check_ending(options.picture)
     # Imported here, because it is MLX that quantizes, whatever engine runs the result.
     from .checkpoints.quantize import quantized
     from .quantization.losses import Options
@@ -185,8 +188,6 @@ def _label(output: Path) -> str:
 
 
 def _draw(document: Mapping[str, Any], path: Path) -> None:
-    from .recipe_picture import draw
-
     try:
         draw(document, path)
     except ImportError:

@@ -27,8 +27,7 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
         OutputError: the file cannot be written.
         RequestError: it has another ending than `ENDINGS`.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise RequestError(f"{path}: a picture's name ends in {', '.join(ENDINGS)}")
+    check_ending(path)
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -61,6 +60,16 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
     with writing(path) as temporary, mpl.rc_context({"svg.hashsalt": "segue"}):
         figure.savefig(temporary, format=kind, dpi=100, metadata=metadata)
     plt.close(figure)
+
+
+def check_ending(path: Path) -> None:
+    """Check that a path says what a picture is.
+
+    Raises:
+        RequestError: it has another ending than `ENDINGS`.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise RequestError(f"{path}: a picture's name ends in {', '.join(ENDINGS)}")
 
 
 def _place(name: str) -> tuple[int, str]:
