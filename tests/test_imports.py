@@ -27,7 +27,7 @@ LAYERS = (
     ("continuation", "admission", "preview", "splice", "demo"),
     ("quantization",),
     ("engine",),
-    ("checkpoints", "quantization.methods"),
+    ("checkpoints", "quantization.methods", "quantization.rounding"),
     ("audio", "channel", "pattern", "progress", "web"),
     ("atomic", "standard_streams"),
     ("errors",),

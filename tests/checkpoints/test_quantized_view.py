@@ -83,9 +83,9 @@ def test_the_view_is_what_is_saved_bit_by_bit(toy, tmp_path, recipe, cast_dtype)
 def test_how_a_weight_is_quantized_is_one_function(toy):
     seen = []
 
-    def method(weight, params):
+    def method(module, weight, params):
         seen.append((weight.shape, weight.dtype, params))
-        parts = nearest(weight, params)
+        parts = nearest(module, weight, params)
         return parts | {"scales": mx.zeros_like(parts["scales"])}
 
     recipe = Recipe("decoder-linears", 4, 32)
@@ -110,7 +110,7 @@ def test_what_is_taken_is_held_by_nobody_else(toy):
 
 
 def test_a_folder_says_how_it_was_quantized(toy, tmp_path):
-    for method, said in (("nearest", None), ("search", {"name": "search", "version": 1})):
+    for method, said in (("nearest", None), ("search", {"name": "search", "version": 2})):
         recipe = Recipe("decoder-linears", 4, 32, method=method)
         folder = save_quantized(open_checkpoint(str(toy)), recipe, tmp_path / method).folder
         block = json.loads((folder / "config.json").read_text())["quantization"]

@@ -33,7 +33,7 @@ def test_integers_are_packed_as_mlx_does(bits):
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16, mx.float32])
 def test_a_search_errs_less_than_the_nearest_value(bits, dtype):
     weight, params = weights(dtype=dtype), QuantizationParams(bits, 64)
-    found, plain = search(weight, params), nearest(weight, params)
+    found, plain = search("", weight, params), nearest("", weight, params)
     for kind, part in plain.items():
         assert (found[kind].shape, found[kind].dtype) == (part.shape, part.dtype)
     assert error(weight, found, params) < 0.97 * error(weight, plain, params)
@@ -41,13 +41,13 @@ def test_a_search_errs_less_than_the_nearest_value(bits, dtype):
 
 def test_a_search_leaves_groups_of_one_value_exact():
     weight, params = mx.full((2, 64), 0.25), QuantizationParams(4, 64)
-    assert error(weight, search(weight, params), params) < 1e-10
+    assert error(weight, search("", weight, params), params) < 1e-10
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_are_quantized_independently(method):
     weight, params = weights(), QuantizationParams(4, 32)
-    whole, part = (METHODS[method](each, params) for each in (weight, weight[5:7]))
+    whole, part = (METHODS[method]("", each, params) for each in (weight, weight[5:7]))
     for kind in whole:
         assert (whole[kind][5:7] == part[kind]).all().item()
 

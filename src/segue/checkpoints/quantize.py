@@ -157,7 +157,7 @@ class _QuantizedModule:
             weight = self._weight.values()
             with self._report.timed("quantize"):
                 check_weights([weight], self._name)
-                parts = self._method(weight, self._params)
+                parts = self._method(self._name, weight, self._params)
                 mx.eval(parts)
             self._parts, self._weight = parts, None
         return self._parts[kind]

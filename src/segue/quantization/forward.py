@@ -152,14 +152,13 @@ class Forward:
         c = self.config
         tables = [self.weight(f"{LM}embed_tokens.{k}.weight") for k in range(c.num_codebooks)]
         project = self.weight(f"{PROJECTION}weight").T, self.weight(f"{PROJECTION}bias")
-        rows, text, prefix = [], [], 0
+        rows, text = [], []
         for tokens, encoded in zip(windows.tokens, windows.encoded, strict=True):
             x = sum(table[tokens[:, k]] for k, table in enumerate(tables))
             given = None if encoded is None else encoded @ project[0] + project[1]
             if c.melody is not None:
-                before = self._melody(given)
-                prefix, given = len(before) - (1 if given is None else len(given)), None
-                x = np.concatenate([before, x])
+                x = np.concatenate([self._melody(given), x])
+                given = None
             rows.append(x)
             text.append(given)
         edges = np.cumsum([0, *map(len, rows)])
@@ -193,8 +192,8 @@ class Forward:
 
         Columns of the windows lie one below the other; a melody's prefix is left out.
         """
-        norm = (self.weight(f"{LM}layer_norm.{part}") for part in ("weight", "bias"))
-        x = _normed(hidden.columns(), *norm)
+        weight, bias = (self.weight(f"{LM}layer_norm.{part}") for part in ("weight", "bias"))
+        x = _normed(hidden.columns(), weight, bias)
         if capture is not None:
             capture(HEADS, x)
         return x
@@ -207,7 +206,7 @@ class Forward:
     def logits(self, windows: Windows, capture: Capture | None = None) -> np.ndarray:
         """Return logits `(rows, K, V)` float32 after each column of the windows, all in memory."""
         last = self.last(self.through(self.start(windows), capture=capture), capture)
-        logits = last @ self.head().T
+        logits: np.ndarray = last @ self.head().T
         return logits.reshape(len(last), self.config.num_codebooks, -1)
 
 
@@ -264,14 +263,15 @@ class _Layer:
         return hidden.with_x(x)
 
     def _attend(self, x: np.ndarray, hidden: Hidden, capture: Capture) -> None:
-        parts = ("q_proj", "k_proj", "v_proj")
-        project = np.concatenate([self._read(f"self_attn.{part}.weight") for part in parts]).T
+        names = ("q_proj", "k_proj", "v_proj")
+        project = np.concatenate([self._read(f"self_attn.{part}.weight") for part in names]).T
         out = self._read("self_attn.out_proj.weight").T
         for start, stop in pairwise(hidden.edges):
             normed = self._norm(x[start:stop], "self_attn_layer_norm")
             capture(f"{self._name}self_attn.q_proj", normed)
-            q, k, v = np.split(normed @ project, 3, axis=1)
-            y = _causal(*(_split(each, self._config.num_heads) for each in (q, k, v)))
+            parts = np.split(normed @ project, 3, axis=1)
+            q, k, v = (_split(each, self._config.num_heads) for each in parts)
+            y = _causal(q, k, v)
             capture(f"{self._name}self_attn.out_proj", y)
             x[start:stop] += y @ out
 
@@ -303,7 +303,7 @@ class _Layer:
 
 
 def _normed(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    centred = x - x.mean(axis=1, keepdims=True)
+    centred: np.ndarray = x - x.mean(axis=1, keepdims=True)
     variance = np.square(centred).mean(axis=1, keepdims=True)
     centred /= np.sqrt(variance + _EPSILON)
     centred *= weight

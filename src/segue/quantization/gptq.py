@@ -1,0 +1,276 @@
+"""GPTQ over a language model, layer by layer: what each product reads decides how it is rounded.
+
+A layer's weights and the second moments of its inputs are in memory at a time, and the hidden
+states of all windows.  Each layer that is done is a file in segue's cache, so that what was
+interrupted goes on from there, and what was done once is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .. import atomic
+from ..checkpoints.arrays import DTYPES
+from ..checkpoints.config import QuantizationParams
+from ..checkpoints.layouts import LM
+from ..checkpoints.load_report import LoadReport
+from ..checkpoints.opening import Checkpoint
+from ..checkpoints.quantize import quantized
+from ..checkpoints.recipe import Recipe
+from ..errors import ModelOverflowError, RequestError
+from ..progress import SILENT, Progress
+from . import rounding
+from .calibration import CalibrationSet, TextCodes
+from .forward import HEADS, Forward, Windows, site_of, weights_of
+from .methods import KINDS, VERSIONS, Method, Parts, parts_of, search
+
+_SAMPLED = 4096
+
+
+@dataclass
+class Moments:
+    """Second moments of what products read, by their site: the mean of `xᵀ · x` over rows.
+
+    Attributes:
+        sites: those that are of interest; what else is captured is dropped.
+    """
+
+    sites: frozenset[str]
+    _sums: dict[str, np.ndarray] = field(default_factory=dict)
+    _rows: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, site: str, rows: np.ndarray) -> None:
+        """Add the input `(rows, columns)` of a site: a `Capture`."""
+        if site not in self.sites:
+            return
+        product = rows.T @ rows
+        if site in self._sums:
+            self._sums[site] += product
+        else:
+            self._sums[site] = product
+        self._rows[site] = self._rows.get(site, 0) + len(rows)
+
+    def of(self, site: str, columns: int) -> np.ndarray:
+        """Return the moments `(columns, columns)` of a site; of one never reached, the identity."""
+        if site not in self._sums:
+            return np.eye(columns, dtype=np.float32)
+        moments = self._sums[site] / np.float32(self._rows[site])
+        if not np.isfinite(moments).all():
+            raise ModelOverflowError(f"values that {site} reads", fixed=True)
+        return moments
+
+
+def cache_folder() -> Path:
+    """Return where layers are kept: `$XDG_CACHE_HOME/segue/gptq`, by default in `~/.cache`."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    root = home if home.is_absolute() else Path.home() / ".cache"  # relative ones are ignored
+    return root / "segue" / "gptq"
+
+
+def quantize_with(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    music: CalibrationSet,
+    cast_dtype: str | None = None,
+    progress: Progress = SILENT,
+    report: LoadReport | None = None,
+    cache: Path | None = None,
+) -> Checkpoint:
+    """View `checkpoint` quantized by `recipe`, whose method looks at `music`.
+
+    Its modules are computed here, all of them; the view reads them from the cache.
+
+    Args:
+        checkpoint: opened; its `lm` is empty afterwards, as after `quantized`.
+        recipe: what is quantized, and how; its method is one that looks at music.
+        music: what it looks at.
+        cast_dtype: see `quantized`.
+        progress: shown while it runs.
+        report: see `quantized`.
+        cache: where layers are kept; None is `cache_folder()`.
+
+    Raises:
+        RequestError: see `quantized`; or the method looks at no music, or there is none; or the
+            cache cannot be written.
+        ModelOverflowError: weights, or what layers make of the music, are NaN or infinite.
+    """
+    method = gptq(checkpoint, recipe, music, cast_dtype, progress, cache)
+    view = quantized(checkpoint, recipe, cast_dtype, report, method)
+    return with_details(view, {"calibration": music.digest, "windows": len(music.windows)})
+
+
+def with_details(view: Checkpoint, details: Mapping[str, Any]) -> Checkpoint:
+    """Return a quantized view whose `quantization` block says more of its method."""
+    block = view.config.quantization
+    if block is None:
+        return view
+    block = replace(block, method={**block.method, **details})
+    return replace(view, config=replace(view.config, quantization=block))
+
+
+def gptq(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    music: CalibrationSet,
+    cast_dtype: str | None = None,
+    progress: Progress = SILENT,
+    cache: Path | None = None,
+) -> Method:
+    """Compute the modules of a recipe, and return the method that hands them out.
+
+    See `quantize_with`; the checkpoint's tensors stay in it.
+    """
+    if recipe.method != "gptq" or recipe.mode != "affine":
+        raise RequestError(f"GPTQ is not the method of {recipe.name}")
+    if checkpoint.config.quantization is not None:
+        raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
+    if not music.windows:
+        raise RequestError("GPTQ without music to look at; name some")
+    shapes = {name: tensor.shape for name, tensor in checkpoint.lm.items()}
+    recipe.check(checkpoint.config.lm, shapes, checkpoint.name)
+    work = _Work(checkpoint, recipe, music, cast_dtype, cache or cache_folder())
+    work.run(progress)
+    return work.parts
+
+
+@dataclass(eq=False)
+class _Work:
+    checkpoint: Checkpoint
+    recipe: Recipe
+    music: CalibrationSet
+    cast_dtype: str | None
+    root: Path
+
+    def __post_init__(self) -> None:
+        cast = None if self.cast_dtype is None else DTYPES[self.cast_dtype]
+        self._weight = weights_of(self.checkpoint.lm, dtype=cast)
+        self._shapes = {
+            module: tensor.shape
+            for name, tensor in self.checkpoint.lm.items()
+            if name.endswith(".weight")
+            and self.recipe.covers(module := name.removesuffix(".weight"))
+            and self.recipe.fits(tensor.shape[-1], module)
+        }
+        self._folder = self.root / self._key()
+        self._files = {m: file for _, file, modules in self._stages() for m in modules}
+
+    def _key(self) -> str:
+        facts = [VERSIONS["gptq"], self.cast_dtype, self.music.digest]
+        ways = [[name, repr(self.recipe.params_of(name))] for name in sorted(self._shapes)]
+        digest = hashlib.sha256(json.dumps([facts, ways]).encode())
+        for name, tensor in sorted(self.checkpoint.lm.items()):
+            values = tensor.read().reshape(-1)
+            digest.update(f"{name} {tensor.shape} {values.dtype}".encode())
+            middle = values.size // 2
+            for start in (0, middle, max(0, values.size - _SAMPLED)):
+                part = np.ascontiguousarray(values[start : start + _SAMPLED])
+                digest.update(part.view(np.uint8).data)
+        return digest.hexdigest()[:32]
+
+    def _stages(self) -> list[tuple[int | None, Path, list[str]]]:
+        """For each layer, then for the heads: its number, its file, the modules in it."""
+        c = self.checkpoint.config.lm
+        found: list[tuple[int | None, Path, list[str]]] = []
+        for n in range(c.num_layers):
+            under = f"{LM}layers.{n}."
+            found.append((n, self._file(n), [m for m in self._shapes if m.startswith(under)]))
+        heads = [m for m in self._shapes if m.startswith(f"{HEADS}.")]
+        found.append((None, self._file(None), heads))
+        return [stage for stage in found if stage[2]]
+
+    def _file(self, n: int | None) -> Path:
+        return self._folder / ("heads.safetensors" if n is None else f"layer-{n}.safetensors")
+
+    def run(self, progress: Progress) -> None:
+        stages = self._stages()
+        pending = [stage for stage in stages if not stage[1].is_file()]
+        if not pending:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(
+                f"{self._folder}: cannot be made ({error.strerror}); point XDG_CACHE_HOME to a "
+                "folder with room"
+            ) from None
+        texts = TextCodes(self.checkpoint, progress)
+        windows = self.music.windows
+        forward = Forward(self.checkpoint.config.lm, self._weight)
+        hidden = forward.start(
+            Windows.of(
+                self.checkpoint.config.lm,
+                [window.codes for window in windows],
+                [texts.of(window.text) for window in windows],
+            )
+        )
+        numbers = {n: (file, modules) for n, file, modules in pending}
+        last = None in numbers
+        known = [n for n in numbers if n is not None]
+        end = self.checkpoint.config.lm.num_layers if last else 1 + max(known)
+        with progress.stage("quantize by GPTQ", self._effort(range(end), last)) as advance:
+            done = 0
+            for n in range(end):
+                file, modules = numbers.get(n, (None, []))
+                moments = self._moments(modules)
+                hidden = forward.layer(n, hidden, moments)
+                if file is not None:
+                    self._write(file, modules, moments)
+                advance(done := done + self._effort([n], False))
+            if last:
+                file, modules = numbers[None]
+                moments = self._moments(modules)
+                forward.last(hidden, moments)
+                self._write(file, modules, moments)
+                advance(done + self._effort([], True))
+
+    def _effort(self, layers: Iterable[int], heads: bool) -> int:
+        """Work in thousands of millions of multiplications, about: what time left is told by."""
+        prefixes = [f"{LM}layers.{n}." for n in layers] + ([f"{HEADS}."] if heads else [])
+        shapes = [s for m, s in self._shapes.items() if any(map(m.startswith, prefixes))]
+        return sum(1 + (columns**2 * (columns + 8 * rows)) // 10**9 for rows, columns in shapes)
+
+    def _moments(self, modules: Iterable[str]) -> Moments:
+        return Moments(frozenset(map(site_of, modules)))
+
+    def _write(self, file: Path, modules: list[str], moments: Moments) -> None:
+        arrays = {}
+        for module in modules:
+            params = self.recipe.params_of(module)
+            for kind, part in self._rounded(module, params, moments).items():
+                arrays[f"{module}.{kind}"] = part
+        mx.eval(arrays)
+        with atomic.replacing(file) as temporary, temporary.open("wb") as target:
+            mx.save_safetensors(target, arrays)
+
+    def _rounded(self, module: str, params: QuantizationParams, moments: Moments) -> Parts:
+        weight = np.ascontiguousarray(self._weight(f"{module}.weight").T)
+        if not np.isfinite(weight).all():
+            raise ModelOverflowError(f"weights of {module}")
+        stored = self.checkpoint.lm[f"{module}.weight"].read().dtype.name
+        dtype = self.cast_dtype or stored
+        found = rounding.calibrated(
+            weight,
+            moments.of(site_of(module), len(weight)),
+            params.bits,
+            params.group_size,
+            rounding.DTYPES[dtype],
+        )
+        return parts_of(found, params.bits, DTYPES[dtype])
+
+    def parts(self, module: str, weight: mx.array, params: QuantizationParams) -> Parts:
+        """The parts of a module, as a `Method`; those of none that GPTQ rounds, by search."""
+        file = self._files.get(module)
+        if file is not None:
+            arrays = mx.load(str(file))
+            assert isinstance(arrays, dict)  # noqa: S101 - of a safetensors file
+            return {kind: arrays[f"{module}.{kind}"] for kind in KINDS}
+        return search(module, weight, params)
