@@ -6,7 +6,7 @@ import pytest
 
 from segue.checkpoints.opening import open_checkpoint
 from segue.checkpoints.quantize import save_quantized
-from segue.checkpoints.recipe import Recipe
+from segue.checkpoints.recipe import Calibration, Recipe
 from segue.checkpoints.recipe_file import read_recipe
 from segue.cli import main
 from segue.quantization import making
@@ -61,6 +61,15 @@ def test_a_recipe_keeps_its_budget_is_the_same_again_and_is_used(
     saved = tmp_path / "q"
     assert main(["quantize", str(toy), str(saved), "--recipe", str(tmp_path / "a.json")]) == 0
     assert open_checkpoint(str(saved)).config.quantization.modules
+
+
+def test_a_method_that_looks_at_music_is_measured_and_named(toy, tmp_path):
+    options = ("--budget-bits", "4.6", "--method", "gptq", "--self-takes", "2")
+    document = made(toy, tmp_path / "a.json", *options)
+    assert document["method"]["name"] == "gptq"
+    assert len(document["method"]["calibration"]) == 64
+    recipe = read_recipe(tmp_path / "a.json")
+    assert (recipe.method, recipe.calibration) == ("gptq", Calibration((), 2, 0))
 
 
 def test_milliseconds_are_timed_and_recorded(toy, tmp_path, capsys):

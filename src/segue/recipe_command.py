@@ -16,7 +16,7 @@ from rich.table import Table
 
 from .atomic import check_writable, writing
 from .checkpoints.opening import open_checkpoint
-from .checkpoints.recipe import METHODS, Calibration
+from .checkpoints.recipe import METHODS, Calibration, Recipe
 from .errors import OutputError, RequestError
 from .model import engine_for, load
 from .options import (
@@ -130,6 +130,8 @@ def run(options: argparse.Namespace) -> int:
         check_ending(options.picture)
     # Imported here, because it is MLX that quantizes, whatever engine runs the result.
     from .checkpoints.quantize import quantized
+    from .quantization.calibration import CalibrationSet
+    from .quantization.gptq import quantize_with
     from .quantization.losses import Options
     from .quantization.making import RecipeRequest, Sources, make_recipe
     from .quantization.planning import Goal
@@ -161,9 +163,14 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
         ).engine
 
+    def view(recipe: Recipe, music: CalibrationSet) -> Any:
+        if METHODS[recipe.method]:
+            return quantize_with(opened(), recipe, music, progress=progress)
+        return quantized(opened(), recipe)
+
     sources = Sources(
         opened=opened,
-        quantized=lambda recipe: quantized(opened(), recipe),
+        quantized=view,
         engine=loaded,
         engine_name=engine,
         threads=options.threads,

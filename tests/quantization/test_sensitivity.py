@@ -61,7 +61,7 @@ def test_the_loss_of_a_unit_is_what_an_engine_says(toy, checkpoint, codes):
                 for engine in (plain, other)
             ]
             counted = each.T[min(50, each.shape[1] // 2) :]
-            found.append(compare(*logits, counted).kl.mean())
+            found.append(compare(logits[0], logits[1], counted).kl.mean())
         assert losses[unit.name] == pytest.approx(np.mean(found), rel=2e-2, abs=1e-6)
         assert losses[unit.name] > 0
 

@@ -62,14 +62,14 @@ class Sources:
 
     Attributes:
         opened: opens the checkpoint, anew each time.
-        quantized: views it quantized by a recipe.
+        quantized: views it quantized by a recipe, whose method may look at the music.
         engine: loads it as it is, to generate and to encode.
         engine_name: the engine that steps are timed on.
         threads: see `segue.load`.
     """
 
     opened: Callable[[], Checkpoint]
-    quantized: Callable[[Recipe], Checkpoint]
+    quantized: Callable[[Recipe, CalibrationSet], Checkpoint]
     engine: Callable[[], Engine]
     engine_name: str
     threads: int | None = None
@@ -113,6 +113,9 @@ def make_recipe(
         codes = [window.codes for window in windows]
         return Measurements(lm, weight, Windows.of(lm, codes, encoded), progress)
 
+    looked_at = CalibrationSet(())
+    if METHODS[request.method]:
+        looked_at = collect(request.music, checkpoint.config, sources.engine, progress)
     weight = kept(weights_of(checkpoint.lm))
     identity = weights_digest(checkpoint)
     losses = _losses(run, units, music, identity, say, clock)
@@ -130,7 +133,7 @@ def make_recipe(
         return recipe_of(problem, ways, shape, request.method, calibration, request.label)
 
     def measure(ways: Ways) -> float:
-        view = sources.quantized(recipe_for(ways))
+        view = sources.quantized(recipe_for(ways), looked_at)
         return held_out.divergence(weights_of(view.lm, view.config.quantization))
 
     found = plan(problem, request.goal, measure, step)
@@ -157,7 +160,8 @@ def make_recipe(
         "measured_at": asdict(MEASURED),
         "units": [_unit(unit, found.ways[unit.name], losses[unit.name]) for unit in units],
         "calibration": _music_json(music),
-        "method": {"name": request.method, "version": VERSIONS.get(request.method, 1)},
+        "method": {"name": request.method, "version": VERSIONS.get(request.method, 1)}
+        | ({"calibration": looked_at.digest} if looked_at.windows else {}),
         "seed": request.music.seed,
     }
     if step is not None:

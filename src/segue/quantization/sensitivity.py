@@ -13,7 +13,6 @@ from ..errors import ModelOverflowError
 from ..progress import SILENT, Progress
 from .forward import HEADS, Forward, Hidden, Weight, Windows, dense
 from .losses import MEASURED
-from .methods import nearest
 from .units import Unit
 
 CONTEXT_FRAMES = 50
@@ -208,5 +207,5 @@ def rounded_to_nearest(weight: np.ndarray, params: QuantizationParams = MEASURED
     group = params.group_size
     while weight.shape[1] % group and group > 32:
         group //= 2
-    packed = nearest(mx.array(weight), QuantizationParams(params.bits, group))
-    return dense(packed["weight"], packed["scales"], packed["biases"], group, params.bits)
+    packed, scales, biases = mx.quantize(mx.array(weight), group, params.bits)
+    return dense(packed, scales, biases, group, params.bits)

@@ -11,7 +11,6 @@ import numpy as np
 from ..checkpoints.config import QuantizationParams
 from ..progress import SILENT, Progress
 from .losses import Options, way_name
-from .methods import nearest
 from .units import Unit
 
 MOST_COPIES = 16
@@ -98,9 +97,10 @@ def _packed(rows: int, columns: int, params: QuantizationParams, copies: int) ->
     """Random weights, as many as `copies`."""
     found = []
     for key in mx.random.split(mx.random.key(0), copies):
-        parts = nearest(mx.random.normal((rows, columns), key=key), params)
-        mx.eval(parts)
-        found.append((parts["weight"], parts["scales"], parts["biases"]))
+        weight = mx.random.normal((rows, columns), key=key)
+        packed, scales, biases = mx.quantize(weight, params.group_size, params.bits)
+        mx.eval(packed, scales, biases)
+        found.append((packed, scales, biases))
     return found
 
 
