@@ -106,6 +106,8 @@ def make_recipe(
     if request.goal.bits is not None:
         problem.fewest_nats(request.goal.bits)  # refused now, not after minutes
     music = _music(request.music, checkpoint, sources, progress)
+    if any(window in music.windows for window in music.held_out):
+        say("no music is left to hold out: the plan is measured on what its units were measured on")
     texts = TextCodes(checkpoint, progress)
 
     def run(windows: Sequence[Window]) -> Measurements:
