@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -41,6 +43,7 @@ def quantized(
     cast_dtype: str | None = None,
     report: LoadReport | None = None,
     method: Method | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """View `checkpoint` with its language model cast and quantized; nothing is read yet.
 
@@ -55,6 +58,7 @@ def quantized(
         report: gets the names of the modules that are quantized (by the recipe or on disk) and of
             those that are left at once, and the seconds while tensors are read.
         method: how the weight of a module is quantized; None is the recipe's.
+        details: what the `quantization` block says of the method beside its name and version.
 
     Returns:
         The view; its `config` says what of it is quantized.
@@ -85,7 +89,7 @@ def quantized(
             report.left.append(module)
         view[name] = tensor if cast is None else _Cast(tensor, cast, report).tensor()
     report.quantized += quantized_modules(view)
-    return replace(checkpoint, config=_config_of(config, recipe, report), lm=view)
+    return replace(checkpoint, config=_config_of(config, recipe, report, details), lm=view)
 
 
 def quantized_modules(lm: Tensors) -> list[str]:
@@ -94,10 +98,15 @@ def quantized_modules(lm: Tensors) -> list[str]:
     return [name.removesuffix(suffix) for name in lm if name.endswith(suffix)]
 
 
-def _config_of(config: ModelConfig, recipe: Recipe | None, report: LoadReport) -> ModelConfig:
+def _config_of(
+    config: ModelConfig,
+    recipe: Recipe | None,
+    report: LoadReport,
+    details: Mapping[str, Any] | None,
+) -> ModelConfig:
     if recipe is None or not report.quantized:
         return config
-    how = {"name": recipe.method, "version": VERSIONS[recipe.method]}
+    how = {"name": recipe.method, "version": VERSIONS[recipe.method], **(details or {})}
     ways = {module: recipe.params_of(module) for module in report.quantized}
     exceptions = {module: params for module, params in ways.items() if params != recipe.params}
     return replace(config, quantization=QuantizationConfig(recipe.params, exceptions, how))
@@ -186,6 +195,8 @@ def save_quantized(
     folder: Path,
     cast_dtype: str | None = None,
     progress: Progress = SILENT,
+    method: Method | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> Saved:
     """Write `checkpoint` to a new `folder`, whole or not at all; its tensors are taken from it.
 
@@ -195,6 +206,8 @@ def save_quantized(
         folder: must not exist.
         cast_dtype: what the language model's weights are cast to before.
         progress: shown while it runs.
+        method: see `quantized`.
+        details: see there.
 
     Returns:
         What was written.
@@ -210,7 +223,7 @@ def save_quantized(
     atomic.check_new_folder(folder)
     text, report = checkpoint.text(progress), LoadReport()
     with atomic.creating(folder) as temporary:
-        view = quantized(checkpoint, recipe, cast_dtype, report)
+        view = quantized(checkpoint, recipe, cast_dtype, report, method, details)
         stored = _stored_names(view)
         with progress.stage("quantize", len(stored), "tensors") as advance:
             shards = Shards(temporary)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from .calibration import CalibrationSet, TextCodes
 from .forward import HEADS, Forward, Windows, site_of, weights_of
 from .methods import KINDS, VERSIONS, Method, Parts, parts_of, search
 
+NAME = "gptq"
 _SAMPLED = 4096
 
 
@@ -76,45 +77,19 @@ def cache_folder() -> Path:
     return root / "segue" / "gptq"
 
 
-def quantize_with(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    music: CalibrationSet,
-    cast_dtype: str | None = None,
-    progress: Progress = SILENT,
-    report: LoadReport | None = None,
-    cache: Path | None = None,
-) -> Checkpoint:
-    """View `checkpoint` quantized by `recipe`, whose method looks at `music`.
+@dataclass(frozen=True)
+class Calibrated:
+    """A method that has looked at its music.
 
-    Its modules are computed here, all of them; the view reads them from the cache.
-
-    Args:
-        checkpoint: opened; its `lm` is empty afterwards, as after `quantized`.
-        recipe: what is quantized, and how; its method is one that looks at music.
-        music: what it looks at.
-        cast_dtype: see `quantized`.
-        progress: shown while it runs.
-        report: see `quantized`.
-        cache: where layers are kept; None is `cache_folder()`.
-
-    Raises:
-        RequestError: see `quantized`; or the method looks at no music, or there is none; or the
-            cache cannot be written.
-        ModelOverflowError: weights, or what layers make of the music, are NaN or infinite.
+    Attributes:
+        method: how a module's weight is quantized: for `quantized` and `save_quantized`.
+        details: what their `quantization` block says of it.
+        notes: lines for the user on what it looked at.
     """
-    method = gptq(checkpoint, recipe, music, cast_dtype, progress, cache)
-    view = quantized(checkpoint, recipe, cast_dtype, report, method)
-    return with_details(view, {"calibration": music.digest, "windows": len(music.windows)})
 
-
-def with_details(view: Checkpoint, details: Mapping[str, Any]) -> Checkpoint:
-    """Return a quantized view whose `quantization` block says more of its method."""
-    block = view.config.quantization
-    if block is None:
-        return view
-    block = replace(block, method={**block.method, **details})
-    return replace(view, config=replace(view.config, quantization=block))
+    method: Method
+    details: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def gptq(
@@ -124,12 +99,23 @@ def gptq(
     cast_dtype: str | None = None,
     progress: Progress = SILENT,
     cache: Path | None = None,
-) -> Method:
-    """Compute the modules of a recipe, and return the method that hands them out.
+) -> Calibrated:
+    """Compute all modules of a recipe; the method that is returned reads them from the cache.
 
-    See `quantize_with`; the checkpoint's tensors stay in it.
+    Args:
+        checkpoint: opened; its tensors stay in it.
+        recipe: what is quantized, and how; its method is GPTQ.
+        music: what it looks at.
+        cast_dtype: see `quantized`.
+        progress: shown while it runs.
+        cache: where layers are kept; None is `cache_folder()`.
+
+    Raises:
+        RequestError: the checkpoint is quantized already, or a plan is for another; the method is
+            another one, or there is no music; the cache cannot be written.
+        ModelOverflowError: weights, or what layers make of the music, are NaN or infinite.
     """
-    if recipe.method != "gptq" or recipe.mode != "affine":
+    if recipe.method != NAME or recipe.mode != "affine":
         raise RequestError(f"GPTQ is not the method of {recipe.name}")
     if checkpoint.config.quantization is not None:
         raise RequestError(f"{checkpoint.name} is quantized already; quantize what it came from")
@@ -139,7 +125,24 @@ def gptq(
     recipe.check(checkpoint.config.lm, shapes, checkpoint.name)
     work = _Work(checkpoint, recipe, music, cast_dtype, cache or cache_folder())
     work.run(progress)
-    return work.parts
+    details = {"calibration": music.digest, "windows": len(music.windows)}
+    return Calibrated(work.parts, details, () if music.note is None else (music.note,))
+
+
+def quantize_with(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    music: CalibrationSet,
+    cast_dtype: str | None = None,
+    progress: Progress = SILENT,
+    report: LoadReport | None = None,
+) -> Checkpoint:
+    """View `checkpoint` quantized by a recipe whose method looks at music: `gptq`, `quantized`.
+
+    Engines load from the view as it is: without a recipe.
+    """
+    found = gptq(checkpoint, recipe, music, cast_dtype, progress)
+    return quantized(checkpoint, recipe, cast_dtype, report, found.method, found.details)
 
 
 @dataclass(eq=False)
@@ -164,7 +167,7 @@ class _Work:
         self._files = {m: file for _, file, modules in self._stages() for m in modules}
 
     def _key(self) -> str:
-        facts = [VERSIONS["gptq"], self.cast_dtype, self.music.digest]
+        facts = [VERSIONS[NAME], self.cast_dtype, self.music.digest]
         ways = [[name, repr(self.recipe.params_of(name))] for name in sorted(self._shapes)]
         digest = hashlib.sha256(json.dumps([facts, ways]).encode())
         for name, tensor in sorted(self.checkpoint.lm.items()):

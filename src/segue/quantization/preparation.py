@@ -1,0 +1,62 @@
+"""From a recipe whose method looks at music to the method, ready to hand out a model's modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..checkpoints.opening import Checkpoint
+from ..checkpoints.recipe import Calibration, Recipe
+from ..engine.base import Engine
+from ..progress import SILENT, Progress
+from .calibration import CalibrationSet, TextCodes, collect
+from .evaluation import Distributions, foreign_note, surprise
+from .forward import Windows, weights_of
+from .gptq import Calibrated, gptq
+
+LOOKED_AT = 8
+"""Windows that tell whether music is what a model expects."""
+
+
+def prepared(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    engine: Callable[[], Engine],
+    cast_dtype: str | None = None,
+    progress: Progress = SILENT,
+    music: CalibrationSet | None = None,
+) -> Calibrated:
+    """Let a recipe's method look at its music.
+
+    Args:
+        checkpoint: opened; its tensors stay in it.
+        recipe: its method is one that looks at music; its `calibration` says at which.
+        engine: loads the same checkpoint as it is stored, to generate takes and to encode music.
+        cast_dtype: see `segue.checkpoints.quantize.quantized`.
+        progress: shown while it runs.
+        music: in the place of what the recipe says.
+
+    Raises:
+        AudioError: music cannot be read.
+        RequestError: see `gptq`.
+        ModelOverflowError: see there.
+    """
+    choice = recipe.calibration or Calibration()
+    if music is None:
+        music = collect(choice, checkpoint.config, engine, progress)
+    found = gptq(checkpoint, recipe, music, cast_dtype, progress)
+    if not choice.paths:
+        return found
+    note = foreign_note(*_surprise(checkpoint, music, progress))
+    return found if note is None else replace(found, notes=(*found.notes, note))
+
+
+def _surprise(
+    checkpoint: Checkpoint, music: CalibrationSet, progress: Progress
+) -> tuple[float, float]:
+    step = max(1, len(music.windows) // LOOKED_AT)
+    windows, texts = music.windows[::step], TextCodes(checkpoint, progress)
+    codes = [window.codes for window in windows]
+    lm = checkpoint.config.lm
+    rows = Windows.of(lm, codes, [texts.of(window.text) for window in windows])
+    return surprise(lm, Distributions.of(lm, weights_of(checkpoint.lm), rows), windows)
