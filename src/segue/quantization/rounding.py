@@ -20,6 +20,9 @@ import numpy as np
 SHARES = (1.0, 0.88, 0.76)
 """Shares of a group's least and of its greatest value that a grid may begin from, in all pairs."""
 
+CLIPPED_BITS = 5
+"""Up to so many bits clipping pays: with more, the whole range is always the best."""
+
 REFITS, MORE_REFITS = 3, 8
 """Times that a grid is fitted to its integers, and the integers chosen anew: of each beginning, and
 then of the best one.  Twice as many of each gain a hundredth."""
@@ -136,7 +139,8 @@ def _searched(
 
     best = np.full(x.shape[1], np.inf, np.float32)
     scales, biases = np.ones_like(best), mean
-    for below, above in product(SHARES, SHARES):
+    shares = SHARES if bits <= CLIPPED_BITS else SHARES[:1]
+    for below, above in product(shares, shares):
         bias = np.float32(below) * low
         scale = np.maximum((np.float32(above) * high - bias) / most, _TINY)
         error, _, scale, bias = fitted(scale, bias, REFITS)
