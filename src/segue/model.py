@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -14,14 +14,18 @@ from . import audio
 from .checkpoints.adapters import AdapterChoice
 from .checkpoints.config import ModelConfig
 from .checkpoints.hub import BUILT_IN
-from .checkpoints.opening import open_checkpoint
-from .checkpoints.recipe import Recipe, preset
+from .checkpoints.opening import Checkpoint, open_checkpoint
+from .checkpoints.recipe import METHODS, Recipe, preset
 from .checkpoints.recipe_file import names_a_file, read_recipe
+from .checkpoints.tensors import Tensors
 from .continuation import Request, RequestOptions, Result, continue_audio
 from .engine.base import Engine
 from .errors import RequestError
 from .progress import SILENT, Progress
 from .stream import stream
+
+if TYPE_CHECKING:
+    from .quantization.gptq import Calibrated
 
 ENGINES = ("auto", "mlx", "openvino")
 CAST_DTYPES = ("float16", "bfloat16", "float32")
@@ -174,15 +178,75 @@ def load(
                 "choose the engine 'openvino'"
             )
     named = [AdapterChoice.parse(a) if isinstance(a, str) else a for a in adapters]
-    checkpoint = open_checkpoint(name, base_model, progress, named)
+    checkpoint, notes = open_checkpoint(name, base_model, progress, named), list[str]()
+    if recipe is not None and METHODS[recipe.method]:
+        from .checkpoints.quantize import quantized
+
+        found = calibrated(checkpoint, recipe, cast_dtype, engine, progress)
+        checkpoint = quantized(
+            checkpoint, recipe, cast_dtype, method=found.method, details=found.details
+        )
+        recipe, cast_dtype, notes = None, None, [*found.notes]
+    loaded = _engine_of(checkpoint, engine, cast_dtype, recipe, progress, threads, kv_bits)
+    loaded.load_report.notes += notes
+    return Model(name, loaded)
+
+
+def _engine_of(
+    checkpoint: Checkpoint,
+    engine: str,
+    cast_dtype: str | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress = SILENT,
+    threads: int | None = None,
+    kv_bits: int | None = None,
+) -> Engine:
     # Imported here: an engine costs its library's start-up, and may not be installed.
     if engine == "mlx":
         from .engine.mlx import MLXEngine
 
-        return Model(name, MLXEngine(checkpoint, cast_dtype, recipe, progress))
+        return MLXEngine(checkpoint, cast_dtype, recipe, progress)
     from .engine.openvino import OpenVINOEngine
 
-    return Model(name, OpenVINOEngine(checkpoint, cast_dtype, recipe, progress, threads, kv_bits))
+    return OpenVINOEngine(checkpoint, cast_dtype, recipe, progress, threads, kv_bits)
+
+
+def calibrated(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    cast_dtype: str | None,
+    engine: str,
+    progress: Progress = SILENT,
+) -> Calibrated:
+    """Let the method of a recipe look at its music, which takes from seconds to many minutes.
+
+    What it found is kept on disk: the next time takes no longer than loading.
+
+    Args:
+        checkpoint: opened; its tensors stay in it.
+        recipe: its method is one that looks at music.
+        cast_dtype: see `load`.
+        engine: see there; what generates the takes that are looked at.
+        progress: shown while it runs.
+
+    Raises:
+        AudioError: music cannot be read.
+        RequestError: the method cannot be used for this checkpoint, or with this music.
+        ModelOverflowError: weights, or what layers make of the music, are NaN or infinite.
+    """
+    from .quantization.methods import VERSIONS
+    from .quantization.preparation import prepared
+
+    if recipe.method not in VERSIONS:
+        raise RequestError(f"the method {recipe.method} is not in this version; gptq is")
+
+    def as_stored() -> Engine:
+        # An engine takes the tensors out of what it gets; nothing of them has been read yet.
+        lm, codec = Tensors(checkpoint.lm), Tensors(checkpoint.codec)
+        copy = replace(checkpoint, lm=lm, codec=codec)
+        return _engine_of(copy, engine_for(engine), progress=progress)
+
+    return prepared(checkpoint, recipe, as_stored, cast_dtype, progress)
 
 
 def engine_for(engine: str) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 from .atomic import check_new_folder
 from .checkpoints.opening import open_checkpoint
+from .checkpoints.recipe import METHODS
 from .errors import RequestError
+from .model import calibrated
 from .options import (
     HelpFormatter,
     adapters_of,
@@ -60,7 +62,12 @@ def run(options: argparse.Namespace) -> int:
     # Imported here, because it is MLX that quantizes, whatever engine runs the result.
     from .checkpoints.quantize import save_quantized
 
-    saved = save_quantized(checkpoint, recipe, options.output, options.cast_dtype, progress)
+    how: dict[str, Any] = {}
+    notes: list[str] = []
+    if recipe is not None and METHODS[recipe.method]:
+        found = calibrated(checkpoint, recipe, options.cast_dtype, "auto", progress)
+        how, notes = {"method": found.method, "details": found.details}, [*found.notes]
+    saved = save_quantized(checkpoint, recipe, options.output, options.cast_dtype, progress, **how)
     seconds = time.perf_counter() - started
     report = {
         "model": options.model,
@@ -71,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
         "bytes": saved.bytes,
         "quantized_modules": list(saved.quantized),
         "left_modules": list(saved.left),
+        "notes": notes,
         "total_s": round(seconds, 4),
         "version": version("segue"),
     }
@@ -85,5 +93,7 @@ def run(options: argparse.Namespace) -> int:
     )
     if saved.left:
         print_line(f"left as they are, for their rows do not fit: {', '.join(saved.left)}")
+    for note in notes:
+        print_line(f"note: {note}")
     print_line(f"play with it: segue continue PROMPT --model {shlex.quote(str(saved.folder))}")
     return 0
