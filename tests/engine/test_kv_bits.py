@@ -35,7 +35,6 @@ def test_fewer_bits_are_farther_from_all_of_them_and_never_far(engines):
     spread = exact.std()
     apart = [np.abs(found - exact).max() / spread for found in (half, byte)]
     assert 0 < apart[0] < apart[1] < 0.2
-    np.testing.assert_allclose(half[0], exact[0], atol=1e-4)  # nothing was read yet
 
 
 @pytest.mark.parametrize("bits", [8, 16])
