@@ -59,6 +59,9 @@ def parts_of(found: rounding.Rounded, bits: int, dtype: mx.Dtype) -> Parts:
 def packed(codes: mx.array, bits: int) -> mx.array:
     """Pack integers `(rows, columns)` as MLX does: one after the other, the lowest bits first."""
     rows, columns = codes.shape
+    if 32 % bits == 0:
+        words = codes.reshape(rows, -1, 32 // bits)
+        return (words << mx.arange(0, 32, bits, dtype=mx.uint32)).sum(axis=-1).astype(mx.uint32)
     places = mx.arange(bits, dtype=mx.uint32)
     stream = ((codes[..., None] >> places) & 1).reshape(rows, columns * bits // 32, 32)
     return (stream << mx.arange(32, dtype=mx.uint32)).sum(axis=-1).astype(mx.uint32)
