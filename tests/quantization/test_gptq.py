@@ -1,6 +1,7 @@
 """GPTQ over a whole model: what is saved is what runs, and what was interrupted goes on."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from segue.quantization import rounding
 from segue.quantization.calibration import CalibrationSet, TextCodes
 from segue.quantization.evaluation import Distributions, divergence
 from segue.quantization.forward import Windows, weights_of
-from segue.quantization.gptq import gptq, quantize_with
+from segue.quantization.gptq import gptq, quantize_with, sweep
 
 RECIPE = Recipe(bits=3, group_size=32, method="gptq")
 
@@ -97,6 +98,15 @@ def test_other_music_widths_or_types_are_other_files(toy, music, cache):
     gptq(checkpoint, RECIPE, CalibrationSet(music.windows[:4]))
     gptq(checkpoint, RECIPE, music, "float16")
     assert len(list(cache.iterdir())) == 4
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path):
+    for n, name in enumerate(("old", "kept", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "layer-0.safetensors").write_bytes(bytes(100))
+        os.utime(tmp_path / name, (n, n))
+    sweep(tmp_path, keep=tmp_path / "kept", limit=250)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "new"}
 
 
 def test_what_reads_no_music_is_searched(toy, music, cache):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ from .forward import HEADS, Forward, Windows, site_of, weights_of
 from .methods import KINDS, VERSIONS, Method, Parts, parts_of, search
 
 NAME = "gptq"
+
+MAX_BYTES = 8 << 30
+"""Of all layers that are kept; MusicGen-large at 4 bits has 1.4 GB."""
+
 _SAMPLED = 4096
 
 
@@ -75,6 +81,24 @@ def cache_folder() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     root = home if home.is_absolute() else Path.home() / ".cache"  # relative ones are ignored
     return root / "segue" / "gptq"
+
+
+def sweep(root: Path, keep: Path, limit: int = MAX_BYTES) -> None:
+    """Delete what was not used for longest, until the rest has at most `limit` bytes.
+
+    Args:
+        root: see `cache_folder`.
+        keep: the folder that was just used, which stays.
+        limit: bytes.
+    """
+    with suppress(OSError):
+        os.utime(keep)
+        folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+        total = 0
+        for folder in folders:
+            total += sum(file.stat().st_size for file in folder.iterdir())
+            if total > limit and folder != keep:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -125,6 +149,7 @@ def gptq(
     recipe.check(checkpoint.config.lm, shapes, checkpoint.name)
     work = _Work(checkpoint, recipe, music, cast_dtype, cache or cache_folder())
     work.run(progress)
+    sweep(work.root, keep=work.folder)
     details = {"calibration": music.digest, "windows": len(music.windows)}
     return Calibrated(work.parts, details, () if music.note is None else (music.note,))
 
@@ -163,7 +188,7 @@ class _Work:
             and self.recipe.covers(module := name.removesuffix(".weight"))
             and self.recipe.fits(tensor.shape[-1], module)
         }
-        self._folder = self.root / self._key()
+        self.folder = self.root / self._key()
         self._files = {m: file for _, file, modules in self._stages() for m in modules}
 
     def _key(self) -> str:
@@ -191,7 +216,7 @@ class _Work:
         return [stage for stage in found if stage[2]]
 
     def _file(self, n: int | None) -> Path:
-        return self._folder / ("heads.safetensors" if n is None else f"layer-{n}.safetensors")
+        return self.folder / ("heads.safetensors" if n is None else f"layer-{n}.safetensors")
 
     def run(self, progress: Progress) -> None:
         stages = self._stages()
@@ -199,10 +224,10 @@ class _Work:
         if not pending:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(
-                f"{self._folder}: cannot be made ({error.strerror}); point XDG_CACHE_HOME to a "
+                f"{self.folder}: cannot be made ({error.strerror}); point XDG_CACHE_HOME to a "
                 "folder with room"
             ) from None
         texts = TextCodes(self.checkpoint, progress)
