@@ -10,6 +10,7 @@ import argparse
 import resource
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from segue.checkpoints.hub import BUILT_IN
 from segue.checkpoints.opening import open_checkpoint
 from segue.checkpoints.quantize import quantized
 from segue.checkpoints.recipe import METHODS, Calibration, Recipe
+from segue.checkpoints.recipe_file import names_a_file, read_recipe, read_recipe_file
 from segue.lab.quality.judge import pieces
 from segue.quantization import rounding
 from segue.quantization.calibration import TextCodes, Window, of_takes
@@ -52,8 +54,8 @@ def judged(args: argparse.Namespace) -> None:
     print(f"|---|{'--:|' * (len(conditions) + 3)}", flush=True)
     reference = None
     for spec in args.variants:
-        method, bits, group = spec.split(":")
-        recipe = Recipe(bits=int(bits), group_size=int(group), method=method)
+        recipe, size = variant(spec)
+        method = recipe.method
         started = time.perf_counter()
         opened = open_checkpoint(args.model)
         if METHODS[method]:
@@ -70,9 +72,18 @@ def judged(args: argparse.Namespace) -> None:
             lost[name] = divergence(lm, baselines[name], found).mean()
         reference = lost["plain"] if reference is None else reference
         shown = " | ".join(f"{each:.4f}" for each in lost.values())
-        size = int(bits) + 32 / int(group)
         ratio = lost["plain"] / reference
         print(f"| {spec} | {size:g} | {shown} | {ratio:.3f} | {seconds:.0f} |", flush=True)
+
+
+def variant(spec: str) -> tuple[Recipe, float]:
+    """Return what METHOD:BITS:GROUP means, or METHOD:FILE, and its bits a weight."""
+    method, _, rest = spec.partition(":")
+    if names_a_file(rest):
+        recipe, document = read_recipe(Path(rest)), read_recipe_file(Path(rest))
+        return replace(recipe, method=method, calibration=None), document["bits"]
+    bits, group = map(int, rest.split(":"))
+    return Recipe(bits=bits, group_size=group, method=method), bits + 32 / group
 
 
 def of(lm: LMConfig, windows: tuple[Window, ...], texts: TextCodes) -> Windows:
@@ -118,7 +129,8 @@ def main() -> None:
         "variants",
         nargs="*",
         default=["nearest:4:64", "search:4:64", "gptq:4:64", "gptq:5:64", "gptq:3:64"],
-        help="METHOD:BITS:GROUP; the first is what the others are compared with",
+        help="METHOD:BITS:GROUP, or METHOD:FILE of a recipe; the first is what others are compared "
+        "with",
     )
     args = parser.parse_args()
     (shaped if args.shape else judged)(args)
