@@ -12,9 +12,10 @@ import numpy as np
 
 from . import audio
 from .checkpoints.adapters import AdapterChoice
+from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.config import ModelConfig
 from .checkpoints.hub import BUILT_IN
-from .checkpoints.opening import Checkpoint, open_checkpoint
+from .checkpoints.opening import open_checkpoint
 from .checkpoints.recipe import METHODS, Recipe, preset
 from .checkpoints.recipe_file import names_a_file, read_recipe
 from .checkpoints.tensors import Tensors

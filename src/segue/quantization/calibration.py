@@ -19,8 +19,8 @@ import numpy as np
 
 from .. import audio
 from ..audio.collection import files_in, words_beside
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import ModelConfig
-from ..checkpoints.opening import Checkpoint
 from ..checkpoints.recipe import Calibration as Choice
 from ..checkpoints.tensors import Tensors
 from ..engine.base import Engine, Sampling

@@ -22,10 +22,10 @@ import numpy as np
 
 from .. import atomic
 from ..checkpoints.arrays import DTYPES
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
 from ..checkpoints.layouts import LM
 from ..checkpoints.load_report import LoadReport
-from ..checkpoints.opening import Checkpoint
 from ..checkpoints.quantize import quantized
 from ..checkpoints.recipe import Recipe
 from ..errors import ModelOverflowError, RequestError

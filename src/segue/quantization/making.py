@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
-from ..checkpoints.opening import Checkpoint
 from ..checkpoints.plan import PlanShape
 from ..checkpoints.recipe import METHODS, Calibration, Recipe
 from ..checkpoints.recipe_file import SCHEMA

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..checkpoints.opening import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.recipe import Calibration, Recipe
 from ..engine.base import Engine
 from ..progress import SILENT, Progress

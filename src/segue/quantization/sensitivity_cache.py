@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import replacing
-from ..checkpoints.opening import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint
 from ..errors import RequestError
 
 VERSION = 1

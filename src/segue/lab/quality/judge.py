@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...checkpoints.opening import Checkpoint
+from ...checkpoints.checkpoint import Checkpoint
 from ...errors import RequestError
 
 FILE = Path(str(resources.files("segue.demo"))) / "judge.npz"

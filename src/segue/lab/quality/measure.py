@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ...checkpoints.opening import Checkpoint, open_checkpoint
+from ...checkpoints.checkpoint import Checkpoint
+from ...checkpoints.opening import open_checkpoint
 from ...engine.base import Engine
 from ...errors import CheckpointError, ModelOverflowError, RequestError
 from ...progress import SILENT, Progress

@@ -80,7 +80,9 @@ def cache_clip(
         baseline: loads it, if need be.
     """
     found = []
-    for samples in windows(clip.samples, work.config.codec.hop_length, work.config.lm.window_frames):
+    for samples in windows(
+        clip.samples, work.config.codec.hop_length, work.config.lm.window_frames
+    ):
 
         def encoded(samples: np.ndarray = samples) -> np.ndarray:
             return baseline().encode(samples)
