@@ -62,12 +62,13 @@ def requested(monkeypatch):
         functions="",
         scalars=MappingProxyType({}),
         shared_bytes=0,
-        alone=False,
+        resident=0,
+        initial=None,
     ):
         types = tuple((key, array.dtype) for key, array in inputs.items())
         made = tuple((key, dtype) for key, (_, dtype) in outputs.items())
         numbers = tuple(constants.items()), threads, tuple(scalars)
-        found.append(runtime.Kernel(name, source, types, made, *numbers, functions, alone))
+        found.append(runtime.Kernel(name, source, types, made, *numbers, functions, resident))
         return [mx.zeros(shape, dtype) for shape, dtype in outputs.values()]
 
     monkeypatch.setattr(runtime, "run", run)
@@ -202,7 +203,7 @@ def test_kernels_of_one_name_that_differ_have_different_symbols(monkeypatch):
             {"threads": 64},
             {"scalars": ("n",)},
             {"functions": TWICE},
-            {"alone": True},
+            {"resident": 1},
         )
     ]
     monkeypatch.setattr(runtime, "HEADER", runtime.HEADER + " ")

@@ -1,4 +1,4 @@
-"""Fused CUDA kernels for a decode step, each optional, each beside a portable way to the same.
+"""Fused CUDA kernels for a decode step and the codec, each optional, each beside a portable way.
 
 At batch 1 a step's time is the host's, a few microseconds for everything that is launched, so each
 of these does what takes several primitives.  `step` chooses: a kernel that is off, or that does not
@@ -13,10 +13,13 @@ from __future__ import annotations
 from .attention import attend
 from .choosing import (
     ATTEND,
+    CODEC,
+    CONVOLVE,
     EMBED,
     FASTER,
     LAYER,
     LINEAR,
+    LSTM,
     NAMES,
     SAMPLE,
     available,
@@ -24,18 +27,25 @@ from .choosing import (
     on_cuda,
     wanted,
 )
+from .convolution import convolution_fits, convolve, convolve_transposed, transposed_fits
 from .embedding import embed
 from .layer import layer_fits, layer_forward, packed_layer, packed_text, tokens_of
 from .product import linear
+from .recurrence import MAX_ROWS as MAX_LSTM_ROWS
+from .recurrence import lstm, lstm_fits
 from .runtime import VARIABLE, compile_error
 from .sampling import sample
 
 __all__ = [
     "ATTEND",
+    "CODEC",
+    "CONVOLVE",
     "EMBED",
     "FASTER",
     "LAYER",
     "LINEAR",
+    "LSTM",
+    "MAX_LSTM_ROWS",
     "NAMES",
     "SAMPLE",
     "VARIABLE",
@@ -43,14 +53,20 @@ __all__ = [
     "available",
     "chosen",
     "compile_error",
+    "convolution_fits",
+    "convolve",
+    "convolve_transposed",
     "embed",
     "layer_fits",
     "layer_forward",
     "linear",
+    "lstm",
+    "lstm_fits",
     "on_cuda",
     "packed_layer",
     "packed_text",
     "sample",
     "tokens_of",
+    "transposed_fits",
     "wanted",
 ]

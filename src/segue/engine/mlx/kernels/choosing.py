@@ -11,8 +11,11 @@ from . import memory, runtime
 from .attention import HEAD_DIMS
 from .runtime import VARIABLE
 
-NAMES = ("embed", "layer", "linear", "attend", "sample")
-EMBED, LAYER, LINEAR, ATTEND, SAMPLE = NAMES
+NAMES = ("embed", "layer", "linear", "attend", "sample", "convolve", "lstm")
+EMBED, LAYER, LINEAR, ATTEND, SAMPLE, CONVOLVE, LSTM = NAMES
+
+CODEC: frozenset[str] = frozenset({CONVOLVE, LSTM})
+"""The kernels of the codec; the others are those of a decode step."""
 
 FASTER: frozenset[str] = frozenset(NAMES)
 """The kernels that run by default on CUDA: those that were measured to be faster."""

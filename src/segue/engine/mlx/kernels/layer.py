@@ -263,7 +263,7 @@ def layer_forward(
             "next_bytes": min(following.nbytes, MAX_PREFETCHED_BYTES) // shape.blocks // 16 * 16,
         },
         shared_bytes=shape.shared_bytes(x.dtype),
-        alone=True,
+        resident=1,
     )
     return y
 

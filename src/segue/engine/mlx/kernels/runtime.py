@@ -79,7 +79,8 @@ class Kernel:
         threads: of each block.
         scalars: names of numbers that may differ from call to call, after the outputs.
         functions: what the source calls; constants are known there.
-        alone: whether its threads may have all registers of a multiprocessor.
+        resident: blocks that a multiprocessor is to run at once, which share its registers; 0
+            leaves their number to the compiler.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Kernel:
     threads: int = 32
     scalars: tuple[str, ...] = ()
     functions: str = ""
-    alone: bool = False
+    resident: int = 0
 
     def written(self) -> tuple[str, str]:
         """Its symbol, and all of its source."""
@@ -100,8 +101,8 @@ class Kernel:
         lines = [_line(key, value) for key, value in self.constants]
         known = "\n".join([HEADER, *lines, self.functions])
         # Without a bound the compiler may use more registers than so many threads can have.
-        alone = ", 1" if self.alone else ""
-        bound = f"__launch_bounds__({self.threads}{alone})"
+        resident = f", {self.resident}" if self.resident else ""
+        bound = f"__launch_bounds__({self.threads}{resident})"
         body = f"({parameters}) {{\n{self.source}\n}}\n"
         text = known + bound + body
         includes = "".join(
@@ -136,7 +137,8 @@ def run(
     functions: str = "",
     scalars: Mapping[str, int] = MappingProxyType({}),
     shared_bytes: int = 0,
-    alone: bool = False,
+    resident: int = 0,
+    initial: int | None = None,
 ) -> list[mx.array]:
     """Launch a kernel, and return its outputs.
 
@@ -151,7 +153,8 @@ def run(
         functions: what the source calls.
         scalars: by their names in the source.
         shared_bytes: of memory that a block's threads share, besides what the source declares.
-        alone: see `Kernel`.
+        resident: see `Kernel`.
+        initial: what outputs are filled with before; None leaves them as they are.
 
     Raises:
         RequestError: it cannot be compiled.
@@ -165,7 +168,7 @@ def run(
         threads,
         tuple(scalars),
         functions,
-        alone,
+        resident,
     )
     symbol, code = compiled_kernel(kernel)
     return mx.fast.precompiled_cuda_kernel(
@@ -178,6 +181,7 @@ def run(
         grid=(blocks * threads, 1, 1),
         threadgroup=(threads, 1, 1),
         shared_memory=shared_bytes,
+        init_value=initial,
         ensure_row_contiguous=True,
     )
 
