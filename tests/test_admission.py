@@ -117,9 +117,10 @@ class Silent:
         frames = -(-len(samples) // self.config.codec.hop_length)
         return np.zeros((self.config.lm.num_codebooks, frames), np.int32)
 
-    def decode(self, codes):
-        shape = (codes.shape[1] * self.config.codec.hop_length, self.config.codec.audio_channels)
-        return np.zeros(shape, np.float32)
+    def decode(self, codes, advance):
+        codec = self.config.codec
+        frames = codes.shape[-1]
+        return np.zeros((len(codes), frames * codec.hop_length, codec.audio_channels), np.float32)
 
 
 def tried(work):

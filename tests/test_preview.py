@@ -45,7 +45,7 @@ class Recording:
         self.config, self.frames, self._engine = engine.config, [], engine
 
     def decode(self, codes):
-        self.frames.append(codes.shape[1])
+        self.frames.append(codes.shape[-1])
         return self._engine.decode(codes)
 
 

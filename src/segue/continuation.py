@@ -380,12 +380,12 @@ class Continuation:
     def result(self) -> Result:
         """Decode the frames that are generated so far and splice them onto the user's audio."""
         audio, codec = self.request.audio, self._engine.config.codec
-        takes = []
         with self._progress.stage("decode", len(self._codes), "takes") as advance:
-            for n, (seed, codes) in enumerate(zip(self.seeds, self.codes, strict=True)):
-                with self._clock("decode_full_s"):
-                    decoded = self._engine.decode(codes)
-                at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
+            with self._clock("decode_full_s"):
+                decoded = self._engine.decode(self.codes, advance)
+            takes = []
+            for seed, codes, sound in zip(self.seeds, self.codes, decoded, strict=True):
+                at_rate = resample(sound, codec.sample_rate, audio.sample_rate)
                 played = to_channels(at_rate, audio.channels, audio.layout)
                 spliced = splice(self.prompt, played, audio.sample_rate)
                 samples = np.concatenate([audio.samples[: self._start], spliced])
@@ -397,7 +397,6 @@ class Continuation:
                         replace(audio, samples=played),
                     )
                 )
-                advance(n + 1)
         prompt_frames = self.prompt_codes.shape[1]
         return Result(
             takes=tuple(takes),

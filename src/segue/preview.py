@@ -80,7 +80,7 @@ class Preview:
         hop = self._engine.config.codec.hop_length
         first = max(0, self._decoded - CONTEXT_FRAMES)
         needed = codes[:, :, first : stop + LOOKAHEAD_FRAMES]
-        decoded = np.stack([self._engine.decode(take) for take in needed])
+        decoded = self._engine.decode(needed)
         new = decoded[:, (self._decoded - first) * hop : (stop - first) * hop].copy()
         if self._tails is not None:
             # One frame of what the last window made of this: a step between the two would click.

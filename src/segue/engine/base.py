@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,13 +99,23 @@ class Engine(Protocol):
         """Read the language model's weights now that would be read when they are first used."""
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
-        """Codes `(K, F)` int32 of float32 `samples` `(T, C)` at the codec's rate.
+        """Codes `(..., K, F)` int32 of float32 `samples` `(..., T, C)` at the codec's rate.
 
         C is the model's channel count; F is T over the hop length, rounded up.
         """
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Samples `(T, C)` float32 at the codec's rate of `codes` `(K, F)`; T is F hops."""
+    def decode(
+        self, codes: np.ndarray, advance: Callable[[int], None] = lambda done: None
+    ) -> np.ndarray:
+        """Samples `(..., T, C)` float32 at the codec's rate of `codes` `(..., K, F)`; T is F hops.
+
+        Takes are decoded together, in pieces of a bounded size.  In a batch a take has the samples
+        that it has alone, up to 1e-5 of full scale.
+
+        Args:
+            codes: of one take, or of many.
+            advance: called with the number of takes that are done.
+        """
 
     def condition(self, text: str, melody: np.ndarray | None = None) -> Conditioning:
         """What the language model attends to for `text`, projected once for every layer.

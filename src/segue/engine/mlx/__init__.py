@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
@@ -24,10 +24,11 @@ from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...errors import ModelOverflowError
 from ...progress import SILENT, Progress
-from ..base import Sampling, check_finite, check_melody
+from ..base import Sampling, check_melody
 from ..chroma import fit, melody_of
+from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
 from ..text import TextTokenizer
-from . import kernels
+from . import codec_pieces, kernels
 from .decoding import decode, prefill
 from .execution import Execution
 from .lm import CrossKV, Prefix
@@ -82,9 +83,9 @@ class MLXEngine:
         with progress.stage("load", len(lm_sources(self.config.lm))) as advance:
             compute = DTYPES.get(self.dtype, mx.float32)
             self.lm = load_lm(self.config, checkpoint.lm, compute, self.load_report, advance)
-            self.codec = load_codec(self.config.codec, checkpoint.codec)
+            self.execution = execution or Execution.here(self.config.lm.head_dim)
+            self.codec = load_codec(self.config.codec, checkpoint.codec, self.execution.kernels)
         self._checkpoint, self._progress = checkpoint, progress
-        self.execution = execution or Execution.here(self.config.lm.head_dim)
         self._wired_limit = wired_limit
         self._bytes = _bytes_of(self.lm) + _bytes_of(self.codec)
         if (note := wired_limit.note(self._bytes)) is not None:
@@ -120,20 +121,18 @@ class MLXEngine:
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """See `Engine.encode`."""
         lm = self.config.lm
-        per_channel = lm.num_codebooks // lm.audio_channels
-        channels = mx.array(np.ascontiguousarray(samples.T, np.float32))[..., None]
-        found, finite = self.codec.encode(channels, per_channel)
-        codes = np.array(found)  # (C, K, F)
-        if not finite.item():
-            raise ModelOverflowError("encoder's values", fixed=True)
-        return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, -1)
+        rows = rows_of_samples(samples)
+        codes = codec_pieces.encode(self.codec, rows, lm.num_codebooks // lm.audio_channels)
+        return codes_of_rows(codes, lm.audio_channels, samples.shape[:-2])
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
+    def decode(
+        self, codes: np.ndarray, advance: Callable[[int], None] = lambda done: None
+    ) -> np.ndarray:
         """See `Engine.decode`."""
         channels = self.config.lm.audio_channels
-        per_channel = codes.reshape(-1, channels, codes.shape[-1]).transpose(1, 0, 2)
-        samples = np.array(self.codec.decode(mx.array(per_channel)))[..., 0].T
-        return check_finite(samples, "samples", fixed=True)
+        rows = rows_of_codes(codes, channels)
+        samples = codec_pieces.decode(self.codec, rows, lambda done: advance(done // channels))
+        return samples_of_rows(samples, channels, codes.shape[:-2])
 
     def condition(self, text: str, melody: np.ndarray | None = None) -> CrossKV | Prefix:
         """See `Engine.condition`; the last texts are cached."""

@@ -29,7 +29,7 @@ from ...checkpoints.layouts import MELODY_PROJECTION, PROJECTION, stacks
 from ...checkpoints.load_report import LoadReport
 from ...checkpoints.tensors import Tensor, Tensors, joined
 from ...errors import CheckpointError
-from .codec import Codec
+from .codec import Codec, TransposedWeight
 from .lm import LM
 from .t5 import T5Encoder
 
@@ -157,9 +157,9 @@ def _common_params(modules: list[str], quantization: QuantizationConfig) -> Quan
     return params
 
 
-def load_codec(config: CodecConfig, tensors: Tensors) -> Codec:
-    """The codec with the weights of `tensors`, in float32."""
-    model = Codec(config)
+def load_codec(config: CodecConfig, tensors: Tensors, fused: frozenset[str] = frozenset()) -> Codec:
+    """The codec with the weights of `tensors`, in float32, and kernels to run; see `Codec`."""
+    model = Codec(config, fused)
 
     def take(name: str) -> mx.array:
         return mx.array(tensors.take(name)).astype(mx.float32)
@@ -179,12 +179,14 @@ def load_codec(config: CodecConfig, tensors: Tensors) -> Codec:
             else:
                 biases[path + "bias"] = biases.get(path + "bias", mx.zeros(())) + value
         elif part == "weight":
-            transposed = isinstance(_module_at(model, base), nn.ConvTranspose1d)
-            # torch: (out, in, kernel), transposed (in, out, kernel); MLX: (out, kernel, in).
-            loaded.append((name, value.transpose(1, 2, 0) if transposed else value.swapaxes(1, 2)))
+            transposed = isinstance(_module_at(model, base), TransposedWeight)
+            # torch: (out, in, kernel), transposed (in, out, kernel).
+            loaded.append((name, value.transpose(2, 1, 0) if transposed else value.swapaxes(1, 2)))
         else:
             loaded.append((name, value))
     loaded += biases.items()
+    # As they are read, which a kernel would have to copy otherwise.
+    loaded = [(name, mx.contiguous(value)) for name, value in loaded]
     model.load_weights(loaded)
     mx.eval(model.parameters())
     # A gate that saturates would take an infinity for 1.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ from ...checkpoints.recipe import Recipe
 from ...progress import SILENT, Progress
 from ..base import Sampling, check_finite, check_melody
 from ..chroma import fit, melody_of
+from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
 from ..text import TextTokenizer
 from .codec import Codec
 from .decoding import decode, prefill
@@ -75,16 +76,20 @@ class OpenVINOEngine:
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """See `Engine.encode`."""
         lm = self.config.lm
-        channels = np.ascontiguousarray(samples.T, np.float32)
-        codes = self.codec.encode(channels, lm.num_codebooks // lm.audio_channels)  # (C, K, F)
-        return codes.transpose(1, 0, 2).reshape(lm.num_codebooks, codes.shape[2])
+        rows = rows_of_samples(samples)
+        codes = self.codec.encode(rows, lm.num_codebooks // lm.audio_channels)
+        return codes_of_rows(codes, lm.audio_channels, samples.shape[:-2])
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
+    def decode(
+        self, codes: np.ndarray, advance: Callable[[int], None] = lambda done: None
+    ) -> np.ndarray:
         """See `Engine.decode`."""
         channels = self.config.lm.audio_channels
-        per_channel = codes.reshape(len(codes) // channels, channels, codes.shape[-1])
-        samples = self.codec.decode(per_channel.transpose(1, 0, 2)).T
-        return check_finite(samples, "samples", fixed=True)
+        rows = rows_of_codes(codes, channels)
+        samples = self.codec.decode(rows, lambda done: advance(done // channels))
+        return check_finite(
+            samples_of_rows(samples, channels, codes.shape[:-2]), "samples", fixed=True
+        )
 
     def condition(self, text: str, melody: np.ndarray | None = None) -> CrossKV | Prefix:
         """See `Engine.condition`; the last texts are cached."""

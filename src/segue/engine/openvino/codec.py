@@ -1,16 +1,15 @@
 """EnCodec (https://arxiv.org/abs/2210.13438) as graphs, always in float32.
 
-Convolutions see a few frames around each sample, so they run over pieces of the music: the memory
-they need does not grow with its length.  The LSTMs between them run over all of it.  Numbers of
-layers are those of the checkpoint.
+Convolutions see a few frames around each sample, so they run over pieces of the music, row by row:
+the memory they need grows neither with its length nor with the takes.  The LSTMs between them run
+over all of it, of several rows at once.  Numbers of layers are those of the checkpoint.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from ...checkpoints.config import CodecConfig
 from ...checkpoints.tensors import Tensors
 from ..base import check_finite
+from ..pieces import pieces, widest
 from . import graph
 from .graph import Output
 from .runtime import compiled, give_back, ops, ov, run
@@ -30,11 +30,18 @@ FRAMES_PLAYED = 100
 Shorter ones compute more twice, longer ones take more memory and gain nothing.
 """
 
+MAX_ROWS = 8
+"""Rows that the LSTM runs over at once: each step reads its weights once for all of them."""
+
+FRAMES_REMEMBERED = 24_000
+"""Frames that the LSTM runs over at once, of all rows together; its output takes 0.1 GB."""
+
 HALVES = {"analysis": "encoder", "encoded": "encoder", "decoded": "decoder", "synthesis": "decoder"}
 """The half of the codec that each of its graphs belongs to."""
 
 MAX_MODELS = 8
-"""Compiled graphs of a half at most: two serve every length but odd and very short ones."""
+"""Compiled graphs of a half at most: one, and one for each power of two of rows, serve every length
+but odd and very short ones."""
 
 GATES = (1, 0, 2, 3)
 """OpenVINO's forget, input, cell, output among torch's input, forget, cell, output."""
@@ -64,18 +71,21 @@ class Codec:
     def encode(self, samples: np.ndarray, num_codebooks: int) -> np.ndarray:
         """Codes `(B, K, F)` int32 of samples `(B, T)`, with the first `num_codebooks`."""
         hop, length = self._config.hop_length, samples.shape[1]
-        if length == 0:
-            return np.zeros((len(samples), num_codebooks, 0), np.int32)
+        if samples.size == 0:
+            return np.zeros((len(samples), num_codebooks, -(-length // hop)), np.int32)
         found = []
         for piece in pieces(-(-length // hop), FRAMES_HEARD, self._config):
             part = samples[:, None, piece.first * hop : piece.last * hop]
             # Only whole frames that are longer than every kernel go through one and the same graph.
             plain = part.shape[2] % hop == 0 and piece.last - piece.first > widest(self._config)
-            model = self._model("analysis", len(samples), None if plain else part.shape[2])
-            found.append(piece.cut(run(model, part)[0], 1))
-        encoded = self._whole("encoded", np.concatenate(found, axis=2))
+            model = self._model("analysis", 1, None if plain else part.shape[2])
+            rows = [run(model, row[None])[0][:, :, piece.within(1)] for row in part]
+            found.append(np.concatenate(rows))
+        heard = np.concatenate(found, axis=2)
+        encoded = [self._whole("encoded", heard[rows]) for rows in _together(*heard.shape[::2])]
         # (B, F, D)
-        residual = check_finite(encoded.transpose(0, 2, 1), "encoder's values", fixed=True)
+        values = np.concatenate(encoded).transpose(0, 2, 1)
+        residual = check_finite(values, "encoder's values", fixed=True)
         codes = []
         for codebook in self._codebooks[:num_codebooks]:
             # |x - e|² without |x|², which is the same for all entries.
@@ -85,20 +95,25 @@ class Codec:
         give_back()
         return np.stack(codes, axis=1)
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Samples `(B, T)` of codes `(B, K, F)`."""
-        if codes.shape[2] == 0:
-            return np.zeros((len(codes), 0), np.float32)
-        embedded = sum(self._codebooks[k][codes[:, k]] for k in range(codes.shape[1]))
-        decoded = self._whole("decoded", np.asarray(embedded).transpose(0, 2, 1))
-        found = []
-        for piece in pieces(codes.shape[2], FRAMES_PLAYED, self._config):
-            part = decoded[:, :, piece.first : piece.last]
-            plain = part.shape[2] > widest(self._config)
-            model = self._model("synthesis", len(codes), None if plain else part.shape[2])
-            found.append(piece.cut(run(model, part)[0], self._config.hop_length))
+    def decode(
+        self, codes: np.ndarray, advance: Callable[[int], None] = lambda done: None
+    ) -> np.ndarray:
+        """Samples `(B, T)` of codes `(B, K, F)`; `advance` hears of the rows that are done."""
+        (B, K, F), hop = codes.shape, self._config.hop_length
+        found = np.empty((B, F * hop), np.float32)
+        for rows in _together(B, F) if F else ():
+            embedded = sum(self._codebooks[k][codes[rows, k]] for k in range(K))
+            decoded = self._whole("decoded", np.asarray(embedded).transpose(0, 2, 1))
+            for n, row in enumerate(decoded, rows.start):
+                for piece in pieces(F, FRAMES_PLAYED, self._config):
+                    part = row[None, :, piece.first : piece.last]
+                    plain = part.shape[2] > widest(self._config)
+                    model = self._model("synthesis", 1, None if plain else part.shape[2])
+                    samples = run(model, part)[0][0, 0, piece.within(hop)]
+                    found[n, piece.start * hop : piece.stop * hop] = samples
+                advance(n + 1)
         give_back()
-        return np.concatenate(found, axis=2)[:, 0]
+        return found
 
     def release(self) -> None:
         """Release the compiled graphs: the language model is about to need the memory."""
@@ -106,8 +121,11 @@ class Codec:
         give_back()
 
     def _whole(self, part: str, x: np.ndarray) -> np.ndarray:
+        """A part that runs over whole rows `(B, C, F)`, which are filled up to a power of two."""
         plain = x.shape[2] > widest(self._config)
-        return run(self._model(part, len(x), None if plain else x.shape[2]), x)[0]
+        batch = 1 << (len(x) - 1).bit_length()
+        whole = np.concatenate([x, np.zeros((batch - len(x), *x.shape[1:]), x.dtype)])
+        return run(self._model(part, batch, None if plain else x.shape[2]), whole)[0][: len(x)]
 
     def _model(self, part: str, batch: int, length: int | None) -> Any:
         """A part of the codec, compiled.
@@ -127,47 +145,11 @@ class Codec:
         return model
 
 
-class Piece:
-    """Frames `start` to `stop` of some music, computed from frames `first` to `last`."""
-
-    def __init__(self, start: int, stop: int, first: int, last: int) -> None:
-        self.start, self.stop, self.first, self.last = start, stop, first, last
-
-    def cut(self, x: np.ndarray, per_frame: int) -> np.ndarray:
-        """What belongs to the piece of `x` `(B, C, T)`, without what surrounds it."""
-        return x[..., (self.start - self.first) * per_frame : (self.stop - self.first) * per_frame]
-
-
-def pieces(frames: int, most: int, config: CodecConfig) -> Iterator[Piece]:
-    """Cut `frames` into pieces of about `most`, each with enough around it to change nothing."""
-    around = context(config)
-    # The rest of the division goes to the last piece if it is too short for a piece of its own.
-    cuts = [*range(0, max(1, frames - widest(config)), most), frames]
-    for start, stop in pairwise(cuts):
-        yield Piece(start, stop, max(0, start - around), min(frames, stop + around))
-
-
-def widest(config: CodecConfig) -> int:
-    """Steps that the widest kernel spans."""
-    dilation: int = config.dilation_growth ** (config.num_residual_layers - 1)
-    residual = (config.residual_kernel_size - 1) * dilation + 1
-    return max(config.kernel_size, config.last_kernel_size, residual)
-
-
-def context(config: CodecConfig) -> int:
-    """Frames on each side that the convolutions around the LSTMs see, or more."""
-    residuals = sum(
-        (config.residual_kernel_size - 1) * config.dilation_growth**n
-        for n in range(config.num_residual_layers)
-    )
-    steps = config.kernel_size + config.last_kernel_size
-    seen, rate = 0.0, config.hop_length
-    seen += steps / rate
-    for ratio in reversed(config.ratios):
-        seen += residuals / rate
-        rate //= int(ratio)
-        seen += 2 / rate  # a kernel of two strides
-    return math.ceil(seen)
+def _together(rows: int, frames: int) -> Iterator[slice]:
+    """The rows that the LSTM runs over at a time."""
+    most = max(1, min(MAX_ROWS, FRAMES_REMEMBERED // frames))
+    for first in range(0, rows, most):
+        yield slice(first, min(rows, first + most))
 
 
 class Layers:
