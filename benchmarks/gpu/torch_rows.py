@@ -16,7 +16,13 @@ class TransformersRow:
     """`generate` in float16; a step is the difference of a longer output and a short one."""
 
     def __init__(
-        self, static: bool, shape: str, prompt_s: float, output_s: float, steps: int
+        self,
+        static: bool,
+        shape: str,
+        prompt_s: float,
+        output_s: float,
+        steps: int,
+        takes: int = 1,
     ) -> None:
         import transformers
 
@@ -44,7 +50,8 @@ class TransformersRow:
         random = np.random.default_rng(0)
         frames = round(50 * prompt_s)
         K = decoder["num_codebooks"]
-        self._prompt = torch.tensor(random.integers(0, vocabulary, (K, frames)), device=device)
+        prompt = np.tile(random.integers(0, vocabulary, (K, frames)), (takes, 1))
+        self._prompt, self._takes = torch.tensor(prompt, device=device), takes
         self._steps, self._total = steps, round(50 * output_s) + 3 - frames
         self.about = {"torch": torch.__version__, "transformers": transformers.__version__}
 
@@ -52,7 +59,7 @@ class TransformersRow:
         start = time.perf_counter()
         with torch.no_grad():
             self._model.generate(
-                **self._model.get_unconditional_inputs(1),
+                **self._model.get_unconditional_inputs(self._takes),
                 decoder_input_ids=self._prompt,
                 do_sample=True,
                 top_k=250,
@@ -80,7 +87,9 @@ class GraphRow:
     The cache is static and attention masks its empty part.
     """
 
-    def __init__(self, shape: str, prompt_s: float, output_s: float, steps: int) -> None:
+    def __init__(
+        self, shape: str, prompt_s: float, output_s: float, steps: int, takes: int = 1
+    ) -> None:
         decoder = shapes.config(shape)["decoder"]
         self._heads, dim = decoder["num_attention_heads"], decoder["hidden_size"]
         K, V = decoder["num_codebooks"], decoder["vocab_size"]
@@ -99,12 +108,12 @@ class GraphRow:
         ]
         self._norm = torch.ones(dim, **options), torch.zeros(dim, **options)
         length = -(-(round(50 * output_s) + 4) // 64) * 64
-        cache = (2, 1, self._heads, length, dim // self._heads)
+        cache = (2, takes, self._heads, length, dim // self._heads)
         self._caches = [torch.zeros(cache, **options) for _ in self._layers]
         self._table, self._out = weight(K, V + 1, dim), weight(K * V, dim)
         self._places = weight(length, dim)
         device = options["device"]
-        self._tokens = torch.zeros(K, dtype=torch.long, device=device)
+        self._tokens = torch.zeros(takes, K, dtype=torch.long, device=device)
         self._position = torch.zeros(1, dtype=torch.long, device=device)
         self._all = torch.arange(length, device=device)
         self._books = torch.arange(K, device=device)
@@ -127,27 +136,28 @@ class GraphRow:
         (qkv, out, fc1, fc2), (scale, shift) = weights, norm
         dim = x.shape[-1]
         y = F.linear(F.layer_norm(x, (dim,), scale, shift), qkv)
-        q, k, v = y.view(1, 3, self._heads, 1, -1).unbind(1)
+        q, k, v = y.view(len(x), 3, self._heads, 1, -1).unbind(1)
         cache[0].index_copy_(2, position, k)
         cache[1].index_copy_(2, position, v)
         y = F.scaled_dot_product_attention(q, cache[0], cache[1], attn_mask=mask)
-        x = x + F.linear(y.reshape(1, dim), out)
+        x = x + F.linear(y.reshape(len(x), dim), out)
         y = F.gelu(F.linear(F.layer_norm(x, (dim,), scale, shift), fc1))
         return x + F.linear(y, fc2)
 
     def _step(self) -> None:
         K, V = self._shape
-        x = self._table[self._books, self._tokens].sum(0, keepdim=True)
+        x = self._table[self._books, self._tokens].sum(1)
         x = x + self._places[self._position]
         mask = (self._all <= self._position)[None, None, None]
         layer = self._layer or self._plain_layer
         for weights, cache in zip(self._layers, self._caches, strict=True):
             x = layer(x, weights, cache, self._position, mask, self._norm)
-        logits = F.linear(F.layer_norm(x, x.shape[-1:], *self._norm), self._out).view(K, V).float()
+        logits = F.linear(F.layer_norm(x, x.shape[-1:], *self._norm), self._out)
+        logits = logits.view(-1, K, V).float()
         values, indices = logits.topk(self._top, dim=-1)
         noise = -torch.log(-torch.log(torch.rand_like(values).clamp_min(1e-20)))
         best = (values + noise).argmax(-1, keepdim=True)
-        self._tokens.copy_(indices.gather(1, best)[:, 0])
+        self._tokens.copy_(indices.gather(-1, best)[..., 0])
         self._position.add_(1)
 
     def _captured(self) -> Any:
@@ -176,6 +186,42 @@ class GraphRow:
             "ms a step": 1000 * (time.perf_counter() - start) / self._steps,
             "peak GB": _peak_gb(),
         }
+
+
+class CodecRow:
+    """`transformers`' EnCodec, in float32 or TF32; samples and codes in the host's memory.
+
+    Args:
+        shape: of the checkpoint.
+        tf32: whether cuDNN may round to ten bits of mantissa, as torch does unasked.
+    """
+
+    def __init__(self, shape: str, tf32: bool) -> None:
+        import transformers
+
+        config = shapes.config(shape)["audio_encoder"]
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = transformers.EncodecModel(transformers.EncodecConfig(**config))
+        self._model, self._tf32 = model.to(self._device).eval(), tf32
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Samples `(N, 1, T)` of codes `(N, K, F)`."""
+        self._choose()
+        given = torch.from_numpy(codes).to(self._device, torch.long)[None]
+        with torch.no_grad():
+            found: np.ndarray = self._model.decode(given, [None]).audio_values.cpu().numpy()
+        return found
+
+    def encode(self, samples: np.ndarray) -> np.ndarray:
+        """Codes `(N, K, F)` of samples `(N, T)`."""
+        self._choose()
+        with torch.no_grad():
+            heard = self._model.encode(torch.from_numpy(samples).to(self._device)[:, None])
+        found: np.ndarray = heard.audio_codes[0].cpu().numpy()
+        return found
+
+    def _choose(self) -> None:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self._tf32
 
 
 def _wait() -> None:
