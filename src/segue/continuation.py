@@ -8,9 +8,11 @@ to listen early or to stop, through `Continuation`.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypedDict, Unpack
@@ -379,27 +381,15 @@ class Continuation:
 
     def result(self) -> Result:
         """Decode the frames that are generated so far and splice them onto the user's audio."""
-        audio, codec = self.request.audio, self._engine.config.codec
         with self._progress.stage("decode", len(self._codes), "takes") as advance:
             with self._clock("decode_full_s"):
                 decoded = self._engine.decode(self.codes, advance)
-            takes = []
-            for seed, codes, sound in zip(self.seeds, self.codes, decoded, strict=True):
-                at_rate = resample(sound, codec.sample_rate, audio.sample_rate)
-                played = to_channels(at_rate, audio.channels, audio.layout)
-                spliced = splice(self.prompt, played, audio.sample_rate)
-                samples = np.concatenate([audio.samples[: self._start], spliced])
-                takes.append(
-                    Take(
-                        seed,
-                        replace(audio, samples=samples),
-                        codes,
-                        replace(audio, samples=played),
-                    )
-                )
+            # Resampling takes longer than a GPU's decoding; it lets other threads run meanwhile.
+            with ThreadPoolExecutor(min(len(decoded), os.cpu_count() or 1)) as pool:
+                takes = tuple(pool.map(self._take, self.seeds, self.codes, decoded))
         prompt_frames = self.prompt_codes.shape[1]
         return Result(
-            takes=tuple(takes),
+            takes=takes,
             join=self._join,
             prompt_frames=prompt_frames,
             new_frames=self._done - prompt_frames,
@@ -408,3 +398,12 @@ class Continuation:
             steps=self._steps,
             notes=tuple(self._notes),
         )
+
+    def _take(self, seed: int, codes: np.ndarray, decoded: np.ndarray) -> Take:
+        """A take of codes `(K, F)` and what they were decoded to, `(T, C)` at the codec's rate."""
+        audio, codec = self.request.audio, self._engine.config.codec
+        at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
+        played = to_channels(at_rate, audio.channels, audio.layout)
+        spliced = splice(self.prompt, played, audio.sample_rate)
+        samples = np.concatenate([audio.samples[: self._start], spliced])
+        return Take(seed, replace(audio, samples=samples), codes, replace(audio, samples=played))
