@@ -11,6 +11,7 @@ from .product import filled
 from .runtime import Constant
 
 THREADS = 256
+
 Tile = tuple[int, int, int]
 """Channels and steps of a block, and the blocks that share a multiprocessor."""
 

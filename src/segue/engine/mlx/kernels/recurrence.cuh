@@ -1,4 +1,4 @@
-// A layer of an LSTM over all steps of up to 64 rows in one launch.
+// A layer of an LSTM over all steps of some rows in one launch.
 //
 // A block has UNITS hidden units, whose four gates are the 32 lanes of each warp, and a warp has a
 // share of the columns: a lane's weights stay in its registers from the first step to the last.
