@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,8 +20,12 @@ import mlx.nn as nn
 import numpy as np
 
 from segue.checkpoints.config import LMConfig
-from segue.engine.mlx import kernels
+from segue.engine.mlx import activations, kernels
+from segue.engine.mlx.cache import written
+from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import Layer
+from segue.engine.mlx.lookups import entry
+from segue.engine.mlx.products import QuantizedLinear
 from segue.engine.mlx.sampling import Sampler, next_tokens
 
 from .shapes import DECODERS
@@ -59,6 +63,14 @@ class Case:
         return float(np.abs(one - other).max() / max(1e-9, np.abs(other).max()))
 
 
+def compile_all(several: Iterable[Case]) -> None:
+    """Have the kernels of cases compiled, several at a time, before they run one after another."""
+    with runtime.collecting() as found:
+        for case in several:
+            case.fused()
+    runtime.start_compiling(found)
+
+
 def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
     """List the kernels with the arguments of a model's step."""
     mx.random.seed(0)
@@ -83,7 +95,7 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
             layer = nn.Linear(into, out, bias=False)
             layer.weight = values(out, into) * into**-0.5
             if bits:
-                layer = nn.QuantizedLinear.from_linear(layer, 64, bits)
+                layer = QuantizedLinear.from_linear(layer, 64, bits)
             mx.eval(layer.parameters())
             x = values(rows, into)
             yield Case(
@@ -101,7 +113,7 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
         yield Case(
             f"attend, {position} positions",
             partial(kernels.attend, qkv, cache, at, heads),
-            partial(_attend, qkv, again, at, mask, heads),
+            partial(_attend, qkv, again, position, mask, heads),
             bound,
         )
     for bits in (0, 8, 4):
@@ -134,7 +146,7 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
                 + (f", {tokens_of_text} tokens" if tokens_of_text else "")
                 + (", guided" if guided else ""),
                 partial(_layer, x, block, cache, at, text, rows),
-                partial(_layer_portable, x, block, again, at, kv, rows),
+                partial(_layer_portable, x, block, again, filled, kv, rows),
                 2 * bound,
             )
     table = nn.Embedding(4 * 2049, dim)
@@ -144,9 +156,19 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
     yield Case(
         "embed",
         lambda: kernels.embed(tokens, table, places, at, rows),
-        lambda: table(tokens + offsets).sum(axis=1) + places[at].astype(dtype),
+        lambda: _rows(table, tokens + offsets).sum(axis=1) + entry(places, 7).astype(dtype),
         bound,
     )
+    for bits in (0, 4):
+        found = nn.QuantizedEmbedding.from_embedding(table, 64, bits) if bits else table
+        mx.eval(found.parameters())
+        yield Case(
+            f"lookup, {bits or dtype.size * 8} bits",
+            partial(kernels.lookup, found, tokens + offsets),
+            partial(_rows, found, tokens + offsets),
+            0,
+            exact=True,
+        )
     numbers = mx.array(0.9), mx.array(3.0)
     for guided in (False, True):
         logits = 3 * mx.random.normal((rows * (2 if guided else 1), 4, 2048))
@@ -159,6 +181,24 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
             0,
             exact=True,
         )
+        yield Case(
+            "likeliest" + (", guided" if guided else ""),
+            partial(kernels.sample, logits, None, known, mx.array(0.0), numbers[1], 1, guided),
+            partial(next_tokens, Sampler(1, guided), logits, known, None, numbers),
+            0,
+            exact=True,
+        )
+
+
+def _rows(table: nn.Module, numbers: mx.array) -> mx.array:
+    """Rows of an embedding, found on the host: for it MLX would compile a kernel for each type."""
+    weight = table.weight
+    if isinstance(table, nn.QuantizedEmbedding):
+        weight = mx.dequantize(
+            weight, table.scales, table.biases, group_size=table.group_size, bits=table.bits
+        )
+    found = [entry(weight, int(n)) for n in np.array(numbers).reshape(-1)]
+    return mx.stack(found).reshape(*numbers.shape, -1)
 
 
 def _layer(
@@ -180,7 +220,7 @@ def _layer_portable(
     x: mx.array,
     block: Layer,
     cache: mx.array,
-    position: mx.array,
+    position: int,
     kv: tuple[mx.array, mx.array] | None,
     takes: int,
 ) -> mx.array:
@@ -201,17 +241,15 @@ def _linear(
     dtype: mx.Dtype | None = None,
 ) -> mx.array:
     y = layer(x if norm is None else norm(x))
-    y = nn.gelu(y) if gelu else y
+    y = activations.gelu(y) if gelu else y
     y = y if residual is None else residual + y
     return y if dtype is None else y.astype(dtype)
 
 
-def _attend(
-    qkv: mx.array, cache: mx.array, position: mx.array, mask: mx.array, heads: int
-) -> mx.array:
+def _attend(qkv: mx.array, cache: mx.array, position: int, mask: mx.array, heads: int) -> mx.array:
     rows, dim = cache.shape[0], cache.shape[-1]
     qkv = qkv.reshape(rows, 3, heads, 1, dim)
-    cache = mx.slice_update(cache, qkv[:, 1:], position, axes=(3,))
+    cache = written(cache, qkv[:, 1:], position)
     y = mx.fast.scaled_dot_product_attention(
         qkv[:, 0], cache[:, 0], cache[:, 1], scale=dim**-0.5, mask=mask
     )
@@ -240,7 +278,9 @@ def main() -> None:
     wrong = 0
     print("| rows | kernel | difference | µs | portable, µs |\n|--:|---|--:|--:|--:|")
     for rows in options.rows:
-        for case in cases(decoder["hidden_size"], decoder["num_attention_heads"], rows, mx.float16):
+        shape = decoder["hidden_size"], decoder["num_attention_heads"], rows
+        compile_all(cases(*shape, mx.float16))
+        for case in cases(*shape, mx.float16):
             apart = case.difference()
             if apart == -1:
                 continue

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.gpu.kernels import cases
 from segue.engine.mlx import kernels
-from segue.engine.mlx.kernels import choosing, memory, runtime
+from segue.engine.mlx.kernels import choosing, compiling, memory, runtime
 from segue.errors import RequestError
 
 ONLY_A_CARD = "needs CUDA: whether the cache keeps what a kernel writes, only a card shows"
@@ -25,7 +25,7 @@ def on_cuda(monkeypatch):
     """A machine with CUDA, of which nothing is known yet."""
     monkeypatch.setattr(choosing, "on_cuda", lambda: True)
     monkeypatch.setattr(runtime, "architecture", lambda: "sm_90")
-    known = runtime.compile_error, runtime.compiled_kernel, runtime.cuda_headers
+    known = runtime.compile_error, runtime.compiler, compiling.cuda_headers, compiling.load_compiler
     for each in known:
         each.cache_clear()
     yield
@@ -245,23 +245,23 @@ def test_each_kernel_compiles(compiler, requested):
 
 def test_what_was_compiled_is_read_from_disk(compiler, monkeypatch, tmp_path):
     _, text = ADD.written()
-    code = runtime.compiled(text, "sm_90")
-    assert runtime.compiled(text, "sm_80") != code
+    code = compiling.compiled(text, "sm_90")
+    assert compiling.compiled(text, "sm_80") != code
     program = compiler.Program
     monkeypatch.setattr(compiler, "Program", lambda *_: pytest.fail("compiled anew"))
-    assert runtime.compiled(text, "sm_90") == code
+    assert compiling.compiled(text, "sm_90") == code
 
     for path in (tmp_path / "segue" / "cuda" / "entries").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:-100])
     monkeypatch.setattr(compiler, "Program", program)
-    assert runtime.compiled(text, "sm_90") == code
+    assert compiling.compiled(text, "sm_90") == code
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(compiler, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert runtime.compiled(ADD.written()[1], "sm_90")[:4] == b"\x7fELF"
+    assert compiling.compiled(ADD.written()[1], "sm_90")[:4] == b"\x7fELF"
 
 
 def test_what_does_not_compile_is_reported_in_one_line(compiler, monkeypatch):

@@ -150,7 +150,7 @@ def stepwise_logits(engine: Any, sequence: np.ndarray, conditioning) -> np.ndarr
     cache = lm.empty_cache(1, sequence.shape[1])
     found = []
     for n, column in enumerate(sequence.T):
-        hidden, cache = lm(mx.array(column)[None, None], mx.array([n]), cache, conditioning)
+        hidden, cache = lm(mx.array(column)[None, None], n, cache, conditioning)
         found.append(np.array(lm.logits(hidden)[0, 0]))
     return np.stack(found)
 

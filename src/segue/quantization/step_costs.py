@@ -109,7 +109,7 @@ def _runner(
 ) -> Callable[[], object]:
     # Imported here: an engine's library may not be installed.
     if engine == "mlx":
-        from ..engine.mlx.products import products as on_mlx
+        from ..engine.mlx.measured_products import products as on_mlx
 
         return on_mlx(packed, params)
     from ..engine.openvino.packed import Packed

@@ -29,9 +29,13 @@ from ..chroma import fit, melody_of
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
 from ..text import TextTokenizer
 from . import codec_pieces, kernels
+from .compiled_cache import keep_compiled
 from .decoding import decode, prefill
+from .device import device_name
 from .execution import Execution
-from .lm import CrossKV, Prefix
+from .lm import LM, CrossKV, Prefix
+from .lookups import Lookup
+from .preparing import Code, start_compiling, wait_for
 from .sampling import Sampler, controls
 from .step import Step, StepFunction
 from .t5 import T5Encoder
@@ -73,6 +77,7 @@ class MLXEngine:
         execution: Execution | None = None,
         wired_limit: WiredLimit = WIRED_LIMIT,
     ) -> None:
+        keep_compiled()
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
         self.device = device_name()
         stored = checkpoint.lm["decoder.model.decoder.layer_norm.weight"].read().dtype.name
@@ -80,11 +85,17 @@ class MLXEngine:
         self.load_report = LoadReport()
         checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
         self.config = checkpoint.config
+        self.execution = execution or Execution.here(self.config.lm.head_dim)
+        self._lookup, self._compiling = Lookup(self.kernels), list[Code]()
         with progress.stage("load", len(lm_sources(self.config.lm))) as advance:
             compute = DTYPES.get(self.dtype, mx.float32)
-            self.lm = load_lm(self.config, checkpoint.lm, compute, self.load_report, advance)
-            self.execution = execution or Execution.here(self.config.lm.head_dim)
-            self.codec = load_codec(self.config.codec, checkpoint.codec, self.execution.kernels)
+            self.lm = load_lm(
+                self.config, checkpoint.lm, compute, self.load_report, advance, self._expect_lm
+            )
+            self.codec = load_codec(
+                self.config.codec, checkpoint.codec, self.execution.kernels, self._lookup
+            )
+        wait_for(self._compiling, progress)
         self._checkpoint, self._progress = checkpoint, progress
         self._wired_limit = wired_limit
         self._bytes = _bytes_of(self.lm) + _bytes_of(self.codec)
@@ -92,11 +103,25 @@ class MLXEngine:
             self.load_report.notes.append(note)
         self._steps = lru_cache(8)(self._new_step)
         self._conditioned = lru_cache(16)(self._condition)
+        self._prepare = lru_cache(64)(self._start_compiling)
 
     def _new_step(self, sampler: Sampler) -> tuple[Step, StepFunction]:
         """The step for a sampler, and what runs it."""
         step = Step(self.lm, sampler, self.execution.kernels)
         return step, step.compiled() if self.execution.compiled else step
+
+    def _expect_lm(self, shaped: LM) -> None:
+        """Compile what one take without a text runs, while weights are read."""
+        if self.kernels:
+            with turn():
+                self._compiling = start_compiling(
+                    shaped, Sampler.of(Sampling()), self.kernels, 1, 0
+                )
+
+    def _start_compiling(self, sampler: Sampler, takes: int, tokens: int) -> None:
+        """Compile what a request runs, several kernels at a time and while its prompt is run."""
+        if self.kernels:
+            start_compiling(self.lm, sampler, self.kernels, takes, tokens)
 
     @property
     def kernels(self) -> frozenset[str]:
@@ -169,7 +194,7 @@ class MLXEngine:
         part = self._checkpoint.text(self._progress)
         with self._progress.stage("load the text encoder"):
             tokenizer = TextTokenizer(part.tokenizer, part.config.max_tokens)
-            return load_t5(part.config, part.tensors), tokenizer
+            return load_t5(part.config, part.tensors, self._lookup), tokenizer
 
     def prefill(
         self,
@@ -183,6 +208,7 @@ class MLXEngine:
         cross, prefix = self._apart(conditioning)
         with turn():  # a new step packs weights, which may have to be read
             step, run = self._steps(Sampler.of(sampling))
+            self._prepare(step.sampler, len(seeds), 0 if cross is None else cross[0][0].shape[2])
         numbers, in_place = controls(sampling), kernels.ATTEND in self.kernels
         with self._wired_limit.raised(self._bytes):
             start = prefill(
@@ -220,10 +246,11 @@ class MLXEngine:
         with turn():
             hidden, _ = self.lm(
                 mx.array(sequence.T)[None],
-                mx.array([0]),
+                0,
                 self.lm.empty_cache(1, before + sequence.shape[-1]),
                 cross,
                 None if prefix is None else prefix.given,
+                self._lookup,
             )
             return np.array(self.lm.logits(hidden[:, before:])[0])
 
@@ -235,13 +262,6 @@ class MLXEngine:
             return conditioning, None
         with turn():
             return None, self.lm.prefix(None, None)
-
-
-def device_name() -> str:
-    """What MLX computes on: the CPU, or a GPU's name."""
-    if mx.default_device().type == mx.DeviceType.cpu:
-        return "CPU"
-    return str(mx.device_info().get("device_name", "GPU"))
 
 
 Conditioned = TypeVar("Conditioned")

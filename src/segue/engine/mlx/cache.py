@@ -27,6 +27,12 @@ def empty(layers: int, batch: int, heads: int, length: int, dim: int, dtype: mx.
     return [mx.zeros(shape, dtype) for _ in range(layers)]
 
 
+def written(kv: mx.array, new: mx.array, position: int) -> mx.array:
+    """A layer's keys and values with the new ones `(B, 2, H, S, D)` from `position` on."""
+    parts = kv[:, :, :, :position], new, kv[:, :, :, position + new.shape[3] :]
+    return mx.concatenate([part for part in parts if part.size], axis=3)
+
+
 def grown(cache: Cache, by: int = BUCKET) -> Cache:
     """The cache with room for `by` positions more."""
     return [mx.pad(kv, [(0, 0), (0, 0), (0, 0), (0, by), (0, 0)]) for kv in cache]

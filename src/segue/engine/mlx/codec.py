@@ -14,6 +14,8 @@ import mlx.nn as nn
 
 from ...checkpoints.config import CodecConfig
 from . import kernels
+from .activations import ELU
+from .lookups import Lookup, entry
 
 STEPS_PER_EVAL = 256
 """Steps of an LSTM whose graph is built before it is evaluated, to bound memory."""
@@ -138,9 +140,9 @@ class Residual(nn.Module):
         super().__init__()
         hidden = dim // config.compress
         self.block = [
-            nn.ELU(),
+            ELU(),
             Conv(config, dim, hidden, config.residual_kernel_size, dilation=dilation),
-            nn.ELU(),
+            ELU(),
             Conv(config, hidden, dim, 1),
         ]
         if config.conv_shortcut:
@@ -225,11 +227,11 @@ def _encoder_layers(config: CodecConfig) -> Iterator[nn.Module]:
     for ratio in reversed(config.ratios):
         for n in range(config.num_residual_layers):
             yield Residual(config, dim, config.dilation_growth**n)
-        yield nn.ELU()
+        yield ELU()
         yield Conv(config, dim, 2 * dim, 2 * ratio, ratio)
         dim *= 2
     yield LSTM(config, dim)
-    yield nn.ELU()
+    yield ELU()
     yield Conv(config, dim, config.hidden_size, config.last_kernel_size)
 
 
@@ -238,12 +240,12 @@ def _decoder_layers(config: CodecConfig) -> Iterator[nn.Module]:
     yield Conv(config, config.hidden_size, dim, config.kernel_size)
     yield LSTM(config, dim)
     for ratio in config.ratios:
-        yield nn.ELU()
+        yield ELU()
         yield ConvTranspose(config, dim, dim // 2, ratio)
         dim //= 2
         for n in range(config.num_residual_layers):
             yield Residual(config, dim, config.dilation_growth**n)
-    yield nn.ELU()
+    yield ELU()
     yield Conv(config, dim, config.audio_channels, config.last_kernel_size)
 
 
@@ -253,6 +255,7 @@ class Codec(nn.Module):
     Args:
         config: its shape.
         fused: the kernels that run where they fit, those of `kernels.CODEC`.
+        lookup: finds rows of codebooks; None for MLX's own way.
 
     Attributes:
         config: its shape.
@@ -260,10 +263,16 @@ class Codec(nn.Module):
         codebooks: `(K, entries, dim)`, each of which quantizes what the ones before it left over.
     """
 
-    def __init__(self, config: CodecConfig, fused: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        config: CodecConfig,
+        fused: frozenset[str] = frozenset(),
+        lookup: Lookup | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.fused = bool(fused & kernels.CODEC)
+        self._lookup = lookup or Lookup()
         self.encoder = Stack(_encoder_layers(config))
         self.decoder = Stack(_decoder_layers(config))
         self.codebooks = mx.zeros((config.num_codebooks, config.codebook_size, config.codebook_dim))
@@ -281,18 +290,19 @@ class Codec(nn.Module):
         """
         residual = self.encoder(samples)
         finite, codes = mx.isfinite(residual).all(), []
-        for codebook in self.codebooks[:num_codebooks]:
+        for k in range(num_codebooks):
+            codebook = entry(self.codebooks, k)
             # |x - e|² without |x|², which is the same for all entries.
             distance = mx.square(codebook).sum(axis=-1) - 2 * (residual @ codebook.T)
             codes.append(mx.argmin(distance, axis=-1).astype(mx.int32))
-            residual = residual - codebook[codes[-1]]
+            residual = residual - self._lookup(codebook, codes[-1])
         return mx.stack(codes, axis=1), finite
 
     def remember(self, codes: mx.array) -> mx.array:
         """The output `(B, F, dim)` of the decoder's LSTM for codes `(B, K, F)`."""
         frames = mx.zeros(())
         for k in range(codes.shape[1]):
-            frames = frames + self.codebooks[k][codes[:, k]]
+            frames = frames + self._lookup(entry(self.codebooks, k), codes[:, k])
         return self.decoder(frames, stop=AFTER_LSTM)
 
     def synthesize(self, hidden: mx.array) -> mx.array:

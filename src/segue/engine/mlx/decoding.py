@@ -17,7 +17,8 @@ from ...pattern import UNKNOWN, first_unknown
 from . import cache as kv_cache
 from .cache import Cache
 from .lm import LM, CrossKV, Prefix
-from .sampling import Controls, Noise, next_tokens
+from .lookups import entry
+from .sampling import Controls, Noise
 from .step import Step, StepFunction
 from .turns import turn
 
@@ -94,10 +95,11 @@ def prefill(
         before = 0 if prefix is None else prefix.length
         hidden, cache = lm(
             rows,
-            mx.array([0]),
+            0,
             lm.empty_cache(len(rows), before + begin),
             cross_of_batch(cross, starts, sampler.guided),
             None if prefix is None else prefix.of_batch(starts, sampler.guided),
+            step.lookup,
         )
         hidden = hidden[:, -1:]
         if starts < takes:
@@ -113,7 +115,7 @@ def prefill(
         batch = step.folded(cross, takes) or cross_of_batch(cross, takes, sampler.guided)
         logits = lm.logits(hidden)[:, 0]
         gumbel = None if noise is None else noise.of(first_step + begin)
-        tokens = next_tokens(sampler, logits, columns[begin], gumbel, controls)
+        tokens = step.sample(logits, entry(columns, begin), gumbel, controls)
         mx.eval(tokens, cache, batch, columns)
     return Prefilled(begin, unknown, columns, tokens, cache, batch, noise, first_step, before)
 
@@ -162,7 +164,7 @@ def decode(
                 cache = kv_cache.grown(cache)
             tokens, cache = run(
                 tokens,
-                start.columns[column],
+                entry(start.columns, column),
                 positions[there - 1 : there],
                 None if masks is None else masks.of(there - 1, cache[0].shape[3]),
                 start.gumbel(column),

@@ -8,6 +8,7 @@ cross-attention at all (its projections have no bias, so over zeros it adds noth
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -15,7 +16,9 @@ import mlx.nn as nn
 
 from ...checkpoints.config import LMConfig
 from . import cache as kv_cache
+from .activations import gelu
 from .cache import Cache
+from .products import Linear, dequantized
 
 CrossKV = list[tuple[mx.array, mx.array]]
 """For each layer, keys and values `(B, H, L, D)` of the conditioning."""
@@ -47,8 +50,17 @@ class Prefix:
 MAX_TEXT_TOKENS = 512
 """Of T5, whose relative positions know no more."""
 
+Lookup = Callable[[nn.Module, mx.array], mx.array]
+"""Rows `(..., dim)` of an embedding by their numbers."""
+
 TEXT_MULTIPLE = 8
 """Tokens that a text is filled up to a multiple of before it is folded into the weights."""
+
+
+def embedded(table: nn.Module, rows: mx.array) -> mx.array:
+    """Rows of an embedding, found by MLX."""
+    found: mx.array = table(rows)
+    return found
 
 
 def filled_up(tokens: int) -> int:
@@ -74,15 +86,15 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = config.num_heads
         self.scale = config.head_dim**-0.5
-        self.qkv_proj = nn.Linear(config.dim, 3 * config.dim, bias=False)
-        self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.qkv_proj = Linear(config.dim, 3 * config.dim, bias=False)
+        self.out_proj = Linear(config.dim, config.dim, bias=False)
 
     def __call__(
-        self, x: mx.array, kv: mx.array, position: mx.array, mask: mx.array
+        self, x: mx.array, kv: mx.array, position: int, mask: mx.array
     ) -> tuple[mx.array, mx.array]:
         B, S, dim = x.shape
         qkv = self.qkv_proj(x).reshape(B, S, 3, self.heads, -1).transpose(0, 2, 3, 1, 4)
-        kv = mx.slice_update(kv, qkv[:, 1:], position, axes=(3,))
+        kv = kv_cache.written(kv, qkv[:, 1:], position)
         y = mx.fast.scaled_dot_product_attention(
             qkv[:, 0], kv[:, 0], kv[:, 1], scale=self.scale, mask=mask
         )
@@ -96,10 +108,10 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = config.num_heads
         self.scale = config.head_dim**-0.5
-        self.q_proj = nn.Linear(config.dim, config.dim, bias=False)
-        self.k_proj = nn.Linear(config.dim, config.dim, bias=False)
-        self.v_proj = nn.Linear(config.dim, config.dim, bias=False)
-        self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.q_proj = Linear(config.dim, config.dim, bias=False)
+        self.k_proj = Linear(config.dim, config.dim, bias=False)
+        self.v_proj = Linear(config.dim, config.dim, bias=False)
+        self.out_proj = Linear(config.dim, config.dim, bias=False)
 
     def keys_and_values(self, conditioning: mx.array) -> tuple[mx.array, mx.array]:
         """Project `conditioning` `(B, L, dim)` to keys and values `(B, H, L, D)`."""
@@ -125,14 +137,14 @@ class Layer(nn.Module):
             self.encoder_attn_layer_norm = nn.LayerNorm(config.dim)
             self.encoder_attn = CrossAttention(config)
         self.final_layer_norm = nn.LayerNorm(config.dim)
-        self.fc1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.fc2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
+        self.fc1 = Linear(config.dim, config.ffn_dim, bias=False)
+        self.fc2 = Linear(config.ffn_dim, config.dim, bias=False)
 
     def __call__(
         self,
         x: mx.array,
         kv: mx.array,
-        position: mx.array,
+        position: int,
         mask: mx.array,
         cross: tuple[mx.array, mx.array] | None,
     ) -> tuple[mx.array, mx.array]:
@@ -140,7 +152,7 @@ class Layer(nn.Module):
         x = x + y
         if cross is not None:
             x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), *cross)
-        return x + self.fc2(nn.gelu(self.fc1(self.final_layer_norm(x)))), kv
+        return x + self.fc2(gelu(self.fc1(self.final_layer_norm(x)))), kv
 
     def folded(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Cross-attention over one text as two products, softmax between them.
@@ -181,17 +193,9 @@ class Layer(nn.Module):
 
 def _dense(layer: nn.Module) -> mx.array:
     """A product's weight in float32, also if it is quantized."""
-    weight: mx.array = layer.weight
-    if isinstance(layer, nn.QuantizedLinear):
-        weight = mx.dequantize(
-            weight,
-            layer.scales,
-            layer.biases,
-            group_size=layer.group_size,
-            bits=layer.bits,
-            mode=layer.mode,
-        )
-    return weight.astype(mx.float32)
+    weight = dequantized(layer) if isinstance(layer, nn.QuantizedLinear) else layer.weight
+    exact: mx.array = weight.astype(mx.float32)
+    return exact
 
 
 class LM(nn.Module):
@@ -208,11 +212,11 @@ class LM(nn.Module):
         self.embed_tokens = nn.Embedding(K * (V + 1), config.dim)
         self.layers = [Layer(config) for _ in range(config.num_layers)]
         self.layer_norm = nn.LayerNorm(config.dim)
-        self.lm_heads = nn.Linear(config.dim, K * V, bias=False)
-        self.enc_to_dec_proj = nn.Linear(text_dim, config.dim)
+        self.lm_heads = Linear(config.dim, K * V, bias=False)
+        self.enc_to_dec_proj = Linear(text_dim, config.dim)
         longest = config.window_frames + K
         if config.melody is not None:
-            self.audio_enc_to_dec_proj = nn.Linear(config.melody.bins, config.dim)
+            self.audio_enc_to_dec_proj = Linear(config.melody.bins, config.dim)
             longest += config.melody.frames + MAX_TEXT_TOKENS
         self._config = config
         self._offsets = mx.arange(K) * (V + 1)
@@ -221,29 +225,31 @@ class LM(nn.Module):
     def __call__(
         self,
         tokens: mx.array,
-        position: mx.array,
+        position: int,
         cache: Cache,
         cross: CrossKV | None = None,
         prefix: mx.array | None = None,
+        lookup: Lookup = embedded,
     ) -> tuple[mx.array, Cache]:
         """Run S columns that start at `position`.
 
         Args:
             tokens: `(B, S, K)`.
-            position: `(1,)` int32, how many columns are in the cache already.
+            position: how many columns are in the cache already.
             cache: written at `position` and after; what lies beyond is masked.
             cross: from `project`, or None for no text.
             prefix: `(B, L, dim)`, what comes before the columns, at `position` and after.
+            lookup: how rows of the embeddings are found.
 
         Returns:
             The last hidden states `(B, L + S, dim)`, which `logits` takes, and the new cache.
         """
-        x = self.embed_tokens(tokens + self._offsets).sum(axis=2)
+        x = lookup(self.embed_tokens, tokens + self._offsets).sum(axis=2)
         if prefix is not None:
             x = mx.concatenate([prefix, x], axis=1)
-        at = position + mx.arange(x.shape[1])
+        at = mx.arange(position, position + x.shape[1])
         mask = mx.arange(cache[0].shape[3])[None, :] <= at[:, None]
-        x = x + self._positions[at].astype(x.dtype)
+        x = x + self._positions[position : position + x.shape[1]].astype(x.dtype)
         new: Cache = []
         for n, layer in enumerate(self.layers):
             x, kv = layer(x, cache[n], position, mask, cross[n] if cross else None)
@@ -301,7 +307,7 @@ class LM(nn.Module):
             text = self.enc_to_dec_proj(encoded)
 
         def behind(melody: mx.array, text: mx.array) -> mx.array:
-            one_hot = mx.eye(melody_config.bins)[melody].astype(self.dtype)
+            one_hot = (melody[:, None] == mx.arange(melody_config.bins)).astype(self.dtype)
             return mx.concatenate([self.audio_enc_to_dec_proj(one_hot)[None], text], axis=1)
 
         given = behind(nothing if melody is None else melody, text)

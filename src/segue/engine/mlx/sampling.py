@@ -15,6 +15,7 @@ import numpy as np
 
 from ...pattern import UNKNOWN
 from ..base import Sampling
+from .lookups import entry
 
 Controls = tuple[mx.array, mx.array]
 """Temperature and guidance coefficient: the arguments of a step that need no compilation anew."""
@@ -140,7 +141,7 @@ class Noise:
         """Noise `(N, K, V)` float32 of a step; steps are requested in order."""
         if step - self._begin >= self._made.shape[0]:
             self._begin, self._made = step, self._make(step)
-        return self._made[step - self._begin]
+        return entry(self._made, step - self._begin)
 
 
 def noise(seeds: mx.array, steps: mx.array, K: int, V: int) -> mx.array:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import kernels
+from . import activations, kernels
 from .cache import Cache
 from .kernels import ATTEND, EMBED, LAYER, LINEAR, SAMPLE
 from .lm import LM, CrossAttention, CrossKV, Layer
+from .lookups import Lookup
 from .sampling import Controls, Sampler, next_tokens
 
 StepFunction = Callable[..., tuple[mx.array, Cache]]
@@ -32,10 +33,12 @@ class Step:
 
     Attributes:
         lm, sampler: as given.
+        lookup: finds rows of embeddings.
     """
 
     def __init__(self, lm: LM, sampler: Sampler, kernels_on: frozenset[str] = frozenset()) -> None:
         self.lm, self.sampler, self._on = lm, sampler, kernels_on
+        self.lookup = Lookup(kernels_on)
         if LAYER in kernels_on:
             for layer in lm.layers:
                 kernels.packed_layer(layer)
@@ -164,7 +167,7 @@ class Step:
                 return y
         y = layer(x if norm is None else norm(x))
         if gelu:
-            y = nn.gelu(y)
+            y = activations.gelu(y)
         if residual is not None:
             y = residual + y
         return y if dtype is None else y.astype(dtype)
@@ -205,7 +208,7 @@ class Step:
         controls: Controls,
     ) -> mx.array:
         """Tokens `(N, K)` of the next column: `known` where they are, sampled elsewhere."""
-        if SAMPLE in self._on and gumbel is not None and not self.sampler.top_p:
+        if SAMPLE in self._on and not self.sampler.top_p:
             return kernels.sample(
                 logits, gumbel, known, *controls, self.sampler.top_k, self.sampler.guided
             )

@@ -10,6 +10,8 @@ import mlx.nn as nn
 
 from ...checkpoints.config import T5Config
 from ..buckets import relative_buckets
+from .activations import gelu_approx
+from .lookups import Lookup
 
 
 class SelfAttention(nn.Module):
@@ -49,8 +51,8 @@ class FeedForward(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         if self.gated:
-            return self.wo(nn.gelu_approx(self.wi_0(x)) * self.wi_1(x))
-        return self.wo(nn.relu(self.wi(x)))
+            return self.wo(gelu_approx(self.wi_0(x)) * self.wi_1(x))
+        return self.wo(mx.maximum(self.wi(x), 0))
 
 
 class Block(nn.Module):
@@ -69,22 +71,28 @@ class Block(nn.Module):
 
 
 class T5Encoder(nn.Module):
-    """Token ids `(B, L)` to hidden states `(B, L, dim)`."""
+    """Token ids `(B, L)` to hidden states `(B, L, dim)`.
 
-    def __init__(self, config: T5Config) -> None:
+    Args:
+        config: its shape.
+        lookup: finds rows of embeddings; None for MLX's own way.
+    """
+
+    def __init__(self, config: T5Config, lookup: Lookup | None = None) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.relative_attention_bias = nn.Embedding(config.num_buckets, config.num_heads)
         self.blocks = [Block(config) for _ in range(config.num_layers)]
         self.final_norm = nn.RMSNorm(config.dim, config.norm_eps)
-        self._config = config
+        self._config, self._lookup = config, lookup or Lookup()
 
     def __call__(self, ids: mx.array) -> mx.array:
         buckets = relative_buckets(
             ids.shape[1], self._config.num_buckets, self._config.max_distance
         )
-        bias = self.relative_attention_bias(mx.array(buckets)).transpose(2, 0, 1)[None]
-        x = self.embedding(ids)
+        bias = self._lookup(self.relative_attention_bias, mx.array(buckets))
+        bias = bias.transpose(2, 0, 1)[None]
+        x = self._lookup(self.embedding, ids)
         for block in self.blocks:
             x = block(x, bias)
         return self.final_norm(x)

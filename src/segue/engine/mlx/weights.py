@@ -8,7 +8,7 @@ stacking quantized rows gives what quantizing stacked ones would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ...checkpoints.tensors import Tensor, Tensors, joined
 from ...errors import CheckpointError
 from .codec import Codec, TransposedWeight
 from .lm import LM
+from .lookups import Lookup
 from .t5 import T5Encoder
 
 
@@ -65,6 +66,7 @@ def load_lm(
     compute: mx.Dtype,
     report: LoadReport,
     advance: Callable[[int], None] = lambda done: None,
+    shaped: Callable[[LM], None] = lambda lm: None,
 ) -> LM:
     """Load the language model from `tensors`, which is empty afterwards.
 
@@ -76,25 +78,29 @@ def load_lm(
         compute: what the model computes in; packed integers stay as they are.
         report: gets the seconds of reading and casting.
         advance: called with the number of modules that are done.
+        shaped: called before anything is read, with a model of the same shapes and types whose
+            weights mean nothing.
 
     Raises:
         CheckpointError: modules that run as one are quantized differently.
         ModelOverflowError: a weight to be quantized is NaN or infinite.
     """
-    with mx.stream(_any_thread()):
-        model = LM(config.lm, config.text_dim)
-    params: dict[str, QuantizationParams] = {}
+    sources, params = lm_sources(config.lm), {}
+    if config.quantization is not None:
+        for ours, theirs in sources.items():
+            if f"{theirs[0]}.scales" in tensors:
+                params[ours] = _common_params(theirs, config.quantization)
+    shaped(_shaped(config, params, compute))
+    model = _shaped(config, params, compute)
     loaded: list[tuple[str, mx.array]] = []
     stored = _Stored(compute)
-    for n, (ours, theirs) in enumerate(lm_sources(config.lm).items()):
+    for n, (ours, theirs) in enumerate(sources.items()):
         parts: dict[str, mx.array] = {}
         for kind in ("weight", "bias", "scales", "biases"):
             if f"{theirs[0]}.{kind}" in tensors:
                 found = joined([tensors.pop(f"{name}.{kind}") for name in theirs])
                 as_is = stored.array(found)
                 parts[kind] = read_stacked(found, report) if as_is is None else as_is
-        if config.quantization is not None and "scales" in parts:
-            params[ours] = _common_params(theirs, config.quantization)
         with report.timed("cast"):
             for kind, values in parts.items():
                 parts[kind] = in_type(values, compute)
@@ -102,11 +108,20 @@ def load_lm(
                     mx.eval(parts[kind])
         loaded += [(f"{ours}.{kind}", values) for kind, values in parts.items()]
         advance(n + 1)
-    if params:
-        nn.quantize(
-            model, class_predicate=lambda path, _: vars(params[path]) if path in params else False
-        )
     model.load_weights(loaded)
+    return model
+
+
+def _shaped(config: ModelConfig, params: Mapping[str, QuantizationParams], compute: mx.Dtype) -> LM:
+    """A model as it will be, without its weights: those that it has are never computed."""
+    with mx.stream(_any_thread()):
+        model = LM(config.lm, config.text_dim)
+        model.set_dtype(compute)
+        if params:
+            nn.quantize(
+                model,
+                class_predicate=lambda path, _: vars(params[path]) if path in params else False,
+            )
     return model
 
 
@@ -157,9 +172,14 @@ def _common_params(modules: list[str], quantization: QuantizationConfig) -> Quan
     return params
 
 
-def load_codec(config: CodecConfig, tensors: Tensors, fused: frozenset[str] = frozenset()) -> Codec:
-    """The codec with the weights of `tensors`, in float32, and kernels to run; see `Codec`."""
-    model = Codec(config, fused)
+def load_codec(
+    config: CodecConfig,
+    tensors: Tensors,
+    fused: frozenset[str] = frozenset(),
+    lookup: Lookup | None = None,
+) -> Codec:
+    """The codec with the weights of `tensors`, in float32; see `Codec` for the rest."""
+    model = Codec(config, fused, lookup)
 
     def take(name: str) -> mx.array:
         return mx.array(tensors.take(name)).astype(mx.float32)
@@ -201,9 +221,9 @@ def _module_at(model: nn.Module, path: str) -> nn.Module:
     return found
 
 
-def load_t5(config: T5Config, tensors: Tensors) -> T5Encoder:
-    """The text encoder with the weights of `tensors`, in float32."""
-    model = T5Encoder(config)
+def load_t5(config: T5Config, tensors: Tensors, lookup: Lookup | None = None) -> T5Encoder:
+    """The text encoder with the weights of `tensors`, in float32; see `T5Encoder` for `lookup`."""
+    model = T5Encoder(config, lookup)
     loaded = []
     for ours, theirs in _t5_names(config):
         loaded.append((ours, mx.array(tensors.take(theirs)).astype(mx.float32)))

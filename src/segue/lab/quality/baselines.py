@@ -182,7 +182,7 @@ def _device(engine: str) -> str:
     if engine == "openvino":
         from ...engine.openvino.runtime import device_name
     else:
-        from ...engine.mlx import device_name
+        from ...engine.mlx.device import device_name
     return device_name()
 
 

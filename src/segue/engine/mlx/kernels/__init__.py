@@ -10,6 +10,7 @@ Everything is computed in float32 and rounded to the model's type T where the po
 
 from __future__ import annotations
 
+from ..device import on_cuda
 from .attention import attend
 from .choosing import (
     ATTEND,
@@ -24,12 +25,12 @@ from .choosing import (
     SAMPLE,
     available,
     chosen,
-    on_cuda,
     wanted,
 )
 from .convolution import convolution_fits, convolve, convolve_transposed, transposed_fits
 from .embedding import embed
 from .layer import layer_fits, layer_forward, packed_layer, packed_text, tokens_of
+from .lookup import lookup
 from .product import linear
 from .recurrence import MAX_ROWS as MAX_LSTM_ROWS
 from .recurrence import lstm, lstm_fits
@@ -60,6 +61,7 @@ __all__ = [
     "layer_fits",
     "layer_forward",
     "linear",
+    "lookup",
     "lstm",
     "lstm_fits",
     "on_cuda",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-import mlx.core as mx
-
 from ....errors import RequestError
+from ..device import on_cuda
 from . import memory, runtime
 from .attention import HEAD_DIMS
 from .runtime import VARIABLE
@@ -35,11 +34,6 @@ def wanted(names: str) -> frozenset[str]:
     if not found <= set(NAMES):
         raise RequestError(f"{VARIABLE}={names!r}; there are {', '.join(NAMES)}, all and none")
     return found | {ATTEND} if LAYER in found else found
-
-
-def on_cuda() -> bool:
-    """Whether MLX computes with CUDA."""
-    return mx.cuda.is_available() and mx.default_device().type == mx.DeviceType.gpu
 
 
 def available() -> bool:

@@ -187,11 +187,11 @@ def packed_layer(layer: Layer) -> Packed:
         if modules[module].get(name) is not None
     }
     found = pack({f"{module}_{name}": array for (module, name), array in arrays.items()})
-    mx.eval(found.data)
+    runtime.evaluate(found.data)
     views = found.views()
     for module, name in arrays:
         modules[module][name] = views[f"{module}_{name}"]
-    mx.eval(views)
+    runtime.evaluate(views)
     layer._packed = found
     return found
 

@@ -1,4 +1,4 @@
-"""From CUDA source to a kernel that runs: put together, compiled, cached on disk, launched.
+"""From CUDA source to a kernel that runs: put together, compiled (`compiling`), launched.
 
 `mx.fast.cuda_kernel` would do all of it, but the headers that it puts before every source cost the
 compiler seconds a kernel, in every process anew, and it takes two kernels of one name for the same.
@@ -7,26 +7,22 @@ Here a kernel includes what its types need, and has a hash of its source in its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import mlx.core as mx
 
 from ....errors import RequestError
-from ...caching import cache_folder
+from .compiling import INCLUDES, Compiler, compiled, load_compiler
 
 VARIABLE = "SEGUE_MLX_KERNELS"
 """The environment variable that chooses kernels."""
-
-MAX_CACHE_BYTES = 64 << 20
-"""What compiled kernels may take on disk, some 5 to 80 kB each; those that nobody used for longest
-go first."""
 
 Constant = int | bool | mx.Dtype
 Arguments = tuple[tuple[str, mx.Dtype], ...]
@@ -39,9 +35,6 @@ TYPES = {
     mx.uint32: "unsigned",
     mx.uint8: "unsigned char",
 }
-
-INCLUDES = {"__half": "cuda_fp16.h", "__nv_bfloat16": "cuda_bf16.h"}
-"""Where CUDA defines types that are not the compiler's own."""
 
 # A chunk is eight values: 16 bytes of float16, 4 of four-bit weights.
 HEADER = """
@@ -170,6 +163,9 @@ def run(
         functions,
         resident,
     )
+    if (wanted := _WANTED.get()) is not None:
+        wanted[kernel] = None
+        return [mx.zeros(shape, dtype) for shape, dtype in outputs.values()]
     symbol, code = compiled_kernel(kernel)
     return mx.fast.precompiled_cuda_kernel(
         name=symbol,
@@ -184,6 +180,30 @@ def run(
         init_value=initial,
         ensure_row_contiguous=True,
     )
+
+
+_WANTED: ContextVar[dict[Kernel, None] | None] = ContextVar("_WANTED", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[dict[Kernel, None]]:
+    """Note kernels in place of launching them: what is computed within must not be evaluated.
+
+    Yields:
+        The kernels, as keys in the order in which they are first launched.
+    """
+    wanted: dict[Kernel, None] = {}
+    before = _WANTED.set(wanted)
+    try:
+        yield wanted
+    finally:
+        _WANTED.reset(before)
+
+
+def evaluate(arrays: object) -> None:
+    """What `mx.eval` does, but nothing while kernels are only collected."""
+    if _WANTED.get() is None:
+        mx.eval(arrays)
 
 
 @cache
@@ -206,12 +226,28 @@ def _line(name: str, value: Constant) -> str:
 
 
 @cache
+def compiler() -> Compiler[Kernel, tuple[str, bytes]]:
+    """That of the process."""
+    return Compiler(_compile)
+
+
+def start_compiling(kernels: Iterable[Kernel]) -> list[Future[tuple[str, bytes]]]:
+    """Compile kernels in threads; whoever launches one waits for it."""
+    load_compiler()
+    return [compiler().start(kernel) for kernel in kernels]
+
+
 def compiled_kernel(kernel: Kernel) -> tuple[str, bytes]:
     """Compile a kernel, once in a process: its symbol and its code.
 
     Raises:
         RequestError: it cannot be compiled.
     """
+    load_compiler()
+    return compiler().start(kernel).result()
+
+
+def _compile(kernel: Kernel) -> tuple[str, bytes]:
     symbol, text = kernel.written()
     try:
         return symbol, compiled(text, architecture())
@@ -230,6 +266,7 @@ def _reason(error: Exception) -> str:
     return next((line for line in lines if "error:" in line), (lines or [type(error).__name__])[0])
 
 
+@cache
 def architecture() -> str:
     """The GPU's, as the compiler names it: `sm_90`."""
     return str(mx.device_info()["architecture"])
@@ -261,58 +298,3 @@ def gpu() -> GPU:
         properties.max_shared_memory_per_block_optin,
         properties.compute_capability_major >= 8,
     )
-
-
-def compiled(text: str, arch: str) -> bytes:
-    """Compile `text`, or read what it was compiled to from disk.
-
-    On disk it has a hash of itself before it: a damaged file is compiled anew.
-
-    Args:
-        text: from `Kernel.written`.
-        arch: the GPU's, from `architecture`.
-    """
-    # Some 50 MB and half a second, which only a machine with CUDA has to have.
-    from cuda.core import Program, ProgramOptions
-    from cuda.core.utils import make_program_cache_key
-
-    folder, digest = cuda_headers()
-    options = ProgramOptions(arch=arch, include_path=folder)
-    key = make_program_cache_key(
-        code=text, code_type="c++", options=options, target_type="cubin", extra_digest=digest
-    )
-    store = _store()
-    with suppress(OSError):
-        cached = store.get(key, b"")
-        if cached and sha256(cached[32:]).digest() == cached[:32]:
-            return cached[32:]
-    code = bytes(Program(text, "c++", options).compile("cubin").code)
-    with suppress(OSError):
-        store[key] = sha256(code).digest() + code
-    return code
-
-
-def _store() -> Any:
-    """Bytes by their keys: on disk, or nowhere if there is no place for them."""
-    from cuda.core.utils import FileStreamProgramCache
-
-    folder = cache_folder("cuda")
-    with suppress(OSError):
-        if folder is not None:
-            return FileStreamProgramCache(folder, max_size_bytes=MAX_CACHE_BYTES)
-    return {}
-
-
-@cache
-def cuda_headers() -> tuple[str, bytes]:
-    """The folder that CUDA's headers are in, and a hash of those that kernels include."""
-    from cuda.pathfinder import find_nvidia_header_directory
-
-    folder = find_nvidia_header_directory("cudart")
-    if folder is None:
-        raise FileNotFoundError("CUDA's headers are not found")
-    digest = sha256()
-    for file in INCLUDES.values():
-        for path in sorted(Path(folder).glob(f"{file}*")):  # with cuda_fp16.hpp and such
-            digest.update(path.read_bytes())
-    return folder, digest.digest()

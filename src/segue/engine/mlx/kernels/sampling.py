@@ -99,7 +99,7 @@ if (t == 0) out[blockIdx.x] = token;
 
 def sample(
     logits: mx.array,
-    noise: mx.array,
+    noise: mx.array | None,
     known: mx.array,
     temperature: mx.array,
     coef: mx.array,
@@ -112,7 +112,7 @@ def sample(
 
     Args:
         logits: `(N, K, V)` float32, or `(2N, K, V)` with the conditioned stream first.
-        noise: `(N, K, V)` float32.
+        noise: `(N, K, V)` float32; None takes the likeliest token.
         known: `(N, K)` int32, -1 where a token is to be sampled.
         temperature: float32.
         coef: float32, see `Sampling`.
@@ -120,6 +120,9 @@ def sample(
         guided: whether there are two streams.
     """
     (takes, codebooks), entries = known.shape, logits.shape[-1]
+    if noise is None:
+        # Of equal ones the first, as argmax does: so all take part, at a temperature that divides.
+        noise, temperature, top_k = mx.zeros((takes, codebooks, entries)), mx.array(1.0), 0
     numbers = {"temperature": temperature, "coef": coef}
     (out,) = runtime.run(
         "sample",

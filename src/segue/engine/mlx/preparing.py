@@ -1,0 +1,74 @@
+"""What a step needs compiled, found out before it runs: it compiles while others work."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, as_completed
+from typing import Any
+
+import mlx.core as mx
+
+from ...progress import Progress
+from .cache import BUCKET
+from .kernels import runtime
+from .lm import LM
+from .sampling import Sampler
+from .step import Step
+
+Code = Future[tuple[str, bytes]]
+
+
+def start_compiling(
+    lm: LM, sampler: Sampler, kernels_on: frozenset[str], takes: int, tokens: int
+) -> list[Code]:
+    """Have what prefill and a step launch compiled in threads; see `kernels_of`."""
+    return runtime.start_compiling(kernels_of(lm, sampler, kernels_on, takes, tokens))
+
+
+def wait_for(compiling: list[Code], progress: Progress) -> None:
+    """Wait for kernels, and show it where there is something to wait for.
+
+    Raises:
+        RequestError: one cannot be compiled.
+    """
+    if all(code.done() for code in compiling):
+        return
+    with progress.stage("compile", len(compiling), "kernels") as advance:
+        for n, code in enumerate(as_completed(compiling)):
+            code.result()
+            advance(n + 1)
+
+
+def kernels_of(
+    lm: LM, sampler: Sampler, kernels_on: frozenset[str], takes: int, tokens: int
+) -> list[runtime.Kernel]:
+    """The kernels that prefill and a step launch; nothing is launched, nor computed of the model.
+
+    Args:
+        lm: the model, or one of its shapes and types whose weights mean nothing.
+        sampler: see `Step`.
+        kernels_on: see `Step`.
+        takes: how many, N.
+        tokens: of the text, 0 for none.
+    """
+    config = lm.config
+    rows = 2 * takes if sampler.guided else takes
+    K, V, H, D = config.num_codebooks, config.cardinality, config.num_heads, config.head_dim
+    with runtime.collecting() as found:
+        step = Step(lm, sampler, kernels_on)
+        column = mx.zeros((takes, K), mx.int32)
+        step.lookup(lm.embed_tokens, column)
+        cross: Any = None
+        if tokens:
+            keys = mx.zeros((1, H, tokens, D), lm.dtype)
+            cross = step.folded([(keys, keys)] * len(lm.layers), takes)
+        step(
+            column,
+            column,
+            mx.zeros((1,), mx.int32),
+            None,
+            mx.zeros((takes, K, V)) if sampler.noisy else None,
+            (mx.array(1.0), mx.array(1.0)),
+            [mx.zeros((rows, 2, H, BUCKET, D), lm.dtype)] * len(lm.layers),
+            cross,
+        )
+    return list(found)
