@@ -175,7 +175,7 @@ def test_every_kernel_of_the_codec_compiles(toy, monkeypatch):
     mx.eval(narrow(mx.zeros((1, 9, 16))))
     assert set(written) == {"convolve", "convolve_narrow", "convolve_transposed", "lstm"}
     for symbol, text in written.values():
-        code = runtime.compiled(text, "sm_90")
+        code = compiling.compiled(text, "sm_90")
         assert code[:4] == b"\x7fELF"
         assert symbol.encode() in code
 
