@@ -258,6 +258,20 @@ def test_what_was_compiled_is_read_from_disk(compiler, monkeypatch, tmp_path):
     assert compiling.compiled(text, "sm_90") == code
 
 
+def test_what_is_refused_beside_others_is_compiled_once_more_alone(compiler, monkeypatch):
+    program, asked = compiler.Program, []
+
+    def refused_at_first(*given):
+        asked.append(given)
+        if len(asked) == 1:
+            raise RuntimeError("invalid value for --gpu-architecture (-arch)")
+        return program(*given)
+
+    monkeypatch.setattr(compiler, "Program", refused_at_first)
+    assert compiling.compiled(ADD.written()[1], "sm_90")[:4] == b"\x7fELF"
+    assert len(asked) == 2
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(compiler, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

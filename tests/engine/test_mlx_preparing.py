@@ -119,6 +119,7 @@ def test_a_kernel_is_compiled_once_whoever_needs_it():
     for code in (codes[3], compiler.start("broken")):
         with pytest.raises(RequestError):
             code.result()
+    assert asked.count("broken") == 2  # what failed is not remembered
 
 
 def test_waiting_is_shown_where_there_is_something_to_wait_for():

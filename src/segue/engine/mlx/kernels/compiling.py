@@ -75,8 +75,8 @@ def compiled(text: str, arch: str) -> bytes:
             return cached[32:]
     try:
         code = bytes(Program(text, "c++", options).compile("cubin").code)
-    # Of some hundred compilations beside each other NVRTC refused one for its architecture, which
-    # was right.  Alone none was refused.
+    # Of some thousand compilations, up to eight at a time, NVRTC refused one for its architecture,
+    # which was right; why is not known.  Alone none was refused.
     except Exception:
         with _ALONE:
             code = bytes(Program(text, "c++", options).compile("cubin").code)
