@@ -13,7 +13,7 @@ from segue.checkpoints.opening import open_checkpoint
 from segue.engine.mlx import MLXEngine, codec_pieces, kernels
 from segue.engine.mlx.codec import Conv, ConvTranspose, LSTMLayer
 from segue.engine.mlx.execution import Execution
-from segue.engine.mlx.kernels import convolution, recurrence, runtime
+from segue.engine.mlx.kernels import compiling, convolution, recurrence, runtime
 
 from .emulated import COMPILER, Emulator
 
