@@ -213,7 +213,8 @@ def _layer(
     if not kernels.layer_fits(block, len(x), x.dtype, tokens):
         return None
     following = kernels.packed_layer(block).data
-    return kernels.layer_forward(x, block, cache, position, text, takes, following)
+    texts = None if text is None else [text]
+    return kernels.layers_forward(x, [block], [cache], position, texts, takes, following)
 
 
 def _layer_portable(

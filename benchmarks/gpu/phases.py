@@ -115,9 +115,9 @@ def main() -> None:
             def play(
                 x: mx.array,
                 layer: Layer = layer,
-                rest: tuple[Any, ...] = (cache, at, text, takes, following),
+                rest: tuple[Any, ...] = ([cache], at, text and [text], takes, following),
             ) -> mx.array:
-                return kernels.layer_forward(x, layer, *rest)
+                return kernels.layers_forward(x, [layer], *rest)
 
             def many(x: mx.array, play: Any = play) -> mx.array:
                 for _ in range(LAUNCHES):

@@ -99,14 +99,11 @@ class Step:
         """
         lm = self.lm
         x = self.embed(tokens, position)
-        new: Cache = []
-        for n, layer in enumerate(lm.layers):
+        fused = self.layers_forward(x, cache, position, cross)
+        new: Cache = cache if fused is not None else []
+        x = x if fused is None else fused
+        for n, layer in enumerate(lm.layers if fused is None else ()):
             text = None if cross is None else cross[n]
-            y = self.layer_forward(x, n, cache[n], position, text)
-            if y is not None:
-                x = y
-                new.append(cache[n])
-                continue
             qkv = self.linear(x, layer.self_attn.qkv_proj, layer.self_attn_layer_norm)
             y, kv = self.attend(layer, qkv, cache[n], position, mask)
             new.append(kv)
@@ -131,25 +128,45 @@ class Step:
         x = x + lm.positions[position].astype(x.dtype)
         return mx.concatenate([x, x]) if self.sampler.guided else x
 
-    def layer_forward(
+    def layers_forward(
         self,
         x: mx.array,
-        n: int,
-        kv: mx.array,
+        cache: Cache,
         position: mx.array,
-        text: mx.array | tuple[mx.array, mx.array] | None,
+        cross: CrossKV | list[mx.array] | None,
     ) -> mx.array | None:
-        """Hidden states after layer n if it is one kernel, else None."""
-        layers, layer = self.lm.layers, self.lm.layers[n]
-        if isinstance(text, tuple):
+        """Hidden states after all layers if they are kernels, else None.
+
+        Layers that are alike are one launch; those of a model are.
+        """
+        texts: list[mx.array] | None = None
+        for text in cross or ():
+            if isinstance(text, tuple):
+                return None
+            texts = [*(texts or ()), text]
+        layers = self.lm.layers
+        tokens = 0 if texts is None else kernels.tokens_of(texts[0], layers[0])
+        if not all(self._is_one_kernel(layer, len(x), tokens) for layer in layers):
             return None
-        tokens = 0 if text is None else kernels.tokens_of(text, layer)
-        if not self._is_one_kernel(layer, len(x), tokens):
-            return None
-        last = n == len(layers) - 1
-        following = self.lm.lm_heads.weight if last else kernels.packed_layer(layers[n + 1]).data
         takes = len(x) // 2 if self.sampler.guided else len(x)
-        return kernels.layer_forward(x, layer, kv, position, text, takes, following)
+        start = 0
+        while start < len(layers):
+            stop = start + 1
+            while stop < len(layers) and kernels.alike(layers[start : stop + 1]):
+                stop += 1
+            last = stop == len(layers)
+            following = self.lm.lm_heads.weight if last else kernels.packed_layer(layers[stop]).data
+            x = kernels.layers_forward(
+                x,
+                layers[start:stop],
+                cache[start:stop],
+                position,
+                None if texts is None else texts[start:stop],
+                takes,
+                following,
+            )
+            start = stop
+        return x
 
     def linear(
         self,

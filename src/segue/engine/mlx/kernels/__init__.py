@@ -29,7 +29,7 @@ from .choosing import (
 )
 from .convolution import convolution_fits, convolve, convolve_transposed, transposed_fits
 from .embedding import embed
-from .layer import layer_fits, layer_forward, packed_layer, packed_text, tokens_of
+from .layer import alike, layer_fits, layers_forward, packed_layer, packed_text, tokens_of
 from .lookup import lookup
 from .product import linear
 from .recurrence import MAX_ROWS as MAX_LSTM_ROWS
@@ -50,6 +50,7 @@ __all__ = [
     "NAMES",
     "SAMPLE",
     "VARIABLE",
+    "alike",
     "attend",
     "available",
     "chosen",
@@ -59,7 +60,7 @@ __all__ = [
     "convolve_transposed",
     "embed",
     "layer_fits",
-    "layer_forward",
+    "layers_forward",
     "linear",
     "lookup",
     "lstm",

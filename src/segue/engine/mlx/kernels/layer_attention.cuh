@@ -1,96 +1,187 @@
 // Layer norm, and attention over what has been played and over a text.
 
-// Layer norm of all streams, for each block itself: that costs less than to meet once more.
+// Layer norm of some streams, for each block itself: that costs less than to meet once more.  What is
+// normalized is put where the product wants it.  Few streams are all of the block's work; of many, a
+// warp has one at a time.
+template <class Product, int STREAMS>
 __device__ __forceinline__ void normalize(
-    const T* x, const T* weight, const T* bias, T* to, int stride, float* room) {
-  constexpr int EACH = (DIM + THREADS - 1) / THREADS;
-  float values[ROWS][EACH], mean[ROWS] = {}, scale[ROWS] = {}, weights[EACH], biases[EACH];
-#pragma unroll
-  for (int n = 0; n < EACH; n++) {
-    int k = n * THREADS + threadIdx.x;
-    bool there = k < DIM;
-    weights[n] = there ? static_cast<float>(weight[k]) : 0.0f;
-    biases[n] = there ? static_cast<float>(bias[k]) : 0.0f;
-#pragma unroll
-    for (int b = 0; b < ROWS; b++) {
-      values[b][n] = there ? static_cast<float>(x[b * DIM + k]) : 0.0f;
-      mean[b] += values[b][n];
-    }
-  }
-  sum_over_block(mean, room);
-#pragma unroll
-  for (int b = 0; b < ROWS; b++) {
-    mean[b] /= DIM;
-#pragma unroll
-    for (int n = 0; n < EACH; n++) {
-      float apart = n * THREADS + threadIdx.x < DIM ? values[b][n] - mean[b] : 0.0f;
-      scale[b] += apart * apart;
-    }
-  }
-  sum_over_block(scale, room);
-#pragma unroll
-  for (int b = 0; b < ROWS; b++) {
-    float normalizer = rsqrtf(scale[b] / DIM + 1e-5f);
+    const T* x, const T* weight, const T* bias, int streams, T* to, int stride, float* room) {
+  if (STREAMS <= 4) {
+    constexpr int EACH = (DIM + THREADS - 1) / THREADS;
+    float values[STREAMS][EACH], mean[STREAMS] = {}, scale[STREAMS] = {};
+    float weights[EACH], biases[EACH];
 #pragma unroll
     for (int n = 0; n < EACH; n++) {
       int k = n * THREADS + threadIdx.x;
-      if (k >= DIM) continue;
-      float y = rounded<T>((values[b][n] - mean[b]) * normalizer) * weights[n] + biases[n];
-      to[b * stride + k] = static_cast<T>(y);
+      bool there = k < DIM;
+      weights[n] = there ? static_cast<float>(weight[k]) : 0.0f;
+      biases[n] = there ? static_cast<float>(bias[k]) : 0.0f;
+#pragma unroll
+      for (int b = 0; b < STREAMS; b++) {
+        values[b][n] = there && b < streams ? static_cast<float>(x[b * DIM + k]) : 0.0f;
+        mean[b] += values[b][n];
+      }
+    }
+    sum_over_block(mean, room);
+#pragma unroll
+    for (int b = 0; b < STREAMS; b++) {
+      mean[b] /= DIM;
+#pragma unroll
+      for (int n = 0; n < EACH; n++) {
+        float apart = n * THREADS + threadIdx.x < DIM ? values[b][n] - mean[b] : 0.0f;
+        scale[b] += apart * apart;
+      }
+    }
+    sum_over_block(scale, room);
+#pragma unroll
+    for (int b = 0; b < STREAMS; b++) {
+      float normalizer = rsqrtf(scale[b] / DIM + 1e-5f);
+#pragma unroll
+      for (int n = 0; n < EACH; n++) {
+        int k = n * THREADS + threadIdx.x;
+        if (k >= DIM) continue;
+        float y = rounded<T>((values[b][n] - mean[b]) * normalizer) * weights[n] + biases[n];
+        to[b * stride + Product::place(k)] = static_cast<T>(y);
+      }
+    }
+  } else {
+    constexpr int CHUNKS = (DIM + 255) / 256;
+    int lane = threadIdx.x % 32;
+    for (int b = threadIdx.x / 32; b < streams; b += WARPS) {
+      Chunk<T> values[CHUNKS];
+      float mean = 0, scale = 0;
+#pragma unroll
+      for (int n = 0; n < CHUNKS; n++) {
+        int k = n * 256 + lane * 8;
+        if (k >= DIM) continue;
+        values[n] = *reinterpret_cast<const Chunk<T>*>(x + b * DIM + k);
+      }
+#pragma unroll
+      for (int n = 0; n < CHUNKS; n++) {
+        if (n * 256 + lane * 8 >= DIM) continue;
+#pragma unroll
+        for (int i = 0; i < 8; i++) mean += static_cast<float>(values[n].value[i]);
+      }
+      mean = sum_over_warp(mean) / DIM;
+#pragma unroll
+      for (int n = 0; n < CHUNKS; n++) {
+        if (n * 256 + lane * 8 >= DIM) continue;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+          float apart = static_cast<float>(values[n].value[i]) - mean;
+          scale += apart * apart;
+        }
+      }
+      float normalizer = rsqrtf(sum_over_warp(scale) / DIM + 1e-5f);
+#pragma unroll
+      for (int n = 0; n < CHUNKS; n++) {
+        int k = n * 256 + lane * 8;
+        if (k >= DIM) continue;
+        float weights[8], biases[8];
+        read_chunk(weight + k, weights);
+        read_chunk(bias + k, biases);
+        Chunk<T> placed;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+          float y = (static_cast<float>(values[n].value[i]) - mean) * normalizer;
+          placed.value[Product::place(i)] = static_cast<T>(rounded<T>(y) * weights[i] + biases[i]);
+        }
+        *reinterpret_cast<Chunk<T>*>(to + b * stride + k) = placed;
+      }
     }
   }
   __syncthreads();
 }
 
 // Where attention over a part of the positions leaves what it found: D sums, the largest score, and
-// the sum of shares.  There are SPLITS parts for each head of each stream.
+// the sum of shares.  There are SPLITS parts for each head of each stream; where there is one, what is
+// left is the result itself, in type T.
 constexpr int FOUND = D + 2;
 constexpr int UNITS = ROWS * HEADS * SPLITS;
 
-// Attention of one query.  Eight values of a head are a lane's, so D / 8 lanes share a key, and a
-// warp has several keys at once; softmax runs along, and is put together at the end.  The newest
-// key and value come from qkv, and are written to the cache, in place: what is read of it in a later
-// step is written by then, since that step's input comes of this one's output.
-__device__ __forceinline__ void attend(
-    const T* qkv, const T* cache, int newest, int length, float* found, float* room) {
-  constexpr int LANES = D / 8, KEYS = 32 / LANES, MANY = 8 / sizeof(T);
-  int warp = threadIdx.x / 32, lane = threadIdx.x % 32, key = lane / LANES, d = lane % LANES * 8;
-  float *bests = room, *totals = room + WARPS, *sums = room + 2 * WARPS;
-  for (int unit = blockIdx.x; unit < UNITS; unit += BLOCKS) {
+// A part of the positions, of a head of a stream.
+struct Unit {
+  const T* fresh;
+  T *keys, *values;
+  int newest, from, to;
+
+  // Where there is no such unit it has no positions.
+  __device__ __forceinline__ Unit(
+      int unit, const T* qkv, T* cache, const int* position, int length, int d) {
     int split = unit % SPLITS, head = unit / SPLITS % HEADS, b = unit / SPLITS / HEADS;
-    int each = (newest + SPLITS) / SPLITS, from = split * each, to = min(from + each, newest + 1);
-    const T* fresh = qkv + b * 3 * DIM + head * D + d;
-    T* keys = const_cast<T*>(cache) + ((long long)b * 2 * HEADS + head) * length * D + d;
-    T* values = keys + (long long)HEADS * length * D;
-    float q[8], sum[8] = {}, best = LEAST, total = 0;
-    read_chunk(fresh, q);
-    for (int i = 0; i < 8; i++) q[i] *= rsqrtf((float)D);
-    if (from <= newest && newest < to && threadIdx.x < LANES) {
+    if (unit >= UNITS) b = 0;
+    newest = position[OWN_POSITIONS ? b : 0];
+    int each = (newest + SPLITS) / SPLITS;
+    from = split * each;
+    to = unit < UNITS ? min(from + each, newest + 1) : 0;
+    fresh = qkv + b * 3 * DIM + head * D + d;
+    keys = cache + ((long long)b * 2 * HEADS + head) * length * D + d;
+    values = keys + (long long)HEADS * length * D;
+  }
+};
+
+// Keys and values of a lane that are on their way from memory at a time, `APART` positions apart.
+template <int APART>
+struct Held {
+  Chunk<T> keys[KEYS_AHEAD], values[KEYS_AHEAD];
+
+  __device__ __forceinline__ void fetch(const Unit& unit, int first) {
 #pragma unroll
-      for (int i = 0; i < 8; i++) {
-        keys[(long long)newest * D + i] = fresh[DIM + i];
-        values[(long long)newest * D + i] = fresh[2 * DIM + i];
-      }
+    for (int n = 0; n < KEYS_AHEAD; n++) {
+      int at = first + n * APART;
+      if (at >= unit.to) continue;
+      bool fresh = at == unit.newest;
+      keys[n] = *reinterpret_cast<const Chunk<T>*>(
+        fresh ? unit.fresh + DIM : unit.keys + (long long)at * D);
+      values[n] = *reinterpret_cast<const Chunk<T>*>(
+        fresh ? unit.fresh + 2 * DIM : unit.values + (long long)at * D);
     }
-    // Several keys of a lane are on their way from memory at a time.
-    for (int first = from + warp * KEYS + key; first - key < to; first += MANY * WARPS * KEYS) {
-      Chunk<T> some_keys[MANY], some_values[MANY];
+  }
+};
+
+// Attention of one query of each stream.  Eight values of a head are a lane's, so D / 8 lanes share a
+// key, and a warp has several keys at once; softmax runs along, and is put together at the end.  The
+// newest key and value come from qkv, and are written to the cache, in place: what is read of it in
+// a later step is written by then, since that step's input comes of this one's output.  While some
+// keys are multiplied with, the next ones are on their way, those of the block's next unit included.
+template <class Product>
+__device__ __forceinline__ void attend(
+    const T* qkv, T* cache, const int* position, int length, T* mixed, float* found, float* room) {
+  constexpr int LANES = D / 8, KEYS = 32 / LANES, APART = WARPS * KEYS, STEP = KEYS_AHEAD * APART;
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32, key = lane / LANES, d = lane % LANES * 8;
+  int mine = warp * KEYS;
+  if (blockIdx.x >= UNITS) return;
+  Unit next(blockIdx.x, qkv, cache, position, length, d);
+  Held<APART> held;
+  held.fetch(next, next.from + mine + key);
+  bool odd = false;
+  for (int number = blockIdx.x; number < UNITS; number += BLOCKS, odd = !odd) {
+    Unit unit = next;
+    float q[8], sum[8] = {}, best = LEAST, total = 0;
+    read_chunk(unit.fresh, q);
 #pragma unroll
-      for (int n = 0; n < MANY; n++) {
-        int at = first + n * WARPS * KEYS;
-        if (at >= to) continue;
-        const T* of_key = at == newest ? fresh + DIM : keys + (long long)at * D;
-        const T* of_value = at == newest ? fresh + 2 * DIM : values + (long long)at * D;
-        some_keys[n] = *reinterpret_cast<const Chunk<T>*>(of_key);
-        some_values[n] = *reinterpret_cast<const Chunk<T>*>(of_value);
-      }
+    for (int i = 0; i < 8; i++) q[i] *= rsqrtf((float)D);
+    if (unit.from <= unit.newest && unit.newest < unit.to && threadIdx.x < LANES) {
+      *reinterpret_cast<Chunk<T>*>(unit.keys + (long long)unit.newest * D) =
+        *reinterpret_cast<const Chunk<T>*>(unit.fresh + DIM);
+      *reinterpret_cast<Chunk<T>*>(unit.values + (long long)unit.newest * D) =
+        *reinterpret_cast<const Chunk<T>*>(unit.fresh + 2 * DIM);
+    }
+    next = Unit(number + BLOCKS, qkv, cache, position, length, d);
+    for (int first = unit.from + mine;; first += STEP) {
+      bool last = first + STEP >= unit.to;
+      Held<APART> some = held;
+      if (last)
+        held.fetch(next, next.from + mine + key);
+      else
+        held.fetch(unit, first + STEP + key);
 #pragma unroll
-      for (int n = 0; n < MANY; n++) {
-        bool there = first + n * WARPS * KEYS < to;
+      for (int n = 0; n < KEYS_AHEAD; n++) {
+        bool there = first + key + n * APART < unit.to;
         float score = 0;
         if (there) {
 #pragma unroll
-          for (int i = 0; i < 8; i++) score += q[i] * static_cast<float>(some_keys[n].value[i]);
+          for (int i = 0; i < 8; i++) score += q[i] * static_cast<float>(some.keys[n].value[i]);
         }
 #pragma unroll
         for (int apart = LANES / 2; apart > 0; apart /= 2)
@@ -101,9 +192,10 @@ __device__ __forceinline__ void attend(
           total = total * kept + share;
 #pragma unroll
           for (int i = 0; i < 8; i++)
-            sum[i] = sum[i] * kept + share * static_cast<float>(some_values[n].value[i]);
+            sum[i] = sum[i] * kept + share * static_cast<float>(some.values[n].value[i]);
         }
       }
+      if (last) break;
     }
     float most = best;
 #pragma unroll
@@ -114,7 +206,9 @@ __device__ __forceinline__ void attend(
 #pragma unroll
     for (int apart = LANES; apart < 32; apart *= 2)
       total += __shfl_xor_sync(0xffffffffu, total, apart);
-    __syncthreads();
+    // Two places take turns, so that one is written while the other is still read.
+    float* bests = room + (odd ? WARPS * FOUND : 0);
+    float *totals = bests + WARPS, *sums = bests + 2 * WARPS;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       sum[i] *= kept;
@@ -136,19 +230,31 @@ __device__ __forceinline__ void attend(
         whole += share * totals[w];
         y += share * sums[w * D + threadIdx.x];
       }
-      found[unit * FOUND + threadIdx.x] = y;
-      if (threadIdx.x == 0) {
-        found[unit * FOUND + D] = top;
-        found[unit * FOUND + D + 1] = whole;
+      if (SPLITS == 1) {
+        mixed[number * D + Product::place(threadIdx.x)] = static_cast<T>(y / whole);
+      } else {
+        found[number * FOUND + threadIdx.x] = y;
+        if (threadIdx.x == 0) {
+          found[number * FOUND + D] = top;
+          found[number * FOUND + D + 1] = whole;
+        }
       }
     }
   }
 }
 
-// What attention found, put together from its parts.
-__device__ __forceinline__ void combine_splits(const float* found, T* to, int stride) {
-  for (int i = threadIdx.x; i < ROWS * DIM; i += THREADS) {
-    const float* parts = found + (long long)(i / D) * SPLITS * FOUND;
+// What attention found of some streams from `first` on, put together from its parts.
+template <class Product>
+__device__ __forceinline__ void combine_splits(
+    const T* mixed, const float* found, int first, int streams, T* to, int stride) {
+  if (SPLITS == 1) {
+    for (int i = threadIdx.x * 8; i < streams * DIM; i += THREADS * 8)
+      *reinterpret_cast<Chunk<T>*>(to + i / DIM * stride + i % DIM) =
+        *reinterpret_cast<const Chunk<T>*>(mixed + first * DIM + i);
+    return;
+  }
+  for (int i = threadIdx.x; i < streams * DIM; i += THREADS) {
+    const float* parts = found + (long long)((first * DIM + i) / D) * SPLITS * FOUND;
     float top = LEAST, whole = 0, y = 0;
 #pragma unroll
     for (int s = 0; s < SPLITS; s++) top = fmaxf(top, parts[s * FOUND + D]);
@@ -158,36 +264,34 @@ __device__ __forceinline__ void combine_splits(const float* found, T* to, int st
       whole += share * parts[s * FOUND + D + 1];
       y += share * parts[s * FOUND + i % D];
     }
-    to[i / DIM * stride + i % DIM] = static_cast<T>(y / whole);
+    to[i / DIM * stride + Product::place(i % DIM)] = static_cast<T>(y / whole);
   }
 }
 
 // Softmax of cross-attention's scores, whose norm is put to them here (see `lm.Layer.folded`), for
 // each block itself.  LENGTH lanes, a power of two, have a head of a stream.
 __device__ __forceinline__ void attend_text(
-    const T* x, const float* scores, const float* shift, T* to, float* room) {
+    const T* x, const float* scores, const float* shift, int streams, T* to, int stride, float* room) {
   constexpr int LENGTH = SCORES / HEADS, WIDTH = power_of_two_from(LENGTH), AT_ONCE = 32 / WIDTH;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  for (int b = warp; b < TAKES; b += WARPS) {
+  for (int b = warp; b < streams; b += WARPS) {
     float v[8], total = 0, squares = 0;
     for (int k = lane * 8; k < DIM; k += 256) {
       read_chunk(x + b * DIM + k, v);
       for (int i = 0; i < 8; i++) total += v[i];
     }
-    for (int apart = 16; apart > 0; apart /= 2) total += __shfl_xor_sync(0xffffffffu, total, apart);
-    float mean = total / DIM;
+    float mean = sum_over_warp(total) / DIM;
     for (int k = lane * 8; k < DIM; k += 256) {
       read_chunk(x + b * DIM + k, v);
       for (int i = 0; i < 8; i++) squares += (v[i] - mean) * (v[i] - mean);
     }
-    for (int apart = 16; apart > 0; apart /= 2)
-      squares += __shfl_xor_sync(0xffffffffu, squares, apart);
+    squares = sum_over_warp(squares);
     if (lane == 0) room[b] = rsqrtf(squares / DIM + 1e-5f);
   }
   __syncthreads();
-  for (int first = warp * AT_ONCE; first < TAKES * HEADS; first += WARPS * AT_ONCE) {
+  for (int first = warp * AT_ONCE; first < streams * HEADS; first += WARPS * AT_ONCE) {
     int one = first + lane / WIDTH, b = one / HEADS, s = one % HEADS * LENGTH + lane % WIDTH;
-    bool there = one < TAKES * HEADS && lane % WIDTH < LENGTH;
+    bool there = one < streams * HEADS && lane % WIDTH < LENGTH;
     float score = there ? scores[b * SCORES + s] * room[b] + shift[s] : LEAST, best = score;
 #pragma unroll
     for (int apart = WIDTH / 2; apart > 0; apart /= 2)
@@ -196,7 +300,7 @@ __device__ __forceinline__ void attend_text(
 #pragma unroll
     for (int apart = WIDTH / 2; apart > 0; apart /= 2)
       total += __shfl_xor_sync(0xffffffffu, total, apart);
-    if (there) to[b * SCORES + s] = static_cast<T>(share / total);
+    if (there) to[b * stride + s] = static_cast<T>(share / total);
   }
   __syncthreads();
 }

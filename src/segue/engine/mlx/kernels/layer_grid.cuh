@@ -1,4 +1,4 @@
-// A decoder layer in one launch, for one column of ROWS streams.
+// Decoder layers in one launch, for one column of ROWS streams.
 //
 // There is one block on each of BLOCKS multiprocessors, and all of them run at once.  Every product
 // has its outputs shared out over the blocks, and between two products there is a grid barrier: at
@@ -33,13 +33,20 @@ __device__ __forceinline__ void prefetch_l2(const void* from, long long bytes) {
 }
 
 // All blocks meet.  The highest bit of what is counted flips when the last one comes, so the
-// counter need not be set back, and may be used again at once.
-__device__ __forceinline__ void grid_barrier(unsigned* counter) {
+// counter need not be set back, and may be used again at once.  What is done `meanwhile` is done
+// after the others were told and before they are waited for: reads that are begun there are on
+// their way while the block waits, and what it has to tell does not wait for them.
+template <class Meanwhile>
+__device__ __forceinline__ void grid_barrier(unsigned* counter, Meanwhile meanwhile) {
   __syncthreads();
+  unsigned before = 0;
   if (threadIdx.x == 0) {
     __threadfence();
     unsigned one = blockIdx.x == 0 ? 0x80000000u - (BLOCKS - 1) : 1u;
-    unsigned before = atomicAdd(counter, one);
+    before = atomicAdd(counter, one);
+  }
+  meanwhile();
+  if (threadIdx.x == 0) {
     long long since = clock64();
     while (((before ^ load_acquire(counter)) & 0x80000000u) == 0)
       if (clock64() - since > PATIENCE) __trap();
@@ -54,19 +61,27 @@ __device__ constexpr int power_of_two_from(int n) {
   return power;
 }
 
-// Sums over the block of ROWS values, for every thread; `room` has WARPS * ROWS floats.
-__device__ __forceinline__ void sum_over_block(float (&values)[ROWS], float* room) {
+// Sums over the block of N values, for every thread; `room` has WARPS * N floats.
+template <int N>
+__device__ __forceinline__ void sum_over_block(float (&values)[N], float* room) {
   __syncthreads();
 #pragma unroll
-  for (int b = 0; b < ROWS; b++) {
+  for (int b = 0; b < N; b++) {
     for (int apart = 16; apart > 0; apart /= 2)
       values[b] += __shfl_xor_sync(0xffffffffu, values[b], apart);
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32 * ROWS + b] = values[b];
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32 * N + b] = values[b];
     values[b] = 0;
   }
   __syncthreads();
   for (int w = 0; w < WARPS; w++) {
 #pragma unroll
-    for (int b = 0; b < ROWS; b++) values[b] += room[w * ROWS + b];
+    for (int b = 0; b < N; b++) values[b] += room[w * N + b];
   }
+}
+
+__device__ __forceinline__ float sum_over_warp(float value) {
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2)
+    value += __shfl_xor_sync(0xffffffffu, value, apart);
+  return value;
 }

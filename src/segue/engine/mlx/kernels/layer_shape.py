@@ -1,0 +1,203 @@
+"""How the kernel `layer` shares out a decoder layer: rows at a time, warps, shared memory.
+
+What the templates of `layer_products.cuh` choose at compile time is computed here once more, for a
+launch has to name its shared memory; the source asserts that it is enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..lm import Layer
+from . import runtime
+from .product import MAX_ROWS
+from .runtime import Constant
+
+THREADS = 512
+WARPS = THREADS // 32
+
+MOST_ROWS = 64
+"""Of a batch that tensor cores multiply with: beyond it, MLX's products share a weight's way from
+memory better."""
+
+ROWS_AT_ONCE = 32
+"""Rows that a product takes at a time at most; its sums take registers of each."""
+
+MAX_SHARED_BYTES = 220 << 10
+"""What a block is to have at most; an H100 allows 227 KB, consumers' GPUs since Ampere 99."""
+
+MAX_SUMS = 32
+"""Of a lane, in a product by tensor cores."""
+
+PLACE_BYTES = 24
+"""For each layer: where its weights, its text and its cache lie."""
+
+PADDING = 8
+"""Values between rows of what is staged, so that lanes of a warp read from banks of their own."""
+
+
+def products_of(layer: Layer) -> dict[str, nn.Module]:
+    """A layer's products by the names that the source has for them."""
+    attention = layer.self_attn
+    return {
+        "qkv": attention.qkv_proj,
+        "out": attention.out_proj,
+        "fc1": layer.fc1,
+        "fc2": layer.fc2,
+    }
+
+
+def places(bits: int) -> list[int]:
+    """Where each of eight values goes that weights of so many bits are multiplied with."""
+    per_word = 32 // bits
+    half = per_word // 2
+    return [k // per_word * per_word + k % half * 2 + k % per_word // half for k in range(8)]
+
+
+def placed(weight: mx.array, bits: int) -> mx.array:
+    """A weight `(out, in)` whose columns are in the order of inputs that another one wants.
+
+    Args:
+        weight: which is not quantized.
+        bits: of the other one; 0 where it wants none.
+    """
+    if not bits:
+        return weight
+    to = places(bits)
+    order = mx.array([to.index(k) for k in range(8)])
+    return weight.reshape(len(weight), -1, 8)[:, :, order].reshape(weight.shape)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of layers, and of how they are shared out.
+
+    Attributes:
+        rows: of the batch.
+        dim: of hidden states.
+        hidden: of the feed-forward's.
+        heads: of attention.
+        scores: of a text, for all heads; 0 without one.
+        dtype: the model's.
+        stored: of each product, the bits and the group of its weights, 0 and 0 for none.
+        gpu: the one that they run on.
+    """
+
+    rows: int
+    dim: int
+    hidden: int
+    heads: int
+    scores: int
+    dtype: mx.Dtype
+    stored: tuple[tuple[str, int, int], ...]
+    gpu: runtime.GPU
+
+    @classmethod
+    def of(cls, layer: Layer, rows: int, scores: int, dtype: mx.Dtype) -> Shape:
+        """What a layer has."""
+        dim, hidden = layer.fc2.weight.shape[0], layer.fc1.weight.shape[0]
+        stored = tuple(
+            (name, product.bits, product.group_size)
+            if isinstance(product, nn.QuantizedLinear)
+            else (name, 0, 0)
+            for name, product in products_of(layer).items()
+        )
+        return cls(rows, dim, hidden, layer.self_attn.heads, scores, dtype, stored, runtime.gpu())
+
+    @property
+    def blocks(self) -> int:
+        """One for each multiprocessor."""
+        return self.gpu.multiprocessors
+
+    @property
+    def head_dim(self) -> int:
+        """D."""
+        return self.dim // self.heads
+
+    @property
+    def splits(self) -> int:
+        """Parts of the positions that a head's attention is shared out in."""
+        return max(1, self.blocks // (self.rows * self.heads))
+
+    @property
+    def by_tensor_cores(self) -> bool:
+        """Whether tensor cores multiply with all of the weights."""
+        inputs = {"qkv": self.dim, "out": self.dim, "fc1": self.dim, "fc2": self.hidden}
+        return all(self._by_tensor_cores(g, inputs[name]) for name, _, g in self.stored)
+
+    def _by_tensor_cores(self, group: int, into: int) -> bool:
+        return (
+            self.gpu.tensor_cores and self.dtype.size == 2 and group % 64 == 0 and into % 64 == 0
+        )
+
+    def bits_of_inputs(self, name: str) -> int:
+        """The bits of the weights that the order of a product's inputs is for; 0 if it has none."""
+        bits, group = next((bits, group) for product, bits, group in self.stored if product == name)
+        into = self.hidden if name == "fc2" else self.dim
+        return bits if self._by_tensor_cores(group, into) else 0
+
+    @property
+    def stride(self) -> int:
+        """From one row of what is staged to the next; with a text, hidden states are part of it."""
+        return max(2 * self.dim if self.scores else self.dim, self.scores) + PADDING
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that a product takes at a time; 0 where there is not the shared memory for one."""
+        most = ROWS_AT_ONCE if self.by_tensor_cores else MAX_ROWS
+        available = min(MAX_SHARED_BYTES, self.gpu.shared_bytes) - 128 * PLACE_BYTES
+        rounds = -(-self.rows // most)
+        while rounds <= self.rows:
+            rows = -(-self.rows // rounds)
+            if self.shared_bytes(rows) <= available:
+                return rows
+            rounds += 1
+        return 0
+
+    def shared_bytes(self, rows: int) -> int:
+        """Of shared memory for a block, for so many rows at a time."""
+        return rows * self.stride * self.dtype.size + 4 * self._room(rows)
+
+    def _room(self, rows: int) -> int:
+        """Floats for what warps found, of the largest product or of attention."""
+        sizes = [(3 * self.dim, self.dim), (self.dim, self.dim), (self.hidden, self.dim)]
+        sizes = [(out, into, group) for (out, into), (*_, group) in zip(
+            [*sizes, (self.dim, self.hidden)], self.stored, strict=True)]
+        if self.scores:
+            sizes += [(self.scores, 2 * self.dim, 0), (self.dim, self.scores, 0)]
+        room = max(
+            self._warps_of_row(out, into, group, rows) * rows * ((-(-out // self.blocks) + 11) // 16 * 16 + 4)
+            for out, into, group in sizes
+        )
+        return -(-max(room, WARPS * 4, 2 * WARPS * (2 + self.head_dim)) // 4) * 4
+
+    def _warps_of_row(self, out: int, into: int, group: int, rows: int) -> int:
+        """How many warps share a row of a weight."""
+        if not self._by_tensor_cores(group, into):
+            return _divisor(-(-into // 256), WARPS)
+        columns, eights = -(-rows // 8), -(-(-(-out // self.blocks)) // 8)
+        high = 1 if eights in (1, 3) else 2
+        tiles, beside = -(-eights // high), 1
+        while beside < min(WARPS, tiles) and -(-tiles // beside) * columns * 2 * high > MAX_SUMS:
+            beside *= 2
+        return _divisor(into // 64, WARPS // beside)
+
+    def constants(self) -> dict[str, Constant]:
+        """Those of the kernel's source."""
+        numbers: dict[str, Constant] = {"ROWS": self.rows, "DIM": self.dim, "HIDDEN": self.hidden}
+        numbers |= {"HEADS": self.heads, "D": self.head_dim, "SPLITS": self.splits}
+        numbers |= {"BLOCKS": self.blocks, "THREADS": THREADS, "SCORES": self.scores}
+        numbers |= {"KEYS_AHEAD": 2}
+        rows = self.rows_at_once
+        return numbers | {"PASS": rows, "STRIDE": self.stride, "ROOM": self._room(rows)}
+
+
+def _divisor(n: int, most: int) -> int:
+    """The largest power of two that divides n and is at most `most`."""
+    found = 1
+    while found < most and n % (2 * found) == 0:
+        found *= 2
+    return found
