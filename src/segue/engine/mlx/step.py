@@ -42,6 +42,7 @@ class Step:
         if LAYER in kernels_on:
             for layer in lm.layers:
                 kernels.packed_layer(layer)
+            kernels.packed_heads(lm)
 
     def compiled(self) -> StepFunction:
         """The step, traced once for each shape of its arguments (batch, bucket, text length)."""
@@ -99,10 +100,11 @@ class Step:
         """
         lm = self.lm
         x = self.embed(tokens, position)
-        fused = self.layers_forward(x, cache, position, cross)
-        new: Cache = cache if fused is not None else []
-        x = x if fused is None else fused
-        for n, layer in enumerate(lm.layers if fused is None else ()):
+        logits = self.layers_forward(x, cache, position, cross)
+        if logits is not None:
+            return self.sample(self._of_heads(logits), known, gumbel, controls), cache
+        new: Cache = []
+        for n, layer in enumerate(lm.layers):
             text = None if cross is None else cross[n]
             qkv = self.linear(x, layer.self_attn.qkv_proj, layer.self_attn_layer_norm)
             y, kv = self.attend(layer, qkv, cache[n], position, mask)
@@ -113,8 +115,12 @@ class Step:
             y = self.linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
             x = self.linear(y, layer.fc2, residual=x)
         logits = self.linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
-        logits = logits.reshape(-1, lm.config.num_codebooks, lm.config.cardinality)
-        return self.sample(logits, known, gumbel, controls), new
+        return self.sample(self._of_heads(logits), known, gumbel, controls), new
+
+    def _of_heads(self, logits: mx.array) -> mx.array:
+        """Logits `(B, K, V)`."""
+        config = self.lm.config
+        return logits.reshape(-1, config.num_codebooks, config.cardinality)
 
     def embed(self, tokens: mx.array, position: mx.array) -> mx.array:
         """Hidden states `(B, dim)`: each take twice with guidance, the conditioned ones first."""
@@ -135,27 +141,29 @@ class Step:
         position: mx.array,
         cross: CrossKV | list[mx.array] | None,
     ) -> mx.array | None:
-        """Hidden states after all layers if they are kernels, else None.
+        """Logits `(B, K · V)` if all layers are kernels, else None.
 
-        Layers that are alike are one launch; those of a model are.
+        Layers that are alike are one launch, the heads included; those of a model are alike.
         """
         texts: list[mx.array] | None = None
         for text in cross or ():
             if isinstance(text, tuple):
                 return None
             texts = [*(texts or ()), text]
-        layers = self.lm.layers
+        lm, rows = self.lm, len(x)
+        layers = lm.layers
         tokens = 0 if texts is None else kernels.tokens_of(texts[0], layers[0])
-        if not all(self._is_one_kernel(layer, len(x), tokens) for layer in layers):
+        if not all(self._is_one_kernel(layer, rows, tokens) for layer in layers):
             return None
-        takes = len(x) // 2 if self.sampler.guided else len(x)
+        takes = rows // 2 if self.sampler.guided else rows
+        heads = lm if kernels.heads_fit(lm, rows) else None
         start = 0
         while start < len(layers):
             stop = start + 1
             while stop < len(layers) and kernels.alike(layers[start : stop + 1]):
                 stop += 1
             last = stop == len(layers)
-            following = self.lm.lm_heads.weight if last else kernels.packed_layer(layers[stop]).data
+            following = kernels.packed_heads(lm) if last else kernels.packed_layer(layers[stop])
             x = kernels.layers_forward(
                 x,
                 layers[start:stop],
@@ -163,10 +171,13 @@ class Step:
                 position,
                 None if texts is None else texts[start:stop],
                 takes,
-                following,
+                following.data,
+                heads if last else None,
             )
             start = stop
-        return x
+        if heads is not None:
+            return x
+        return self.linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
 
     def linear(
         self,

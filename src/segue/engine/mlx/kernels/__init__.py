@@ -29,7 +29,16 @@ from .choosing import (
 )
 from .convolution import convolution_fits, convolve, convolve_transposed, transposed_fits
 from .embedding import embed
-from .layer import alike, layer_fits, layers_forward, packed_layer, packed_text, tokens_of
+from .layer import (
+    alike,
+    heads_fit,
+    layer_fits,
+    layers_forward,
+    packed_heads,
+    packed_layer,
+    packed_text,
+    tokens_of,
+)
 from .lookup import lookup
 from .product import linear
 from .recurrence import MAX_ROWS as MAX_LSTM_ROWS
@@ -59,6 +68,7 @@ __all__ = [
     "convolve",
     "convolve_transposed",
     "embed",
+    "heads_fit",
     "layer_fits",
     "layers_forward",
     "linear",
@@ -66,6 +76,7 @@ __all__ = [
     "lstm",
     "lstm_fits",
     "on_cuda",
+    "packed_heads",
     "packed_layer",
     "packed_text",
     "sample",

@@ -17,7 +17,7 @@ ATTEND_SOURCE = """
 constexpr int LANES = D / 8, KEYS = 32 / LANES, WARPS = 16;
 int head = blockIdx.x % HEADS, b = blockIdx.x / HEADS;
 int warp = threadIdx.x / 32, lane = threadIdx.x % 32, key = lane / LANES, d = lane % LANES * 8;
-int newest = position[0];
+int newest = position[OWN_POSITIONS ? b : 0];
 const T* fresh = qkv + (long long)b * 3 * HEADS * D + head * D + d;
 T* keys = const_cast<T*>(cache) + ((long long)b * 2 * HEADS + head) * LENGTH * D + d;
 T* values = keys + (long long)HEADS * LENGTH * D;
@@ -95,8 +95,9 @@ def attend(qkv: mx.array, cache: mx.array, position: mx.array, heads: int) -> mx
 
     Args:
         qkv: `(B, 3 · H · D)`, D one of `HEAD_DIMS`.
-        cache: `(B, 2, H, L, D)`, contiguous; filled up to `position`, which is less than L.
-        position: `(1,)` int32.
+        cache: `(B, 2, H, L, D)`, contiguous; row b is filled up to its position, which is less
+            than L.
+        position: `(1,)` int32, or `(B,)` if each row has its own.
         heads: H.
 
     Returns:
@@ -107,7 +108,13 @@ def attend(qkv: mx.array, cache: mx.array, position: mx.array, heads: int) -> mx
         "attend",
         ATTEND_SOURCE,
         {"qkv": qkv, "cache": cache, "position": position},
-        {"T": qkv.dtype, "HEADS": heads, "D": dim, "LENGTH": length},
+        {
+            "T": qkv.dtype,
+            "HEADS": heads,
+            "D": dim,
+            "LENGTH": length,
+            "OWN_POSITIONS": position.size > 1,
+        },
         {"out": ((batch, heads * dim), qkv.dtype)},
         blocks=batch * heads,
         threads=512,

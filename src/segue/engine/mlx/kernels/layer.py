@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..lm import Layer, filled_up
+from ..lm import LM, Layer, filled_up
 from . import runtime
 from .attention import HEAD_DIMS
-from .layer_shape import MOST_ROWS, PLACE_BYTES, THREADS, Shape, placed, products_of
+from .layer_shape import MOST_LAYERS, MOST_ROWS, THREADS, Shape, placed, products_of
 from .packing import Packed, Parts, pack
 from .product import LANES, MAX_ROWS, filled, stored, takes_weight
 
@@ -87,6 +88,26 @@ for (int first = 0; first < TAKES; first += PASS) {
 }
 
 
+LOGITS = """
+{
+PACKED_PART
+using Logits = Weight<LOGITS_BITS, LOGITS_GROUP>;
+using LogitsProduct = Product<Logits, LOGITS, DIM, PASS>;
+LogitsProduct logits_product;
+grid_barrier(counter, [&] { logits_product.begin(Logits LOGITS_STORED); });
+for (int first = 0; first < ROWS; first += PASS) {
+  int streams = min(PASS, ROWS - first);
+  if (first > 0) __syncthreads();
+  normalize<LogitsProduct, PASS>(
+    out + first * DIM, norm3_weight, norm3_bias, streams, staged, STRIDE, room);
+  logits_product.run(
+    staged, STRIDE, streams, first + PASS < ROWS, room, [&](int b, int row, float y) {
+      logits[(first + b) * LOGITS + row] = rounded<T>(y);
+    });
+}
+}
+"""
+
 @cache
 def barrier_counter() -> mx.array:
     """The counter of grid barriers: one for all launches, which run one after another (`turns`).
@@ -118,17 +139,33 @@ def layer_fits(layer: Layer, rows: int, dtype: mx.Dtype, tokens: int = 0) -> boo
     )
 
 
+def heads_fit(lm: LM, rows: int) -> bool:
+    """Whether the kernel takes the heads of a model whose layers it takes; see `layer_fits`."""
+    product, layer = lm.lm_heads, lm.layers[0]
+    shape = Shape.of(layer, rows, 0, lm.dtype)
+    group = product.group_size if isinstance(product, nn.QuantizedLinear) else 0
+    return takes_weight(product) and shape.takes_logits(product.weight.shape[0], group)
+
+
 def packed_layer(layer: Layer) -> Packed:
     """What a layer has, in one array, of which its own are parts from now on.
 
     Quantized weights have their scales and biases once more, as pairs, in the order in which the
     kernel reads them.
     """
-    found: Packed | None = getattr(layer, "_packed", None)
+    norms = {"norm1": layer.self_attn_layer_norm, "norm2": layer.final_layer_norm}
+    return _packed(layer, products_of(layer) | norms)
+
+
+def packed_heads(lm: LM) -> Packed:
+    """The last norm and the heads, likewise."""
+    return _packed(lm.lm_heads, {"logits": lm.lm_heads, "norm3": lm.layer_norm})
+
+
+def _packed(of: nn.Module, modules: dict[str, nn.Module]) -> Packed:
+    found: Packed | None = getattr(of, "_packed", None)
     if found is not None:
         return found
-    modules = products_of(layer)
-    modules |= {"norm1": layer.self_attn_layer_norm, "norm2": layer.final_layer_norm}
     names = ("weight", "scales", "biases", "bias")
     arrays = {
         (module, name): modules[module][name]
@@ -137,9 +174,9 @@ def packed_layer(layer: Layer) -> Packed:
         if modules[module].get(name) is not None
     }
     marks = {
-        f"{name}_marks": mx.stack([product.scales, product.biases], axis=-1)
-        for name, product in products_of(layer).items()
-        if isinstance(product, nn.QuantizedLinear)
+        f"{name}_marks": mx.stack([module.scales, module.biases], axis=-1)
+        for name, module in modules.items()
+        if isinstance(module, nn.QuantizedLinear)
     }
     found = pack({f"{module}_{name}": array for (module, name), array in arrays.items()} | marks)
     runtime.evaluate(found.data)
@@ -147,7 +184,7 @@ def packed_layer(layer: Layer) -> Packed:
     for module, name in arrays:
         modules[module][name] = views[f"{module}_{name}"]
     runtime.evaluate([views[f"{module}_{name}"] for module, name in arrays])
-    layer._packed = found
+    of._packed = found
     return found
 
 
@@ -179,8 +216,11 @@ def layers_forward(
     texts: Sequence[mx.array] | None,
     takes: int,
     following: mx.array,
+    heads: LM | None = None,
 ) -> mx.array:
     """Run decoder layers one after the other; return hidden states `(B, dim)`.
+
+    With heads, return logits `(B, K · V)` in float32, rounded to the model's type.
 
     The caches are written in place, so nothing else may read them before the output is computed.
 
@@ -193,6 +233,7 @@ def layers_forward(
         texts: of each layer, from `packed_text`, or None.
         takes: the rows that have the text, the first ones.
         following: the weights that come after the last layer, the first of which are prefetched.
+        heads: of the model, if the layers are its last ones, and `heads_fit` accepts them.
     """
     packed, first = [packed_layer(layer) for layer in layers], layers[0]
     scores = 0 if texts is None else tokens_of(texts[0], first) * first.self_attn.heads
@@ -211,12 +252,24 @@ def layers_forward(
         f"const_cast<T*>(cache_{n})}};"
         for n in range(len(layers))
     )
+    outputs = {"out": (x.shape, x.dtype)}
+    parts["LOGITS_PART"] = ""
+    if heads is not None:
+        last = packed_heads(heads)
+        inputs["packed_last"] = last.data
+        count = heads.lm_heads.weight.shape[0]
+        outputs["logits"] = (len(x), count), mx.float32
+        parts["LOGITS_PART"] = filled(
+            LOGITS, (("PACKED_PART", "\n".join(_pointers("packed_last", last.parts))),)
+        )
+        shape = replace(shape, logits=count)
     rounded = shape.rows * (6 * shape.dim + shape.hidden) * x.dtype.size
     constants = shape.constants() | {"LAYERS": len(layers), "OWN_POSITIONS": position.size > 1}
     constants |= {"T": x.dtype, "TAKES": takes, "EXACT_AT": rounded}
     constants |= {"BFLOAT16": x.dtype == mx.bfloat16, "TENSOR_CORES": runtime.gpu().tensor_cores}
     constants |= {"MAX_PREFETCHED": MAX_PREFETCHED_BYTES, "HELD_REGISTERS": HELD_REGISTERS}
-    for name, product in products_of(first).items():
+    products = products_of(first) | ({} if heads is None else {"logits": heads.lm_heads})
+    for name, product in products.items():
         arrays, numbers, _ = stored(product)
         constants |= {f"{name.upper()}_{key}": numbers.get(key, 0) for key in ("BITS", "GROUP")}
         kept = ("weight", "marks") if "scales" in arrays else ("weight",)
@@ -226,7 +279,7 @@ def layers_forward(
     def prefetched(array: mx.array) -> int:
         return min(array.nbytes, MAX_PREFETCHED_BYTES) // shape.blocks // 16 * 16
 
-    y, _ = runtime.run(
+    found = runtime.run(
         "layer",
         filled(
             SOURCE,
@@ -234,7 +287,7 @@ def layers_forward(
         ),
         inputs,
         constants,
-        {"out": (x.shape, x.dtype), "scratch": ((rounded + 4 * exact,), mx.uint8)},
+        outputs | {"scratch": ((rounded + 4 * exact,), mx.uint8)},
         blocks=shape.blocks,
         threads=THREADS,
         functions=FUNCTIONS,
@@ -243,10 +296,10 @@ def layers_forward(
             "layer_bytes": prefetched(packed[0].data),
             "next_bytes": prefetched(following),
         },
-        shared_bytes=shape.shared_bytes(shape.rows_at_once) + PLACE_BYTES * len(layers),
+        shared_bytes=shape.launched_bytes,
         resident=1,
     )
-    return y
+    return found[0 if heads is None else 1]
 
 
 def _text_parts(dtype: mx.Dtype, scores: int, dim: int) -> Parts:
@@ -259,6 +312,6 @@ def _pointers(array: str, parts: Parts) -> list[str]:
     """What the source calls the parts of an array."""
     found = []
     for name, (dtype, _, at) in parts.items():
-        kind = "Words<1>" if name.endswith("_marks") else runtime.TYPES[dtype]
+        kind = "Marks" if name.endswith("_marks") else runtime.TYPES[dtype]
         found.append(f"const {kind}* {name} = reinterpret_cast<const {kind}*>({array} + {at});")
     return found

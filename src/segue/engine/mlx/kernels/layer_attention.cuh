@@ -99,13 +99,12 @@ __device__ __forceinline__ void normalize(
 constexpr int FOUND = D + 2;
 constexpr int UNITS = ROWS * HEADS * SPLITS;
 
-// A part of the positions, of a head of a stream.
+// A part of the positions, of a head of a stream.  Where there is no such unit it has no positions.
 struct Unit {
   const T* fresh;
   T *keys, *values;
   int newest, from, to;
 
-  // Where there is no such unit it has no positions.
   __device__ __forceinline__ Unit(
       int unit, const T* qkv, T* cache, const int* position, int length, int d) {
     int split = unit % SPLITS, head = unit / SPLITS % HEADS, b = unit / SPLITS / HEADS;
@@ -120,43 +119,66 @@ struct Unit {
   }
 };
 
-// Keys and values of a lane that are on their way from memory at a time, `APART` positions apart.
-template <int APART>
-struct Held {
-  Chunk<T> keys[KEYS_AHEAD], values[KEYS_AHEAD];
-
-  __device__ __forceinline__ void fetch(const Unit& unit, int first) {
-#pragma unroll
-    for (int n = 0; n < KEYS_AHEAD; n++) {
-      int at = first + n * APART;
-      if (at >= unit.to) continue;
-      bool fresh = at == unit.newest;
-      keys[n] = *reinterpret_cast<const Chunk<T>*>(
-        fresh ? unit.fresh + DIM : unit.keys + (long long)at * D);
-      values[n] = *reinterpret_cast<const Chunk<T>*>(
-        fresh ? unit.fresh + 2 * DIM : unit.values + (long long)at * D);
-    }
-  }
-};
+// Ask for the cache to be brought into the L2 cache, where all of it is little.
+__device__ __forceinline__ void prefetch_cache(
+    const T* qkv, T* cache, const int* position, int length) {
+  if (UNITS > BLOCKS || blockIdx.x >= UNITS) return;
+  Unit unit(blockIdx.x, qkv, cache, position, length, 0);
+  long long bytes = (long long)(min(unit.to, unit.newest) - unit.from) * D * sizeof(T);
+  prefetch_l2(unit.keys + (long long)unit.from * D, bytes);
+  prefetch_l2(unit.values + (long long)unit.from * D, bytes);
+}
 
 // Attention of one query of each stream.  Eight values of a head are a lane's, so D / 8 lanes share a
 // key, and a warp has several keys at once; softmax runs along, and is put together at the end.  The
 // newest key and value come from qkv, and are written to the cache, in place: what is read of it in
-// a later step is written by then, since that step's input comes of this one's output.  While some
-// keys are multiplied with, the next ones are on their way, those of the block's next unit included.
+// a later step is written by then, since that step's input comes of this one's output.
+//
+// What a lane multiplies with it has copied to shared memory before, for itself: so many keys and
+// values are on their way at a time, those of the block's next unit included, that memory is never
+// idle.  There is one place more than are on their way: the one that was read last.
 template <class Product>
 __device__ __forceinline__ void attend(
-    const T* qkv, T* cache, const int* position, int length, T* mixed, float* found, float* room) {
-  constexpr int LANES = D / 8, KEYS = 32 / LANES, APART = WARPS * KEYS, STEP = KEYS_AHEAD * APART;
+    const T* qkv, T* cache, const int* position, int length, T* mixed, float* found, float* room,
+    Chunk<T>* copies) {
+  constexpr int LANES = D / 8, KEYS = 32 / LANES, APART = WARPS * KEYS, AHEAD = KEY_PLACES - 1;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32, key = lane / LANES, d = lane % LANES * 8;
-  int mine = warp * KEYS;
+  int mine = warp * KEYS + key;
   if (blockIdx.x >= UNITS) return;
-  Unit next(blockIdx.x, qkv, cache, position, length, d);
-  Held<APART> held;
-  held.fetch(next, next.from + mine + key);
+  Chunk<T>* own = copies + threadIdx.x;
+
+  int copied = blockIdx.x;
+  Unit ahead(copied, qkv, cache, position, length, d);
+  int at = ahead.from + mine, to_place = 0;
+  auto copy = [&] {
+    if (at < ahead.to) {
+      bool fresh = at == ahead.newest;
+      const T* k = fresh ? ahead.fresh + DIM : ahead.keys + (long long)at * D;
+      const T* v = fresh ? ahead.fresh + 2 * DIM : ahead.values + (long long)at * D;
+      Chunk<T>* place = own + to_place * 2 * THREADS;
+#pragma unroll
+      for (int i = 0; i < sizeof(Chunk<T>) / 16; i++) {
+        copy_16_bytes(reinterpret_cast<float4*>(place) + i, reinterpret_cast<const float4*>(k) + i);
+        copy_16_bytes(
+          reinterpret_cast<float4*>(place + THREADS) + i, reinterpret_cast<const float4*>(v) + i);
+      }
+    }
+    end_of_copies();
+    to_place = to_place + 1 < KEY_PLACES ? to_place + 1 : 0;
+    at += APART;
+    if (at - key >= ahead.to && copied < UNITS) {
+      copied += BLOCKS;
+      ahead = Unit(copied, qkv, cache, position, length, d);
+      at = ahead.from + mine;
+    }
+  };
+#pragma unroll
+  for (int i = 0; i < AHEAD; i++) copy();
+
+  int place = 0;
   bool odd = false;
   for (int number = blockIdx.x; number < UNITS; number += BLOCKS, odd = !odd) {
-    Unit unit = next;
+    Unit unit(number, qkv, cache, position, length, d);
     float q[8], sum[8] = {}, best = LEAST, total = 0;
     read_chunk(unit.fresh, q);
 #pragma unroll
@@ -167,36 +189,29 @@ __device__ __forceinline__ void attend(
       *reinterpret_cast<Chunk<T>*>(unit.values + (long long)unit.newest * D) =
         *reinterpret_cast<const Chunk<T>*>(unit.fresh + 2 * DIM);
     }
-    next = Unit(number + BLOCKS, qkv, cache, position, length, d);
-    for (int first = unit.from + mine;; first += STEP) {
-      bool last = first + STEP >= unit.to;
-      Held<APART> some = held;
-      if (last)
-        held.fetch(next, next.from + mine + key);
-      else
-        held.fetch(unit, first + STEP + key);
+    int first = unit.from + mine;
+    do {
+      wait_for_copies<AHEAD - 1>();
+      float k[8], v[8], score = 0;
+      read_chunk(reinterpret_cast<const T*>(own + place * 2 * THREADS), k);
+      read_chunk(reinterpret_cast<const T*>(own + place * 2 * THREADS + THREADS), v);
+      place = place + 1 < KEY_PLACES ? place + 1 : 0;
+      copy();
+      bool there = first < unit.to;
 #pragma unroll
-      for (int n = 0; n < KEYS_AHEAD; n++) {
-        bool there = first + key + n * APART < unit.to;
-        float score = 0;
-        if (there) {
+      for (int i = 0; i < 8; i++) score += q[i] * k[i];
 #pragma unroll
-          for (int i = 0; i < 8; i++) score += q[i] * static_cast<float>(some.keys[n].value[i]);
-        }
+      for (int apart = LANES / 2; apart > 0; apart /= 2)
+        score += __shfl_xor_sync(0xffffffffu, score, apart);
+      if (there) {
+        float most = fmaxf(best, score), kept = __expf(best - most), share = __expf(score - most);
+        best = most;
+        total = total * kept + share;
 #pragma unroll
-        for (int apart = LANES / 2; apart > 0; apart /= 2)
-          score += __shfl_xor_sync(0xffffffffu, score, apart);
-        if (there) {
-          float most = fmaxf(best, score), kept = __expf(best - most), share = __expf(score - most);
-          best = most;
-          total = total * kept + share;
-#pragma unroll
-          for (int i = 0; i < 8; i++)
-            sum[i] = sum[i] * kept + share * static_cast<float>(some.values[n].value[i]);
-        }
+        for (int i = 0; i < 8; i++) sum[i] = sum[i] * kept + share * v[i];
       }
-      if (last) break;
-    }
+      first += APART;
+    } while (first - key < unit.to);
     float most = best;
 #pragma unroll
     for (int apart = LANES; apart < 32; apart *= 2)
@@ -241,6 +256,7 @@ __device__ __forceinline__ void attend(
       }
     }
   }
+  wait_for_copies<0>();
 }
 
 // What attention found of some streams from `first` on, put together from its parts.

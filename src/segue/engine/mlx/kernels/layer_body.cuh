@@ -12,9 +12,11 @@ struct Places {
   T* cache;
 };
 extern __shared__ float4 shared[];
-T* staged = reinterpret_cast<T*>(shared);
-float* room = reinterpret_cast<float*>(staged + PASS * STRIDE);
-Places* places = reinterpret_cast<Places*>(room + ROOM);
+Places* places = reinterpret_cast<Places*>(shared);
+float* room = reinterpret_cast<float*>(shared) + PLACES_FLOATS;
+T* staged = reinterpret_cast<T*>(room + ROOM);
+// While attention runs, the room of products is where keys and values are copied to.
+Chunk<T>* copies = reinterpret_cast<Chunk<T>*>(room + 2 * WARPS * FOUND);
 T *qkv = reinterpret_cast<T*>(scratch), *attended = qkv + ROWS * 3 * DIM;
 T *crossed = attended + ROWS * DIM, *hidden = crossed + ROWS * DIM, *mixed = hidden + ROWS * HIDDEN;
 float *found = reinterpret_cast<float*>(scratch + EXACT_AT), *scores = found + UNITS * FOUND;
@@ -49,6 +51,7 @@ if (n == 0)
 else
   grid_barrier(counter, begin_qkv);
 
+prefetch_cache(qkv, places[n].cache, position, length);
 OutProduct::prefetch(out_stored);
 for (int first = 0; first < ROWS; first += PASS) {
   int streams = min(PASS, ROWS - first);
@@ -63,7 +66,7 @@ for (int first = 0; first < ROWS; first += PASS) {
 grid_barrier(counter, [] {});
 
 FC1Product::prefetch(fc1_stored);
-attend<OutProduct>(qkv, places[n].cache, position, length, mixed, found, room);
+attend<OutProduct>(qkv, places[n].cache, position, length, mixed, found, room, copies);
 OutProduct out_product;
 TEXT_PRODUCTS_PART
 grid_barrier(counter, [&] {
@@ -121,3 +124,4 @@ for (int first = 0; first < ROWS; first += PASS) {
 }
 input = out;
 }
+LOGITS_PART

@@ -32,6 +32,30 @@ __device__ __forceinline__ void prefetch_l2(const void* from, long long bytes) {
 #endif
 }
 
+// Copy 16 bytes to shared memory; nobody waits for them, until `wait_for_copies` is told how many of
+// the groups that `end_of_copies` ended may still be under way.
+__device__ __forceinline__ void copy_16_bytes(void* to, const void* from) {
+#if __CUDA_ARCH__ >= 800
+  unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+#else
+  *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
+#endif
+}
+
+__device__ __forceinline__ void end_of_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+template <int MAY_BE_UNDER_WAY>
+__device__ __forceinline__ void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(MAY_BE_UNDER_WAY) : "memory");
+#endif
+}
+
 // All blocks meet.  The highest bit of what is counted flips when the last one comes, so the
 // counter need not be set back, and may be used again at once.  What is done `meanwhile` is done
 // after the others were told and before they are waited for: reads that are begun there are on
@@ -50,7 +74,6 @@ __device__ __forceinline__ void grid_barrier(unsigned* counter, Meanwhile meanwh
     long long since = clock64();
     while (((before ^ load_acquire(counter)) & 0x80000000u) == 0)
       if (clock64() - since > PATIENCE) __trap();
-    __threadfence();
   }
   __syncthreads();
 }

@@ -163,7 +163,7 @@ struct TensorProduct : Part<W, OUT, IN, STREAMS> {
   static constexpr int EIGHTS = (EACH + 7) / 8;
   static constexpr int HIGH = EIGHTS == 1 || EIGHTS == 3 ? 1 : 2;
   static constexpr int ALL_TILES = (EIGHTS + HIGH - 1) / HIGH;
-  static constexpr int beside_for_sums() {
+  static __device__ constexpr int beside_for_sums() {
     int beside = 1;
     while (beside < WARPS && beside < ALL_TILES &&
            (ALL_TILES + beside - 1) / beside * COLUMNS * 2 * HIGH > MOST_SUMS)
@@ -225,7 +225,7 @@ struct TensorProduct : Part<W, OUT, IN, STREAMS> {
   }
 
   __device__ __forceinline__ void fetch(int slot, int round, int depth, int i) {
-    weight.template fetch<IN>(held[slot], row_of(round * SPAN + i), depth * 64);
+    weight.template fetch<IN>(held[slot], row_of(round * SPAN + i), depth * 64, first_column());
   }
 
   // As in `LaneProduct`.

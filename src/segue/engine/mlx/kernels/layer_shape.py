@@ -6,7 +6,7 @@ launch has to name its shared memory; the source asserts that it is enough.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -34,6 +34,9 @@ MAX_SUMS = 32
 
 PLACE_BYTES = 24
 """For each layer: where its weights, its text and its cache lie."""
+
+MOST_LAYERS = 64
+"""Of a launch."""
 
 PADDING = 8
 """Values between rows of what is staged, so that lanes of a warp read from banks of their own."""
@@ -84,6 +87,7 @@ class Shape:
         dtype: the model's.
         stored: of each product, the bits and the group of its weights, 0 and 0 for none.
         gpu: the one that they run on.
+        logits: of all heads, if they are computed after the layers.
     """
 
     rows: int
@@ -94,6 +98,7 @@ class Shape:
     dtype: mx.Dtype
     stored: tuple[tuple[str, int, int], ...]
     gpu: runtime.GPU
+    logits: int = 0
 
     @classmethod
     def of(cls, layer: Layer, rows: int, scores: int, dtype: mx.Dtype) -> Shape:
@@ -119,8 +124,16 @@ class Shape:
 
     @property
     def splits(self) -> int:
-        """Parts of the positions that a head's attention is shared out in."""
-        return max(1, self.blocks // (self.rows * self.heads))
+        """Parts of the positions that a head's attention is shared out in.
+
+        As many as there are blocks for; where heads are more than blocks, so many that few blocks
+        wait for the last part, but no more than that is worth: each part is put together by all.
+        """
+        units = self.rows * self.heads
+        if units <= self.blocks:
+            return self.blocks // units
+        rounds = units / self.blocks
+        return min((1, 2, 3), key=lambda n: -(-units * n // self.blocks) / n / rounds + 0.05 * n)
 
     @property
     def by_tensor_cores(self) -> bool:
@@ -131,6 +144,13 @@ class Shape:
     def _by_tensor_cores(self, group: int, into: int) -> bool:
         return (
             self.gpu.tensor_cores and self.dtype.size == 2 and group % 64 == 0 and into % 64 == 0
+        )
+
+    def takes_logits(self, logits: int, group: int) -> bool:
+        """Whether so many logits may follow, from a weight of groups, 0 for none."""
+        found = replace(self, logits=logits)
+        return self._by_tensor_cores(group, self.dim) == self.by_tensor_cores and (
+            found.rows_at_once == self.rows_at_once
         )
 
     def bits_of_inputs(self, name: str) -> int:
@@ -148,7 +168,7 @@ class Shape:
     def rows_at_once(self) -> int:
         """Rows that a product takes at a time; 0 where there is not the shared memory for one."""
         most = ROWS_AT_ONCE if self.by_tensor_cores else MAX_ROWS
-        available = min(MAX_SHARED_BYTES, self.gpu.shared_bytes) - 128 * PLACE_BYTES
+        available = min(MAX_SHARED_BYTES, self.gpu.shared_bytes)
         rounds = -(-self.rows // most)
         while rounds <= self.rows:
             rows = -(-self.rows // rounds)
@@ -159,13 +179,39 @@ class Shape:
 
     def shared_bytes(self, rows: int) -> int:
         """Of shared memory for a block, for so many rows at a time."""
-        return rows * self.stride * self.dtype.size + 4 * self._room(rows)
+        products = rows * self.stride * self.dtype.size + 4 * self._room(rows)
+        return self._places_bytes + max(products, self._attention_bytes(2))
+
+    @property
+    def key_places(self) -> int:
+        """Keys and values of each thread that there is room for while attention runs."""
+        available = min(MAX_SHARED_BYTES, self.gpu.shared_bytes)
+        places = 8 if self.splits < 4 else 4
+        while places > 2 and self._places_bytes + self._attention_bytes(places) > available:
+            places -= 1
+        return places
+
+    @property
+    def launched_bytes(self) -> int:
+        """Of shared memory for a block, as it is launched."""
+        attention = self._places_bytes + self._attention_bytes(self.key_places)
+        return max(self.shared_bytes(self.rows_at_once), attention)
+
+    @property
+    def _places_bytes(self) -> int:
+        return -(-MOST_LAYERS * PLACE_BYTES // 128) * 128
+
+    def _attention_bytes(self, places: int) -> int:
+        """What warps found, twice, and what is copied."""
+        return 8 * WARPS * (2 + self.head_dim) + places * 2 * THREADS * 8 * self.dtype.size
 
     def _room(self, rows: int) -> int:
         """Floats for what warps found, of the largest product or of attention."""
         sizes = [(3 * self.dim, self.dim), (self.dim, self.dim), (self.hidden, self.dim)]
         sizes = [(out, into, group) for (out, into), (*_, group) in zip(
             [*sizes, (self.dim, self.hidden)], self.stored, strict=True)]
+        if self.logits:
+            sizes.append((self.logits, self.dim, 0))
         if self.scores:
             sizes += [(self.scores, 2 * self.dim, 0), (self.dim, self.scores, 0)]
         room = max(
@@ -190,7 +236,8 @@ class Shape:
         numbers: dict[str, Constant] = {"ROWS": self.rows, "DIM": self.dim, "HIDDEN": self.hidden}
         numbers |= {"HEADS": self.heads, "D": self.head_dim, "SPLITS": self.splits}
         numbers |= {"BLOCKS": self.blocks, "THREADS": THREADS, "SCORES": self.scores}
-        numbers |= {"KEYS_AHEAD": 2}
+        numbers |= {"KEY_PLACES": self.key_places, "LOGITS": self.logits}
+        numbers["PLACES_FLOATS"] = self._places_bytes // 4
         rows = self.rows_at_once
         return numbers | {"PASS": rows, "STRIDE": self.stride, "ROOM": self._room(rows)}
 

@@ -31,6 +31,9 @@ struct alignas(4 * COUNT) Words {
   unsigned word[COUNT];
 };
 
+// A group's scale and bias, of type T each.
+using Marks = Words<sizeof(T) / 2>;
+
 // Sixteen values of a type of two bytes.
 __device__ __forceinline__ void read_pairs(const T* from, unsigned* to) {
 #pragma unroll
@@ -79,46 +82,51 @@ struct Weight {
   // Registers that a row of a tile takes.
   static constexpr int REGISTERS = 16 / PER_WORD + 1;
 
-  const unsigned* words;
-  const Words<1>* marks;
-
   struct Mark {
     T scale, bias;
   };
 
+  const unsigned* words;
+  const Marks* marks;
+
   struct Eight {
     unsigned words[8 / PER_WORD];
-    unsigned mark;
+    Marks mark;
   };
 
   template <int HIGH>
   struct Tile {
     unsigned words[HIGH][16 / PER_WORD];
-    unsigned mark[HIGH];
+    Marks mark[HIGH];
   };
 
-  static __device__ __forceinline__ float scale_of(unsigned mark) {
+  static __device__ __forceinline__ float scale_of(const Marks& mark) {
     return static_cast<float>(reinterpret_cast<const Mark&>(mark).scale);
   }
 
-  static __device__ __forceinline__ float bias_of(unsigned mark) {
+  static __device__ __forceinline__ float bias_of(const Marks& mark) {
     return static_cast<float>(reinterpret_cast<const Mark&>(mark).bias);
   }
 
   __device__ __forceinline__ void fetch(Eight& held, int at) const {
 #pragma unroll
     for (int i = 0; i < 8 / PER_WORD; i++) held.words[i] = words[at / PER_WORD + i];
-    held.mark = marks[at / GROUP].word[0];
+    held.mark = marks[at / GROUP];
   }
 
   // From a place on: so many of the weight's rows of IN columns, so many columns.
   template <int IN>
   __device__ __forceinline__ Weight from(int row, int column) const {
-    return {words + (row * IN + column) / PER_WORD, marks + row * (IN / GROUP) + column / GROUP};
+    return {
+      words + (row * IN + column) / PER_WORD,
+      marks + row * (IN / GROUP) + (GROUP == 64 ? column / GROUP : 0)};
   }
 
+  // The tile that is so many rows and columns behind the place that `from` was given; `start` is the
+  // column of that place.
   template <int IN, int HIGH>
-  __device__ __forceinline__ void fetch(Tile<HIGH>& held, int row, int column) const {
+  __device__ __forceinline__ void fetch(Tile<HIGH>& held, int row, int column, int start) const {
+    int group = (GROUP == 64 ? column : start + column) / GROUP;
     constexpr int COUNT = 16 / PER_WORD;
 #pragma unroll
     for (int h = 0; h < HIGH; h++) {
@@ -126,7 +134,7 @@ struct Weight {
       Words<COUNT> read = *reinterpret_cast<const Words<COUNT>*>(words + at);
 #pragma unroll
       for (int i = 0; i < COUNT; i++) held.words[h][i] = read.word[i];
-      held.mark[h] = marks[(row + 8 * h) * (IN / GROUP) + column / GROUP].word[0];
+      held.mark[h] = marks[(row + 8 * h) * (IN / GROUP) + group];
     }
   }
 
@@ -210,7 +218,7 @@ struct Weight<0, GROUP> {
   }
 
   template <int IN, int HIGH>
-  __device__ __forceinline__ void fetch(Tile<HIGH>& held, int row, int column) const {
+  __device__ __forceinline__ void fetch(Tile<HIGH>& held, int row, int column, int) const {
 #pragma unroll
     for (int h = 0; h < HIGH; h++)
       read_pairs(values + (row + 8 * h) * IN + column, held.pairs[h]);
