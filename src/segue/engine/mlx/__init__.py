@@ -23,6 +23,7 @@ from ...checkpoints.load_report import LoadReport
 from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...errors import ModelOverflowError
+from ...pattern import first_unknown
 from ...progress import SILENT, Progress
 from ..base import Sampling, check_melody
 from ..chroma import fit, melody_of
@@ -33,6 +34,7 @@ from .compiled_cache import keep_compiled
 from .decoding import decode, prefill
 from .device import device_name
 from .execution import Execution
+from .footprint import Footprint, footprint, in_turns, takes_at_once
 from .lm import LM, CrossKV, Prefix
 from .lookups import Lookup
 from .preparing import Code, start_compiling, wait_for
@@ -206,6 +208,31 @@ class MLXEngine:
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
         cross, prefix = self._apart(conditioning)
+        before = 0 if prefix is None else prefix.length
+        at_once = takes_at_once(
+            len(seeds),
+            mx.get_memory_limit() - mx.get_active_memory(),
+            lambda takes: self.footprint(
+                takes,
+                sampling,
+                known=before + first_unknown(sequence),
+                length=before + sequence.shape[-1],
+                starts=min(takes, len(sequence)),
+                tokens=0 if cross is None else cross[0][0].shape[2],
+            ),
+        )
+        if at_once < len(seeds):
+            return in_turns(
+                len(seeds),
+                at_once,
+                lambda some: self.prefill(
+                    sequence if len(sequence) == 1 else sequence[some],
+                    seeds[some],
+                    sampling,
+                    conditioning,
+                    first_step,
+                ),
+            )
         with turn():  # a new step packs weights, which may have to be read
             step, run = self._steps(Sampler.of(sampling))
             self._prepare(step.sampler, len(seeds), 0 if cross is None else cross[0][0].shape[2])
@@ -231,6 +258,28 @@ class MLXEngine:
             columns_per_read=self.execution.columns_per_read,
         )
         return self._wired(columns)
+
+    def footprint(
+        self,
+        takes: int,
+        sampling: Sampling,
+        known: int,
+        length: int,
+        starts: int = 1,
+        tokens: int = 0,
+    ) -> Footprint:
+        """What so many takes hold in memory beside the model; see `footprint.footprint`."""
+        return footprint(
+            self.config.lm,
+            self.lm.dtype.size,
+            takes,
+            guided=sampling.guidance_coef is not None,
+            known=known,
+            length=length,
+            starts=starts,
+            tokens=tokens,
+            in_place=kernels.ATTEND in self.kernels,
+        )
 
     def _wired(self, columns: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """The same columns; while they are generated, a large model's memory stays resident."""

@@ -12,6 +12,9 @@ import mlx.core as mx
 BUCKET = 256
 """Positions by which the cache grows: 6 shapes for 30 s, at most 255 masked positions a step."""
 
+LARGE_BYTES = 64 << 20
+"""A layer's keys and values that are not to be there twice for all layers at once."""
+
 Cache = list[mx.array]
 """For each layer, keys and values `(B, 2, H, L, D)`."""
 
@@ -55,6 +58,29 @@ class Masks:
             self._made = mx.concatenate([filled, mx.full((length,), -mx.inf, self._dtype)])
         start = length - 1 - position
         return self._made[start : start + length]
+
+
+def widened(cache: Cache, times: int, length: int) -> Cache:
+    """The cache with each row `times` over and room for `length` positions, to be written in place.
+
+    Where layers are large they are copied one after the other, so that only one is there twice.
+
+    Args:
+        cache: which is taken: it is empty afterwards.
+        times: how often each row of its batch is repeated, neighbours staying neighbours.
+        length: positions at least.
+    """
+    found: Cache = []
+    cache.reverse()
+    while cache:
+        kv = cache.pop()
+        missing = max(0, length - kv.shape[3])
+        (kv,) = grown(repeated([kv], times) if times > 1 else [kv], missing)
+        kv = mx.contiguous(kv)
+        if kv.nbytes > LARGE_BYTES:
+            mx.eval(kv)
+        found.append(kv)
+    return found
 
 
 def repeated(cache: Cache, times: int) -> Cache:

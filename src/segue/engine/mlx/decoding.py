@@ -103,11 +103,13 @@ def prefill(
         )
         hidden = hidden[:, -1:]
         if starts < takes:
-            hidden, cache = mx.repeat(hidden, takes, axis=0), kv_cache.repeated(cache, takes)
+            hidden = mx.repeat(hidden, takes, axis=0)
             columns = mx.repeat(columns, takes, axis=1)
+        times = takes // starts
         if in_place:
-            missing = max(0, before + length - cache[0].shape[3])
-            cache = [mx.contiguous(kv) for kv in kv_cache.grown(cache, missing)]
+            cache = kv_cache.widened(cache, times, before + length)
+        elif times > 1:
+            cache = kv_cache.repeated(cache, times)
         noise = None
         if sampler.noisy:
             shape = lm.config.num_codebooks, lm.config.cardinality

@@ -13,7 +13,7 @@ import mlx.nn as nn
 from ..lm import LM, Layer, filled_up
 from . import runtime
 from .attention import HEAD_DIMS
-from .layer_shape import MOST_LAYERS, MOST_ROWS, THREADS, Shape, placed, products_of
+from .layer_shape import MOST_ROWS, THREADS, Shape, placed, products_of
 from .packing import Packed, Parts, pack
 from .product import LANES, MAX_ROWS, filled, stored, takes_weight
 
@@ -108,6 +108,7 @@ for (int first = 0; first < ROWS; first += PASS) {
 }
 """
 
+
 @cache
 def barrier_counter() -> mx.array:
     """The counter of grid barriers: one for all launches, which run one after another (`turns`).
@@ -174,7 +175,9 @@ def _packed(of: nn.Module, modules: dict[str, nn.Module]) -> Packed:
         if modules[module].get(name) is not None
     }
     marks = {
-        f"{name}_marks": mx.stack([module.scales, module.biases], axis=-1)
+        f"{name}_marks": mx.stack(
+            [array for array in (module.scales, module.biases) if array is not None], -1
+        )
         for name, module in modules.items()
         if isinstance(module, nn.QuantizedLinear)
     }

@@ -142,9 +142,7 @@ class Shape:
         return all(self._by_tensor_cores(g, inputs[name]) for name, _, g in self.stored)
 
     def _by_tensor_cores(self, group: int, into: int) -> bool:
-        return (
-            self.gpu.tensor_cores and self.dtype.size == 2 and group % 64 == 0 and into % 64 == 0
-        )
+        return self.gpu.tensor_cores and self.dtype.size == 2 and group % 64 == 0 and into % 64 == 0
 
     def takes_logits(self, logits: int, group: int) -> bool:
         """Whether so many logits may follow, from a weight of groups, 0 for none."""
@@ -207,24 +205,25 @@ class Shape:
 
     def _room(self, rows: int) -> int:
         """Floats for what warps found, of the largest product or of attention."""
-        sizes = [(3 * self.dim, self.dim), (self.dim, self.dim), (self.hidden, self.dim)]
-        sizes = [(out, into, group) for (out, into), (*_, group) in zip(
-            [*sizes, (self.dim, self.hidden)], self.stored, strict=True)]
+        of = {"qkv": (3 * self.dim, self.dim), "out": (self.dim, self.dim)}
+        of |= {"fc1": (self.hidden, self.dim), "fc2": (self.dim, self.hidden)}
+        sizes = [(*of[name], group) for name, _, group in self.stored]
         if self.logits:
             sizes.append((self.logits, self.dim, 0))
         if self.scores:
             sizes += [(self.scores, 2 * self.dim, 0), (self.dim, self.scores, 0)]
-        room = max(
-            self._warps_of_row(out, into, group, rows) * rows * ((-(-out // self.blocks) + 11) // 16 * 16 + 4)
-            for out, into, group in sizes
-        )
-        return -(-max(room, WARPS * 4, 2 * WARPS * (2 + self.head_dim)) // 4) * 4
+        room = 2 * WARPS * (2 + self.head_dim)
+        for out, into, group in sizes:
+            each = -(-out // self.blocks)
+            stride = (each + 11) // 16 * 16 + 4
+            room = max(room, self._warps_of_row(each, into, group, rows) * rows * stride)
+        return -(-room // 4) * 4
 
-    def _warps_of_row(self, out: int, into: int, group: int, rows: int) -> int:
-        """How many warps share a row of a weight."""
+    def _warps_of_row(self, each: int, into: int, group: int, rows: int) -> int:
+        """How many warps share a row of a weight of which a block has so many."""
         if not self._by_tensor_cores(group, into):
             return _divisor(-(-into // 256), WARPS)
-        columns, eights = -(-rows // 8), -(-(-(-out // self.blocks)) // 8)
+        columns, eights = -(-rows // 8), -(-each // 8)
         high = 1 if eights in (1, 3) else 2
         tiles, beside = -(-eights // high), 1
         while beside < min(WARPS, tiles) and -(-tiles // beside) * columns * 2 * high > MAX_SUMS:
