@@ -154,9 +154,9 @@ class PartsStep(Step):
         before = [a for a in inputs if isinstance(a, mx.array)]
         return self._counted("cache and attention", lambda: run(*inputs), before)
 
-    def layer_forward(self, x: mx.array, *inputs: Any) -> Any:
+    def layers_forward(self, x: mx.array, *inputs: Any) -> Any:
         """Count it; see `Step`."""
-        run = super().layer_forward
+        run = super().layers_forward
         return self._counted("layers", lambda: run(x, *inputs), [x])
 
     def cross_attend(self, x: mx.array, *inputs: Any) -> Any:
