@@ -14,10 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+FEW = "", "guided", "4 takes"
+MANY = "8 takes", "16 takes", "32 takes", "64 takes"
 WORKERS = {
-    "segue float16": ("", "guided", "4 takes", "guided, 4 takes"),
-    "segue 8-bit": ("", "guided", "4 takes"),
-    "segue 4-bit": ("", "guided", "4 takes", "guided, 4 takes"),
+    "segue float16": (*FEW, "guided, 4 takes", *MANY),
+    "segue 8-bit": FEW,
+    "segue 4-bit": (*FEW, "guided, 4 takes", *MANY),
     "plain MLX loop": ("",),
     "transformers": ("",),
     "transformers static, compiled": ("",),
@@ -33,6 +35,7 @@ COLUMNS = (
     ("decode s", "{:.2f}"),
     ("end to end s", "{:.2f}"),
     ("peak GB", "{:.2f}"),
+    ("planned GB", "{:.2f}"),
     ("share of floor", "{:.2f}"),
 )
 FRAME_RATE = 50
@@ -87,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.gpu")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES[1:])
     parser.add_argument("--rows", nargs="+", choices=WORKERS, default=list(WORKERS))
+    parser.add_argument("--variants", nargs="+", help="of rows, such as '' and '16 takes'")
     parser.add_argument("--rounds", type=int, default=5, help="in which all rows alternate")
     parser.add_argument("--prompt", type=float, default=6, help="seconds")
     parser.add_argument("--seconds", type=float, default=30, help="prompt and continuation")
@@ -140,6 +144,8 @@ def measured(
     for n in range(options.rounds + 1):  # the first warms up
         for worker, entry in workers:
             for variant in WORKERS[worker.row]:
+                if options.variants and variant not in options.variants:
+                    continue
                 if time.monotonic() > until or "failed" in entry:
                     continue
                 found = worker.measure(variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from mlx.utils import tree_flatten
 from segue.audio import from_array
 from segue.checkpoints.recipe import Recipe
 from segue.continuation import Continuation, Request
+from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine
 from segue.preview import Preview
 
@@ -64,15 +66,20 @@ class Row:
         return sum(a.nbytes for a in arrays)
 
     def run(self, variant: str) -> dict[str, float]:
-        """Run one request; `variant` is a combination of `guided` and `4 takes`."""
+        """Run one request; `variant` is a combination of `guided` and a number of takes.
+
+        Beside the peak is what had been planned: what is held at the start, and the footprint.
+        """
+        takes = int(found[1]) if (found := re.search(r"(\d+) takes", variant)) else 1
         options: dict[str, Any] = {
             "text": TEXT if "guided" in variant else "",
-            "variations": 4 if "4 takes" in variant else 1,
+            "variations": takes,
             "seed": 1,
             **self._lengths,
         }
         request = Request(self._audio, **options)
         first_s = self._first_audio(request)
+        planned = mx.get_active_memory() + self._planned(request)
         mx.reset_peak_memory()
         start = time.perf_counter()
         continuation = Continuation(self._engine, request)
@@ -89,7 +96,20 @@ class Row:
             "first audio s": first_s,
             "end to end s": whole_s,
             "peak GB": mx.get_peak_memory() / 1e9,
+            "planned GB": planned / 1e9,
         }
+
+    def _planned(self, request: Request) -> int:
+        """Bytes that the engine plans for a request's steps."""
+        frames = [round(50 * seconds) for seconds in self._lengths.values()]
+        found = self._engine.footprint(
+            request.variations,
+            Sampling(guidance_coef=3.0 if request.guided else None),
+            known=frames[0] + 1,
+            length=frames[1] + 4,
+            tokens=len(TEXT.split()) + 1 if request.described else 0,
+        )
+        return found.total
 
     def _first_audio(self, request: Request) -> float:
         """Seconds from the request to the first window of audio."""
