@@ -20,9 +20,6 @@ from .product import LANES, MAX_ROWS, filled, stored, takes_weight
 MAX_PREFETCHED_BYTES = 12 << 20
 """A larger weight is not prefetched into the L2 cache: it would push out what is read before it."""
 
-HELD_REGISTERS = 48
-"""Of a thread, for weights that are on their way from memory."""
-
 TEXT = ("folded", "shift", "values")
 """What `Layer.folded` gives, as the source calls it."""
 
@@ -270,14 +267,14 @@ def layers_forward(
     constants = shape.constants() | {"LAYERS": len(layers), "OWN_POSITIONS": position.size > 1}
     constants |= {"T": x.dtype, "TAKES": takes, "EXACT_AT": rounded}
     constants |= {"BFLOAT16": x.dtype == mx.bfloat16, "TENSOR_CORES": runtime.gpu().tensor_cores}
-    constants |= {"MAX_PREFETCHED": MAX_PREFETCHED_BYTES, "HELD_REGISTERS": HELD_REGISTERS}
+    constants |= {"MAX_PREFETCHED": MAX_PREFETCHED_BYTES}
     products = products_of(first) | ({} if heads is None else {"logits": heads.lm_heads})
     for name, product in products.items():
         arrays, numbers, _ = stored(product)
         constants |= {f"{name.upper()}_{key}": numbers.get(key, 0) for key in ("BITS", "GROUP")}
         kept = ("weight", "marks") if "scales" in arrays else ("weight",)
         parts[f"{name.upper()}_STORED"] = "{" + ", ".join(f"{name}_{key}" for key in kept) + "}"
-    exact = shape.rows * (shape.heads * shape.splits * (shape.head_dim + 2) + scores)
+    exact = shape.rows * (shape.heads * shape.splits * (shape.head_dim + 4) + scores)
 
     def prefetched(array: mx.array) -> int:
         return min(array.nbytes, MAX_PREFETCHED_BYTES) // shape.blocks // 16 * 16

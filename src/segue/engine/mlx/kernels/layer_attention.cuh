@@ -93,10 +93,10 @@ __device__ __forceinline__ void normalize(
   __syncthreads();
 }
 
-// Where attention over a part of the positions leaves what it found: D sums, the largest score, and
-// the sum of shares.  There are SPLITS parts for each head of each stream; where there is one, what is
+// Where attention over a part of the positions leaves what it found: D sums, the largest score, the
+// sum of shares, and nothing, so that the next one's can be read sixteen bytes at a time.  There are SPLITS parts for each head of each stream; where there is one, what is
 // left is the result itself, in type T.
-constexpr int FOUND = D + 2;
+constexpr int FOUND = D + 4;
 constexpr int UNITS = ROWS * HEADS * SPLITS;
 
 // A part of the positions, of a head of a stream.  Where there is no such unit it has no positions.
@@ -269,18 +269,31 @@ __device__ __forceinline__ void combine_splits(
         *reinterpret_cast<const Chunk<T>*>(mixed + first * DIM + i);
     return;
   }
-  for (int i = threadIdx.x; i < streams * DIM; i += THREADS) {
+  for (int i = threadIdx.x * 4; i < streams * DIM; i += THREADS * 4) {
     const float* parts = found + (long long)((first * DIM + i) / D) * SPLITS * FOUND;
-    float top = LEAST, whole = 0, y = 0;
-#pragma unroll
-    for (int s = 0; s < SPLITS; s++) top = fmaxf(top, parts[s * FOUND + D]);
+    float4 sums[SPLITS], ends[SPLITS], y = {};
+    float top = LEAST, whole = 0;
 #pragma unroll
     for (int s = 0; s < SPLITS; s++) {
-      float best = parts[s * FOUND + D], share = best == LEAST ? 0.0f : __expf(best - top);
-      whole += share * parts[s * FOUND + D + 1];
-      y += share * parts[s * FOUND + i % D];
+      sums[s] = *reinterpret_cast<const float4*>(parts + s * FOUND + i % D);
+      ends[s] = *reinterpret_cast<const float4*>(parts + s * FOUND + D);
     }
-    to[i / DIM * stride + Product::place(i % DIM)] = static_cast<T>(y / whole);
+#pragma unroll
+    for (int s = 0; s < SPLITS; s++) top = fmaxf(top, ends[s].x);
+#pragma unroll
+    for (int s = 0; s < SPLITS; s++) {
+      float share = ends[s].x == LEAST ? 0.0f : __expf(ends[s].x - top);
+      whole += share * ends[s].y;
+      y.x += share * sums[s].x;
+      y.y += share * sums[s].y;
+      y.z += share * sums[s].z;
+      y.w += share * sums[s].w;
+    }
+    T* row = to + i / DIM * stride;
+    row[Product::place(i % DIM)] = static_cast<T>(y.x / whole);
+    row[Product::place(i % DIM + 1)] = static_cast<T>(y.y / whole);
+    row[Product::place(i % DIM + 2)] = static_cast<T>(y.z / whole);
+    row[Product::place(i % DIM + 3)] = static_cast<T>(y.w / whole);
   }
 }
 

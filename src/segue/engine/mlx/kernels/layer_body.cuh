@@ -74,7 +74,14 @@ grid_barrier(counter, [&] {
   TEXT_BEGIN_PART
 });
 
+// Few rows leave registers for the next product's weights while the output's are multiplied with.
+FC1Product fc1_product;
+if (FC1_EARLY) fc1_product.begin(fc1_stored);
 FC2Product::prefetch(fc2_stored);
+if (blockIdx.x == BLOCKS - 1) {
+  prefetch_l2(norm2_weight, DIM * sizeof(T));
+  prefetch_l2(norm2_bias, DIM * sizeof(T));
+}
 for (int first = 0; first < ROWS; first += PASS) {
   int streams = min(PASS, ROWS - first);
   if (first > 0) __syncthreads();
@@ -89,13 +96,19 @@ for (int first = 0; first < ROWS; first += PASS) {
   TEXT_SCORES_PART
 }
 TEXT_PART
-FC1Product fc1_product;
-grid_barrier(counter, [&] { fc1_product.begin(fc1_stored); });
+grid_barrier(counter, [&] {
+  if (!FC1_EARLY) fc1_product.begin(fc1_stored);
+});
 
 {
   const void* following = n + 1 < LAYERS ? places[n + 1].packed : (const void*)next;
   long long bytes = n + 1 < LAYERS ? layer_bytes : next_bytes;
   prefetch_l2(reinterpret_cast<const char*>(following) + blockIdx.x * bytes, bytes);
+  if (blockIdx.x == BLOCKS - 1 && n + 1 < LAYERS) {
+    long long to_next = places[n + 1].packed - packed;
+    prefetch_l2(reinterpret_cast<const char*>(norm1_weight) + to_next, DIM * sizeof(T));
+    prefetch_l2(reinterpret_cast<const char*>(norm1_bias) + to_next, DIM * sizeof(T));
+  }
 }
 for (int first = 0; first < ROWS; first += PASS) {
   int streams = min(PASS, ROWS - first);

@@ -26,6 +26,9 @@ memory better."""
 ROWS_AT_ONCE = 32
 """Rows that a product takes at a time at most; its sums take registers of each."""
 
+FEW_ROWS = 8
+"""Rows at a time whose sums leave registers for the weights of two products."""
+
 MAX_SHARED_BYTES = 220 << 10
 """What a block is to have at most; an H100 allows 227 KB, consumers' GPUs since Ampere 99."""
 
@@ -184,7 +187,7 @@ class Shape:
     def key_places(self) -> int:
         """Keys and values of each thread that there is room for while attention runs."""
         available = min(MAX_SHARED_BYTES, self.gpu.shared_bytes)
-        places = 8 if self.splits < 4 else 4
+        places = 4 if self.rows * self.heads <= self.blocks else 6
         while places > 2 and self._places_bytes + self._attention_bytes(places) > available:
             places -= 1
         return places
@@ -201,7 +204,7 @@ class Shape:
 
     def _attention_bytes(self, places: int) -> int:
         """What warps found, twice, and what is copied."""
-        return 8 * WARPS * (2 + self.head_dim) + places * 2 * THREADS * 8 * self.dtype.size
+        return 8 * WARPS * (4 + self.head_dim) + places * 2 * THREADS * 8 * self.dtype.size
 
     def _room(self, rows: int) -> int:
         """Floats for what warps found, of the largest product or of attention."""
@@ -212,7 +215,7 @@ class Shape:
             sizes.append((self.logits, self.dim, 0))
         if self.scores:
             sizes += [(self.scores, 2 * self.dim, 0), (self.dim, self.scores, 0)]
-        room = 2 * WARPS * (2 + self.head_dim)
+        room = 2 * WARPS * (4 + self.head_dim)
         for out, into, group in sizes:
             each = -(-out // self.blocks)
             stride = (each + 11) // 16 * 16 + 4
@@ -238,6 +241,9 @@ class Shape:
         numbers |= {"KEY_PLACES": self.key_places, "LOGITS": self.logits}
         numbers["PLACES_FLOATS"] = self._places_bytes // 4
         rows = self.rows_at_once
+        numbers["FC1_EARLY"] = rows <= FEW_ROWS
+        quantized = any(bits for _, bits, _ in self.stored)
+        numbers["HELD_REGISTERS"] = 32 if quantized else 48
         return numbers | {"PASS": rows, "STRIDE": self.stride, "ROOM": self._room(rows)}
 
 
