@@ -114,7 +114,7 @@ def test_takes_of_music_with_the_longest_name_are_written(toy, here, capsys):
 
 
 def test_a_save_folder_that_is_read_only_is_refused_before_the_work(toy, here, capsys, monkeypatch):
-    monkeypatch.setattr("segue.lab.quality.teacher_forced.cache_logits", None)  # not come to
+    monkeypatch.setattr("segue.lab.quality.teacher_forced.cache_clip", None)  # not come to
     with small_disk(here / "disk") as disk:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         line = refused(capsys, "quality", toy, "--engine", "mlx", "--save-folder", disk)

@@ -231,6 +231,7 @@ WELL_TYPED = {
     "dense_act_fn": "relu",
     "is_gated_act": False,
     "delays": [0, 2, 3, 4],
+    "window_frames": 500,
     "upsampling_ratios": [8, 4, 5, 4],
     "ratios": [8, 4, 5, 4],
     "layer_norm_epsilon": 1e-5,
