@@ -28,6 +28,7 @@ from ..base import Sampling, check_finite, check_melody
 from ..chroma import fit, melody_of
 from ..text import TextTokenizer
 from . import kernels
+from .batch import MLXBatch
 from .decoding import decode, prefill
 from .execution import Execution
 from .lm import CrossKV, Prefix
@@ -211,6 +212,16 @@ class MLXEngine:
         """The same columns; while they are generated, a large model's memory stays resident."""
         with self._wired_limit.raised(self._bytes):
             yield from columns
+
+    def batch(self, max_rows: int) -> MLXBatch:
+        """See `Engine.batch`."""
+        return MLXBatch(
+            self.lm,
+            self.execution,
+            self._steps,
+            lambda: self._wired_limit.raised(self._bytes),
+            max_rows,
+        )
 
     def logits(
         self, sequence: np.ndarray, conditioning: CrossKV | Prefix | None = None

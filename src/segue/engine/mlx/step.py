@@ -7,7 +7,7 @@ the cases that it does not take, and every other machine, use MLX's own primitiv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,6 +17,10 @@ from .cache import Cache
 from .kernels import ATTEND, EMBED, LAYER, LINEAR, SAMPLE
 from .lm import LM, CrossAttention, CrossKV, Layer
 from .sampling import Controls, Sampler, next_tokens
+
+Text = mx.array | tuple[mx.array, ...]
+"""What a layer attends to: keys and values, with a mask behind them where rows have different
+texts; or a text that is folded into weights."""
 
 StepFunction = Callable[..., tuple[mx.array, Cache]]
 """A `Step`, or what `mx.compile` makes of one: called as `Step.__call__`."""
@@ -94,8 +98,23 @@ class Step:
         Returns:
             The next column `(N, K)` int32, and the cache with this one in it.
         """
-        lm = self.lm
         x = self.embed(tokens, position)
+        logits, new = self.logits_after(x, position, mask, cache, cross)
+        return self.sample(logits, known, gumbel, controls), new
+
+    def logits_after(
+        self,
+        x: mx.array,
+        position: mx.array,
+        mask: mx.array | None,
+        cache: Cache,
+        cross: Sequence[Text] | None,
+    ) -> tuple[mx.array, Cache]:
+        """Logits `(B, K, V)` float32 after hidden states `(B, dim)`, and the cache with them in it.
+
+        The other arguments are those of a step.
+        """
+        lm = self.lm
         new: Cache = []
         for n, layer in enumerate(lm.layers):
             text = None if cross is None else cross[n]
@@ -113,8 +132,7 @@ class Step:
             y = self.linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
             x = self.linear(y, layer.fc2, residual=x)
         logits = self.linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
-        logits = logits.reshape(-1, lm.config.num_codebooks, lm.config.cardinality)
-        return self.sample(logits, known, gumbel, controls), new
+        return logits.reshape(-1, lm.config.num_codebooks, lm.config.cardinality), new
 
     def embed(self, tokens: mx.array, position: mx.array) -> mx.array:
         """Hidden states `(B, dim)`: each take twice with guidance, the conditioned ones first."""
@@ -134,7 +152,7 @@ class Step:
         n: int,
         kv: mx.array,
         position: mx.array,
-        text: mx.array | tuple[mx.array, mx.array] | None,
+        text: Text | None,
     ) -> mx.array | None:
         """Hidden states after layer n if it is one kernel, else None."""
         layers, layer = self.lm.layers, self.lm.layers[n]
@@ -189,12 +207,21 @@ class Step:
         return y.reshape(B, -1), kv
 
     def cross_attend(
-        self, x: mx.array, attention: CrossAttention, norm: nn.Module, k: mx.array, v: mx.array
+        self,
+        x: mx.array,
+        attention: CrossAttention,
+        norm: nn.Module,
+        k: mx.array,
+        v: mx.array,
+        mask: mx.array | None = None,
     ) -> mx.array:
-        """Hidden states `(B, dim)` after cross-attention over keys and values `(B, H, L, D)`."""
+        """Hidden states `(B, dim)` after cross-attention over keys and values `(B, H, L, D)`.
+
+        With a mask `(B, 1, 1, L)`, each row attends where it is true.
+        """
         B, H, _, D = k.shape
         q = self.linear(x, attention.q_proj, norm).reshape(B, H, 1, D)
-        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=attention.scale)
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=attention.scale, mask=mask)
         return self.linear(y.reshape(B, -1), attention.out_proj, residual=x)
 
     def sample(

@@ -15,6 +15,7 @@ from ...progress import SILENT, Progress
 from ..base import Sampling, check_finite, check_melody
 from ..chroma import fit, melody_of
 from ..text import TextTokenizer
+from .batch import OpenVINOBatch
 from .codec import Codec
 from .decoding import decode, prefill
 from .lm import LM, CrossKV, Prefix
@@ -153,6 +154,10 @@ class OpenVINOEngine:
         return decode(
             lm=self.lm, start=start, seeds=seeds, sampling=sampling, first_step=first_step
         )
+
+    def batch(self, max_rows: int) -> OpenVINOBatch:
+        """See `Engine.batch`."""
+        return OpenVINOBatch(self.lm, self._make_room, max_rows)
 
     def logits(
         self, sequence: np.ndarray, conditioning: CrossKV | Prefix | None = None
