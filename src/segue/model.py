@@ -187,6 +187,22 @@ def engine_for(engine: str) -> str:
     return "openvino" if installed and not _mlx_has_gpu() else "mlx"
 
 
+def default_batch_rows(engine: str) -> int:
+    """Rows of different requests that run faster together than one after the other.
+
+    Measured: docs/performance.md, "Requests that share a step".
+
+    Args:
+        engine: one of `ENGINES`.
+
+    Raises:
+        RequestError: see `engine_for`.
+    """
+    if engine_for(engine) == "openvino":
+        return 4
+    return 16 if _mlx_has_gpu() else 1
+
+
 def _mlx_has_gpu() -> bool:
     if find_spec("mlx") is None:
         return False

@@ -62,7 +62,7 @@ class MLXBatch:
         self._row_steps: dict[RowSampler, StepFunction] = {}
         self._resident, self._held = resident, ExitStack()
         self._reads = Reads(lm.config.cardinality, execution.columns_per_read)
-        self._masks = kv_cache.Masks(lm.dtype)
+        self._masks, self._places = kv_cache.Masks(lm.dtype), mx.arange(0)
         self._members: list[MLXMember] = []
         self._forget()
 
@@ -167,7 +167,7 @@ class MLXBatch:
         for n, kv in enumerate(cache):
             # The whole row: what was there before may hold a NaN, which no mask would hide.
             self._cache[n][at] = _of_length(kv, length)
-            mx.eval(self._cache[n])
+        mx.async_eval(self._tokens, self._cache)
         self._texts.put(member, len(self._slots))
         self._be_mixed()
 
@@ -269,8 +269,11 @@ class MLXBatch:
                     ended = [m for m in self._members if m.column + 1 == m.length]
                     if ended:
                         self._reads.flush()
-            waiting = bool(self._members) and not ended
-            for member in [*self._reads.deliver(LAG if waiting else 0), *ended]:
+            # Where steps are under way, waiting for the last of them would leave the device idle.
+            wait = ended and (not self._execution.compiled or len(ended) == len(self._members))
+            for member in ended:
+                self.leave(member)
+            for member in self._reads.deliver(LAG if self._members and not wait else 0):
                 self.leave(member)
 
     def _submit(self) -> None:
@@ -292,7 +295,9 @@ class MLXBatch:
             mask = None if in_place else self._masks.of(member.column, length)
             more: tuple[Any, ...] = (mask, gumbel, member.controls, cache, self._text_alone)
         else:
-            mask = (mx.arange(length) <= position[:, None])[:, None, None]
+            if self._places.size != length:
+                self._places = mx.arange(length)
+            mask = (self._places <= position[:, None])[:, None, None]
             more = (mask, gumbel, self._controls, cache, *self._texts.arrays)
         self._tokens, self._cache = run(self._tokens, known, position, *more)
         del cache, more
@@ -309,7 +314,7 @@ class MLXBatch:
         except Exception as error:
             for member in self._members:
                 member.error = member.error or error
-            self._reads.clear()
+            self._reads.fail(error)
             self._forget()
             raise
 

@@ -73,7 +73,10 @@ class Reads:
                     member.columns.append(own)
         return overflown
 
-    def clear(self) -> None:
-        """Give up what has not been delivered."""
+    def fail(self, error: Exception) -> None:
+        """Give up what has not been delivered; whoever waits for it has an error."""
+        for owners_of in (self._owners, *(each[2] for each in self._under_way)):
+            for member, _, _ in (owner for owners in owners_of for owner in owners):
+                member.error = member.error or error
         self._collected, self._owners = [], []
         self._under_way.clear()

@@ -81,4 +81,4 @@ class Texts:
         assert there is not None  # noqa: S101 - its callers have looked
         lengths = mx.array(self._lengths)[:, None]
         self._mask = (mx.arange(there.shape[4]) < lengths)[:, None, None]
-        mx.eval(there, self._mask)
+        mx.async_eval(there, self._mask)
