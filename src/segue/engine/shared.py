@@ -142,9 +142,9 @@ class SharedEngine:
         """See `Engine.decode`."""
         return self._engine.decode(codes)
 
-    def condition(self, text: str) -> Conditioning:
+    def condition(self, text: str, melody: np.ndarray | None = None) -> Conditioning:
         """See `Engine.condition`."""
-        return self._engine.condition(text)
+        return self._engine.condition(text, melody)
 
     def text_note(self, text: str) -> str | None:
         """See `Engine.text_note`."""

@@ -218,6 +218,7 @@ class MLXEngine:
         return MLXBatch(
             self.lm,
             self.execution,
+            self._apart,
             self._steps,
             lambda: self._wired_limit.raised(self._bytes),
             max_rows,

@@ -24,7 +24,7 @@ from .batch_text import Texts
 from .cache import Cache
 from .decoding import LAG, prefill, text_of
 from .execution import Execution
-from .lm import LM, CrossKV
+from .lm import LM, CrossKV, Prefix
 from .rows import PER_ROW, RowControls, RowSampler, RowStep
 from .sampling import Sampler
 from .step import Step, StepFunction
@@ -43,6 +43,7 @@ class MLXBatch:
     Args:
         lm: the model.
         execution: how steps run.
+        apart: takes a conditioning apart: what layers attend to, what comes before the sequence.
         steps: the step for a sampler, and what runs it, for a member that is alone.
         resident: held while there are members.
         max_rows: see `Batch`.
@@ -52,12 +53,13 @@ class MLXBatch:
         self,
         lm: LM,
         execution: Execution,
+        apart: Callable[[Any], tuple[CrossKV | None, Prefix | None]],
         steps: Callable[[Sampler], tuple[Step, StepFunction]],
         resident: Callable[[], AbstractContextManager[None]],
         max_rows: int,
     ) -> None:
         self.max_rows = max_rows
-        self._lm, self._execution, self._steps = lm, execution, steps
+        self._lm, self._execution, self._apart, self._steps = lm, execution, apart, steps
         self._shape = lm.config.num_codebooks, lm.config.cardinality
         self._row_steps: dict[RowSampler, StepFunction] = {}
         self._resident, self._held = resident, ExitStack()
@@ -102,10 +104,11 @@ class MLXBatch:
         sequence: np.ndarray,
         seeds: tuple[int, ...],
         sampling: Sampling,
-        conditioning: CrossKV | None = None,
+        conditioning: CrossKV | Prefix | None = None,
         first_step: int = 0,
     ) -> MLXMember:
         """See `Batch.join`."""
+        cross, prefix = self._apart(conditioning)
         begin, length = first_unknown(sequence), sequence.shape[-1]
         known = np.repeat(sequence, len(seeds) // len(sequence), axis=0)
         member = MLXMember(
@@ -114,9 +117,10 @@ class MLXBatch:
             known=known.transpose(2, 0, 1),
             seeds=seeds,
             sampling=sampling,
-            conditioning=conditioning,
+            cross=cross,
             first_step=first_step,
             column=begin,
+            before=0 if prefix is None else prefix.length,
         )
         if begin == length:
             return member
@@ -127,7 +131,8 @@ class MLXBatch:
                 sequence=sequence,
                 seeds=seeds,
                 controls=member.controls,
-                cross=conditioning,
+                cross=cross,
+                prefix=prefix,
                 first_step=first_step,
                 in_place=False,
                 for_batch=True,
@@ -206,7 +211,7 @@ class MLXBatch:
         self._texts, self._controls, self._inputs = Texts(self._lm), None, None
         self._arrange([(member, n) for n in range(member.rows)])
         self._tokens = self._tokens[: member.takes]
-        self._text_alone = text_of(step, member.conditioning, member.takes)
+        self._text_alone = text_of(step, member.cross, member.takes)
         mx.eval(self._tokens, self._text_alone)
 
     def _be_shared(self) -> None:
@@ -231,8 +236,8 @@ class MLXBatch:
     def _length(self) -> int:
         """Positions that the cache needs for the next step."""
         if kernels.ATTEND in self.kernels:  # written in place, with its whole length at once
-            return kv_cache.capacity_for(max(member.length for member in self._members))
-        return kv_cache.capacity_for(max(member.column for member in self._members) + 1)
+            return kv_cache.capacity_for(max(m.before + m.length for m in self._members))
+        return kv_cache.capacity_for(max(member.position for member in self._members) + 1)
 
     def _arrange(self, slots: Slots) -> None:
         """Put rows into other slots, in a cache that is as long as they need."""
@@ -292,7 +297,7 @@ class MLXBatch:
         if alone:
             (member,) = self._members
             in_place = kernels.ATTEND in self.kernels
-            mask = None if in_place else self._masks.of(member.column, length)
+            mask = None if in_place else self._masks.of(member.position, length)
             more: tuple[Any, ...] = (mask, gumbel, member.controls, cache, self._text_alone)
         else:
             if self._places.size != length:

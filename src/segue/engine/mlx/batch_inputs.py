@@ -33,17 +33,20 @@ class MLXMember(Member):
 
     Attributes:
         known: `(S, N, K)` int32, `UNKNOWN` where the model fills in.
-        seeds, sampling, conditioning, first_step: see `Engine.prefill`.
+        seeds, sampling, first_step: see `Engine.prefill`.
+        cross: of its text, or None.
         column: the one whose tokens the next step runs.
+        before: positions in the cache before column 0.
         slots: `(rows,)`, where its rows lie among those of a step.
     """
 
     known: np.ndarray
     seeds: tuple[int, ...]
     sampling: Sampling
-    conditioning: CrossKV | None
+    cross: CrossKV | None
     first_step: int
     column: int
+    before: int
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     @property
@@ -55,6 +58,11 @@ class MLXMember(Member):
     def length(self) -> int:
         """Columns of the whole sequence, S."""
         return len(self.known)
+
+    @property
+    def position(self) -> int:
+        """Where the next step's column lies in the cache."""
+        return self.before + self.column
 
     @property
     def take_slots(self) -> np.ndarray:
@@ -101,7 +109,7 @@ class Inputs:
             start = member.column + 1
             for slots in _streams(member, alone):
                 known[:, slots] = member.known[start : start + self._steps]
-                positions[: self._steps, slots] = member.column + steps[:, None]
+                positions[: self._steps, slots] = member.position + steps[:, None]
         self._known = mx.array(known)
         self._positions = mx.array(positions[:, 0] if alone else positions)
 

@@ -36,7 +36,7 @@ class Texts:
             member: with its slots.
             rows: slots that there are.
         """
-        cross = member.conditioning
+        cross = member.cross
         if cross is None and self._cross is None:
             return
         tokens = 1 if cross is None else cross[0][0].shape[2]
@@ -64,7 +64,7 @@ class Texts:
 
     def drop_unused(self, members: Sequence[MLXMember]) -> None:
         """Keep nothing where no member has a text."""
-        if all(member.conditioning is None for member in members):
+        if all(member.cross is None for member in members):
             self._cross, self._mask = None, None
 
     def _make_room(self, rows: int, tokens: int) -> None:

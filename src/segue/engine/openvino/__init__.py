@@ -157,7 +157,7 @@ class OpenVINOEngine:
 
     def batch(self, max_rows: int) -> OpenVINOBatch:
         """See `Engine.batch`."""
-        return OpenVINOBatch(self.lm, self._make_room, max_rows)
+        return OpenVINOBatch(self.lm, self._apart, self._make_room, max_rows)
 
     def logits(
         self, sequence: np.ndarray, conditioning: CrossKV | Prefix | None = None

@@ -19,7 +19,7 @@ from ...errors import ModelOverflowError
 from ...pattern import first_unknown
 from ..base import Member, Sampling, rows_of
 from .decoding import Prefilled, next_tokens, prefill, streams_of
-from .lm import LM, CrossKV, Run
+from .lm import LM, CrossKV, Prefix, Run
 
 UNUSED_COLUMNS = 256
 """Columns that no row needs any more, beyond which the cache is put together anew."""
@@ -31,23 +31,31 @@ class OpenVINOMember(Member):
 
     Attributes:
         known: `(S, N, K)` int32, `UNKNOWN` where the model fills in.
-        seeds, sampling, conditioning, first_step: see `Engine.prefill`.
+        seeds, sampling, first_step: see `Engine.prefill`.
+        cross: of its text, or None.
         column: the one whose tokens the next step runs.
         tokens: `(N, K)` of it.
+        before: positions in the cache before column 0.
     """
 
     known: np.ndarray
     seeds: tuple[int, ...]
     sampling: Sampling
-    conditioning: CrossKV | None
+    cross: CrossKV | None
     first_step: int
     column: int
     tokens: np.ndarray
+    before: int
 
     @property
     def guided(self) -> bool:
         """Whether there are two streams."""
         return self.sampling.guidance_coef is not None
+
+    @property
+    def position(self) -> int:
+        """Columns of the cache that are its own, the one of the next step not included."""
+        return self.before + self.column
 
     @property
     def over(self) -> bool:
@@ -60,13 +68,20 @@ class OpenVINOBatch:
 
     Args:
         lm: the model.
+        apart: takes a conditioning apart: what layers attend to, what comes before the sequence.
         make_room: called before the first member joins.
         max_rows: see `Batch`.
     """
 
-    def __init__(self, lm: LM, make_room: Callable[[], None], max_rows: int) -> None:
+    def __init__(
+        self,
+        lm: LM,
+        apart: Callable[[Any], tuple[CrossKV | None, Prefix | None]],
+        make_room: Callable[[], None],
+        max_rows: int,
+    ) -> None:
         self.max_rows = max_rows
-        self._lm, self._make_room = lm, make_room
+        self._lm, self._apart, self._make_room = lm, apart, make_room
         self._members: list[OpenVINOMember] = []
         self._run: Run | None = None
         self._with_text = False
@@ -84,10 +99,11 @@ class OpenVINOBatch:
         sequence: np.ndarray,
         seeds: tuple[int, ...],
         sampling: Sampling,
-        conditioning: CrossKV | None = None,
+        conditioning: CrossKV | Prefix | None = None,
         first_step: int = 0,
     ) -> OpenVINOMember:
         """See `Batch.join`."""
+        cross, prefix = self._apart(conditioning)
         if not self._members:
             self._make_room()
         begin, length = first_unknown(sequence), sequence.shape[-1]
@@ -97,7 +113,8 @@ class OpenVINOBatch:
             sequence=sequence,
             seeds=seeds,
             sampling=sampling,
-            cross=conditioning,
+            cross=cross,
+            prefix=prefix,
             first_step=first_step,
         )
         member = OpenVINOMember(
@@ -106,10 +123,11 @@ class OpenVINOBatch:
             known=known.transpose(2, 0, 1),
             seeds=seeds,
             sampling=sampling,
-            conditioning=conditioning,
+            cross=cross,
             first_step=first_step,
             column=begin,
             tokens=start.tokens,
+            before=start.before,
         )
         if begin < length:
             _hand_out(member)
@@ -119,7 +137,7 @@ class OpenVINOBatch:
         if not self._members:
             self._members.append(member)
             self._run, self._index = start.run, start.rows
-            self._with_text = conditioning is not None
+            self._with_text = cross is not None
             return member
         with self._failing():
             self._add(member, start)
@@ -129,9 +147,9 @@ class OpenVINOBatch:
         """Put a member's rows behind those that there are."""
         before, index = self._in_use(), self._index
         self._members.append(member)
-        with_text = any(m.conditioning is not None for m in self._members)
+        with_text = any(m.cross is not None for m in self._members)
         run = before if with_text == self._with_text else self._lm.empty_run(with_text)
-        length = max(m.column for m in self._members)
+        length = max(m.position for m in self._members)
         for name in before.caches:
             parts = (before.cache(name)[index], start.run.cache(name)[start.rows])
             run.load(name, np.concatenate([_last(part, length) for part in parts]))
@@ -155,7 +173,7 @@ class OpenVINOBatch:
             if not self._members:
                 self._forget()
                 return
-            run, longest = self._in_use(), max(m.column for m in self._members)
+            run, longest = self._in_use(), max(m.position for m in self._members)
             alone = len(self._members) == 1
             if run.length - longest >= (1 if alone else UNUSED_COLUMNS):
                 self._trim(run, longest)
@@ -181,14 +199,14 @@ class OpenVINOBatch:
         """Have each row attend to its own text; those without one to a token of zeros."""
         if not self._with_text:
             return
-        texts = [m.conditioning for m in self._members if m.conditioning is not None]
+        texts = [m.cross for m in self._members if m.cross is not None]
         tokens = max((text[0][0].shape[2] for text in texts), default=1)
         rows: list[CrossKV | None] = []
         mask = np.full((self.rows, 1, 1, tokens), -np.inf, np.float32)
         mask[..., 0] = 0
         at = 0
         for member in self._members:
-            text, takes = member.conditioning, len(member.seeds)
+            text, takes = member.cross, len(member.seeds)
             if text is not None:
                 mask[at : at + takes, ..., : text[0][0].shape[2]] = 0
             rows += [text] * takes + [None] * (member.rows - takes)
@@ -216,7 +234,7 @@ class OpenVINOBatch:
             run = self._in_use()
             hidden = np.concatenate(
                 [
-                    self._lm.embed(streams_of(m.tokens, m.guided)[:, None], m.column)
+                    self._lm.embed(streams_of(m.tokens, m.guided)[:, None], m.position)
                     for m in self._members
                 ]
             )
@@ -246,7 +264,7 @@ class OpenVINOBatch:
     def _mask(self, length: int) -> np.ndarray | None:
         """What each row attends to, `(B, 1, 1, length)`; None where that is everything."""
         first = np.repeat(
-            [length - 1 - member.column for member in self._members],
+            [length - 1 - member.position for member in self._members],
             [member.rows for member in self._members],
         )
         if not first.any():
