@@ -8,6 +8,7 @@ import pytest
 
 import segue
 from segue.checkpoints.opening import open_checkpoint
+from segue.demo.toy import MELODY_CONFIG, write_checkpoint
 from segue.engine.base import Sampling, rows_of
 from segue.engine.mlx import MLXEngine, kernels
 from segue.engine.mlx.batch import SIZES
@@ -109,6 +110,28 @@ def test_an_overflow_ends_its_own_request_alone(toy, tmp_path, name):
     # What it left behind in the cache spoils nobody who takes its rows.
     again = run(engine, batch, [(0, fine), (0, Asked(6, 60, (1, 1), Sampling(3)))])
     np.testing.assert_array_equal(again[fine], expected[fine])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_comes_before_a_sequence_may_differ(tmp_path, name):
+    """Melody models have text and melody in the cache, before the first column."""
+    pytest.importorskip(name)
+    folder = write_checkpoint(tmp_path / "melody", config=MELODY_CONFIG)
+    engine = segue.load(str(folder), engine=name).engine
+    melody = np.random.default_rng(0).normal(0, 0.1, (40_000, 1)).astype(np.float32)
+    conditionings = [None, engine.condition("drums piano", melody), engine.condition("", melody)]
+    samplings = [Sampling(20), Sampling(20, 1.0, 3.0), Sampling(5)]
+    asked = [Asked(6 + 5 * n, 40 + n, (n,), sampling) for n, sampling in enumerate(samplings)]
+    batch, members, alone = engine.batch(8), [], []
+    for request, conditioning in zip(asked, conditionings, strict=True):
+        arguments = (*request.arguments(engine)[:3], conditioning)
+        alone.append(list(engine.prefill(*arguments)))
+        members.append(batch.join(*arguments))
+        batch.step()
+    while any(member.left for member in members):
+        batch.step()
+    for member, columns in zip(members, alone, strict=True):
+        np.testing.assert_array_equal(member.columns, columns)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -285,24 +285,25 @@ class MLXBatch:
         """Run one step on the device."""
         if self._length() > self._cache[0].shape[3]:
             self._arrange(self._slots)
-        alone = self._controls is None
+        alone, in_place = self._controls is None, kernels.ATTEND in self.kernels
         if self._inputs is None or self._inputs.used_up:
             rows = len(self._tokens)
             self._inputs = Inputs(self._members, rows, self._shape, alone)
         known, position, gumbel = self._inputs.next()
         # The old cache must not outlive its step: MLX updates in place what nobody else refers to.
         cache, self._cache = self._cache, []
-        length, run = cache[0].shape[3], self._run
+        length, run, mask = cache[0].shape[3], self._run, None
         assert run is not None  # noqa: S101 - there is a member
         if alone:
             (member,) = self._members
-            in_place = kernels.ATTEND in self.kernels
-            mask = None if in_place else self._masks.of(member.position, length)
+            if not in_place:
+                mask = self._masks.of(member.position, length)
             more: tuple[Any, ...] = (mask, gumbel, member.controls, cache, self._text_alone)
         else:
-            if self._places.size != length:
-                self._places = mx.arange(length)
-            mask = (self._places <= position[:, None])[:, None, None]
+            if not in_place:
+                if self._places.size != length:
+                    self._places = mx.arange(length)
+                mask = (self._places <= position[:, None])[:, None, None]
             more = (mask, gumbel, self._controls, cache, *self._texts.arrays)
         self._tokens, self._cache = run(self._tokens, known, position, *more)
         del cache, more

@@ -17,7 +17,7 @@ import numpy as np
 from ...pattern import UNKNOWN
 from . import kernels
 from .cache import Cache
-from .kernels import LINEAR, SAMPLE
+from .kernels import ATTEND, LINEAR, SAMPLE
 from .lm import LM, Layer
 from .sampling import Sampler
 from .step import Step
@@ -96,7 +96,7 @@ class RowStep(Step):
         tokens: mx.array,
         known: mx.array,
         position: mx.array,
-        mask: mx.array,
+        mask: mx.array | None,
         gumbel: mx.array | None,
         controls: RowControls,
         cache: Cache,
@@ -109,7 +109,8 @@ class RowStep(Step):
             tokens: `(B, K)` int32, of each row the column at its position.
             known: `(B, K)` int32 of the column after it, `UNKNOWN` where it is to be sampled.
             position: `(B,)` int32, how many columns of each row are in the cache.
-            mask: `(B, 1, 1, L)`, true for the columns that a row attends to.
+            mask: `(B, 1, 1, L)`, true for the columns that a row attends to; None with the kernel
+                `attend`, which needs none.
             gumbel: noise `(B, K, V)`, or None where no row needs any.
             controls: the numbers that tokens are sampled with.
             cache: of B rows.
@@ -136,6 +137,8 @@ class RowStep(Step):
         mask: mx.array | None,
     ) -> tuple[mx.array, mx.array]:
         """See `Step.attend`; each row is written at its own position."""
+        if ATTEND in self.kernels_on:
+            return super().attend(layer, qkv, kv, position, mask)
         B, _, H, _, D = kv.shape
         qkv = qkv.reshape(B, 3, H, 1, D)
         at = mx.broadcast_to(position.reshape(B, 1, 1, 1, 1), (B, 2, H, 1, D))
@@ -154,7 +157,7 @@ class RowStep(Step):
             conditioned = logits[controls.conditioned]
             unconditioned = logits[controls.unconditioned]
             logits = unconditioned + (conditioned - unconditioned) * controls.coef
-        if SAMPLE in self._on and gumbel is not None and self._rows.top_k is not None:
+        if SAMPLE in self.kernels_on and gumbel is not None and self._rows.top_k is not None:
             one, none = mx.ones((1,)), self._unused
             scaled = logits / controls.temperature
             return kernels.sample(scaled, gumbel, known, one, none, self._rows.top_k, False)
