@@ -110,6 +110,9 @@ class Bench:
         batch, waiting = self.engine.batch(max_rows), sorted(requests, key=lambda r: r.joins_at)
         members: dict[Asked, Any] = {}
         pauses, full, fill, step, work = [], [], [], 0, 0
+        # From when it is first full until the last has joined: without the way up and down.
+        busy_from: tuple[float, int] | None = None
+        busy = (0.0, 0)
         begin = time.perf_counter()
         while waiting or any(member.left for member in members.values()):
             while waiting and (waiting[0].joins_at <= step or batch.rows == 0):
@@ -127,6 +130,10 @@ class Bench:
             fill.append(rows)
             work += rows
             step += 1
+            if rows > 0.9 * max_rows and busy_from is None:
+                busy_from = time.perf_counter(), work
+            if waiting and busy_from is not None:
+                busy = time.perf_counter() - busy_from[0], work - busy_from[1]
         synchronize()
         seconds = time.perf_counter() - begin
         return {
@@ -141,6 +148,7 @@ class Bench:
             "pause ms, longest": 1000 * max(pauses),
             "pauses s": sum(pauses),
             "rows a second": work / seconds,
+            "rows a second, full": busy[1] / busy[0] if busy[1] else None,
             "columns": {asked: list(member.columns) for asked, member in members.items()},
         }
 
@@ -202,7 +210,9 @@ def main() -> None:
         alike = bench.takes(takes)
         found = bench.mixed(requests, options.rows)
         columns = found.pop("columns")
-        found["of the takes' rows a second"] = found["rows a second"] / alike["rows a second"]
+        for what in ("", ", full"):
+            if (rate := found[f"rows a second{what}"]) is not None:
+                found[f"of the takes' rows a second{what}"] = rate / alike["rows a second"]
         rounds.append({"takes": alike, "mixed": found})
         print(json.dumps({"round": n, **rounds[-1]}), flush=True)
         if n == options.rounds - 1 and options.compare:
