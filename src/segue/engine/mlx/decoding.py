@@ -117,7 +117,8 @@ def prefill(
         logits = lm.logits(hidden)[:, 0]
         gumbel = None if noise is None else noise.of(first_step + begin)
         tokens = next_tokens(sampler, logits, columns[begin], gumbel, controls)
-        mx.eval(tokens, cache, batch, columns)
+        # Beside others' steps, waiting for them would leave the device idle afterwards.
+        (mx.async_eval if for_batch else mx.eval)(tokens, cache, batch, columns)
     return Prefilled(begin, unknown, columns, tokens, cache, batch, noise, first_step, before)
 
 
