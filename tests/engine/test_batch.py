@@ -172,7 +172,7 @@ def test_compiled_steps_have_few_numbers_of_rows(toy):
     for asked in MIXED[:5]:
         batch.join(*asked.arguments(engine))
         sizes.add(batch.slots)
-    assert sizes == {1, 8, 12}  # 1 alone, then 5, 6, 7 and 9 rows
+    assert sizes == {1, 8, 16}  # 1 alone, then 5, 6, 7 and 9 rows
     assert sizes <= {1, *SIZES}
     found = run(engine, engine.batch(64), [(3 * n, asked) for n, asked in enumerate(plain)])
     assert_equal(found, plain)

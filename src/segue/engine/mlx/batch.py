@@ -30,8 +30,9 @@ from .sampling import Sampler
 from .step import Step, StepFunction
 from .turns import turn
 
-SIZES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of slots, where steps are compiled for each; beyond the last, its multiples."""
+SIZES = (4, 8, 16, 32, 64, 128)
+"""Numbers of slots, where steps are compiled for each: few, since that may take seconds on CUDA, and
+whoever plays then waits.  Beyond the last, its multiples."""
 
 Slots = list[tuple[MLXMember, int] | None]
 """What lies in each slot: a member and the number of its row; None where it is free."""
