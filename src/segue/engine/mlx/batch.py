@@ -31,8 +31,8 @@ from .step import Step, StepFunction
 from .turns import turn
 
 SIZES = (4, 8, 16, 32, 64, 128)
-"""Numbers of slots, where steps are compiled for each: few, since that may take seconds on CUDA, and
-whoever plays then waits.  Beyond the last, its multiples."""
+"""Numbers of slots, where steps are compiled for each: few, since that may take seconds on CUDA,
+during which all members wait.  Beyond the last, its multiples."""
 
 Slots = list[tuple[MLXMember, int] | None]
 """What lies in each slot: a member and the number of its row; None where it is free."""
