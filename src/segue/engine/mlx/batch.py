@@ -192,7 +192,8 @@ class MLXBatch:
                 (other,) = self._members
                 self._be_alone(other)
                 return
-            size = self._size(self.rows)
+            # With slots for as many again: the next to join would else copy the whole cache back.
+            size = self._size(self.rows * (2 if self._execution.compiled else 1))
             if size < len(self._slots):
                 kept = [row for row in self._slots if row]
                 self._arrange([*kept, *[None] * (size - len(kept))])
