@@ -42,7 +42,9 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize(
-    "steps", [[0, 0, 0, 0, 0, 0, 0], [0, 3, 10, 12, 13, 40, 200], [260, 0, 9, 8, 7, 300, 1]]
+    "steps",
+    [[0] * 8, [0, 3, 10, 12, 13, 40, 200, 201], [260, 0, 9, 8, 7, 300, 1, 5]],
+    ids=["at once", "in their order", "in another order"],
 )
 def test_whenever_requests_join_they_have_what_they_have_alone(engine, alone, steps):
     batch = engine.batch(64)
