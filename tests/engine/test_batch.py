@@ -13,7 +13,7 @@ from segue.engine.base import Sampling, rows_of
 from segue.engine.mlx import MLXEngine, kernels
 from segue.engine.mlx.batch import SIZES
 from segue.engine.mlx.execution import Execution
-from segue.engine.mlx.rows import RowSampler, RowStep, row_controls
+from segue.engine.mlx.rows import PER_ROW, RowSampler, RowStep, row_controls
 from segue.engine.mlx.sampling import Sampler, controls
 from segue.errors import ModelOverflowError
 from segue.pattern import UNKNOWN
@@ -202,7 +202,7 @@ def test_kernels_that_take_one_position_are_left_out_where_rows_have_their_own(t
     batch = engine.batch(4)
     assert batch.kernels == frozenset()
     step = RowStep(engine.lm, RowSampler(20, False, True), all_of_them.kernels)
-    assert step.kernels_on == {kernels.LINEAR, kernels.SAMPLE}
+    assert step.kernels_on == PER_ROW
 
 
 SAMPLINGS = [
