@@ -32,6 +32,7 @@ class SharedEngine:
         max_rows: see `Batch`.
 
     Attributes:
+        max_rows: as given.
         steps: that were run so far.
         rows_run: rows of all those steps together: their quotient is how full the batch was.
     """
@@ -41,7 +42,7 @@ class SharedEngine:
         self.name, self.device, self.dtype = engine.name, engine.device, engine.dtype
         self.config: ModelConfig = engine.config
         self.load_report: LoadReport = engine.load_report
-        self._batch = engine.batch(max_rows)
+        self.max_rows, self._batch = max_rows, engine.batch(max_rows)
         # Not a lock that its thread may take twice: a step may be what drops an iterator.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)

@@ -149,8 +149,10 @@ class ModelCache:
         if recipe is None and model.config.quantization is not None:
             quantization = _name(model.config)
         engine: Engine = model.engine
-        if (rows := min(self._batch_rows, self._budget // 2 // _row_bytes(model))) > 1:
-            engine = SharedEngine(engine, rows)
+        if self._batch_rows > 1:
+            # Where memory has room for fewer rows than may run, the others wait for theirs.
+            fit = self._budget // 2 // _row_bytes(model)
+            engine = SharedEngine(engine, max(1, min(self._batch_rows, fit)))
         return LoadedModel(model, engine, quantization, _approximate_bytes(model))
 
     def _load_model(
