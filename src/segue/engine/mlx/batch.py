@@ -28,7 +28,7 @@ from .lm import LM, CrossKV, Prefix
 from .rows import PER_ROW, RowControls, RowSampler, RowStep
 from .sampling import Sampler
 from .step import Step, StepFunction
-from .turns import turn
+from .turns import synchronize, turn
 
 SIZES = (4, 8, 16, 32, 64, 128)
 """Numbers of slots, where steps are compiled for each: few, since that may take seconds on CUDA,
@@ -173,6 +173,8 @@ class MLXBatch:
         for n, kv in enumerate(cache):
             # The whole row: what was there before may hold a NaN, which no mask would hide.
             self._cache[n][at] = _of_length(kv, length)
+        # MLX writes into the cache, and does not copy all of it, only if no step still reads it.
+        synchronize()
         mx.async_eval(self._tokens, self._cache)
         self._texts.put(member, len(self._slots))
         self._be_mixed()
