@@ -80,7 +80,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         type=int,
         help="rows of jobs that may run together, a job having one for each take, two with a "
-        "description; 1 runs one job at a time (default: 16 on a GPU, 4 with OpenVINO, else 1)",
+        "description; 1 runs one job at a time (default: 4 with OpenVINO, else 1)",
     )
     parser.add_argument(
         "--max-disk",
