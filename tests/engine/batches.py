@@ -43,7 +43,7 @@ MIXED = [
     Asked(20, 90, (6,), Sampling(5, 1.0, 2.0)),
     Asked(3, 9, (7, 8, 9), Sampling(20), LONG_TEXT),
     Asked(40, 41, (10,), Sampling(20)),
-    Asked(0, 30, (11,), Sampling(20), "drums"),
+    Asked(0, 30, (11,), Sampling(20, top_p=0.7), "drums"),
 ]
 """Everything that may differ does: lengths, takes, samplings, guidance, texts, numbers of steps."""
 

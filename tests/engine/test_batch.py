@@ -213,10 +213,14 @@ SAMPLINGS = [
     Sampling(0, 0.5),
     Sampling(1000, 1.0, -1.0),
     Sampling(5, 0.0),
+    Sampling(250, 1.5, None, 0.6),
+    Sampling(250, 1.5, 2.0, 0.6),
 ]
 
 
-@pytest.mark.parametrize("samplings", [SAMPLINGS, SAMPLINGS[:2], [SAMPLINGS[3], SAMPLINGS[6]]])
+@pytest.mark.parametrize(
+    "samplings", [SAMPLINGS, SAMPLINGS[:2], [SAMPLINGS[3], SAMPLINGS[6]], SAMPLINGS[7:]]
+)
 def test_rows_are_sampled_as_requests_are(toy, samplings):
     """Every row by its own top-k, temperature and guidance; an overflow in one stays there."""
     engine = MLXEngine(open_checkpoint(str(toy)))
@@ -235,7 +239,8 @@ def test_rows_are_sampled_as_requests_are(toy, samplings):
             partners[1].append(first + streams - 1)
             top_k = sampler.top_k if 0 < sampler.top_k < V else V
             coef = sampling.guidance_coef or 0.0
-            numbers.append((sampling.temperature if sampler.noisy else 1.0, coef, top_k))
+            temperature = sampling.temperature if sampler.noisy else 1.0
+            numbers.append((temperature, coef, top_k, sampler.top_p))
             noise.append(gumbel[0])
             expected.append(np.array(tokens[0]))
         logits += list(own)

@@ -163,13 +163,14 @@ def controls_of(members: Sequence[MLXMember], rows: int, cardinality: int) -> Ro
         rows: slots.
         cardinality: V.
     """
-    numbers = np.ones((3, rows), np.float32)
+    numbers = np.ones((4, rows), np.float32)
     partners = np.tile(np.arange(rows), (2, 1))
     for member in members:
         sampling, top_k = member.sampling, member.sampler.top_k
         streams = _streams(member, alone=False)
         numbers[0, member.slots] = sampling.temperature if member.sampler.noisy else 1.0
         numbers[1, member.slots] = sampling.guidance_coef or 0.0
+        numbers[3, member.slots] = member.sampler.top_p
         numbers[2, member.slots] = top_k if 0 < top_k < cardinality else cardinality
         for slots in streams:
             partners[0, slots], partners[1, slots] = streams[0], streams[-1]

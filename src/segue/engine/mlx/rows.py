@@ -31,7 +31,8 @@ class RowSampler:
     """What of all rows' samplings shapes the graph.
 
     Attributes:
-        top_k: as in `Sampler`, where it is the same for all rows; None where rows have their own.
+        top_k, top_p: as in `Sampler`, where both are the same for all rows; None and 0 where rows
+            have their own.
         guided: whether any row is one of two streams.
         noisy: whether noise takes part in any row.
     """
@@ -39,17 +40,16 @@ class RowSampler:
     top_k: int | None
     guided: bool
     noisy: bool
+    top_p: float = 0.0
 
     @classmethod
     def of(cls, samplers: Iterable[Sampler]) -> RowSampler:
         """The sampler of rows that are sampled so."""
         several = set(samplers)
-        top_k = {sampler.top_k for sampler in several}
-        return cls(
-            top_k.pop() if len(top_k) == 1 else None,
-            any(sampler.guided for sampler in several),
-            any(sampler.noisy for sampler in several),
-        )
+        kinds = {(sampler.top_k, sampler.top_p) for sampler in several}
+        top_k, top_p = kinds.pop() if len(kinds) == 1 else (None, 0.0)
+        guided = any(sampler.guided for sampler in several)
+        return cls(top_k, guided, any(sampler.noisy for sampler in several), top_p)
 
 
 class RowControls(NamedTuple):
@@ -59,6 +59,7 @@ class RowControls(NamedTuple):
         temperature: `(B, 1, 1)` float32; 1 where the likeliest token is taken.
         coef: `(B, 1, 1)` float32 of guidance; any number where there is none.
         top_k: `(B, 1, 1)` int32: 1 to V.
+        top_p: `(B, 1, 1)` float32; 0 where `top_k` counts.
         conditioned, unconditioned: `(B,)` int32, the rows of the two streams of a row's take; both
             are the row itself where there is no guidance.
     """
@@ -66,6 +67,7 @@ class RowControls(NamedTuple):
     temperature: mx.array
     coef: mx.array
     top_k: mx.array
+    top_p: mx.array
     conditioned: mx.array
     unconditioned: mx.array
 
@@ -157,12 +159,13 @@ class RowStep(Step):
             conditioned = logits[controls.conditioned]
             unconditioned = logits[controls.unconditioned]
             logits = unconditioned + (conditioned - unconditioned) * controls.coef
-        if SAMPLE in self.kernels_on and gumbel is not None and self._rows.top_k is not None:
+        by_kernel = SAMPLE in self.kernels_on and not self._rows.top_p
+        if by_kernel and gumbel is not None and self._rows.top_k is not None:
             one, none = mx.ones((1,)), self._unused
             scaled = logits / controls.temperature
             return kernels.sample(scaled, gumbel, known, one, none, self._rows.top_k, False)
         if self._rows.top_k is not None:
-            sampler = Sampler(self._rows.top_k, guided=False)
+            sampler = Sampler(self._rows.top_k, guided=False, top_p=self._rows.top_p)
             sampled = sampler(logits, gumbel, (controls.temperature, self._unused))
         else:
             sampled = _mixed(logits, gumbel, controls)
@@ -170,16 +173,18 @@ class RowStep(Step):
 
 
 def _mixed(logits: mx.array, gumbel: mx.array | None, controls: RowControls) -> mx.array:
-    """What `Sampler` samples, where each row has its own top-k."""
+    """What `Sampler` samples, where each row has its own top-k or top-p."""
     V = logits.shape[-1]
     likeliest = mx.argmax(logits, axis=-1)
     sampled = likeliest
     if gumbel is not None:
-        order = mx.argsort(logits, axis=-1)
+        order = mx.argsort(-logits, axis=-1)
         scores = mx.take_along_axis(logits, order, -1) / controls.temperature
+        shares = mx.softmax(scores, axis=-1)
+        reached = mx.cumsum(shares, axis=-1) - shares <= controls.top_p
+        taking_part = mx.where(controls.top_p > 0, reached, mx.arange(V) < controls.top_k)
         scores = scores + mx.take_along_axis(gumbel, order, -1)
-        scores = mx.where(mx.arange(V) >= V - controls.top_k, scores, -math.inf)
-        best = mx.argmax(scores, axis=-1, keepdims=True)
+        best = mx.argmax(mx.where(taking_part, scores, -math.inf), axis=-1, keepdims=True)
         drawn = mx.take_along_axis(order, best, axis=-1).squeeze(-1)
         sampled = mx.where(controls.top_k[..., 0] == 1, likeliest, drawn)
     finite = mx.abs(logits.sum(axis=-1)) < math.inf
@@ -190,15 +195,16 @@ def row_controls(numbers: np.ndarray, partners: np.ndarray) -> RowControls:
     """Controls on the device.
 
     Args:
-        numbers: `(3, B)` float32: temperature, guidance coefficient, top-k.
+        numbers: `(4, B)` float32: temperature, guidance coefficient, top-k, top-p.
         partners: `(2, B)`: the conditioned and the unconditioned row.
     """
-    temperature, coef, top_k = (row.reshape(-1, 1, 1) for row in numbers)
+    temperature, coef, top_k, top_p = (row.reshape(-1, 1, 1) for row in numbers)
     conditioned, unconditioned = partners.astype(np.int32)
     return RowControls(
         mx.array(temperature.astype(np.float32)),
         mx.array(coef.astype(np.float32)),
         mx.array(top_k.astype(np.int32)),
+        mx.array(top_p.astype(np.float32)),
         mx.array(conditioned),
         mx.array(unconditioned),
     )
