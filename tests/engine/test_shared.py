@@ -3,13 +3,13 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
 import segue
-from segue import continuation
 from segue.audio import from_array
 from segue.continuation import Continuation, Request, continue_audio
 from segue.engine.base import Sampling
@@ -132,11 +132,10 @@ def test_an_error_in_one_thread_is_that_thread_s(toy, tmp_path, engine):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_continuations_beyond_the_window_share_steps_too(toy, name, monkeypatch):
+def test_continuations_beyond_the_window_share_steps_too(toy, name):
     pytest.importorskip(name)
-    monkeypatch.setattr(continuation, "FRAMES_PER_WINDOW", 60)
-    monkeypatch.setattr(continuation, "STRIDE_FRAMES", 36)
     engine = segue.load(str(toy), engine=name).engine
+    engine.config = replace(engine.config, lm=replace(engine.config.lm, window_frames=60))
     samples = np.random.default_rng(0).normal(0, 0.1, (32_000, 1)).astype(np.float32)
     requests = [
         Request(from_array(samples, 32_000), 0.4, 3.0, seed=1),
