@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -49,14 +50,14 @@ class _TextStream(Protocol):
 
 
 class Sender:
-    """Writes messages to a text stream, each at once.
+    """Writes messages to a text stream, each at once; several threads may.
 
     Args:
         stream: for instance standard output, or a pipe.
     """
 
     def __init__(self, stream: _TextStream) -> None:
-        self._stream = stream
+        self._stream, self._lock = stream, threading.Lock()
 
     def __call__(self, **message: Any) -> None:
         """Send the message with these keys.
@@ -64,8 +65,10 @@ class Sender:
         Raises:
             BrokenPipeError: the other process is gone.
         """
-        self._stream.write(encode(message))
-        self._stream.flush()
+        line = encode(message)
+        with self._lock:
+            self._stream.write(line)
+            self._stream.flush()
 
 
 class ChannelProgress(Progress):

@@ -266,6 +266,22 @@ def engine_for(engine: str) -> str:
     return "openvino" if installed and not _mlx_has_gpu() else "mlx"
 
 
+def default_batch_rows(engine: str) -> int:
+    """Rows of different requests that share steps unless told otherwise.
+
+    As many as gain and leave every request what it is alone.  On a GPU, in a narrow type, sums
+    round differently with other rows beside them, and one seed would be several results; see
+    docs/performance.md, "Requests that share a step".
+
+    Args:
+        engine: one of `ENGINES`.
+
+    Raises:
+        RequestError: see `engine_for`.
+    """
+    return 4 if engine_for(engine) == "openvino" else 1
+
+
 def _mlx_has_gpu() -> bool:
     if find_spec("mlx") is None:
         return False

@@ -74,7 +74,7 @@ class CudaOnCPU:
         functions: str = "",
         scalars: Mapping[str, int] = MappingProxyType({}),
         shared_bytes: int = 0,
-        alone: bool = False,
+        resident: int = 0,
     ) -> list[mx.array]:
         """See `runtime.run`."""
         kernel = runtime.Kernel(
@@ -86,7 +86,7 @@ class CudaOnCPU:
             threads,
             tuple(scalars),
             functions,
-            alone,
+            resident,
         )
         self.launched.append(name)
         arrays = [_memory_of(array) for array in inputs.values()]
@@ -97,7 +97,7 @@ class CudaOnCPU:
             blocks,
             threads,
             ctypes.c_long(shared_bytes),
-            int(alone),
+            int(resident > 0),
             (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays)),
             (ctypes.c_int * max(1, len(scalars)))(*scalars.values()),
         )
@@ -125,9 +125,8 @@ def _memory_of(array: mx.array) -> np.ndarray:
     """The memory of an array, so that what is written there stays."""
     mx.eval(array)
     numbers = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
-    found = np.array(numbers, copy=False)
-    assert found.flags.c_contiguous
-    return found
+    # As MLX does: of an array that lies in steps, a kernel gets a copy.
+    return np.ascontiguousarray(np.array(numbers, copy=False))
 
 
 def _as_cpp(kernel: runtime.Kernel, symbol: str, text: str) -> str:

@@ -86,14 +86,14 @@ def difference(
     y = kernels.layers_forward(x, [layer] * layers, caches, at, texts, takes, following)
     found, expected = np.array(y.astype(F32)), []
     for b in range(rows):
-        z, place = x[b : b + 1, None].astype(F32), at[b if own else 0].reshape(1)
+        z, place = x[b : b + 1, None].astype(F32), int(at[b if own else 0])
         text = tuple(a.astype(F32) for a in kv) if tokens and b < takes else None
         for n, cache in enumerate(before):
             past = mx.array(cache[b : b + 1])
             z, now = exact(z, past, place, mx.arange(length)[None] <= place, text)
             written = np.array(caches[n][b].astype(F32))
             np.testing.assert_allclose(written, now[0], rtol=0, atol=30 * TOLERANCE[dtype])
-            untouched = np.arange(length) != place.item()
+            untouched = np.arange(length) != place
             np.testing.assert_array_equal(written[:, :, untouched], cache[b][:, :, untouched])
         expected.append(np.array(z[0, 0]))
     return np.abs(found - expected).max() / np.abs(expected).max()

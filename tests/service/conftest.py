@@ -25,6 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, toy_options) -> Iterator[Se
 
 @pytest.fixture
 def fresh(tmp_path: Path, toy_options) -> Iterator[Server]:
-    """A service of a test's own, to be stopped, killed and filled."""
-    with Server(tmp_path / "state", *toy_options, environment={"HF_HUB_OFFLINE": "1"}) as server:
+    """A service of a test's own, to be stopped, killed and filled; one job runs at a time."""
+    options = (*toy_options, "--batch-rows", "1")
+    with Server(tmp_path / "state", *options, environment={"HF_HUB_OFFLINE": "1"}) as server:
         yield server

@@ -46,6 +46,7 @@ def test_a_port_in_use_is_an_error_of_one_line(capsys, tmp_path):
         (("--keep", "0"), "--keep must be more than 0"),
         (("--keep", "nan"), "--keep must be more than 0"),
         (("--max-queue", "0"), "--max-queue must be 1 or more"),
+        (("--batch-rows", "0"), "--batch-rows must lie between 1 and 128, not 0"),
         (("--max-disk", "-1"), "--max-disk must be more than 0"),
         (("--threads", "0"), "threads must lie between"),
         (("--models", "/no/such/folder"), "there is no such folder"),

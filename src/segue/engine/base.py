@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,6 +71,74 @@ def check_melody(config: MelodyConfig | None, melody: np.ndarray | None) -> None
         raise RequestError(
             "this model follows no melody; take one that does, such as facebook/musicgen-melody"
         )
+
+
+def rows_of(seeds: tuple[int, ...], sampling: Sampling) -> int:
+    """The rows of a batch that a request takes: one for each stream of each take."""
+    return len(seeds) * (1 if sampling.guidance_coef is None else 2)
+
+
+@dataclass(eq=False)
+class Member:
+    """A request in a `Batch`.
+
+    Attributes:
+        rows: of the batch that it takes, see `rows_of`.
+        left: columns that are not in `columns` yet.
+        columns: `(N, K)` int32, generated and not taken; whoever runs the request takes them.
+        error: what ended it before all columns were there; it is no member any more then.
+    """
+
+    rows: int
+    left: int
+    columns: deque[np.ndarray] = field(default_factory=deque)
+    error: Exception | None = None
+
+
+class Batch(Protocol):
+    """A decode loop that requests join and leave: each step runs one column of every member.
+
+    Members have their own lengths, seeds, samplings and texts.  Noise depends on a member's seeds
+    and steps alone, and rows are computed independently of each other, so its columns are those
+    that `Engine.prefill` gives it, as far as logits that differ by rounding sample the same tokens.
+    A member that is alone runs exactly the steps of `Engine.prefill`.
+
+    One thread may use it at a time; `segue.engine.shared` lets many.
+
+    Attributes:
+        max_rows: rows that fit in it together; a request of more can only be alone.
+        rows: that are taken now.
+    """
+
+    max_rows: int
+
+    @property
+    def rows(self) -> int:
+        """See above."""
+
+    def join(
+        self,
+        sequence: np.ndarray,
+        seeds: tuple[int, ...],
+        sampling: Sampling,
+        conditioning: Conditioning | None = None,
+        first_step: int = 0,
+    ) -> Member:
+        """Run the known start of `sequence`; the steps from now on run the rest.
+
+        Args and errors are those of `Engine.prefill`.  If it raises, the batch is as it was.
+        """
+
+    def step(self) -> None:
+        """Run the next column of every member; without members, do nothing.
+
+        Columns reach their members some steps late, but all of them once there are no more to run.
+        A member whose logits are not finite gets a `ModelOverflowError`, and leaves; the others
+        stay.  If anything is raised, every member has left, and has it as its error.
+        """
+
+    def leave(self, member: Member) -> None:
+        """Take a member out, wherever it is; one that has left already stays as it is."""
 
 
 class Engine(Protocol):
@@ -163,6 +232,13 @@ class Engine(Protocol):
             An iterator over the columns from the first with an unknown entry to the last, each
             `(N, K)` int32.  It may be dropped at any time.  A column whose logits are not finite
             raises `ModelOverflowError`, here or in the iterator.
+        """
+
+    def batch(self, max_rows: int) -> Batch:
+        """A new, empty batch for requests that share their steps.
+
+        Args:
+            max_rows: see `Batch`; at least 1.
         """
 
     def logits(self, sequence: np.ndarray, conditioning: Conditioning | None = None) -> np.ndarray:

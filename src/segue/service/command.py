@@ -13,10 +13,13 @@ from typing import Any
 
 from ..checkpoints import hub
 from ..errors import OutputError, RequestError
-from ..model import ENGINES, MAX_THREADS
+from ..model import ENGINES, MAX_THREADS, default_batch_rows
 from ..options import HelpFormatter, add_threads_option
 from .logs import FORMATS
 from .settings import GIB, Limits, Settings, state_folder
+
+MAX_BATCH_ROWS = 128
+"""More would not gain: steps take longer in proportion."""
 
 _FILES = 8192
 
@@ -80,6 +83,13 @@ def add_parser(commands: Any) -> None:
         "--max-queue", metavar="N", type=int, default=Limits.waiting, help="jobs that may wait"
     )
     parser.add_argument(
+        "--batch-rows",
+        metavar="N",
+        type=int,
+        help="rows of jobs that may run together, a job having one for each take, two with a "
+        "description; 1 runs one job at a time (default: 4 with OpenVINO, else 1)",
+    )
+    parser.add_argument(
         "--max-disk",
         metavar="GB",
         type=float,
@@ -108,6 +118,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
     demand(0 <= options.port <= 65535, f"--port must lie between 0 and 65535, not {options.port}")
     demand(0 < options.keep < 10_000, f"--keep must be more than 0 hours, not {options.keep:g}")
     demand(options.max_queue >= 1, f"--max-queue must be 1 or more, not {options.max_queue}")
+    rows = options.batch_rows
+    demand(
+        rows is None or 1 <= rows <= MAX_BATCH_ROWS,
+        f"--batch-rows must lie between 1 and {MAX_BATCH_ROWS}, not {rows}",
+    )
     demand(options.max_disk > 0, f"--max-disk must be more than 0 GB, not {options.max_disk:g}")
     if options.threads is not None:
         demand(
@@ -140,6 +155,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         recipes=None if options.recipes is None else options.recipes.absolute(),
         keep_seconds=options.keep * 3600,
         max_disk_bytes=round(options.max_disk * GIB),
+        batch_rows=default_batch_rows(options.engine) if rows is None else rows,
         limits=Limits(waiting=options.max_queue),
     )
     demand(

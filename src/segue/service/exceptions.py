@@ -52,11 +52,15 @@ class WorkerDiedError(TaskError):
 
     Attributes:
         begun: whether the worker had begun the task; if not, it may have been gone before.
+        shared: whether it had other tasks at the same time, one of which may have ended it.
+        first: whether this is the first of its tasks that is told.
     """
 
-    def __init__(self, line: str, begun: bool = False) -> None:
+    def __init__(
+        self, line: str, begun: bool = False, shared: bool = False, first: bool = True
+    ) -> None:
         super().__init__(line, fault=True)
-        self.begun = begun
+        self.begun, self.shared, self.first = begun, shared, first
 
 
 class TaskCancelledError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
+_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
 class Metrics:
@@ -33,6 +34,12 @@ class Metrics:
         self.worker_crashes = Counter(
             "segue_worker_deaths", "Workers that ended while they worked", registry=registry
         )
+        self._rows = Histogram(
+            "segue_batch_rows",
+            "Rows of a step, the mean of those that ran while a job did",
+            buckets=_ROWS,
+            registry=registry,
+        )
         self._requests = Counter(
             "segue_http_requests",
             "Requests that were answered",
@@ -47,6 +54,7 @@ class Metrics:
         )
         self.waiting = Gauge("segue_jobs_waiting", "Jobs in the queue", registry=registry)
         self.running = Gauge("segue_jobs_playing", "Jobs that run now", registry=registry)
+        self.rows = Gauge("segue_batch_rows_used", "Rows of jobs that run now", registry=registry)
         self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
 
     def submitted(self, kind: str) -> None:
@@ -58,10 +66,17 @@ class Metrics:
         self._finished.labels(state).inc()
         self._seconds.observe(seconds)
 
-    def generated(self, music_seconds: float, work_seconds: float) -> None:
-        """Count the music that a job generated, and the seconds that it took."""
+    def generated(self, music_seconds: float, work_seconds: float, rows: float) -> None:
+        """Count the music that a job generated, and the seconds that it took.
+
+        Args:
+            music_seconds: of all takes.
+            work_seconds: from when its model was loaded; jobs that run together count alike.
+            rows: of the steps that ran meanwhile, on average, those of other jobs included.
+        """
         self._music.inc(music_seconds)
         self._work.inc(work_seconds)
+        self._rows.observe(rows)
 
     def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count a request that was answered; `seconds` is None for a stream."""

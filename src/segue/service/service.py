@@ -63,7 +63,9 @@ class Service:
                 "quantized_folder": str(store.variants),
                 "max_quantized_bytes": settings.max_variants_bytes,
                 "max_loaded_bytes": settings.max_loaded_bytes,
+                "batch_rows": settings.batch_rows,
             },
+            at_once=settings.batch_rows,
         )
         self._decode_worker = Worker("reader", {"limits": asdict(settings.limits)})
         self.jobs = Jobs(

@@ -80,6 +80,8 @@ class Settings:
         keep_seconds: how long a finished job is kept.
         max_disk_bytes: what inputs and results may take together.
         max_variants_bytes: what quantized checkpoints may take.
+        batch_rows: rows of jobs that may share a model's steps, see `JobSpec.rows`; with 1, one job
+            runs at a time.
         max_loaded_bytes: what loaded models may take in memory; None is half of the machine's.
         limits: see `Limits`.
     """
@@ -97,6 +99,7 @@ class Settings:
     keep_seconds: float = 3600.0
     max_disk_bytes: int = 4 * GIB
     max_variants_bytes: int = 16 * GIB
+    batch_rows: int = 1
     max_loaded_bytes: int | None = None
     limits: Limits = field(default_factory=Limits)
 

@@ -13,19 +13,21 @@ from tests.service.server import SECONDS, Server, decoded, encoded, song
 
 SONG = song(2.0)
 AUDIO = encoded(SONG)
+ONE_AT_A_TIME = ("--batch-rows", "1")
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory, toy_options):
     """A service whose queue is empty whenever a test begins, and whose worker may be killed."""
-    with Server(tmp_path_factory.mktemp("own") / "state", *toy_options) as server:
+    state = tmp_path_factory.mktemp("own") / "state"
+    with Server(state, *toy_options, *ONE_AT_A_TIME) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory, toy_options):
     """A service with room for two that wait, and for 3 MB."""
-    options = ("--max-queue", "2", "--max-disk", str(3_000_000 / 2**30))
+    options = ("--max-queue", "2", "--max-disk", str(3_000_000 / 2**30), *ONE_AT_A_TIME)
     state = tmp_path_factory.mktemp("narrow") / "state"
     with Server(state, *toy_options, *options) as server:
         yield server

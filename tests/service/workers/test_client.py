@@ -10,8 +10,8 @@ from segue.service.workers import client
 from segue.service.workers.client import Worker
 
 MESSAGES = """
-echo '{"begun": true}'
-echo '{"stage": "load", "done": 0, "total": null, "unit": ""}'
+echo '{"task": "a", "begun": true}'
+echo '{"task": "a", "stage": "load", "done": 0, "total": null, "unit": ""}'
 """
 
 
@@ -33,7 +33,7 @@ def run(tmp_path, monkeypatch):
 
         async def outcome():
             try:
-                return await worker.run({"kind": "generate"}, received)
+                return await worker.run({"kind": "generate", "id": "a"}, received)
             finally:
                 await worker.stop()
 
@@ -46,14 +46,18 @@ def run(tmp_path, monkeypatch):
 
 
 def test_messages_arrive_before_what_the_task_finished_with(run):
-    outcome, messages, worker = run(MESSAGES + """echo '{"finished": {"takes": []}}'; cat""")
+    outcome, messages, worker = run(
+        MESSAGES + """echo '{"task": "a", "finished": {"takes": []}}'; cat"""
+    )
     assert outcome == {"takes": []}
     assert messages == [{"stage": "load", "done": 0, "total": None, "unit": ""}]
     assert (worker.crashes, worker.pid) == (0, None)
 
 
 def test_an_error_keeps_its_line_and_whose_fault_it_is(run):
-    outcome, _, worker = run("""echo '{"error": "the model is damaged", "fault": false}'; cat""")
+    outcome, _, worker = run(
+        """echo '{"task": "a", "error": "the model is damaged", "fault": false}'; cat"""
+    )
     assert type(outcome) is TaskError
     assert (str(outcome), outcome.fault, worker.crashes) == ("the model is damaged", False, 0)
 
@@ -85,7 +89,7 @@ def test_a_worker_that_sends_no_message_is_ended(run, line):
 
 def test_a_worker_that_does_not_stop_a_cancelled_task_is_ended(run, monkeypatch):
     monkeypatch.setattr(client, "SECONDS_TO_CANCEL", 0.0)
-    outcome, _, _ = run(MESSAGES + "exec cat >/dev/null", during=Worker.cancel)
+    outcome, _, _ = run(MESSAGES + "exec cat >/dev/null", during=lambda w: w.cancel("a"))
     assert isinstance(outcome, TaskCancelledError)
 
 

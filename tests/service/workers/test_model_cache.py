@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from segue.checkpoints.recipe import PRESETS, Recipe
+from segue.engine.shared import SharedEngine
 from segue.errors import CheckpointError, RequestError
 from segue.progress import SILENT
 from segue.service.quantization import NONE, Quantization
@@ -39,6 +40,22 @@ def test_a_small_memory_holds_the_last_model_alone(tmp_path, toy):
     assert models.get(plain, SILENT) is first
     models.get(q8, SILENT)
     assert (plain in models, q8 in models) == (False, True)
+
+
+@pytest.mark.parametrize(("budget", "rows"), [(1 << 30, 4), (1 << 23, 2), (1, 1)])
+def test_rows_that_share_steps_are_as_many_as_memory_has_room_for(tmp_path, toy, budget, rows):
+    """A row of the toy takes 1.6 MB, and rows half of the budget."""
+    models = ModelCache("auto", None, QuantizedCache(tmp_path, 1), budget, batch_rows=4)
+    engine = models.get(ModelSpec(str(toy), None, NONE), SILENT).engine
+    assert isinstance(engine, SharedEngine)
+    assert engine.max_rows == rows
+
+
+def test_nothing_is_shared_where_one_job_runs_at_a_time(tmp_path, toy):
+    loaded = ModelCache("auto", None, QuantizedCache(tmp_path, 1), 1 << 30).get(
+        ModelSpec(str(toy), None, NONE), SILENT
+    )
+    assert loaded.engine is loaded.model.engine
 
 
 def test_a_base_model_is_opened_only_where_the_fine_tune_needs_it(tmp_path, toy, monkeypatch):

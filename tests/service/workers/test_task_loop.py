@@ -2,15 +2,16 @@
 
 import errno
 import json
-import queue
+import threading
+import time
 
 import pytest
 
 from segue.errors import AudioError
 from segue.service.exceptions import TaskCancelledError
-from segue.service.workers.task_loop import NO_DISK, NO_MEMORY, outcome_of
+from segue.service.workers.task_loop import NO_DISK, NO_MEMORY, outcome_of, run_tasks
 
-from .channels import recorded
+from .channels import lines_of, received, recorded
 
 
 def raising(error):
@@ -48,30 +49,62 @@ def test_every_error_ends_a_task_with_one_message(error, outcome):
 
 
 def test_a_task_that_was_cancelled_stops_where_it_shows_progress():
-    sent, lines = [], queue.Queue()
-    channel = recorded(sent, iter(lines.get, None))
-    lines.put(json.dumps({"task": {"kind": "count"}}).encode())
-    assert channel.next_task() == {"kind": "count"}
+    sent, (lines, iterator) = [], lines_of()
+    channel = received(iterator, sent)
+    lines.put(b'{"task": {"id": "one", "kind": "count"}}')
+    lines.put(b'{"task": {"id": "two", "kind": "count"}}')
+    one, two = channel.next_task(), channel.next_task()
+    assert one.message == {"id": "one", "kind": "count"}
 
     def task(message, channel):
         with channel.progress().stage("count") as advance:
-            lines.put(b'{"cancel": true}')
+            lines.put(b'{"cancel": "one"}')
             n = 0
             while True:
                 advance(n := n + 1)
 
-    assert outcome_of(task, {}, channel) == {"cancelled": True}
-    assert sent[0] == {"stage": "count", "done": 0, "total": None, "unit": "", "begin": True}
-    assert sent[-1] == {"end": "count"}
+    assert outcome_of(task, {}, one) == {"cancelled": True}
+    stage = {"task": "one", "stage": "count", "done": 0, "total": None, "unit": ""}
+    assert sent[0] == {**stage, "begin": True}
+    assert sent[-1] == {"task": "one", "end": "count"}
+    two.check()  # is not cancelled, too
 
-    lines.put(b'{"task": {"kind": "another"}}')  # is not cancelled, too
-    channel.next_task()
-    channel.check()
+
+def test_a_task_that_is_cancelled_before_it_begins_does_nothing():
+    lines, iterator = lines_of()
+    channel = received(iterator)
+    for line in (b'{"task": {"id": "one"}}', b'{"cancel": "one"}', b'{"task": {"id": "two"}}'):
+        lines.put(line)
+    one, _ = channel.next_task(), channel.next_task()
+    with pytest.raises(TaskCancelledError):
+        one.check()
 
 
 def test_a_line_that_is_no_message_is_skipped():
-    lines = queue.Queue()
-    channel = recorded(lines=iter(lines.get, None))
-    for line in (b"\xff\n", b"[]\n", b"{\n", b'{"task": {"kind": "load"}}\n'):
-        lines.put(line)
-    assert channel.next_task() == {"kind": "load"}
+    lines, iterator = lines_of()
+    channel = received(iterator)
+    lines.put(b"\xff\n")
+    lines.put(b"[]\n")
+    lines.put(b"{\n")
+    lines.put(b'{"cancel": "nobody"}\n')
+    lines.put(b'{"task": {"id": "one", "kind": "load"}}\n')
+    assert channel.next_task().message["kind"] == "load"
+
+
+def test_as_many_tasks_run_at_once_as_may():
+    sent, (lines, iterator), together = [], lines_of(), threading.Barrier(3)
+
+    def task(message, channel):
+        together.wait(60)  # none of them ends before all have begun
+        return {"of": channel.name}
+
+    channel = received(iterator, sent)
+    threading.Thread(target=run_tasks, args=({"meet": task}, channel, 3), daemon=True).start()
+    for name in "abc":
+        lines.put(json.dumps({"task": {"id": name, "kind": "meet"}}).encode())
+    until = time.monotonic() + 60
+    while sum("finished" in message for message in list(sent)) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    finished = {m["task"]: m["finished"] for m in sent if "finished" in m}
+    assert finished == {name: {"of": name} for name in "abc"}

@@ -30,6 +30,7 @@ from ..chroma import fit, melody_of
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
 from ..text import TextTokenizer
 from . import codec_pieces, kernels
+from .batch import MLXBatch
 from .compiled_cache import keep_compiled
 from .decoding import decode, prefill
 from .device import device_name
@@ -285,6 +286,17 @@ class MLXEngine:
         """The same columns; while they are generated, a large model's memory stays resident."""
         with self._wired_limit.raised(self._bytes):
             yield from columns
+
+    def batch(self, max_rows: int) -> MLXBatch:
+        """See `Engine.batch`."""
+        return MLXBatch(
+            self.lm,
+            self.execution,
+            self._apart,
+            self._steps,
+            lambda: self._wired_limit.raised(self._bytes),
+            max_rows,
+        )
 
     def logits(
         self, sequence: np.ndarray, conditioning: CrossKV | Prefix | None = None

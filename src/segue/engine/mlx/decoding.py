@@ -68,6 +68,7 @@ def prefill(
     prefix: Prefix | None,
     first_step: int,
     in_place: bool,
+    for_batch: bool = False,
 ) -> Prefilled:
     """Run the known start of a sequence through the model, and sample the column after it.
 
@@ -83,6 +84,7 @@ def prefill(
         first_step: the number of the first column.
         in_place: whether the step writes the cache in place, which then has its whole length at
             once.
+        for_batch: whether a batch runs the steps, so that noise and text are prepared there.
     """
     with turn():
         sampler = step.sampler
@@ -113,12 +115,14 @@ def prefill(
         noise = None
         if sampler.noisy:
             shape = lm.config.num_codebooks, lm.config.cardinality
-            noise = Noise(seeds, shape, first_step + begin, first_step + length)
-        batch = step.folded(cross, takes) or cross_of_batch(cross, takes, sampler.guided)
+            stop = first_step + (begin + 1 if for_batch else length)
+            noise = Noise(seeds, shape, first_step + begin, stop)
+        batch = None if for_batch else text_of(step, cross, takes)
         logits = lm.logits(hidden)[:, 0]
         gumbel = None if noise is None else noise.of(first_step + begin)
         tokens = step.sample(logits, entry(columns, begin), gumbel, controls)
-        mx.eval(tokens, cache, batch, columns)
+        # Beside others' steps, waiting for them would leave the device idle afterwards.
+        (mx.async_eval if for_batch else mx.eval)(tokens, cache, batch, columns)
     return Prefilled(begin, unknown, columns, tokens, cache, batch, noise, first_step, before)
 
 
@@ -230,6 +234,11 @@ class _Reads:
                     raise ModelOverflowError("logits")
                 self._read += 1
                 yield tokens
+
+
+def text_of(step: Step, cross: CrossKV | None, takes: int) -> CrossKV | list[mx.array] | None:
+    """The text as a step takes it for so many takes: folded into weights, or keys and values."""
+    return step.folded(cross, takes) or cross_of_batch(cross, takes, step.sampler.guided)
 
 
 def cross_of_batch(cross: CrossKV | None, takes: int, guided: bool) -> CrossKV | None:

@@ -7,7 +7,7 @@ the cases that it does not take, and every other machine, use MLX's own primitiv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,6 +18,10 @@ from .kernels import ATTEND, EMBED, LAYER, LINEAR, SAMPLE
 from .lm import LM, CrossAttention, CrossKV, Layer
 from .lookups import Lookup
 from .sampling import Controls, Sampler, next_tokens
+
+Text = mx.array | tuple[mx.array, ...]
+"""What a layer attends to: keys and values, with a mask behind them where rows have different
+texts; or a text that is folded into weights."""
 
 StepFunction = Callable[..., tuple[mx.array, Cache]]
 """A `Step`, or what `mx.compile` makes of one: called as `Step.__call__`."""
@@ -98,11 +102,26 @@ class Step:
         Returns:
             The next column `(N, K)` int32, and the cache with this one in it.
         """
-        lm = self.lm
         x = self.embed(tokens, position)
+        logits, new = self.logits_after(x, position, mask, cache, cross)
+        return self.sample(logits, known, gumbel, controls), new
+
+    def logits_after(
+        self,
+        x: mx.array,
+        position: mx.array,
+        mask: mx.array | None,
+        cache: Cache,
+        cross: Sequence[Text] | None,
+    ) -> tuple[mx.array, Cache]:
+        """Logits `(B, K, V)` float32 after hidden states `(B, dim)`, and the cache with them in it.
+
+        The other arguments are those of a step.
+        """
+        lm = self.lm
         logits = self.layers_forward(x, cache, position, cross)
         if logits is not None:
-            return self.sample(self._of_heads(logits), known, gumbel, controls), cache
+            return self._of_heads(logits), cache
         new: Cache = []
         for n, layer in enumerate(lm.layers):
             text = None if cross is None else cross[n]
@@ -115,7 +134,7 @@ class Step:
             y = self.linear(x, layer.fc1, layer.final_layer_norm, gelu=True)
             x = self.linear(y, layer.fc2, residual=x)
         logits = self.linear(x, lm.lm_heads, lm.layer_norm, dtype=mx.float32)
-        return self.sample(self._of_heads(logits), known, gumbel, controls), new
+        return self._of_heads(logits), new
 
     def _of_heads(self, logits: mx.array) -> mx.array:
         """Logits `(B, K, V)`."""
@@ -139,7 +158,7 @@ class Step:
         x: mx.array,
         cache: Cache,
         position: mx.array,
-        cross: CrossKV | list[mx.array] | None,
+        cross: Sequence[Text] | None,
     ) -> mx.array | None:
         """Logits `(B, K · V)` if all layers are kernels, else None.
 
@@ -220,12 +239,21 @@ class Step:
         return y.reshape(B, -1), kv
 
     def cross_attend(
-        self, x: mx.array, attention: CrossAttention, norm: nn.Module, k: mx.array, v: mx.array
+        self,
+        x: mx.array,
+        attention: CrossAttention,
+        norm: nn.Module,
+        k: mx.array,
+        v: mx.array,
+        mask: mx.array | None = None,
     ) -> mx.array:
-        """Hidden states `(B, dim)` after cross-attention over keys and values `(B, H, L, D)`."""
+        """Hidden states `(B, dim)` after cross-attention over keys and values `(B, H, L, D)`.
+
+        With a mask `(B, 1, 1, L)`, each row attends where it is true.
+        """
         B, H, _, D = k.shape
         q = self.linear(x, attention.q_proj, norm).reshape(B, H, 1, D)
-        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=attention.scale)
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=attention.scale, mask=mask)
         return self.linear(y.reshape(B, -1), attention.out_proj, residual=x)
 
     def sample(

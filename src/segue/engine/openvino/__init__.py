@@ -16,6 +16,7 @@ from ..base import Sampling, check_finite, check_melody
 from ..chroma import fit, melody_of
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
 from ..text import TextTokenizer
+from .batch import OpenVINOBatch
 from .codec import Codec
 from .decoding import decode, prefill
 from .lm import LM, CrossKV, Prefix
@@ -162,6 +163,10 @@ class OpenVINOEngine:
         return decode(
             lm=self.lm, start=start, seeds=seeds, sampling=sampling, first_step=first_step
         )
+
+    def batch(self, max_rows: int) -> OpenVINOBatch:
+        """See `Engine.batch`."""
+        return OpenVINOBatch(self.lm, self._apart, self._make_room, max_rows)
 
     def logits(
         self, sequence: np.ndarray, conditioning: CrossKV | Prefix | None = None

@@ -68,14 +68,14 @@ def prefill(
     columns = sequence.transpose(0, 2, 1)  # (starts, S, K)
     run = lm.run(_of_batch(cross, starts, guided))
     try:
-        prompt = _streams(columns[:, :begin], guided)
+        prompt = streams_of(columns[:, :begin], guided)
         before = 0 if prefix is None else prefix.length
         hidden = lm.embed(prompt, before)
         if prefix is not None:
             hidden = prefix.before(hidden, guided)
         logits = run(hidden, np.arange(len(prompt), dtype=np.int32))
         # Each row of the batch goes on with its own row of the cache from here on.
-        rows = _streams(np.arange(takes) if starts == takes else np.zeros(takes, int), guided)
+        rows = streams_of(np.arange(takes) if starts == takes else np.zeros(takes, int), guided)
         if guided:
             rows[takes:] += starts
         if starts < takes:
@@ -83,7 +83,7 @@ def prefill(
             run.attend_to(_of_batch(cross, takes, guided))
         tokens = np.zeros(0, np.int32)
         if begin < columns.shape[1]:
-            tokens = _next_tokens(
+            tokens = next_tokens(
                 logits, columns[:, begin], first_step + begin, seeds=seeds, sampling=sampling
             )
     except ModelOverflowError:
@@ -123,8 +123,8 @@ def decode(
         for column in range(start.begin, start.columns.shape[1]):
             yield tokens
             if column + 1 < start.columns.shape[1]:
-                hidden = lm.embed(_streams(tokens, guided)[:, None], start.before + column)
-                tokens = _next_tokens(
+                hidden = lm.embed(streams_of(tokens, guided)[:, None], start.before + column)
+                tokens = next_tokens(
                     start.run(hidden, rows),
                     start.columns[:, column + 1],
                     first_step + column + 1,
@@ -136,7 +136,7 @@ def decode(
         start.run.release()
 
 
-def _next_tokens(
+def next_tokens(
     logits: np.ndarray,
     known: np.ndarray,
     step: int,
@@ -158,7 +158,7 @@ def _next_tokens(
     return np.where(known == UNKNOWN, sampled, known).astype(np.int32)
 
 
-def _streams(rows: np.ndarray, guided: bool) -> np.ndarray:
+def streams_of(rows: np.ndarray, guided: bool) -> np.ndarray:
     """The rows that the model runs for those of the takes: conditioned, then unconditioned."""
     return np.concatenate([rows, rows]) if guided else rows.copy()
 

@@ -102,10 +102,21 @@ class LM:
         embedded += positions(position, tokens.shape[1], self._config.dim)
         return embedded
 
+    @property
+    def config(self) -> LMConfig:
+        """Its shape."""
+        return self._config
+
     def run(self, cross: CrossKV | None) -> Run:
         """A run from an empty cache, with or without text."""
-        model = self.plain if cross is None else self.with_text
-        return Run(model, (1, self._config.num_heads, 1, self._config.head_dim), cross)
+        run = self.empty_run(cross is not None)
+        run.attend_to(cross)
+        return run
+
+    def empty_run(self, text: bool) -> Run:
+        """A run from an empty cache; with text, `Run.attend_to` says which."""
+        model = self.with_text if text else self.plain
+        return Run(model, (1, self._config.num_heads, 1, self._config.head_dim))
 
     @cached_property
     def plain(self) -> Any:
@@ -169,33 +180,49 @@ class Run:
     Args:
         model: compiled; what `_decoder` made.
         entry: the shape of one column's keys, or values.
-        cross: keys and values of a text for each row of the batch, or None.
     """
 
-    def __init__(self, model: Any, entry: tuple[int, ...], cross: CrossKV | None) -> None:
+    def __init__(self, model: Any, entry: tuple[int, ...]) -> None:
         self._request, self._entry = model.create_infer_request(), entry
         self._length = 0
         self._held: dict[int, Any] = {}
         self._no_mask = np.zeros(0, np.float32)
-        self.attend_to(cross)
 
-    def attend_to(self, cross: CrossKV | None) -> None:
-        """Take other keys and values of the text from now on, as the batch grows."""
-        for n, array in enumerate(array for pair in cross or [] for array in pair):
+    def attend_to(self, cross: CrossKV | None, mask: np.ndarray | None = None) -> None:
+        """Take other keys and values of the text from now on, as the batch grows.
+
+        Args:
+            cross: keys and values `(B, H, L, D)`.
+            mask: `(B, 1, 1, L)`, 0 where a row has a token, else minus infinity; None where all
+                rows have all.
+        """
+        if cross is None:
+            return
+        if mask is None:
+            mask = np.zeros((1, 1, 1, cross[0][0].shape[2]), np.float32)
+        for n, array in enumerate([mask, *(array for pair in cross for array in pair)]):
             self._put(4 + n, array)
 
-    def __call__(self, hidden: np.ndarray, rows: np.ndarray, last: int = 1) -> np.ndarray:
+    def __call__(
+        self,
+        hidden: np.ndarray,
+        rows: np.ndarray,
+        last: int = 1,
+        mask: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Logits `(B, last, K * V)` float32 after the `last` of some columns.
 
         Args:
             hidden: `(B, S, dim)`, from `LM.embed`.
             rows: `(B,)` int32, the row of the cache that each row of the batch goes on with.
             last: after how many columns logits are wanted.
+            mask: `(B, 1, S, length)`, 0 or minus infinity; None for columns that attend to all
+                before them.
         """
         S = hidden.shape[1]
         self._put(0, hidden)
         self._put(1, rows)
-        self._put(2, self._mask(S))
+        self._put(2, self._mask(S) if mask is None else mask)
         self._put(3, np.arange(S - last, S, dtype=np.int32))
         self._request.infer()
         before, self._length = self._length, self._length + S
@@ -204,6 +231,28 @@ class Run:
         if S > 1:  # which packs the weights, for a step as well
             page_out()
         return np.array(self._request.get_output_tensor(0).data)
+
+    @property
+    def length(self) -> int:
+        """How many columns have been run, or loaded."""
+        return self._length
+
+    @property
+    def caches(self) -> list[str]:
+        """The names of the caches: keys and values of each layer."""
+        return sorted(state.name for state in self._request.query_state())
+
+    def cache(self, name: str) -> np.ndarray:
+        """A copy of keys or values `(B, H, length, D)` float32."""
+        return np.array(self._states()[name].state.data)
+
+    def load(self, name: str, values: np.ndarray) -> None:
+        """Put keys or values `(B, H, length, D)` in the place of a cache; all must be alike."""
+        self._states()[name].state = ov.Tensor(np.ascontiguousarray(values))
+        self._length = values.shape[2]
+
+    def _states(self) -> dict[str, Any]:
+        return {state.name: state for state in self._request.query_state()}
 
     @property
     def stored_columns(self) -> int:
@@ -239,15 +288,17 @@ def _decoder(config: LMConfig, weights: Weights, text: bool) -> ov.Model:
     """The graph of a step, or of many columns at once.
 
     Inputs: hidden states `(B, S, dim)`, the cache's row for each row of the batch `(B,)`, the mask
-    `(1, 1, S, length)`, the columns to give logits for `(n,)`, and keys and values of the text for
-    each layer.  Output: logits `(B, n, K * V)`.
+    `(1 or B, 1, S, length)`, the columns to give logits for `(n,)`, and with text its mask
+    `(1 or B, 1, 1, L)` and keys and values for each layer.  Output: logits `(B, n, K * V)`.
     """
     dim, heads = config.dim, config.num_heads
     hidden = graph.parameter("hidden", (-1, -1, dim))
     rows = graph.parameter("rows", (-1,), ov.Type.i32)
-    mask = graph.parameter("mask", (1, 1, -1, -1))
+    mask = graph.parameter("mask", (-1, 1, -1, -1))
     wanted = graph.parameter("wanted", (-1,), ov.Type.i32)
     inputs, sinks = [hidden, rows, mask, wanted], []
+    if text:
+        inputs.append(text_mask := graph.parameter("text_mask", (-1, 1, 1, -1)))
     batch = ops.gather(ops.shape_of(hidden), graph.integers(0), graph.integer(0))
     nothing = ops.broadcast(
         graph.constant(np.float32(0)),
@@ -292,7 +343,7 @@ def _decoder(config: LMConfig, weights: Weights, text: bool) -> ov.Model:
             inputs += [keys, values]
             q = linear(norm(x, f"{layer}encoder_attn_layer_norm"), f"{attention}q_proj")
             y = ops.scaled_dot_product_attention(
-                graph.split_heads(q, heads, config.head_dim), keys, values
+                graph.split_heads(q, heads, config.head_dim), keys, values, text_mask
             )
             x = ops.add(x, linear(graph.join_heads(y, dim), f"{attention}out_proj"))
         y = ops.gelu(linear(norm(x, f"{layer}final_layer_norm"), f"{layer}fc1"), "erf")

@@ -35,7 +35,7 @@ async def health(request: Request) -> Any:
         "message": "; ".join(problems) or "ready to play",
         "worker": "ready" if ready else "starts with the next request",
         "waiting": service.jobs.queued(),
-        "playing": service.jobs.running,
+        "playing": bool(service.jobs.running),
     }
 
 
@@ -51,6 +51,7 @@ async def metrics(request: Request) -> Response:
     metrics_ = service.metrics
     metrics_.waiting.set(service.jobs.queued())
     metrics_.running.set(service.jobs.running)
+    metrics_.rows.set(service.jobs.rows)
     metrics_.disk.set(service.store.bytes())
     return Response(metrics_.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

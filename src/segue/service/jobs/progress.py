@@ -179,6 +179,12 @@ class JobProgress:
                 else "loading the model"
             )
 
+    def restart(self) -> None:
+        """Wait once more, as if nothing had been done."""
+        self.phase, self.fraction, self.message = "queued", 0.0, "waiting"
+        self.download, self.generating_since, self.preview_frames = None, None, 0
+        self.notify()
+
     def notify(self) -> None:
         """Wake everybody who waits for a change."""
         changed, self._changed = self._changed, asyncio.Event()

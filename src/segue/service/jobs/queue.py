@@ -1,4 +1,4 @@
-"""The queue of jobs, of which one runs at a time."""
+"""The queue of jobs: one runs at a time, or as many of one model as may share its steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from ...errors import SegueError
-from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
+from ..exceptions import TaskCancelledError, TaskError
 from ..metrics import Metrics
 from ..quantization import Quantization
 from ..settings import Settings
@@ -24,14 +24,14 @@ from .estimates import Estimates
 from .missing_files import missing_repositories
 from .models import ListedModel, ModelList
 from .progress import Clock, JobProgress
-from .rows import CANCELLED, COMPLETED, FAILED, RUNNING, Input, Job
+from .rows import CANCELLED, FAILED, RUNNING, Input, Job
+from .runner import CANCELLED_LINE, Runner, task_of
 from .spec import JobSpec
 from .store import Store
 from .waiting import View, WaitingJob, WaitingJobs
 
 log = logging.getLogger("segue.service")
 
-CANCELLED_LINE = "the music was cancelled"
 MOST_CRASHES = 3
 CRASHES_LINE = (
     f"segue was ended {MOST_CRASHES} times while it played this, so it was given up; try a smaller "
@@ -54,7 +54,6 @@ class Jobs:
 
     Attributes:
         admission: decides whether there is room for another job.
-        ran: engine and device of the last job, once one has run.
     """
 
     def __init__(
@@ -71,11 +70,20 @@ class Jobs:
         self._downloads, self._worker, self._metrics = downloads, worker, metrics
         self._estimates, self._clock = Estimates(store), clock
         self._endings = Endings(store)
-        self._waiting = WaitingJobs(self._estimates)
+        self._waiting = WaitingJobs(self._estimates, settings.batch_rows)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._runner = Runner(
+            store,
+            worker,
+            self._waiting,
+            self._estimates,
+            metrics,
+            clock,
+            end=self._end,
+            ended=self._wake.set,
+        )
         self.admission = Admission(settings, self._waiting.load)
-        self.ran: dict[str, Any] = {}
 
     # --- Life -----------------------------------------------------------------------------------
 
@@ -108,17 +116,18 @@ class Jobs:
         await self._enqueue(job, model, 0 if input_ is None else input_.bytes)
 
     async def close(self) -> None:
-        """Stop at once; a job that runs is queued again."""
-        for task in self._tasks:
+        """Stop at once; jobs that run are queued again."""
+        tasks = [*self._tasks, *self._runner.tasks]
+        for task in tasks:
             task.cancel()
-        for task in self._tasks:
+        for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
         for write in (self._endings.flush, self._put_back):
             try:
                 await write()
             except (OSError, sqlite3.Error):  # a full disk; the next start counts it as a crash
-                log.exception("the job that ran cannot be queued again")
+                log.exception("the jobs that ran cannot be queued again")
         await self._downloads.close()
         await self._worker.stop()
         for waiting in self._waiting:
@@ -172,7 +181,8 @@ class Jobs:
 
     async def _enqueue(self, job: Job, model: ListedModel, audio_bytes: int) -> None:
         """Let a job wait for its turn, and for what is missing of its model."""
-        waiting = WaitingJob(job, model, audio_bytes, JobProgress(clock=self._clock))
+        progress = JobProgress(clock=self._clock)
+        waiting = WaitingJob(job, model, audio_bytes, progress, alone=job.crashes > 0)
         self._waiting.add(waiting)
         try:
             if model.missing:
@@ -197,7 +207,7 @@ class Jobs:
         await self._endings.flush()
         self._wake.clear()
         for waiting in self._waiting:
-            if not waiting.ready:
+            if not waiting.ready or waiting.job.id in self._waiting.running:
                 continue
             if (fetch := waiting.fetch) is not None:
                 if not fetch.task.done():
@@ -207,70 +217,11 @@ class Jobs:
                     continue
                 waiting.fetch, waiting.progress.phase = None, "queued"
                 waiting.progress.download = None
-            await self._run(waiting)
+            if not self._waiting.may_run(waiting):
+                break  # nobody overtakes it
+            await self._runner.begin(waiting)
             return
         await self._wake.wait()
-
-    async def _run(self, waiting: WaitingJob) -> None:
-        job = await run_to_end(self._store.begin, waiting.job)
-        if job is None:  # cancelled
-            self._waiting.remove(waiting.job.id)
-            return
-        waiting.job, progress = job, waiting.progress
-        self._waiting.running = job.id
-        progress.phase, progress.message = "load", "loading the model"
-        progress.notify()
-        log.info("job begins", extra={"job": job.id, "attempt": job.attempts})
-        began = self._clock()
-        state = FAILED
-        try:
-            state = await self._generate(waiting)
-        except Exception:
-            # The disk, most likely.  Nothing that was finished is touched by it.
-            log.exception("job failed", extra={"job": job.id})
-            await self._end(job.id, FAILED, "segue could not keep the music: look at its disk")
-        finally:
-            self._waiting.remove(job.id)
-            self._waiting.running = None
-        self._metrics.ended(state, self._clock() - began)
-
-    async def _generate(self, waiting: WaitingJob) -> str:
-        """Let the worker run a job; the state that it ends in."""
-        job = waiting.job
-        task = {
-            **_task(job.spec, waiting.model),
-            "input": str(self._store.input_path(job.input)),
-            "folder": str(self._store.attempt_folder(job)),
-        }
-        try:
-            outcome = await self._worker.run(task, waiting.progress.update)
-        except TaskCancelledError:
-            await self._end(job.id, CANCELLED, CANCELLED_LINE)
-            return CANCELLED
-        except WorkerDiedError as died:
-            self._metrics.worker_crashes.inc()
-            await self._end(job.id, FAILED, str(died))
-            return FAILED
-        except (TaskError, SegueError) as failed:
-            await self._end(job.id, FAILED, str(failed))
-            return FAILED
-        await self._complete(waiting, outcome)
-        return COMPLETED
-
-    async def _complete(self, waiting: WaitingJob, outcome: dict[str, Any]) -> None:
-        job = waiting.job
-        if await run_to_end(self._store.complete, job, outcome):
-            log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
-        self.ran = {key: outcome[key] for key in ("engine", "device")}
-        self._waiting.remove(job.id)
-        waiting.progress.notify()
-        self._metrics.generated(outcome["new_seconds"] * len(outcome["takes"]), outcome["play_s"])
-        with suppress(OSError, sqlite3.Error):  # the music is kept, whatever becomes of these
-            for path in self._store.attempt_folder(job).glob("preview-*"):
-                path.unlink(missing_ok=True)
-            await asyncio.to_thread(
-                self._estimates.learn, job.spec, outcome["load_s"], outcome["play_s"]
-            )
 
     async def _end(self, name: str, state: str, error: str) -> bool:
         waiting = self._waiting.remove(name)
@@ -286,7 +237,7 @@ class Jobs:
         """Load a model before a request names it, and learn what runs it."""
         spec = JobSpec("warm", model.path, quantization)
         try:
-            self.ran = await self._worker.run(_task(spec, model))
+            self._runner.ran = await self._worker.run(task_of(spec, model))
         except (TaskError, TaskCancelledError) as error:
             log.warning("the default model cannot be loaded", extra={"reason": str(error)})
 
@@ -302,28 +253,39 @@ class Jobs:
         return self._waiting.queued()
 
     @property
-    def running(self) -> bool:
-        """Whether a job runs."""
-        return self._waiting.running is not None
+    def ran(self) -> dict[str, Any]:
+        """Engine and device of the last job, once one has run."""
+        return self._runner.ran
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return len(self._waiting.running)
+
+    @property
+    def rows(self) -> int:
+        """How many rows they have."""
+        return self._waiting.rows()
 
     def request_preview(self, name: str) -> None:
         """Let the worker write a preview of a job that runs; costs work, so only on request."""
-        if name == self._waiting.running:
-            self._worker.send(listen=True)
+        if name in self._waiting.running:
+            self._worker.listen(name)
 
     # --- Ending ---------------------------------------------------------------------------------
 
     async def cancel(self, job: Job) -> bool:
         """Stop a job; False if it is over already."""
-        if job.id == self._waiting.running:
+        if job.id in self._waiting.running:
             for _ in range(100):
-                if job.id != self._waiting.running:
+                if job.id not in self._waiting.running:
                     break
-                self._worker.cancel()  # again, for the worker may not have been at it yet
+                self._worker.cancel(job.id)  # again, for the worker may not have been at it yet
                 await asyncio.sleep(0.1)
-            after = self._store.job(job.id)
-            return after is not None and after.state == CANCELLED
-        if job.id not in self._waiting:
+            if job.id in self._waiting.running or job.id not in self._waiting:
+                after = self._store.job(job.id)
+                return after is not None and after.state == CANCELLED
+        if job.id not in self._waiting:  # else it waits, or waits again
             return False
         return await self._end(job.id, CANCELLED, CANCELLED_LINE)
 
@@ -342,9 +304,3 @@ class Jobs:
             await asyncio.to_thread(
                 self._store.sweep, self._settings.keep_seconds, self._settings.max_disk_bytes
             )
-
-
-def _task(spec: JobSpec, model: ListedModel) -> dict[str, Any]:
-    """The worker's task: the spec as it is, and where its model lies."""
-    kind = "load" if spec.kind == "warm" else "generate"
-    return {"kind": kind, "source": model.source, "base": model.base, "spec": spec.to_json()}

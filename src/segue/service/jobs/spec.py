@@ -122,6 +122,11 @@ class JobSpec:
         """The attributes that a `Request` has, too, but for those that the audio decides."""
         return {name: getattr(self, name) for name in _REQUEST_OPTIONS}
 
+    @property
+    def rows(self) -> int:
+        """The rows of a batch that it takes: one for each take, two with a text."""
+        return self.variations * (2 if self.text.strip() else 1)
+
     # --- With the audio ---------------------------------------------------------------------------
 
     def span(self, frames: int, sample_rate: int) -> PromptSpan:

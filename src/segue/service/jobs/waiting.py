@@ -1,7 +1,8 @@
-"""The jobs in memory: those that wait, in their order, and the one that runs."""
+"""The jobs in memory: those that wait, in their order, and those that run."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class WaitingJob:
         progress: how far it is.
         ready: whether what is missing of the model is known, and `fetch` is set if anything is.
         fetch: the download that it waits for.
+        alone: whether nothing may run beside it: it may be what ended a worker or the service.
     """
 
     job: Job
@@ -32,6 +34,14 @@ class WaitingJob:
     progress: JobProgress
     ready: bool = False
     fetch: Fetch | None = None
+    alone: bool = False
+
+    def shares_with(self, other: WaitingJob) -> bool:
+        """Whether the two may share the steps of a model."""
+        ours, theirs = self.model, other.model
+        same = (ours.source, ours.base) == (theirs.source, theirs.base)
+        quantized_alike = self.job.spec.quantization.mode == other.job.spec.quantization.mode
+        return same and quantized_alike and not self.alone and not other.alone
 
 
 @dataclass(frozen=True)
@@ -58,21 +68,22 @@ class WaitingJobs:
 
     Args:
         estimates: of what they take.
+        batch_rows: rows of jobs that may run together.
 
     Attributes:
-        running: the id of the job that runs; None if none does.
+        running: the ids of the jobs that run.
     """
 
-    def __init__(self, estimates: Estimates) -> None:
-        self._estimates = estimates
+    def __init__(self, estimates: Estimates, batch_rows: int = 1) -> None:
+        self._estimates, self._batch_rows = estimates, batch_rows
         self._jobs: dict[str, WaitingJob] = {}
-        self.running: str | None = None
+        self.running: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self._jobs
 
     def __iter__(self) -> Iterator[WaitingJob]:
-        """All of them as they are now, the one that runs included."""
+        """All of them as they are now, those that run included."""
         return iter(list(self._jobs.values()))
 
     def add(self, waiting: WaitingJob) -> None:
@@ -80,12 +91,29 @@ class WaitingJobs:
         self._jobs[waiting.job.id] = waiting
 
     def remove(self, name: str) -> WaitingJob | None:
-        """Take a job out; None if it is not there."""
+        """Take a job out, which runs no more; None if it is not there."""
+        self.running.discard(name)
         return self._jobs.pop(name, None)
 
     def queued(self) -> int:
         """How many wait."""
-        return sum(name != self.running for name in self._jobs)
+        return sum(name not in self.running for name in self._jobs)
+
+    def rows(self) -> int:
+        """How many rows those have that run."""
+        return sum(self._jobs[name].job.spec.rows for name in self.running)
+
+    def may_run(self, waiting: WaitingJob) -> bool:
+        """Whether a job may run beside those that run.
+
+        Jobs of one model share its steps, as many as have room; a job that is larger than the room
+        runs alone.
+        """
+        running = [self._jobs[name] for name in self.running]
+        if not running:
+            return True
+        rows = self.rows() + waiting.job.spec.rows
+        return rows <= self._batch_rows and all(waiting.shares_with(other) for other in running)
 
     def load(self) -> Load:
         """What they take together."""
@@ -104,24 +132,31 @@ class WaitingJobs:
         waiting = self._jobs.get(job.id)
         if job.state not in WAITING or waiting is None:
             return View(job, None)
-        if job.id == self.running:
+        if job.id in self.running:
             return View(job, waiting.progress, seconds=self._seconds_left(waiting))
-        queue = [name for name in self._jobs if name != self.running]
+        queue = [name for name in self._jobs if name not in self.running]
         position = queue.index(job.id) + 1
         return View(job, waiting.progress, position, len(queue), self._seconds_until(job.id))
 
     def _seconds_left(self, waiting: WaitingJob) -> float:
-        """Until the job that runs is done."""
+        """Until a job that runs is done."""
         return self._estimates.of(waiting.job.spec).left(waiting.progress)
 
     def _seconds_until(self, name: str | None) -> float:
-        """Until a job begins, or, with None, until all are done."""
-        seconds = 0.0
+        """Until a job begins, or, with None, until all are done.
+
+        As if jobs of different models could run together, too.
+        """
+        places = [0.0] * self._batch_rows  # when each is free
         for other, waiting in self._jobs.items():
+            rows = min(waiting.job.spec.rows, self._batch_rows)
+            taken = [heapq.heappop(places) for _ in range(rows)]
             if other == name:
-                break
-            if other == self.running:
-                seconds += self._seconds_left(waiting)
+                return taken[-1]
+            if other in self.running:
+                seconds = self._seconds_left(waiting)
             else:
-                seconds += self._estimates.of(waiting.job.spec).generate
-        return seconds
+                seconds = self._estimates.of(waiting.job.spec).generate
+            for _ in range(rows):
+                heapq.heappush(places, taken[-1] + seconds)
+        return max(places)

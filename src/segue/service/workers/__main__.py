@@ -43,7 +43,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
     settings = json.loads(sys.argv[1])
     channel = ServerChannel(sys.stdin.buffer, Sender(outgoing))
-    run_tasks(tasks_of(settings), channel)
+    run_tasks(tasks_of(settings), channel, settings.get("at_once", 1))
 
 
 if __name__ == "__main__":

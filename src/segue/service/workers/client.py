@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from ...channel import Message, decode, encode
@@ -26,19 +27,59 @@ _LONGEST_LINE = 1 << 22
 OnMessage = Callable[[Message], None]
 
 
+class _Task:
+    """A task that a process has.
+
+    Attributes:
+        process: that has it.
+        outcome: what it finished with.
+        begun: whether the process has said that it begins with it.
+        cancelling: ends the process, where the task does not heed that it was cancelled.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, on_message: OnMessage) -> None:
+        self.process, self._on_message = process, on_message
+        self.outcome: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self.begun = False
+        self.cancelling: asyncio.TimerHandle | None = None
+
+    def receive(self, message: Message) -> None:
+        """Take a message of the task's."""
+        if "finished" in message:
+            if not self.outcome.done():
+                self.outcome.set_result(message["finished"])
+        elif "cancelled" in message:
+            self.fail(TaskCancelledError())
+        elif "error" in message:
+            self.fail(TaskError(message["error"], message["fault"]))
+        elif "begun" in message:
+            self.begun = True
+        else:
+            try:
+                self._on_message(message)
+            except Exception as error:
+                self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the task."""
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
 class Worker:
     """A worker process, started when there is something to do, and again when it died.
 
     Args:
         role: `player` (generates), `reader` (decodes uploads) or `downloader`: its name in the log.
         settings: of the role, see `segue.service.workers.__main__`.
+        at_once: tasks that it runs at the same time; further ones wait.
 
     Attributes:
         crashes: how often it ended while it had a task.
         cannot_start: why the last start failed, if it did.
     """
 
-    def __init__(self, role: str, settings: Message) -> None:
+    def __init__(self, role: str, settings: Message, at_once: int = 1) -> None:
         self.role = role
         self.crashes = 0
         self.cannot_start: str | None = None
@@ -47,14 +88,14 @@ class Worker:
             "-P",
             "-m",
             "segue.service.workers",
-            json.dumps({"role": role, **settings}),
+            json.dumps({"role": role, "at_once": at_once, **settings}),
         )
         self._process: asyncio.subprocess.Process | None = None
         self._errors: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
-        self._busy = False
-        self._cancelling: asyncio.TimerHandle | None = None
-        self._cancelled = False
+        self._messages: asyncio.Task[None] | None = None
+        self._room, self._starting = asyncio.Semaphore(at_once), asyncio.Lock()
+        self._tasks: dict[str, _Task] = {}
+        self._numbers = count(1)
 
     @property
     def pid(self) -> int | None:
@@ -63,10 +104,11 @@ class Worker:
         return process.pid if process is not None and process.returncode is None else None
 
     async def run(self, task: Message, on_message: OnMessage = lambda message: None) -> Message:
-        """Run a task, after those that came before it.
+        """Run a task; where the worker has as many as it takes, after those that came before it.
 
         Args:
-            task: `kind` and what the task of that kind takes, see `segue.service.workers`.
+            task: `kind` and what the task of that kind takes, see `segue.service.workers`; and
+                `id`, by which it can be cancelled.
             on_message: called with every message that the task sends before its last.
 
         Returns:
@@ -77,8 +119,7 @@ class Worker:
             WorkerDiedError: the process ended.
             TaskCancelledError: `cancel` was called.
         """
-        async with self._turn:
-            self._cancelled = False
+        async with self._room:
             try:
                 try:
                     return await self._give(task, on_message)
@@ -94,51 +135,57 @@ class Worker:
                 raise WorkerDiedError(
                     f"segue could not start its {self.role} ({error.strerror})"
                 ) from None
-            finally:
-                self._busy = False
-                if self._cancelling is not None:
-                    self._cancelling.cancel()
-                    self._cancelling = None
 
     async def _give(self, task: Message, on_message: OnMessage) -> Message:
-        process = await self._running()
-        self._busy = True
-        self.send(task=task)
-        return await self._outcome(process, on_message)
+        name = str(task.get("id", next(self._numbers)))
+        async with self._starting:
+            process = await self._running()
+        self._tasks[name] = running = _Task(process, on_message)
+        try:
+            self.send(task={**task, "id": name})
+            return await running.outcome
+        finally:
+            del self._tasks[name]
+            if running.cancelling is not None:
+                running.cancelling.cancel()
 
-    async def _outcome(self, process: asyncio.subprocess.Process, on_message: OnMessage) -> Message:
+    async def _receive(self, process: asyncio.subprocess.Process) -> None:
+        """Hand messages to the tasks that they are of, until the process ends."""
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        begun = False
         while (message := await _next_message(process.stdout)) is not None:
-            if "finished" in message:
-                finished: Message = message["finished"]
-                return finished
-            if "cancelled" in message:
-                raise TaskCancelledError
-            if "error" in message:
-                raise TaskError(message["error"], message["fault"])
-            if "begun" in message:
-                begun = True
-            else:
-                on_message(message)
+            if (task := self._tasks.get(str(message.pop("task", None)))) is not None:
+                task.receive(message)
         with suppress(TimeoutError):  # it has closed its end, so it is ending
             await asyncio.wait_for(process.wait(), 1)
-        await self.stop()
-        self.crashes += 1
-        if self._cancelled:
-            raise TaskCancelledError
-        log.error("worker died", extra={"role": self.role, "code": process.returncode})
-        raise WorkerDiedError(_reason(process.returncode or 0), begun)
+        died = self._process is process  # else it has been stopped
+        if died:
+            await self.stop()
+        tasks = [task for task in self._tasks.values() if task.process is process]
+        ended = any(task.cancelling is not None for task in tasks)
+        self.crashes += died and bool(tasks)
+        if died and tasks and not ended:
+            log.error("worker died", extra={"role": self.role, "code": process.returncode})
+        for task in tasks:
+            if task.cancelling is not None:
+                task.fail(TaskCancelledError())
+            else:
+                # Where it was ended for another's sake, this one has not failed: it runs again.
+                begun = task.begun and died and not ended
+                line, first = _reason(process.returncode or 0), task is tasks[0]
+                task.fail(WorkerDiedError(line, begun, len(tasks) > 1, first))
 
-    def cancel(self) -> None:
-        """Stop the task that runs; if it does not stop in time, end the process."""
-        if self._busy and self._cancelling is None:
-            self._cancelled = True
-            self.send(cancel=True)
+    def cancel(self, name: str) -> None:
+        """Stop a task that runs; if it does not stop in time, end the process."""
+        task = self._tasks.get(name)
+        if task is not None and task.cancelling is None:
+            self.send(cancel=name)
             loop = asyncio.get_running_loop()
-            process = self._process
-            if process is not None:
-                self._cancelling = loop.call_later(SECONDS_TO_CANCEL, _kill, process)
+            task.cancelling = loop.call_later(SECONDS_TO_CANCEL, _kill, task.process)
+
+    def listen(self, name: str) -> None:
+        """Let a task that runs write a preview."""
+        if name in self._tasks:
+            self.send(listen=name)
 
     def send(self, **message: Any) -> None:
         """Send the message with these keys, if a process runs."""
@@ -151,12 +198,13 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return
+        readers = {self._errors, self._messages} - {None, asyncio.current_task()}
         _kill(process)
         if process.stdin is not None:
             process.stdin.close()
         await process.wait()
-        if self._errors is not None:
-            await asyncio.wait([self._errors], timeout=1)
+        if readers:
+            await asyncio.wait([reader for reader in readers if reader is not None], timeout=1)
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is not None:
@@ -174,6 +222,7 @@ class Worker:
             self.cannot_start = None
             log.info("worker started", extra={"role": self.role, "pid": self._process.pid})
             self._errors = asyncio.create_task(self._log_errors(self._process))
+            self._messages = asyncio.create_task(self._receive(self._process))
         return self._process
 
     async def _log_errors(self, process: asyncio.subprocess.Process) -> None:

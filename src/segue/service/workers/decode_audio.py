@@ -22,7 +22,7 @@ from ...audio.encode import new_wav
 from ...channel import Message
 from ...continuation import LOUDEST
 from ...errors import AudioError
-from .task_loop import ServerChannel
+from .task_loop import TaskChannel
 
 _MEMORY = 3 << 30
 """Bytes of address space for a decoder; libsndfile needs a few MB, FFmpeg some hundred."""
@@ -53,7 +53,7 @@ class AudioDecoder:
             with suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
-    def decode(self, task: Message, channel: ServerChannel) -> Message:
+    def decode(self, task: Message, channel: TaskChannel) -> Message:
         """Decode the file `path` into the file `to`.
 
         Args:
@@ -116,7 +116,7 @@ class AudioDecoder:
             "matters"
         )
 
-    def _copy(self, source: Source, to: Path, channel: ServerChannel) -> int:
+    def _copy(self, source: Source, to: Path, channel: TaskChannel) -> int:
         """Copy block by block; return how many frames there really were."""
         subtype = _EXACT.get(source.subtype or "", "FLOAT")
         frames, rate, channels = 0, source.sample_rate, source.channels

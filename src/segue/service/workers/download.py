@@ -6,10 +6,10 @@ from ...channel import Message
 from ...checkpoints import hub
 from ...errors import CheckpointError
 from ..jobs.missing_files import missing_repositories
-from .task_loop import ServerChannel
+from .task_loop import TaskChannel
 
 
-def download(task: Message, channel: ServerChannel) -> Message:
+def download(task: Message, channel: TaskChannel) -> Message:
     """Download every repository that a model needs and this machine lacks.
 
     Sends `{"repository": name, "index": number from 1, "of": count}` before each.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ from ...audio import Audio
 from ...audio.encode import count_beyond, limited, new_wav
 from ...channel import Message
 from ...continuation import Continuation, Take
+from ...engine.base import Engine
+from ...engine.shared import SharedEngine
 from ...preview import Preview
 from ...progress import Progress
 from ..jobs.spec import JobSpec
 from .model_cache import LoadedModel, ModelCache, ModelSpec
 from .quantized_cache import QuantizedCache
-from .task_loop import ServerChannel
+from .task_loop import TaskChannel
 
 _BLOCK = 1 << 20
 """Frames of a take that are converted and written at a time."""
@@ -31,8 +34,10 @@ class Generator:
 
     Args:
         settings: `engine` and `threads` (see `segue.load`), `quantized_folder` and
-            `max_quantized_bytes` (see `QuantizedCache`), and `max_loaded_bytes` of memory for
-            models, or None for half of this machine's.
+            `max_quantized_bytes` (see `QuantizedCache`), `max_loaded_bytes` of memory for
+            models, or None for half of this machine's, and `batch_rows` (see `ModelCache`).
+
+    Several threads may run a task each: those with the same model share its steps.
     """
 
     def __init__(self, settings: Message) -> None:
@@ -45,9 +50,11 @@ class Generator:
             settings["threads"],
             quantized,
             settings["max_loaded_bytes"] or _half_of_memory(),
+            settings.get("batch_rows", 1),
         )
+        self._loading = threading.Lock()
 
-    def load(self, task: Message, channel: ServerChannel) -> Message:
+    def load(self, task: Message, channel: TaskChannel) -> Message:
         """Load a model, so that the first request need not wait for it.
 
         Args:
@@ -61,9 +68,22 @@ class Generator:
             SegueError: one line; the model cannot be used.
         """
         _, model = _read(task)
-        return self._models.get(model, channel.progress()).describe()
+        loaded, _ = self._load(model, channel)
+        return loaded.describe()
 
-    def generate(self, task: Message, channel: ServerChannel) -> Message:
+    def _load(self, model: ModelSpec, channel: TaskChannel) -> tuple[LoadedModel, float | None]:
+        """A loaded model, and how many seconds loading it took; None if it was there."""
+        started = time.perf_counter()
+        while not self._loading.acquire(timeout=0.1):
+            channel.check()
+        try:
+            was_loaded = model in self._models
+            loaded = self._models.get(model, channel.progress())
+        finally:
+            self._loading.release()
+        return loaded, None if was_loaded else time.perf_counter() - started
+
+    def generate(self, task: Message, channel: TaskChannel) -> Message:
         """Continue audio, and write the takes.
 
         Sends `{"generating": true, ...}`, with what `load` returns, when the model is loaded; and
@@ -82,22 +102,22 @@ class Generator:
         """
         progress = channel.progress()
         spec, model = _read(task)
-        started = time.perf_counter()
-        was_loaded = model in self._models
-        loaded = self._models.get(model, progress)
-        load_s = time.perf_counter() - started
+        loaded, load_s = self._load(model, channel)
         channel.check()
         channel.send(generating=True, **loaded.describe())
         request = spec.request(audio.read(task["input"], spec.audio_seconds))
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        continuation = Continuation(loaded.model.engine, request, progress)
+        for unfinished in folder.glob("preview-*"):  # of a worker that was ended
+            unfinished.unlink()
+        started, fill = time.perf_counter(), _Fill(loaded.engine)
+        continuation = Continuation(loaded.engine, request, progress)
         preview = _PreviewFiles(loaded, continuation, request.audio, folder)
         for _ in continuation.frames():
             channel.check()
             if channel.listening.is_set() and (samples := preview.write(continuation.codes)):
                 channel.send(preview=samples)
+        rows = fill.mean(spec.rows)
         result = continuation.result()
         channel.check()
         takes, limited_notes = _write_takes(folder, result.takes, progress)
@@ -109,10 +129,32 @@ class Generator:
             "join": result.join,
             "new_seconds": result.new_frames / loaded.model.config.codec.frame_rate,
             "notes": [*spec.notes, *result.notes, *limited_notes],
-            "load_s": None if was_loaded else load_s,
+            "load_s": load_s,
             "play_s": time.perf_counter() - started,
             "timings_s": {name: round(s, 4) for name, s in result.timings.items()},
+            "batch_rows": rows,
         }
+
+
+class _Fill:
+    """How full the steps were that ran since this was made.
+
+    Args:
+        engine: that runs them.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine if isinstance(engine, SharedEngine) else None
+        self._before = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        return (self._engine.steps, self._engine.rows_run) if self._engine else (0, 0)
+
+    def mean(self, alone: int) -> float:
+        """Rows of a step; `alone` where steps are not shared."""
+        (steps, rows), (steps_before, rows_before) = self._now(), self._before
+        ran = steps - steps_before
+        return (rows - rows_before) / ran if ran else float(alone)
 
 
 def _read(task: Message) -> tuple[JobSpec, ModelSpec]:
@@ -145,7 +187,7 @@ class _PreviewFiles:
         self, loaded: LoadedModel, continuation: Continuation, prompt: Audio, folder: Path
     ) -> None:
         self._preview = Preview(
-            loaded.model.engine,
+            loaded.engine,
             continuation.prompt_codes.shape[1],
             prompt.sample_rate,
             prompt.channels,

@@ -12,11 +12,16 @@ from ...checkpoints import hub
 from ...checkpoints.config import ModelConfig
 from ...checkpoints.opening import open_checkpoint
 from ...checkpoints.recipe import Recipe
+from ...engine.base import Engine
+from ...engine.shared import SharedEngine
 from ...errors import BaseModelRequiredError, CheckpointError, RequestError
 from ...model import Model, engine_for, load
 from ...progress import Progress
 from ..quantization import Quantization
 from .quantized_cache import QuantizedCache
+
+CACHED_COLUMNS = 1536
+"""Of a row's key/value cache, at most: a window of 30 s in whole buckets."""
 
 _T5_AND_CODEC = 170_000_000
 _FLOAT32 = 4
@@ -43,11 +48,13 @@ class LoadedModel:
 
     Attributes:
         model: the model itself.
+        engine: the model's, or what lets several requests share its steps.
         quantization: name of the quantization that runs.
         bytes: approximate size in memory.
     """
 
     model: Model
+    engine: Engine
     quantization: str
     bytes: int
 
@@ -69,14 +76,20 @@ class ModelCache:
         threads: see `segue.load`; only for the engine that has threads.
         quantized: where quantized checkpoints are kept.
         budget: bytes of memory; the model in use stays, however large.
+        batch_rows: rows of requests that may share a model's steps; 1 lets none.
     """
 
     def __init__(
-        self, engine: str, threads: int | None, quantized: QuantizedCache, budget: int
+        self,
+        engine: str,
+        threads: int | None,
+        quantized: QuantizedCache,
+        budget: int,
+        batch_rows: int = 1,
     ) -> None:
         self._engine = engine_for(engine)
         self._threads = threads if self._engine == "openvino" else None
-        self._quantized, self._budget = quantized, budget
+        self._quantized, self._budget, self._batch_rows = quantized, budget, batch_rows
         self._models: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
 
     def __contains__(self, spec: ModelSpec) -> bool:
@@ -135,7 +148,12 @@ class ModelCache:
             model = self._load_model(spec.source, base, recipe, progress)
         if recipe is None and model.config.quantization is not None:
             quantization = _name(model.config)
-        return LoadedModel(model, quantization, _approximate_bytes(model))
+        engine: Engine = model.engine
+        if self._batch_rows > 1:
+            # Where memory has room for fewer rows than may run, the others wait for theirs.
+            fit = self._budget // 2 // _row_bytes(model)
+            engine = SharedEngine(engine, max(1, min(self._batch_rows, fit)))
+        return LoadedModel(model, engine, quantization, _approximate_bytes(model))
 
     def _load_model(
         self, name: str, base: str | None, recipe: Recipe | None, progress: Progress
@@ -180,6 +198,13 @@ def _stored_quantization(spec: ModelSpec, base: str | None, progress: Progress) 
 def _name(config: ModelConfig) -> str:
     assert config.quantization is not None  # noqa: S101 - its callers have looked
     return f"{config.quantization.name} as stored"
+
+
+def _row_bytes(model: Model) -> int:
+    """What the key/value cache of a row takes at most."""
+    lm = model.config.lm
+    per_value = _FLOAT32 if "float32" in model.engine.dtype else 2
+    return 2 * lm.num_layers * lm.dim * CACHED_COLUMNS * per_value
 
 
 def _approximate_bytes(model: Model) -> int:

@@ -1,0 +1,337 @@
+"""Requests that share decode steps: the rows of a batch, which requests join and leave.
+
+Rows lie in slots.  A row that leaves frees its slot, and one that joins takes a free one, so that
+other rows stay where they are; the number of slots is one of a few sizes, for each of which a step
+is compiled.  A member that is alone runs the steps of `decoding.decode` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ...pattern import first_unknown
+from ..base import Sampling, rows_of
+from . import cache as kv_cache
+from . import kernels
+from .batch_inputs import Inputs, MLXMember, controls_of
+from .batch_reads import Reads
+from .batch_text import Texts
+from .cache import Cache
+from .decoding import LAG, prefill, text_of
+from .execution import Execution
+from .lm import LM, CrossKV, Prefix
+from .rows import PER_ROW, RowControls, RowSampler, RowStep
+from .sampling import Sampler
+from .step import Step, StepFunction
+from .turns import synchronize, turn
+
+SIZES = (4, 8, 16, 32, 64, 128)
+"""Numbers of slots, where steps are compiled for each: few, since that may take seconds on CUDA,
+during which all members wait.  Beyond the last, its multiples."""
+
+Slots = list[tuple[MLXMember, int] | None]
+"""What lies in each slot: a member and the number of its row; None where it is free."""
+
+
+class MLXBatch:
+    """See `segue.engine.base.Batch`.
+
+    Args:
+        lm: the model.
+        execution: how steps run.
+        apart: takes a conditioning apart: what layers attend to, what comes before the sequence.
+        steps: the step for a sampler, and what runs it, for a member that is alone.
+        resident: held while there are members.
+        max_rows: see `Batch`.
+    """
+
+    def __init__(
+        self,
+        lm: LM,
+        execution: Execution,
+        apart: Callable[[Any], tuple[CrossKV | None, Prefix | None]],
+        steps: Callable[[Sampler], tuple[Step, StepFunction]],
+        resident: Callable[[], AbstractContextManager[None]],
+        max_rows: int,
+    ) -> None:
+        self.max_rows = max_rows
+        self._lm, self._execution, self._apart, self._steps = lm, execution, apart, steps
+        self._shape = lm.config.num_codebooks, lm.config.cardinality
+        self._row_steps: dict[RowSampler, StepFunction] = {}
+        self._resident, self._held = resident, ExitStack()
+        self._reads = Reads(lm.config.cardinality, execution.columns_per_read)
+        self._masks, self._places = kv_cache.Masks(lm.dtype), mx.arange(0)
+        self._members: list[MLXMember] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be empty."""
+        self._members.clear()
+        self._slots: Slots = []
+        self._cache: Cache = []
+        self._tokens = mx.zeros((0, self._shape[0]), mx.int32)
+        self._inputs: Inputs | None = None
+        self._texts = Texts(self._lm)
+        self._text_alone: CrossKV | list[mx.array] | None = None
+        self._run: StepFunction | None = None
+        self._controls: RowControls | None = None  # None as long as a member is alone
+        self._held.close()
+
+    @property
+    def rows(self) -> int:
+        """See `Batch`."""
+        return sum(member.rows for member in self._members)
+
+    @property
+    def slots(self) -> int:
+        """Rows that a step computes, free slots included."""
+        return len(self._slots)
+
+    @property
+    def kernels(self) -> frozenset[str]:
+        """Those of `kernels.NAMES` that the next step runs."""
+        on = self._execution.kernels
+        return on & PER_ROW if len(self._members) > 1 else on
+
+    # --- Joining and leaving ----------------------------------------------------------------------
+
+    def join(
+        self,
+        sequence: np.ndarray,
+        seeds: tuple[int, ...],
+        sampling: Sampling,
+        conditioning: CrossKV | Prefix | None = None,
+        first_step: int = 0,
+    ) -> MLXMember:
+        """See `Batch.join`."""
+        cross, prefix = self._apart(conditioning)
+        begin, length = first_unknown(sequence), sequence.shape[-1]
+        known = np.repeat(sequence, len(seeds) // len(sequence), axis=0)
+        member = MLXMember(
+            rows=rows_of(seeds, sampling),
+            left=length - begin,
+            known=known.transpose(2, 0, 1),
+            seeds=seeds,
+            sampling=sampling,
+            cross=cross,
+            first_step=first_step,
+            column=begin,
+            before=0 if prefix is None else prefix.length,
+        )
+        if begin == length:
+            return member
+        with self._resident(), turn():
+            start = prefill(
+                lm=self._lm,
+                step=self._steps(member.sampler)[0],
+                sequence=sequence,
+                seeds=seeds,
+                controls=member.controls,
+                cross=cross,
+                prefix=prefix,
+                first_step=first_step,
+                in_place=False,
+                for_batch=True,
+            )
+            with self._failing():
+                self._reads.flush()
+                self._reads.add(start.tokens, [(member, np.arange(member.takes), begin)])
+                self._reads.flush()
+                if begin + 1 < length:
+                    cache, start.cache = start.cache, []
+                    self._add(member, start.tokens, cache)
+        return member
+
+    def _add(self, member: MLXMember, tokens: mx.array, cache: Cache) -> None:
+        """Run the steps of a member from now on."""
+        rows = mx.concatenate([tokens, tokens]) if member.sampler.guided else tokens
+        if not self._members:
+            self._held.enter_context(self._resident())
+            self._members.append(member)
+            self._tokens, self._cache = rows, cache
+            self._settle([(member, n) for n in range(member.rows)])
+            self._be_alone(member)
+            return
+        if self._controls is None:
+            self._be_shared()
+        self._members.append(member)
+        free = self._slots.count(None)
+        missing = self._size(self.rows) - len(self._slots) if free < member.rows else 0
+        self._arrange([*self._slots, *[None] * missing])
+        places = [n for n, row in enumerate(self._slots) if row is None][: member.rows]
+        slots = list(self._slots)
+        for n, slot in enumerate(places):
+            slots[slot] = (member, n)
+        self._settle(slots)
+        at, length = mx.array(places), self._cache[0].shape[3]
+        self._tokens[at] = rows
+        for n, kv in enumerate(cache):
+            # The whole row: what was there before may hold a NaN, which no mask would hide.
+            self._cache[n][at] = _of_length(kv, length)
+        # MLX writes into the cache, and does not copy all of it, only if no step still reads it.
+        synchronize()
+        mx.async_eval(self._tokens, self._cache)
+        self._texts.put(member, len(self._slots))
+        self._be_mixed()
+
+    def leave(self, member: Any) -> None:
+        """See `Batch.leave`."""
+        if member not in self._members:
+            return
+        with self._failing(), turn():
+            self._reads.flush()
+            self._members.remove(member)
+            if not self._members:
+                self._forget()
+                return
+            self._slots = [None if row and row[0] is member else row for row in self._slots]
+            if len(self._members) == 1:
+                (other,) = self._members
+                self._be_alone(other)
+                return
+            # With slots for as many again: the next to join would else copy the whole cache back.
+            size = self._size(self.rows * (2 if self._execution.compiled else 1))
+            if size < len(self._slots):
+                kept = [row for row in self._slots if row]
+                self._arrange([*kept, *[None] * (size - len(kept))])
+            self._texts.drop_unused(self._members)
+            self._be_mixed()
+
+    def _size(self, rows: int) -> int:
+        """How many slots so many rows have."""
+        if not self._execution.compiled:
+            return rows
+        most = SIZES[-1]
+        return next((size for size in SIZES if size >= rows), -(-rows // most) * most)
+
+    def _be_alone(self, member: MLXMember) -> None:
+        """Run the steps that a request alone runs, of the rows of a member in their order."""
+        step, self._run = self._steps(member.sampler)
+        self._texts, self._controls, self._inputs = Texts(self._lm), None, None
+        self._arrange([(member, n) for n in range(member.rows)])
+        self._tokens = self._tokens[: member.takes]
+        self._text_alone = text_of(step, member.cross, member.takes)
+        mx.eval(self._tokens, self._text_alone)
+
+    def _be_shared(self) -> None:
+        """Prepare the rows of the member that was alone for others beside them."""
+        (member,) = self._members
+        if member.sampler.guided:
+            self._tokens = mx.concatenate([self._tokens, self._tokens])
+        self._text_alone = None
+        self._texts.put(member, len(self._slots))
+
+    def _be_mixed(self) -> None:
+        """Run steps for the rows of several members."""
+        sampler = RowSampler.of(member.sampler for member in self._members)
+        if sampler not in self._row_steps:
+            step = RowStep(self._lm, sampler, self._execution.kernels)
+            self._row_steps[sampler] = step.compiled() if self._execution.compiled else step
+        self._run, self._inputs = self._row_steps[sampler], None
+        self._controls = controls_of(self._members, len(self._slots), self._shape[1])
+
+    # --- Where rows lie ---------------------------------------------------------------------------
+
+    def _length(self) -> int:
+        """Positions that the cache needs for the next step."""
+        if kernels.ATTEND in self.kernels:  # written in place, with its whole length at once
+            return kv_cache.capacity_for(max(m.before + m.length for m in self._members))
+        return kv_cache.capacity_for(max(member.position for member in self._members) + 1)
+
+    def _arrange(self, slots: Slots) -> None:
+        """Put rows into other slots, in a cache that is as long as they need."""
+        places = {row: n for n, row in enumerate(self._slots) if row}
+        index = [places[row] if row else 0 for row in slots]
+        moved, at, length = index != list(range(len(self._slots))), mx.array(index), self._length()
+        if moved:
+            self._tokens = self._tokens[at]
+            self._texts.arrange(index)
+        for n, kv in enumerate(self._cache):
+            if moved or kv.shape[3] != length:
+                kept = _of_length(kv, length)
+                self._cache[n] = mx.contiguous(kept[at] if moved else kept)
+                del kv, kept
+                mx.eval(self._cache[n])  # layer by layer: two whole caches may not fit
+        self._settle(slots)
+
+    def _settle(self, slots: Slots) -> None:
+        """Note which rows lie in the slots."""
+        self._slots = list(slots)
+        for member in self._members:
+            own = [(row[1], n) for n, row in enumerate(slots) if row and row[0] is member]
+            member.slots = np.array([slot for _, slot in sorted(own)], int)
+
+    # --- Steps ------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """See `Batch.step`."""
+        with self._failing():
+            ended: list[MLXMember] = []
+            if self._members:
+                with turn():
+                    self._submit()
+                    ended = [m for m in self._members if m.column + 1 == m.length]
+                    if ended:
+                        self._reads.flush()
+            # Where steps are under way, waiting for the last of them would leave the device idle.
+            wait = ended and (not self._execution.compiled or len(ended) == len(self._members))
+            for member in ended:
+                self.leave(member)
+            for member in self._reads.deliver(LAG if self._members and not wait else 0):
+                self.leave(member)
+
+    def _submit(self) -> None:
+        """Run one step on the device."""
+        if self._length() > self._cache[0].shape[3]:
+            self._arrange(self._slots)
+        alone, in_place = self._controls is None, kernels.ATTEND in self.kernels
+        if self._inputs is None or self._inputs.used_up:
+            rows = len(self._tokens)
+            self._inputs = Inputs(self._members, rows, self._shape, alone)
+        known, position, gumbel = self._inputs.next()
+        # The old cache must not outlive its step: MLX updates in place what nobody else refers to.
+        cache, self._cache = self._cache, []
+        length, run, mask = cache[0].shape[3], self._run, None
+        assert run is not None  # noqa: S101 - there is a member
+        if alone:
+            (member,) = self._members
+            if not in_place:
+                mask = self._masks.of(member.position, length)
+            more: tuple[Any, ...] = (mask, gumbel, member.controls, cache, self._text_alone)
+        else:
+            if not in_place:
+                if self._places.size != length:
+                    self._places = mx.arange(length)
+                mask = (self._places <= position[:, None])[:, None, None]
+            more = (mask, gumbel, self._controls, cache, *self._texts.arrays)
+        self._tokens, self._cache = run(self._tokens, known, position, *more)
+        del cache, more
+        mx.async_eval(self._tokens)
+        self._reads.add(self._tokens, [(m, m.take_slots, m.column + 1) for m in self._members])
+        for member in self._members:
+            member.column += 1
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Within, whatever is raised ends every member."""
+        try:
+            yield
+        except Exception as error:
+            for member in self._members:
+                member.error = member.error or error
+            self._reads.fail(error)
+            self._forget()
+            raise
+
+
+def _of_length(kv: mx.array, length: int) -> mx.array:
+    """Keys and values `(B, 2, H, L, D)` with `length` positions."""
+    missing = length - kv.shape[3]
+    if missing <= 0:
+        return kv[:, :, :, :length]
+    return mx.pad(kv, [(0, 0), (0, 0), (0, 0), (0, missing), (0, 0)])

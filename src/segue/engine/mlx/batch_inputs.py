@@ -1,0 +1,177 @@
+"""What the host gives the steps of a batch: tokens that are known, positions, noise, numbers.
+
+It is made for several steps at once, since every array that is sent to a GPU costs the host time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import mlx.core as mx
+import numpy as np
+
+from ..base import Member, Sampling
+from .lm import CrossKV
+from .rows import RowControls, row_controls
+from .sampling import Controls, Sampler, controls, noise
+
+STEPS = 32
+"""Steps that inputs are made for at once, at most: some of them are in vain when rows change."""
+
+NOISE_BYTES = 16 << 20
+"""Of noise that is made at once."""
+
+LEAST_POSITIONS = 4
+"""MLX keeps an array of eight bytes or less in the host's memory, which every kernel waits for."""
+
+
+@dataclass(eq=False, kw_only=True)
+class MLXMember(Member):
+    """A member of a batch.
+
+    Attributes:
+        known: `(S, N, K)` int32, `UNKNOWN` where the model fills in.
+        seeds, sampling, first_step: see `Engine.prefill`.
+        cross: of its text, or None.
+        column: the one whose tokens the next step runs.
+        before: positions in the cache before column 0.
+        slots: `(rows,)`, where its rows lie among those of a step.
+    """
+
+    known: np.ndarray
+    seeds: tuple[int, ...]
+    sampling: Sampling
+    cross: CrossKV | None
+    first_step: int
+    column: int
+    before: int
+    slots: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    @property
+    def takes(self) -> int:
+        """How many, N."""
+        return len(self.seeds)
+
+    @property
+    def length(self) -> int:
+        """Columns of the whole sequence, S."""
+        return len(self.known)
+
+    @property
+    def position(self) -> int:
+        """Where the next step's column lies in the cache."""
+        return self.before + self.column
+
+    @property
+    def take_slots(self) -> np.ndarray:
+        """`(N,)`, where the tokens of its takes lie among those of a step."""
+        return self.slots[: self.takes]
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """What of its sampling shapes a graph."""
+        return Sampler.of(self.sampling)
+
+    @cached_property
+    def controls(self) -> Controls:
+        """The numbers of its sampling, on the device."""
+        return controls(self.sampling)
+
+
+class Inputs:
+    """The inputs of the next steps of some members.
+
+    Args:
+        members: those that have rows.
+        rows: of a step; for one member alone its takes, else slots.
+        shape: K and V.
+        alone: whether it is one member alone, whose takes have one position and no slots.
+    """
+
+    def __init__(
+        self, members: Sequence[MLXMember], rows: int, shape: tuple[int, int], alone: bool
+    ) -> None:
+        K, V = shape
+        noisy = [member for member in members if member.sampler.noisy]
+        takes = sum(member.takes for member in noisy)
+        self._steps = min(STEPS, *(member.length - 1 - member.column for member in members))
+        self._gumbel: mx.array | None = None
+        self._alone, self._at = alone, 0
+        if noisy:
+            self._steps = min(self._steps, max(1, NOISE_BYTES // (4 * max(takes, rows) * K * V)))
+            self._gumbel = self._noise(noisy, rows, shape)
+        steps = np.arange(self._steps, dtype=np.int32)
+        known = np.zeros((self._steps, rows, K), np.int32)  # slots that are free sample nothing
+        positions = np.zeros((max(LEAST_POSITIONS, self._steps), rows), np.int32)
+        for member in members:
+            start = member.column + 1
+            for slots in _streams(member, alone):
+                known[:, slots] = member.known[start : start + self._steps]
+                positions[: self._steps, slots] = member.position + steps[:, None]
+        self._known = mx.array(known)
+        self._positions = mx.array(positions[:, 0] if alone else positions)
+
+    def _noise(self, members: Sequence[MLXMember], rows: int, shape: tuple[int, int]) -> mx.array:
+        """Gumbel noise `(steps, rows, K, V)`: that of a take for each of its rows."""
+        seeds = np.concatenate([np.array(member.seeds, np.uint32) for member in members])
+        first = np.repeat(
+            [member.first_step + member.column + 1 for member in members],
+            [member.takes for member in members],
+        )
+        numbers = (first + np.arange(self._steps)[:, None]).astype(np.uint32)
+        of_takes = noise(
+            mx.array(np.tile(seeds, self._steps)), mx.array(numbers.reshape(-1)), *shape
+        )
+        of_takes = of_takes.reshape(self._steps, len(seeds), *shape)
+        if self._alone:
+            return of_takes
+        take_of_row, before = np.zeros(rows, np.int32), 0
+        for member in members:
+            for slots in _streams(member, alone=False):
+                take_of_row[slots] = before + np.arange(member.takes)
+            before += member.takes
+        if np.array_equal(take_of_row, np.arange(len(seeds))):
+            return of_takes
+        return of_takes[:, mx.array(take_of_row)]
+
+    @property
+    def used_up(self) -> bool:
+        """Whether there are none left."""
+        return self._at == self._steps
+
+    def next(self) -> tuple[mx.array, mx.array, mx.array | None]:
+        """The next step's known tokens `(rows, K)`, positions, and noise `(rows, K, V)`."""
+        n, self._at = self._at, self._at + 1
+        position = self._positions[n : n + 1] if self._alone else self._positions[n]
+        return self._known[n], position, None if self._gumbel is None else self._gumbel[n]
+
+
+def _streams(member: MLXMember, alone: bool) -> list[np.ndarray]:
+    """The rows of a member's takes, once for each stream."""
+    if alone:
+        return [np.arange(member.takes)]
+    return np.split(member.slots, len(member.slots) // member.takes)
+
+
+def controls_of(members: Sequence[MLXMember], rows: int, cardinality: int) -> RowControls:
+    """The numbers that rows are sampled with.
+
+    Args:
+        members: those that have rows.
+        rows: slots.
+        cardinality: V.
+    """
+    numbers = np.ones((4, rows), np.float32)
+    partners = np.tile(np.arange(rows), (2, 1))
+    for member in members:
+        sampling, top_k = member.sampling, member.sampler.top_k
+        streams = _streams(member, alone=False)
+        numbers[0, member.slots] = sampling.temperature if member.sampler.noisy else 1.0
+        numbers[1, member.slots] = sampling.guidance_coef or 0.0
+        numbers[3, member.slots] = member.sampler.top_p
+        numbers[2, member.slots] = top_k if 0 < top_k < cardinality else cardinality
+        for slots in streams:
+            partners[0, slots], partners[1, slots] = streams[0], streams[-1]
+    return row_controls(numbers, partners)

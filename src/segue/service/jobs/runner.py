@@ -1,0 +1,154 @@
+"""The jobs that run, each in a task of its own, from its beginning to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from ...errors import SegueError
+from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
+from ..metrics import Metrics
+from ..threads import run_to_end
+from ..workers.client import Worker
+from .estimates import Estimates
+from .models import ListedModel
+from .progress import Clock
+from .rows import CANCELLED, COMPLETED, FAILED, QUEUED
+from .spec import JobSpec
+from .store import Store
+from .waiting import WaitingJob, WaitingJobs
+
+log = logging.getLogger("segue.service")
+
+CANCELLED_LINE = "the music was cancelled"
+
+
+class Runner:
+    """Runs the jobs that the queue chooses.
+
+    Args:
+        store: where jobs are kept.
+        worker: the process that generates.
+        waiting: the queue's jobs.
+        estimates: that learn from jobs that are done.
+        metrics: what is counted.
+        clock: see `Jobs`.
+        end: writes down that a job failed or was cancelled.
+        ended: called when a job runs no more.
+
+    Attributes:
+        tasks: of the jobs that run.
+        ran: engine and device of the last job, once one has run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker: Worker,
+        waiting: WaitingJobs,
+        estimates: Estimates,
+        metrics: Metrics,
+        clock: Clock,
+        end: Callable[[str, str, str], Awaitable[bool]],
+        ended: Callable[[], None],
+    ) -> None:
+        self._store, self._worker, self._waiting = store, worker, waiting
+        self._estimates, self._metrics, self._clock = estimates, metrics, clock
+        self._end, self._ended = end, ended
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.ran: dict[str, Any] = {}
+
+    async def begin(self, waiting: WaitingJob) -> None:
+        """Begin a job; the rest of it goes on in a task."""
+        job = await run_to_end(self._store.begin, waiting.job)
+        if job is None:  # cancelled
+            self._waiting.remove(waiting.job.id)
+            return
+        waiting.job, progress = job, waiting.progress
+        self._waiting.running.add(job.id)
+        progress.phase, progress.message = "load", "loading the model"
+        progress.notify()
+        log.info("job begins", extra={"job": job.id, "attempt": job.attempts})
+        task = asyncio.create_task(self._run(waiting), name=f"job {job.id}")
+        self.tasks.add(task)
+        task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._ended()
+
+    async def _run(self, waiting: WaitingJob) -> None:
+        job, began = waiting.job, self._clock()
+        state = FAILED
+        try:
+            state = await self._generate(waiting)
+        except Exception:
+            # The disk, most likely.  Nothing that was finished is touched by it.
+            log.exception("job failed", extra={"job": job.id})
+            await self._end(job.id, FAILED, "segue could not keep the music: look at its disk")
+        if state == QUEUED:
+            return
+        self._waiting.remove(job.id)
+        self._metrics.ended(state, self._clock() - began)
+
+    async def _generate(self, waiting: WaitingJob) -> str:
+        """Let the worker run a job; the state that it ends in."""
+        job = waiting.job
+        task = {
+            **task_of(job.spec, waiting.model),
+            "id": job.id,
+            "input": str(self._store.input_path(job.input)),
+            "folder": str(self._store.attempt_folder(job)),
+        }
+        try:
+            outcome = await self._worker.run(task, waiting.progress.update)
+        except TaskCancelledError:
+            await self._end(job.id, CANCELLED, CANCELLED_LINE)
+            return CANCELLED
+        except WorkerDiedError as died:
+            self._metrics.worker_crashes.inc(died.first)
+            if died.shared and not waiting.alone:
+                await self._put_back_alone(waiting)
+                return QUEUED
+            await self._end(job.id, FAILED, str(died))
+            return FAILED
+        except (TaskError, SegueError) as failed:
+            await self._end(job.id, FAILED, str(failed))
+            return FAILED
+        await self._complete(waiting, outcome)
+        return COMPLETED
+
+    async def _put_back_alone(self, waiting: WaitingJob) -> None:
+        """Queue a job again, in its old place: it or one beside it has ended the worker."""
+        await run_to_end(self._store.put_back, waiting.job.id)
+        waiting.alone = True
+        self._waiting.running.discard(waiting.job.id)
+        waiting.progress.restart()
+        log.info("job waits to run alone", extra={"job": waiting.job.id})
+
+    async def _complete(self, waiting: WaitingJob, outcome: dict[str, Any]) -> None:
+        job = waiting.job
+        if await run_to_end(self._store.complete, job, outcome):
+            log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
+        self.ran = {key: outcome[key] for key in ("engine", "device")}
+        self._waiting.remove(job.id)
+        waiting.progress.notify()
+        seconds = outcome["new_seconds"] * len(outcome["takes"])
+        rows = outcome.get("batch_rows", job.spec.rows)
+        self._metrics.generated(seconds, outcome["play_s"], rows)
+        with suppress(OSError, sqlite3.Error):  # the music is kept, whatever becomes of these
+            for path in self._store.attempt_folder(job).glob("preview-*"):
+                path.unlink(missing_ok=True)
+            await asyncio.to_thread(
+                self._estimates.learn, job.spec, outcome["load_s"], outcome["play_s"]
+            )
+
+
+def task_of(spec: JobSpec, model: ListedModel) -> dict[str, Any]:
+    """The worker's task: the spec as it is, and where its model lies."""
+    kind = "load" if spec.kind == "warm" else "generate"
+    return {"kind": kind, "source": model.source, "base": model.base, "spec": spec.to_json()}

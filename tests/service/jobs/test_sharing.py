@@ -1,0 +1,173 @@
+"""Jobs of one model that share its steps: each as if it were alone, whatever becomes of others."""
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from segue.service.jobs.estimates import Estimates
+from segue.service.jobs.models import ListedModel
+from segue.service.jobs.progress import JobProgress
+from segue.service.jobs.rows import QUEUED, Job
+from segue.service.jobs.spec import JobSpec
+from segue.service.jobs.store import Store
+from segue.service.jobs.waiting import WaitingJob, WaitingJobs
+from segue.service.quantization import NONE, Quantization
+from tests.service.server import Server, encoded, song
+
+AUDIO = encoded(song(2.0))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, toy_options):
+    options = (*toy_options, "--batch-rows", "4")
+    with Server(tmp_path_factory.mktemp("shared") / "state", *options) as server:
+        yield server
+
+
+def begin(server, seconds=2.0, **fields):
+    given = {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": seconds} | fields
+    answer = server.post("/api/jobs", **given)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["job_id"]
+
+
+def playing(server, *jobs):
+    """Wait until jobs play, all at the same time."""
+    server.until(lambda: all(server.poll(job)["progress"] > 2 for job in jobs), "they do not play")
+    assert all(server.poll(job)["status"] == "processing" for job in jobs)
+
+
+def metric(server, name):
+    lines = server.get("/metrics").text.splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+def test_jobs_that_ran_together_are_what_they_are_alone(shared):
+    long = begin(shared, 300)
+    playing(shared, long)
+    asked: list[dict[str, Any]] = [
+        {"seconds": 6, "seed": 1},
+        {"seconds": 4, "seed": 2, "description": "drums piano"},
+        {"seconds": 3, "seed": 3, "top_k": 5, "temperature": 0.5},
+    ]
+    jobs = [begin(shared, **fields) for fields in asked]
+    together = [shared.finished(job)["audio_data"] for job in jobs]
+    assert shared.poll(long)["status"] == "processing"
+    assert shared.get("/health").json()["playing"] is True
+    assert metric(shared, "segue_batch_rows_used") >= 1
+    shared.delete(f"/api/jobs/{long}")
+    alone = [shared.finished(begin(shared, **fields))["audio_data"] for fields in asked]
+    assert together == alone
+    count = metric(shared, "segue_batch_rows_count")
+    assert metric(shared, "segue_batch_rows_sum") > count + 1  # some steps had more than one row
+
+
+def test_one_that_is_cancelled_leaves_the_others(shared):
+    jobs = [begin(shared, 300), begin(shared, 300, seed=2), begin(shared, 20, seed=3)]
+    playing(shared, *jobs[:2])
+    workers = shared.workers()
+    assert shared.delete(f"/api/jobs/{jobs[0]}").json()["success"] is True
+    assert shared.finished(jobs[2])["status"] == "completed"
+    assert shared.poll(jobs[1])["status"] == "processing"
+    assert shared.workers() == workers
+    shared.delete(f"/api/jobs/{jobs[1]}")
+
+
+def test_nobody_overtakes_one_that_waits_for_room(shared):
+    long = begin(shared, 300)
+    playing(shared, long)
+    large = begin(shared, variations=3, description="drums")
+    small = begin(shared)
+    assert [shared.poll(job)["queue_status"]["position"] for job in (large, small)] == [1, 2]
+    shared.delete(f"/api/jobs/{long}")
+    assert shared.finished(large)["status"] == "completed"
+    assert shared.finished(small)["status"] == "completed"
+    begun = [line["job"] for line in shared.lines() if line["message"] == "job begins"]
+    assert begun[-3:] == [long, large, small]
+
+
+def test_a_worker_that_dies_with_several_jobs_is_started_for_each_alone(shared):
+    before = metric(shared, "segue_worker_deaths_total")
+    jobs = [begin(shared, 30, seed=n) for n in (1, 2)]
+    playing(shared, *jobs)
+    later = begin(shared)
+    (worker,) = shared.workers()
+    os.kill(worker, signal.SIGKILL)
+    assert [shared.finished(job)["status"] for job in (*jobs, later)] == ["completed"] * 3
+    assert metric(shared, "segue_worker_deaths_total") == before + 1
+    done = [line["job"] for line in shared.lines() if line["message"] == "job done"]
+    assert done[-3:] == [*jobs, later]
+
+
+def test_a_worker_that_is_ended_for_one_job_runs_the_others_again(shared):
+    jobs = [begin(shared, 300), begin(shared, 30, seed=2)]
+    playing(shared, *jobs)
+    (worker,) = shared.workers()
+    os.kill(worker, signal.SIGSTOP)  # it heeds nothing
+    assert shared.delete(f"/api/jobs/{jobs[0]}").json()["success"] is True
+    assert shared.finished(jobs[1])["status"] == "completed"
+    assert shared.get(f"/api/jobs/{jobs[0]}").json()["status"] == "cancelled"
+    assert worker not in shared.workers()
+
+
+# --- Who runs beside whom -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queue(tmp_path):
+    """Makes a queue of so many rows, with jobs in it of which the first run."""
+    store = Store(tmp_path / "state")
+
+    def make(batch_rows, *waiting, running=0):
+        jobs = WaitingJobs(Estimates(store), batch_rows)
+        for n, each in enumerate(waiting):
+            jobs.add(each)
+            if n < running:
+                jobs.running.add(each.job.id)
+        return jobs
+
+    yield make
+    store.close()
+
+
+def waiting(name, rows=1, source="a", quantization=NONE, alone=False):
+    spec = JobSpec("native", source, quantization, variations=rows, output_seconds=16.0)
+    job = Job(0, name, QUEUED, "input", spec, 0, 0, 0.0, None, None, None)
+    model = ListedModel(source, source, "small", source, None, ())
+    return WaitingJob(job, model, 0, JobProgress(), ready=True, alone=alone)
+
+
+@pytest.mark.parametrize(
+    ("other", "runs"),
+    [
+        (waiting("b"), True),
+        (waiting("b", rows=3), True),
+        (waiting("b", rows=4), False),
+        (waiting("b", source="another"), False),
+        (waiting("b", quantization=Quantization("q4", None)), False),
+        (waiting("b", alone=True), False),
+    ],
+)
+def test_jobs_of_one_model_run_together_as_far_as_there_is_room(queue, other, runs):
+    first = waiting("a")
+    assert queue(4, first, other, running=1).may_run(other) is runs
+    assert queue(1, first, other, running=1).may_run(other) is False
+    assert queue(4, other).may_run(other) is True  # alone, however large
+
+
+def test_a_description_doubles_a_job_s_rows():
+    assert JobSpec("native", "a", text="drums", variations=3).rows == 6
+    assert JobSpec("native", "a", text="  ", variations=3).rows == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "begins"), [(1, [0, 10, 20, 30]), (2, [0, 0, 10, 20]), (4, [0, 0, 0, 10])]
+)
+def test_who_waits_is_told_when_there_is_room(queue, rows, begins):
+    jobs = [waiting("a"), waiting("b"), waiting("c", rows=2), waiting("d")]
+    line = queue(rows, *jobs)
+    views = [line.view(each.job).seconds for each in jobs]
+    assert views == pytest.approx(begins)
+    assert line.load().seconds == pytest.approx(begins[-1] + 10)
