@@ -14,7 +14,7 @@ import mlx.nn as nn
 
 from ...checkpoints.config import CodecConfig
 from . import kernels
-from .activations import ELU
+from .activations import ELU, elu
 from .lookups import Lookup, entry
 
 STEPS_PER_EVAL = 256
@@ -78,9 +78,9 @@ class Conv(nn.Module):
                     elu_after=elu_after,
                     skip=skip,
                 )
-        y = self.conv(_pad(nn.elu(x) if elu_before else x, left, right, self._config.pad_mode))
+        y = self.conv(_pad(elu(x) if elu_before else x, left, right, self._config.pad_mode))
         y = y if skip is None else y + skip
-        return nn.elu(y) if elu_after else y
+        return elu(y) if elu_after else y
 
 
 def _pad(x: mx.array, left: int, right: int, mode: str) -> mx.array:
