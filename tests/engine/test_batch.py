@@ -181,7 +181,7 @@ def test_compiled_steps_have_few_numbers_of_rows(toy):
 
 
 def test_a_request_alone_runs_the_steps_that_it_runs_without_a_batch(toy, monkeypatch):
-    engine = MLXEngine(open_checkpoint(str(toy)))
+    engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution())  # a call for each step
     shared = []
     original = RowStep.__call__
 
