@@ -44,8 +44,8 @@ def test_in_memory_and_from_a_folder_it_is_one_model(toy, tmp_path, capsys):
     assert np.abs(logits_of(nearest) - logits_of(memory)).max() > 1e-3
 
 
-def test_a_method_that_is_not_there_yet_is_one_line(toy, tmp_path, capsys):
-    line = ["quantize", str(toy), str(tmp_path / "x"), "--recipe", "q8", "--method", "gptq+distill"]
+def test_a_method_that_there_is_none_of_is_one_line(toy, tmp_path, capsys):
+    line = ["quantize", str(toy), str(tmp_path / "x"), "--recipe", "q8", "--method", "distill"]
     code = main(line)
     printed = capsys.readouterr()
     assert code == 2, printed

@@ -7,7 +7,6 @@ import shlex
 import time
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from .atomic import check_new_folder
@@ -18,6 +17,7 @@ from .options import (
     add_adapter_option,
     add_base_option,
     add_cast_option,
+    add_folders,
     add_output_options,
     report_file_of,
 )
@@ -36,10 +36,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "model", metavar="MODEL", help="'built-in', a folder, or a repository of the hub"
-    )
-    parser.add_argument("output", metavar="OUT", type=Path, help="a folder that is not there yet")
+    add_folders(parser)
     add_base_option(parser)
     add_adapter_option(parser)
     add_cast_option(parser)

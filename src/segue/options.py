@@ -46,6 +46,14 @@ def add_model_options(parser: argparse.ArgumentParser, cast: bool = True) -> Non
     add_engine_option(parser)
 
 
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add `MODEL`, which is read, and `OUT`, a folder that is made of it."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="'built-in', a folder, or a repository of the hub"
+    )
+    parser.add_argument("output", metavar="OUT", type=Path, help="a folder that is not there yet")
+
+
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
     """Add `--engine`."""
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the model")

@@ -216,6 +216,13 @@ def test_a_text_encoder_that_does_not_fit_is_refused_with_the_text(toy, adapter)
         opened(toy, folder).text()
 
 
+def test_the_model_that_it_is_of_is_named_where_it_is_known(toy, adapter):
+    other = tensors(columns=32)
+    assert "(its model is" not in refusal(toy, adapter(other, base_model_name_or_path=None))
+    named = adapter(other, name="named", base_model_name_or_path="facebook/musicgen-large")
+    assert "(its model is 'facebook/musicgen-large')" in refusal(toy, named)
+
+
 def test_what_is_no_adapter(toy, adapter, tmp_path):
     assert "no adapter here" in refusal(toy, toy)
     assert "adapter_model.bin" in refusal(toy, adapter({}))

@@ -103,13 +103,13 @@ def test_what_nobody_means_is_refused():
 def test_a_name_has_the_method_where_it_is_not_nearest():
     assert Recipe().name == "q4-g64-decoder-linears"
     assert Recipe(method="search").name == "q4-g64-search-decoder-linears"
-    assert Recipe(bits=3, method="gptq+distill").name == "q3-g64-gptq+distill-decoder-linears"
+    assert Recipe(bits=3, method="gptq").name == "q3-g64-gptq-decoder-linears"
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "best"}, "no method 'best'; there are nearest, search, gptq, gptq+distill"),
+        ({"method": "best"}, "no method 'best'; there are nearest, search, gptq"),
         ({"mode": "mxfp4", "group_size": 32, "method": "search"}, "for the affine mode, not mxfp4"),
         ({"method": "search", "calibration": Calibration()}, "search looks at no music"),
     ],
@@ -154,9 +154,9 @@ def test_recipes_from_before_there_were_methods_are_nearest():
 
 def test_a_preset_by_another_method():
     assert preset("q4-gptq") == ("q4_decoder_linears_gptq", Recipe(method="gptq"))
-    name, recipe = preset("Q4_Decoder_Linears_Emb+GPTQ+distill")
-    assert name == "q4_decoder_linears_emb_gptq_distill"
-    assert recipe == Recipe("decoder-linears+emb", method="gptq+distill")
+    name, recipe = preset("Q4_Decoder_Linears_Emb+GPTQ")
+    assert name == "q4_decoder_linears_emb_gptq"
+    assert recipe == Recipe("decoder-linears+emb", method="gptq")
     for method in METHODS:
         name, recipe = preset(f"q8-{method}")
         assert recipe.method == method

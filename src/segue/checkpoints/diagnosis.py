@@ -96,7 +96,8 @@ def model_of_adapter(folder: Path) -> str:
     """Name the model that a PEFT adapter belongs to, in brackets; empty if it is not known."""
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
-        return f" (its model is {quoted(config['base_model_name_or_path'])})"
+        named = config["base_model_name_or_path"]
+        return "" if named is None else f" (its model is {quoted(named)})"
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
 

@@ -38,9 +38,7 @@ POSSIBLE: Mapping[str, Mapping[int, tuple[int, ...]]] = MappingProxyType(
 """For each mode and number of bits, the group sizes that `mlx.core.quantize` has."""
 
 
-METHODS: Mapping[str, bool] = MappingProxyType(
-    {"nearest": False, "search": False, "gptq": True, "gptq+distill": True}
-)
+METHODS: Mapping[str, bool] = MappingProxyType({"nearest": False, "search": False, "gptq": True})
 """How the integers of a group and its scale are chosen, and whether that takes music to look at."""
 
 

@@ -112,8 +112,8 @@ def _runner(
         from ..engine.mlx.measured_products import products as on_mlx
 
         return on_mlx(packed, params)
+    from ..engine.openvino.measured_products import products as on_openvino
     from ..engine.openvino.packed import Packed
-    from ..engine.openvino.products import products as on_openvino
 
     arrays = [[np.array(part) for part in parts] for parts in packed]
     return on_openvino([Packed(params, *parts) for parts in arrays], threads)

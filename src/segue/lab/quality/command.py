@@ -204,7 +204,14 @@ def _variant(options: argparse.Namespace) -> Variant:
                 raise RequestError(f"--variant {named} runs as it is; leave out what changes it")
             return Variant.of_checkpoint(named, options.kv_bits)
         options.recipe, named_by = named, "--variant"
-    recipe = recipe_of(options, named_by)
+        try:
+            recipe = recipe_of(options, named_by)
+        except RequestError as error:
+            if Path(named).exists():
+                raise
+            raise RequestError(f"--variant {named}: there is no such folder, and {error}") from None
+    else:
+        recipe = recipe_of(options, named_by)
     kv = options.kv_bits
     name = name_of(options.cast_dtype, recipe, kv)
     return Variant(name, options.cast_dtype, recipe, None, kv)
