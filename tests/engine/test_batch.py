@@ -15,6 +15,7 @@ from segue.engine.mlx.batch import SIZES
 from segue.engine.mlx.execution import Execution
 from segue.engine.mlx.rows import PER_ROW, RowSampler, RowStep, row_controls
 from segue.engine.mlx.sampling import Sampler, controls
+from segue.engine.mlx.turns import synchronize
 from segue.errors import ModelOverflowError
 from segue.pattern import UNKNOWN
 
@@ -178,6 +179,29 @@ def test_compiled_steps_have_few_numbers_of_rows(toy):
     assert sizes <= {1, *SIZES}
     found = run(engine, engine.batch(64), [(3 * n, asked) for n, asked in enumerate(plain)])
     assert_equal(found, plain)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_who_joins_a_free_slot_moves_nobody(toy):
+    """The others' keys and values stay in their memory: at full size that is gigabytes."""
+    engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution(compiled=True))
+    asked = [Asked(10 + n, 100 - n, (n,), Sampling(20)) for n in range(7)]
+
+    def places():
+        synchronize()
+        return [np.array(kv, copy=False).ctypes.data for kv in batch._cache]
+
+    batch = engine.batch(64)
+    members = {each: batch.join(*each.arguments(engine)) for each in asked[:5]}
+    batch.step()
+    for each in asked[5:]:
+        before = places()
+        members[each] = batch.join(*each.arguments(engine))
+        assert (batch.slots, places()) == (8, before)
+    while any(member.left for member in members.values()):
+        batch.step()
+    found = {each: list(member.columns) for each, member in members.items()}
+    assert_equal(found, {each: each.alone(engine) for each in asked})
 
 
 def test_a_request_alone_runs_the_steps_that_it_runs_without_a_batch(toy, monkeypatch):

@@ -17,6 +17,7 @@ from segue.engine.mlx.execution import Execution
 from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import Layer
 
+from .batches import Asked, run
 from .cuda_on_cpu import AVAILABLE, CudaOnCPU
 from .test_mlx import generated, prompt_of
 
@@ -169,3 +170,28 @@ def test_a_toy_model_plays_the_same_in_three_launches_a_step(on_cpu, toy, text):
     np.testing.assert_array_equal(*found)
     # What lies before is prefill, and the step that is run to find out what it launches.
     assert on_cpu.launched[-12:] == ["embed", "layer", "sample"] * 4
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16])
+def test_rows_of_a_cache_are_written_where_they_belong_and_nowhere_else(on_cpu, dtype):
+    cache = mx.random.normal((5, 2, 3, 7, 16)).astype(dtype)
+    before = np.array(cache.astype(F32))
+    for positions in (4, 7, 9):
+        kv = mx.random.normal((2, 2, 3, positions, 16)).astype(dtype)
+        mx.eval(kernels.write_rows(cache, kv, [3, 0]))
+        expected = before.copy()
+        expected[[3, 0]] = 0
+        expected[[3, 0], :, :, :positions] = np.array(kv.astype(F32))[:, :, :, :7]
+        np.testing.assert_array_equal(np.array(cache.astype(F32)), expected)
+
+
+def test_requests_that_join_have_with_kernels_what_they_have_alone(on_cpu, toy):
+    engine = MLXEngine(
+        open_checkpoint(str(toy)), execution=Execution(False, frozenset(kernels.NAMES))
+    )
+    asked = [Asked(4 + n, 8 + n, (n,), Sampling(20)) for n in range(2)]
+    alone = {each: each.alone(engine) for each in asked}
+    found = run(engine, engine.batch(8), list(zip((0, 1), asked, strict=True)))
+    assert on_cpu.launched.count("write_rows") == len(engine.lm.layers)
+    for each, columns in found.items():
+        np.testing.assert_array_equal(columns, alone[each])

@@ -24,7 +24,9 @@ from .batch_text import Texts
 from .cache import Cache
 from .decoding import LAG, prefill, text_of
 from .execution import Execution
+from .kernels import ATTEND
 from .lm import LM, CrossKV, Prefix
+from .lookups import Lookup
 from .rows import PER_ROW, RowControls, RowSampler, RowStep
 from .sampling import Sampler
 from .step import Step, StepFunction
@@ -61,6 +63,7 @@ class MLXBatch:
     ) -> None:
         self.max_rows = max_rows
         self._lm, self._execution, self._apart, self._steps = lm, execution, apart, steps
+        self._lookup = Lookup(execution.kernels)
         self._shape = lm.config.num_codebooks, lm.config.cardinality
         self._row_steps: dict[RowSampler, StepFunction] = {}
         self._resident, self._held = resident, ExitStack()
@@ -168,16 +171,32 @@ class MLXBatch:
         for n, slot in enumerate(places):
             slots[slot] = (member, n)
         self._settle(slots)
+        self._write(places, rows, cache)
+        self._texts.put(member, len(self._slots))
+        self._be_mixed()
+
+    def _write(self, places: list[int], tokens: mx.array, cache: Cache) -> None:
+        """Give slots their tokens `(rows, K)`, and what a prefill left in its cache.
+
+        The whole row: what was there before may hold a NaN, which no mask would hide.
+        """
+        index = np.arange(len(self._slots))
+        index[places] = len(index) + np.arange(len(places))
+        self._tokens = self._lookup(mx.concatenate([self._tokens, tokens]), mx.array(index))
+        if ATTEND in self.kernels:
+            # In the order of submission, behind the steps that are under way: nobody waits.
+            done = [
+                kernels.write_rows(kv, own, places)
+                for kv, own in zip(self._cache, cache, strict=True)
+            ]
+            mx.async_eval(self._tokens, done)
+            return
         at, length = mx.array(places), self._cache[0].shape[3]
-        self._tokens[at] = rows
         for n, kv in enumerate(cache):
-            # The whole row: what was there before may hold a NaN, which no mask would hide.
             self._cache[n][at] = _of_length(kv, length)
         # MLX writes into the cache, and does not copy all of it, only if no step still reads it.
         synchronize()
         mx.async_eval(self._tokens, self._cache)
-        self._texts.put(member, len(self._slots))
-        self._be_mixed()
 
     def leave(self, member: Any) -> None:
         """See `Batch.leave`."""
@@ -239,22 +258,29 @@ class MLXBatch:
 
     def _length(self) -> int:
         """Positions that the cache needs for the next step."""
-        if kernels.ATTEND in self.kernels:  # written in place, with its whole length at once
-            return kv_cache.capacity_for(max(m.before + m.length for m in self._members))
+        if ATTEND in self.kernels:  # written in place, with its whole length at once
+            whole = kv_cache.capacity_for(max(m.before + m.length for m in self._members))
+            # It stays as long as it was: to be shorter saves a step nothing, and costs a copy.
+            return max(whole, self._cache[0].shape[3])
         return kv_cache.capacity_for(max(member.position for member in self._members) + 1)
 
     def _arrange(self, slots: Slots) -> None:
         """Put rows into other slots, in a cache that is as long as they need."""
         places = {row: n for n, row in enumerate(self._slots) if row}
-        index = [places[row] if row else 0 for row in slots]
-        moved, at, length = index != list(range(len(self._slots))), mx.array(index), self._length()
+        # A free slot keeps what lies there, so that where no row moves nothing is copied.
+        last = len(self._slots) - 1
+        index = [places[row] if row else min(n, last) for n, row in enumerate(slots)]
+        moved, at, length = index != list(range(last + 1)), mx.array(index), self._length()
         if moved:
-            self._tokens = self._tokens[at]
+            self._tokens = self._lookup(self._tokens, at)
             self._texts.arrange(index)
         for n, kv in enumerate(self._cache):
             if moved or kv.shape[3] != length:
-                kept = _of_length(kv, length)
-                self._cache[n] = mx.contiguous(kept[at] if moved else kept)
+                kept = mx.contiguous(_of_length(kv, length))
+                if moved:
+                    rows = self._lookup(kept.reshape(len(kept), -1), at)
+                    kept = rows.reshape(len(slots), *kept.shape[1:])
+                self._cache[n] = kept
                 del kv, kept
                 mx.eval(self._cache[n])  # layer by layer: two whole caches may not fit
         self._settle(slots)
@@ -289,7 +315,7 @@ class MLXBatch:
         """Run one step on the device."""
         if self._length() > self._cache[0].shape[3]:
             self._arrange(self._slots)
-        alone, in_place = self._controls is None, kernels.ATTEND in self.kernels
+        alone, in_place = self._controls is None, ATTEND in self.kernels
         if self._inputs is None or self._inputs.used_up:
             rows = len(self._tokens)
             self._inputs = Inputs(self._members, rows, self._shape, alone)

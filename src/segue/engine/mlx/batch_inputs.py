@@ -14,6 +14,7 @@ import numpy as np
 
 from ..base import Member, Sampling
 from .lm import CrossKV
+from .lookups import entry
 from .rows import RowControls, row_controls
 from .sampling import Controls, Sampler, controls, noise
 
@@ -95,12 +96,11 @@ class Inputs:
     ) -> None:
         K, V = shape
         noisy = [member for member in members if member.sampler.noisy]
-        takes = sum(member.takes for member in noisy)
         self._steps = min(STEPS, *(member.length - 1 - member.column for member in members))
         self._gumbel: mx.array | None = None
         self._alone, self._at = alone, 0
         if noisy:
-            self._steps = min(self._steps, max(1, NOISE_BYTES // (4 * max(takes, rows) * K * V)))
+            self._steps = min(self._steps, max(1, NOISE_BYTES // (4 * rows * K * V)))
             self._gumbel = self._noise(noisy, rows, shape)
         steps = np.arange(self._steps, dtype=np.int32)
         known = np.zeros((self._steps, rows, K), np.int32)  # slots that are free sample nothing
@@ -115,26 +115,16 @@ class Inputs:
 
     def _noise(self, members: Sequence[MLXMember], rows: int, shape: tuple[int, int]) -> mx.array:
         """Gumbel noise `(steps, rows, K, V)`: that of a take for each of its rows."""
-        seeds = np.concatenate([np.array(member.seeds, np.uint32) for member in members])
-        first = np.repeat(
-            [member.first_step + member.column + 1 for member in members],
-            [member.takes for member in members],
-        )
-        numbers = (first + np.arange(self._steps)[:, None]).astype(np.uint32)
-        of_takes = noise(
+        seeds, first = np.zeros(rows, np.uint32), np.zeros(rows, np.uint32)
+        for member in members:
+            for slots in _streams(member, self._alone):
+                seeds[slots] = member.seeds
+                first[slots] = member.first_step + member.column + 1
+        numbers = first + np.arange(self._steps, dtype=np.uint32)[:, None]
+        made = noise(
             mx.array(np.tile(seeds, self._steps)), mx.array(numbers.reshape(-1)), *shape
         )
-        of_takes = of_takes.reshape(self._steps, len(seeds), *shape)
-        if self._alone:
-            return of_takes
-        take_of_row, before = np.zeros(rows, np.int32), 0
-        for member in members:
-            for slots in _streams(member, alone=False):
-                take_of_row[slots] = before + np.arange(member.takes)
-            before += member.takes
-        if np.array_equal(take_of_row, np.arange(len(seeds))):
-            return of_takes
-        return of_takes[:, mx.array(take_of_row)]
+        return made.reshape(self._steps, rows, *shape)
 
     @property
     def used_up(self) -> bool:
@@ -144,8 +134,11 @@ class Inputs:
     def next(self) -> tuple[mx.array, mx.array, mx.array | None]:
         """The next step's known tokens `(rows, K)`, positions, and noise `(rows, K, V)`."""
         n, self._at = self._at, self._at + 1
-        position = self._positions[n : n + 1] if self._alone else self._positions[n]
-        return self._known[n], position, None if self._gumbel is None else self._gumbel[n]
+        position = self._positions[n : n + 1]
+        if not self._alone:
+            position = position.squeeze(0)
+        gumbel = None if self._gumbel is None else entry(self._gumbel, n)
+        return entry(self._known, n), position, gumbel
 
 
 def _streams(member: MLXMember, alone: bool) -> list[np.ndarray]:

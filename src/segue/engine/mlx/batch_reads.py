@@ -59,19 +59,25 @@ class Reads:
         overflown = []
         while self._under_way and self._under_way[0][0] + lag <= self._added:
             _, stacked, owners_of = self._under_way.popleft()
-            for tokens, owners in zip(np.array(stacked), owners_of, strict=True):
+            columns = np.array(stacked)
+            # Asked once for all rows, since there may be many and hardly ever one that is.
+            suspects = (columns == self._overflow_token).any(axis=(1, 2))
+            for tokens, suspect, owners in zip(columns, suspects, owners_of, strict=True):
                 for member, rows, column in owners:
                     if member.error is not None:
                         continue
                     own = tokens[rows]
-                    spoiled = own == self._overflow_token
-                    if (spoiled & (member.known[column] == UNKNOWN)).any():
+                    if suspect and self._spoils(own, member.known[column]):
                         member.error = ModelOverflowError("logits")
                         overflown.append(member)
                         continue
                     member.left -= 1
                     member.columns.append(own)
         return overflown
+
+    def _spoils(self, tokens: np.ndarray, known: np.ndarray) -> bool:
+        """Whether one of the tokens that were sampled reports an overflow."""
+        return bool(((tokens == self._overflow_token) & (known == UNKNOWN)).any())
 
     def fail(self, error: Exception) -> None:
         """Give up what has not been delivered; whoever waits for it has an error."""

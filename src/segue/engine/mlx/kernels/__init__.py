@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ..device import on_cuda
 from .attention import attend
+from .cache_rows import write_rows
 from .choosing import (
     ATTEND,
     CODEC,
@@ -83,4 +84,5 @@ __all__ = [
     "tokens_of",
     "transposed_fits",
     "wanted",
+    "write_rows",
 ]
