@@ -147,6 +147,29 @@ def test_a_row_is_the_same_whatever_is_beside_it(on_cpu):
     np.testing.assert_allclose(many[:5], beside, rtol=0, atol=4e-3 * np.abs(beside).max())
 
 
+@pytest.mark.parametrize(("rows", "takes"), [(9, 9), (6, 3)])
+def test_what_is_alike_in_all_takes_is_read_of_the_first(on_cpu, rows, takes):
+    """With guidance the rows behind the takes are alike in themselves; what others have is spared."""
+    layer, _ = layer_of(256, 4, 0, 64, F16)
+    x, at, same = mx.random.normal((rows, 256)).astype(F16), mx.array([30]), 21
+    of_stream = mx.random.normal((rows // takes, 2, 4, 40, 64)).astype(F16)
+    own = mx.random.normal((rows, 2, 4, 40, 64)).astype(F16)
+    first = mx.arange(40)[:, None] < same
+    whole = mx.where(first, mx.repeat(of_stream, takes, axis=0), own)
+    nobodys = (mx.arange(rows) % takes > 0)[:, None, None, None, None] & first
+    spoiled = mx.where(nobodys, mx.nan, whole)
+    following, found = kernels.packed_layer(layer).data, []
+    for kv, alike in ((whole, None), (spoiled, mx.full((4,), same, mx.int32))):
+        kv = mx.contiguous(kv.astype(F16))
+        mx.eval(kv)
+        y = kernels.layers_forward(
+            x, [layer], [kv], at, None, takes, following, alike=alike
+        )
+        found.append(np.array(y))
+    assert np.isfinite(found[1]).all()
+    np.testing.assert_array_equal(*found)
+
+
 def test_the_other_kernels_compute_what_the_portable_way_does(on_cpu):
     left_out = "layer", "linear 8", "linear 4", "linear 16 bits, norm, heads", "lookup, 4"
     some = [case for case in cases(64, 1, 3, F16) if not case.name.startswith(left_out)]

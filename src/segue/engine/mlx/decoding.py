@@ -40,6 +40,7 @@ class Prefilled:
         noise: of the columns from `begin` on; None where none takes part.
         first_step: the number of the first column for the noise.
         before: positions in the cache before column 0.
+        alike: how many of the first positions are the same for all takes (`Step.__call__`).
     """
 
     begin: int
@@ -51,6 +52,7 @@ class Prefilled:
     noise: Noise | None
     first_step: int
     before: int = 0
+    alike: mx.array | None = None
 
     def gumbel(self, column: int) -> mx.array | None:
         """The noise `(N, K, V)` that a column is sampled with."""
@@ -118,12 +120,18 @@ def prefill(
             stop = first_step + (begin + 1 if for_batch else length)
             noise = Noise(seeds, shape, first_step + begin, stop)
         batch = None if for_batch else text_of(step, cross, takes)
+        alike = None
+        if in_place and times > 1 and starts == 1:
+            # Several numbers, since MLX keeps one alone in the host's memory.
+            alike = mx.full((4,), before + begin, mx.int32)
         logits = lm.logits(hidden)[:, 0]
         gumbel = None if noise is None else noise.of(first_step + begin)
         tokens = step.sample(logits, entry(columns, begin), gumbel, controls)
         # Beside others' steps, waiting for them would leave the device idle afterwards.
-        (mx.async_eval if for_batch else mx.eval)(tokens, cache, batch, columns)
-    return Prefilled(begin, unknown, columns, tokens, cache, batch, noise, first_step, before)
+        (mx.async_eval if for_batch else mx.eval)(tokens, cache, batch, columns, alike)
+    return Prefilled(
+        begin, unknown, columns, tokens, cache, batch, noise, first_step, before, alike
+    )
 
 
 def decode(
@@ -177,6 +185,7 @@ def decode(
                 controls,
                 cache,
                 start.cross,
+                start.alike,
             )
             mx.async_eval(tokens)
             reads.add(tokens)

@@ -70,5 +70,6 @@ def kernels_of(
             (mx.array(1.0), mx.array(1.0)),
             [mx.zeros((rows, 2, H, BUCKET, D), lm.dtype)] * len(lm.layers),
             cross,
+            mx.zeros((4,), mx.int32) if takes > 1 else None,
         )
     return list(found)

@@ -86,6 +86,7 @@ class Step:
         controls: Controls,
         cache: Cache,
         cross: CrossKV | list[mx.array] | None,
+        alike: mx.array | None = None,
     ) -> tuple[mx.array, Cache]:
         """Run one decode step and return the next tokens.
 
@@ -98,12 +99,14 @@ class Step:
             controls: see `sampling.controls`.
             cache: of N rows, or 2N with guidance; with the kernel it is written in place.
             cross: keys and values for as many rows, or from `folded`, or None.
+            alike: how many of the first positions are the same for all takes, see
+                `kernels.layers_forward`; nothing but speed depends on it.
 
         Returns:
             The next column `(N, K)` int32, and the cache with this one in it.
         """
         x = self.embed(tokens, position)
-        logits, new = self.logits_after(x, position, mask, cache, cross)
+        logits, new = self.logits_after(x, position, mask, cache, cross, alike)
         return self.sample(logits, known, gumbel, controls), new
 
     def logits_after(
@@ -113,13 +116,14 @@ class Step:
         mask: mx.array | None,
         cache: Cache,
         cross: Sequence[Text] | None,
+        alike: mx.array | None = None,
     ) -> tuple[mx.array, Cache]:
         """Logits `(B, K, V)` float32 after hidden states `(B, dim)`, and the cache with them in it.
 
         The other arguments are those of a step.
         """
         lm = self.lm
-        logits = self.layers_forward(x, cache, position, cross)
+        logits = self.layers_forward(x, cache, position, cross, alike)
         if logits is not None:
             return self._of_heads(logits), cache
         new: Cache = []
@@ -159,6 +163,7 @@ class Step:
         cache: Cache,
         position: mx.array,
         cross: Sequence[Text] | None,
+        alike: mx.array | None = None,
     ) -> mx.array | None:
         """Logits `(B, K · V)` if all layers are kernels, else None.
 
@@ -192,6 +197,7 @@ class Step:
                 takes,
                 following.data,
                 heads if last else None,
+                alike,
             )
             start = stop
         if heads is not None:

@@ -217,6 +217,7 @@ def layers_forward(
     takes: int,
     following: mx.array,
     heads: LM | None = None,
+    alike: mx.array | None = None,
 ) -> mx.array:
     """Run decoder layers one after the other; return hidden states `(B, dim)`.
 
@@ -234,6 +235,8 @@ def layers_forward(
         takes: the rows that have the text, the first ones.
         following: the weights that come after the last layer, the first of which are prefetched.
         heads: of the model, if the layers are its last ones, and `heads_fit` accepts them.
+        alike: `(n,)` int32, how many of the first positions are the same in the caches of all
+            takes, and again of all rows behind them; None for none.
     """
     packed, first = [packed_layer(layer) for layer in layers], layers[0]
     scores = 0 if texts is None else tokens_of(texts[0], first) * first.self_attn.heads
@@ -253,7 +256,11 @@ def layers_forward(
         for n in range(len(layers))
     )
     outputs = {"out": (x.shape, x.dtype)}
-    parts["LOGITS_PART"] = ""
+    parts["LOGITS_PART"], parts["ALIKE_PART"] = "", "0"
+    # Where a row's head has blocks of its own, its keys are prefetched, and there are few of them.
+    if alike is not None and shape.rows * shape.heads > shape.blocks:
+        inputs["alike"] = alike
+        parts["ALIKE_PART"] = "alike[0]"
     if heads is not None:
         last = packed_heads(heads)
         inputs["packed_last"] = last.data

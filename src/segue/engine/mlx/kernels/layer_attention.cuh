@@ -100,10 +100,13 @@ constexpr int FOUND = D + 4;
 constexpr int UNITS = ROWS * HEADS * SPLITS;
 
 // A part of the positions, of a head of a stream.  Where there is no such unit it has no positions.
+// Takes of one prompt have the same keys and values for it, so all read those of the first of them:
+// they come from the L2 cache, where each row's own would come from memory.
 struct Unit {
   const T* fresh;
   T *keys, *values;
   int newest, from, to;
+  long long to_first;
 
   __device__ __forceinline__ Unit(
       int unit, const T* qkv, T* cache, const int* position, int length, int d) {
@@ -116,6 +119,7 @@ struct Unit {
     fresh = qkv + b * 3 * DIM + head * D + d;
     keys = cache + ((long long)b * 2 * HEADS + head) * length * D + d;
     values = keys + (long long)HEADS * length * D;
+    to_first = ((b < TAKES ? 0 : TAKES) - b) * 2ll * HEADS * length * D;
   }
 };
 
@@ -139,8 +143,8 @@ __device__ __forceinline__ void prefetch_cache(
 // idle.  There is one place more than are on their way: the one that was read last.
 template <class Product>
 __device__ __forceinline__ void attend(
-    const T* qkv, T* cache, const int* position, int length, T* mixed, float* found, float* room,
-    Chunk<T>* copies) {
+    const T* qkv, T* cache, const int* position, int length, int alike, T* mixed, float* found,
+    float* room, Chunk<T>* copies) {
   constexpr int LANES = D / 8, KEYS = 32 / LANES, APART = WARPS * KEYS, AHEAD = KEY_PLACES - 1;
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32, key = lane / LANES, d = lane % LANES * 8;
   int mine = warp * KEYS + key;
@@ -153,8 +157,9 @@ __device__ __forceinline__ void attend(
   auto copy = [&] {
     if (at < ahead.to) {
       bool fresh = at == ahead.newest;
-      const T* k = fresh ? ahead.fresh + DIM : ahead.keys + (long long)at * D;
-      const T* v = fresh ? ahead.fresh + 2 * DIM : ahead.values + (long long)at * D;
+      long long cached = (long long)at * D + (at < alike ? ahead.to_first : 0);
+      const T* k = fresh ? ahead.fresh + DIM : ahead.keys + cached;
+      const T* v = fresh ? ahead.fresh + 2 * DIM : ahead.values + cached;
       Chunk<T>* place = own + to_place * 2 * THREADS;
 #pragma unroll
       for (int i = 0; i < sizeof(Chunk<T>) / 16; i++) {

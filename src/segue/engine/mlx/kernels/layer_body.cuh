@@ -66,7 +66,8 @@ for (int first = 0; first < ROWS; first += PASS) {
 grid_barrier(counter, [] {});
 
 FC1Product::prefetch(fc1_stored);
-attend<OutProduct>(qkv, places[n].cache, position, length, mixed, found, room, copies);
+attend<OutProduct>(
+  qkv, places[n].cache, position, length, ALIKE_PART, mixed, found, room, copies);
 OutProduct out_product;
 TEXT_PRODUCTS_PART
 grid_barrier(counter, [&] {
