@@ -23,6 +23,7 @@ from segue.engine.mlx.sampling import Sampler
 from segue.engine.mlx.step import Step
 
 from .test_mlx import generated, prompt_of
+from .test_mlx_kernels_on_cpu import with_and_without_alike, write_some_rows
 
 ONLY_A_CARD = "needs CUDA: what the kernels compute, only a card shows"
 cuda = pytest.mark.skipif(not kernels.available(), reason=ONLY_A_CARD)
@@ -30,7 +31,7 @@ cuda = pytest.mark.skipif(not kernels.available(), reason=ONLY_A_CARD)
 
 @cuda
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
-@pytest.mark.parametrize("rows", [1, 2, 8, 12, 33, 64])
+@pytest.mark.parametrize("rows", [1, 2, 8, 12, 40, 64])
 def test_each_kernel_computes_what_the_portable_way_does(rows, dtype):
     several = list(cases(256, 4, rows, dtype))
     compile_all(several)
@@ -42,6 +43,18 @@ def test_each_kernel_computes_what_the_portable_way_does(rows, dtype):
         too_many = case.name.startswith("layer") and streams > most
         too_many |= case.name.startswith("linear") and rows > 8
         assert (found == -1) == too_many, case.name
+
+
+@cuda
+@pytest.mark.parametrize(("rows", "takes"), [(64, 64), (34, 34), (40, 20)])
+def test_what_is_alike_in_all_takes_is_read_of_the_first(rows, takes):
+    np.testing.assert_array_equal(*with_and_without_alike(rows, takes))
+
+
+@cuda
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+def test_rows_of_a_cache_are_written_where_they_belong(dtype):
+    write_some_rows(dtype)
 
 
 @cuda

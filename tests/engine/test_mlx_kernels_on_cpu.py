@@ -147,9 +147,11 @@ def test_a_row_is_the_same_whatever_is_beside_it(on_cpu):
     np.testing.assert_allclose(many[:5], beside, rtol=0, atol=4e-3 * np.abs(beside).max())
 
 
-@pytest.mark.parametrize(("rows", "takes"), [(9, 9), (6, 3)])
-def test_what_is_alike_in_all_takes_is_read_of_the_first(on_cpu, rows, takes):
-    """With guidance the rows behind the takes are alike in themselves; what others have is spared."""
+def with_and_without_alike(rows, takes):
+    """Hidden states of rows whose first positions are alike: by their own caches, by the first one.
+
+    With guidance the rows behind the takes are alike in themselves.
+    """
     layer, _ = layer_of(256, 4, 0, 64, F16)
     x, at, same = mx.random.normal((rows, 256)).astype(F16), mx.array([30]), 21
     of_stream = mx.random.normal((rows // takes, 2, 4, 40, 64)).astype(F16)
@@ -162,12 +164,15 @@ def test_what_is_alike_in_all_takes_is_read_of_the_first(on_cpu, rows, takes):
     for kv, alike in ((whole, None), (spoiled, mx.full((4,), same, mx.int32))):
         kv = mx.contiguous(kv.astype(F16))
         mx.eval(kv)
-        y = kernels.layers_forward(
-            x, [layer], [kv], at, None, takes, following, alike=alike
-        )
+        y = kernels.layers_forward(x, [layer], [kv], at, None, takes, following, alike=alike)
         found.append(np.array(y))
     assert np.isfinite(found[1]).all()
-    np.testing.assert_array_equal(*found)
+    return found
+
+
+@pytest.mark.parametrize(("rows", "takes"), [(9, 9), (6, 3)])
+def test_what_is_alike_in_all_takes_is_read_of_the_first(on_cpu, rows, takes):
+    np.testing.assert_array_equal(*with_and_without_alike(rows, takes))
 
 
 def test_the_other_kernels_compute_what_the_portable_way_does(on_cpu):
@@ -195,8 +200,8 @@ def test_a_toy_model_plays_the_same_in_three_launches_a_step(on_cpu, toy, text):
     assert on_cpu.launched[-12:] == ["embed", "layer", "sample"] * 4
 
 
-@pytest.mark.parametrize("dtype", [F32, F16, BF16])
-def test_rows_of_a_cache_are_written_where_they_belong_and_nowhere_else(on_cpu, dtype):
+def write_some_rows(dtype):
+    """Rows of a cache are written where they belong, and nowhere else."""
     cache = mx.random.normal((5, 2, 3, 7, 16)).astype(dtype)
     before = np.array(cache.astype(F32))
     for positions in (4, 7, 9):
@@ -206,6 +211,11 @@ def test_rows_of_a_cache_are_written_where_they_belong_and_nowhere_else(on_cpu, 
         expected[[3, 0]] = 0
         expected[[3, 0], :, :, :positions] = np.array(kv.astype(F32))[:, :, :, :7]
         np.testing.assert_array_equal(np.array(cache.astype(F32)), expected)
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16])
+def test_rows_of_a_cache_are_written_where_they_belong(on_cpu, dtype):
+    write_some_rows(dtype)
 
 
 def test_requests_that_join_have_with_kernels_what_they_have_alone(on_cpu, toy):

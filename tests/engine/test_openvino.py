@@ -19,12 +19,14 @@ from segue.checkpoints.recipe import POSSIBLE, Recipe
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine
 from segue.engine.mlx.sampling import noise
+from segue.errors import RequestError
+from segue.pattern import UNKNOWN, delay
+
+pytest.importorskip("openvino")
 from segue.engine.openvino import OpenVINOEngine, runtime
 from segue.engine.openvino.codec import MAX_MODELS
 from segue.engine.openvino.packed import Packed, dequantized
 from segue.engine.openvino.sampling import BELOW_ONE, gumbel, random_words, sample
-from segue.errors import RequestError
-from segue.pattern import UNKNOWN, delay
 
 TEXT = "drums piano"
 

@@ -11,7 +11,6 @@ from segue.checkpoints.recipe import Recipe
 from segue.engine.base import Sampling
 from segue.engine.mlx import kernels
 from segue.engine.mlx.sampling import Sampler, controls
-from segue.engine.openvino.sampling import sample
 from segue.errors import ModelOverflowError
 from segue.pattern import UNKNOWN, delay
 from segue.preview import Preview
@@ -96,14 +95,23 @@ def test_of_logits_that_are_no_numbers_no_code_is_sampled(value, sampling):
 
     expected = drawn()
     assert (expected < V).all()
-    greedy = Sampling(1, 1.0, sampling.guidance_coef)
-    ours = Sampler.of(greedy)(mx.array(logits), None, controls(greedy))
-    np.testing.assert_array_equal(sample(logits, 0, (1, 2), greedy), ours)
     logits[-1, 1, 4] = value
     expected[1, 1] = V
     np.testing.assert_array_equal(drawn(), expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("guided", [False, True])
+def test_openvino_s_sampler_raises_where_mlx_reports(value, guided):
+    openvino = pytest.importorskip("segue.engine.openvino.sampling")
+    sampling = Sampling(1, 1.0, 3.0 if guided else None)
+    shape = (4 if guided else 2, 3, 64)
+    logits = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    ours = Sampler.of(sampling)(mx.array(logits), None, controls(sampling))
+    np.testing.assert_array_equal(openvino.sample(logits, 0, (1, 2), sampling), ours)
+    logits[-1, 1, 4] = value
     with pytest.raises(ModelOverflowError):
-        sample(logits, 0, (1, 2), sampling)
+        openvino.sample(logits, 0, (1, 2), sampling)
 
 
 @pytest.mark.skipif(not kernels.available(), reason="needs CUDA")

@@ -121,9 +121,7 @@ class Inputs:
                 seeds[slots] = member.seeds
                 first[slots] = member.first_step + member.column + 1
         numbers = first + np.arange(self._steps, dtype=np.uint32)[:, None]
-        made = noise(
-            mx.array(np.tile(seeds, self._steps)), mx.array(numbers.reshape(-1)), *shape
-        )
+        made = noise(mx.array(np.tile(seeds, self._steps)), mx.array(numbers.reshape(-1)), *shape)
         return made.reshape(self._steps, rows, *shape)
 
     @property
