@@ -3,8 +3,10 @@
 What is run beside what, and what is said at the end, is decided here too.
 """
 
+import getpass
 import os
 import signal
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +16,11 @@ if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     threads = max(1, (os.cpu_count() or 1) // workers)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(variable, str(threads))
+    # MLX's CUDA library may read what another worker is still writing.
+    compiled = Path(tempfile.gettempdir(), f"segue-tests-{getpass.getuser()}")
+    compiled /= os.environ.get("PYTEST_XDIST_WORKER", "main")
+    compiled.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("MLX_PTX_CACHE_DIR", str(compiled))
 
 import pytest
 

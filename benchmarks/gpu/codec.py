@@ -9,6 +9,7 @@ in float32.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=float, default=6, help="seconds of what is encoded")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--portable", action="store_true", help="time the portable way too")
+    parser.add_argument("--out", type=Path, help="where the same goes as JSON, in milliseconds")
     options = parser.parse_args()
     mx.set_cache_limit(shapes.CACHE_BYTES)
     fused = engine(options.shape)
@@ -150,6 +152,9 @@ def main() -> None:
     print("\n| | ms | runs |\n|---|--:|--:|")
     for name, found in times.items():
         print(f"| {name} | {1000 * statistics.median(found):.1f} | {len(found)} |")
+    if options.out:
+        medians = {name: 1000 * statistics.median(found) for name, found in times.items()}
+        options.out.write_text(json.dumps(medians, indent=1))
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS)
     parser.add_argument("--text", default="", help="of the requests, which are guided then")
     parser.add_argument("--verbose", action="store_true", help="name what MLX compiled")
+    parser.add_argument("--out", type=Path, help="where the same goes as JSON")
     parser.add_argument("--here", choices=WEIGHTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
@@ -116,6 +117,8 @@ def main() -> None:
                 if options.verbose:
                     print(*found["compiled"], sep="\n", file=sys.stderr)
     print(table(rows))
+    if options.out:
+        options.out.write_text(json.dumps(dict(rows), indent=1))
     late = [name for name, found in rows for what in ASKED if found[what] > ASKED[what]]
     sys.exit(f"later than asked: {', '.join(late)}" if late else 0)
 

@@ -10,6 +10,7 @@ and splicing cost them nothing here.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -139,9 +140,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="prompt and continuation")
     parser.add_argument("--steps", type=int, default=20, help="of rows that are reckoned")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="where the same goes as JSON")
     options = parser.parse_args()
     new_s = options.takes * (options.seconds - options.prompt)
     print("| | " + " | ".join(FORMS) + " |\n|---" + "|--:" * len(FORMS) + "|", flush=True)
+    rows: dict[str, Figures] = {}
     for name in options.rows:
         try:
             found = ROWS[name](options)
@@ -150,10 +153,13 @@ def main() -> None:
             print(f"| {name} | {lines[0][:100]} |" + " |" * (len(FORMS) - 1), flush=True)
             continue
         found["new audio, s a second"] = new_s / found["all s"]
+        rows[name] = found
         about = "≈ " if name != "segue" else ""
         cells = " | ".join(about + form.format(found[what]) for what, form in FORMS.items())
         print(f"| {name}, {options.takes} takes | {cells} |", flush=True)
     sys.stdout.flush()
+    if options.out:
+        options.out.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

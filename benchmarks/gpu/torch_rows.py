@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -121,8 +122,16 @@ class GraphRow:
         self._layer = torch.compile(self._plain_layer, dynamic=False) if on_gpu else None
         self._prompt = round(50 * prompt_s)
         self._steps = min(steps, length - self._prompt - 8)
-        self._graph = self._captured() if on_gpu else None
         self.about = {"torch": torch.__version__, "dtype": str(options["dtype"])}
+        self._graph = None
+        if on_gpu:
+            try:
+                self._graph = self._captured()
+            except RuntimeError as error:  # of the compiler, which wants one for C too
+                self.about["layers"] = f"not compiled: {str(error).splitlines()[0][:100]}"
+                print(self.about["layers"], file=sys.stderr)
+                self._layer = None
+                self._graph = self._captured()
 
     def _plain_layer(
         self,
