@@ -26,7 +26,8 @@ from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import Layer
 from segue.engine.mlx.lookups import entry
 from segue.engine.mlx.products import QuantizedLinear
-from segue.engine.mlx.sampling import Sampler, next_tokens
+from segue.engine.mlx.sampling import Sampler, keys_of, next_tokens
+from segue.engine.mlx.sampling import noise as gumbel
 
 from .shapes import DECODERS
 
@@ -170,6 +171,23 @@ def cases(dim: int, heads: int, rows: int, dtype: mx.Dtype) -> Iterator[Case]:
             exact=True,
         )
     numbers = mx.array(0.9), mx.array(3.0)
+    seeds, steps = np.arange(rows) + 7, np.full(rows, 300)
+    known, keys = mx.full((rows, 4), -1, mx.int32), keys_of(seeds, steps)
+    own = mx.linspace(0.5, 2.0, rows), mx.linspace(-1.0, 3.0, rows)
+    partners = mx.arange(rows), rows - 1 - mx.arange(rows)
+    logits, noise = 3 * mx.random.normal((rows, 4, 2048)), gumbel(keys[:, 0], keys[:, 1], 4, 2048)
+    mx.eval(logits, noise, keys, own, partners)
+    for name, mixed, given in (
+        ("keys", None, numbers),
+        ("a row's own numbers", partners, own),
+    ):
+        yield Case(
+            f"sample, {name}",
+            partial(kernels.sample, logits, keys, known, *given, 250, mixed is not None, mixed),
+            partial(_sampled, logits, noise, known, given, mixed),
+            0,
+            exact=True,
+        )
     for guided in (False, True):
         logits = 3 * mx.random.normal((rows * (2 if guided else 1), 4, 2048))
         noise, known = mx.random.gumbel((rows, 4, 2048)), mx.full((rows, 4), -1, mx.int32)
@@ -199,6 +217,22 @@ def _rows(table: nn.Module, numbers: mx.array) -> mx.array:
         )
     found = [entry(weight, int(n)) for n in np.array(numbers).reshape(-1)]
     return mx.stack(found).reshape(*numbers.shape, -1)
+
+
+def _sampled(
+    logits: mx.array,
+    noise: mx.array,
+    known: mx.array,
+    numbers: tuple[mx.array, mx.array],
+    partners: tuple[mx.array, mx.array] | None,
+) -> mx.array:
+    temperature, coef = (number.reshape(-1, 1, 1) for number in numbers)
+    if partners is not None:
+        conditioned, unconditioned = (
+            mx.stack([entry(logits, row) for row in np.array(rows).tolist()]) for rows in partners
+        )
+        logits = unconditioned + (conditioned - unconditioned) * coef
+    return next_tokens(Sampler(250, False), logits, known, noise, (temperature, coef))
 
 
 def _layer(

@@ -186,7 +186,7 @@ def traced(
     rows = takes * (2 if guided else 1)
     keys = mx.zeros((1, heads, 8, dim // heads), mx.float16)
     text = [(keys, keys)] * layers if guided else None
-    noise = Noise(tuple(range(takes)), (4, 512), 0, 4)
+    noise = Noise(tuple(range(takes)), (4, 512), 0, 4, kernels.SAMPLE in on)
     noise.of(0)
     tokens = mx.zeros((takes, 4), mx.int32)
     numbers = (mx.array(1.0), mx.array(3.0))

@@ -72,6 +72,12 @@ struct float4 {
   float x, y, z, w;
 };
 
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+struct uint4 {
+  unsigned x, y, z, w;
+};
+
 struct Copy {
   void* to;
   const void* from;
@@ -165,6 +171,16 @@ static V __shfl_xor_sync(unsigned, V value, int apart) {
   return value;
 }
 
+static float __shfl_down_sync(unsigned, float value, int apart) {
+  Warp* warp = current->warp;
+  int at = warp->turn & 1, lane = current->thread % 32;
+  memcpy(&warp->shuffled[at][lane], &value, sizeof value);
+  meet(warp, 32);
+  if (lane + apart < 32) memcpy(&value, &warp->shuffled[at][lane + apart], sizeof value);
+  return value;
+}
+
+static void __syncwarp() { meet(current->warp, 32); }
 static void __threadfence() {}
 
 // A barrier that waits for what never comes runs out of patience here too.

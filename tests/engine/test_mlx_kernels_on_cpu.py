@@ -38,6 +38,7 @@ def on_cpu(compiled, monkeypatch):
     """Kernels run here, as on a GPU of five multiprocessors."""
     compiled.launched.clear()
     monkeypatch.setattr(runtime, "run", compiled.run)
+    monkeypatch.setattr(runtime, "start_compiling", lambda found: [])
     monkeypatch.setattr(runtime, "gpu", lambda: runtime.GPU(5, 227 << 10, True))
     return compiled
 

@@ -15,11 +15,13 @@ from segue.checkpoints.opening import open_checkpoint
 from segue.checkpoints.recipe import Recipe
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, kernels, weights
+from segue.engine.mlx.codec import Codec
 from segue.engine.mlx.execution import Execution
 from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.kernels.compiling import Compiler
 from segue.engine.mlx.lm import LM
-from segue.engine.mlx.preparing import kernels_of, wait_for
+from segue.engine.mlx.lookups import Lookup
+from segue.engine.mlx.preparing import codec_kernels_of, kernels_of, wait_for
 from segue.engine.mlx.sampling import Sampler
 from segue.engine.mlx.step import Step
 from segue.errors import RequestError
@@ -41,12 +43,8 @@ def model(bits=4):
     return lm
 
 
-@pytest.mark.parametrize("bits", [0, 4])
-@pytest.mark.parametrize(("guided", "takes", "tokens"), [(False, 1, 0), (True, 1, 5), (True, 4, 9)])
-def test_those_that_a_step_launches_are_found(card, monkeypatch, bits, guided, takes, tokens):
-    lm, sampler = model(bits), Sampler(20, guided)
-    found = kernels_of(lm, sampler, ALL, takes, tokens)
-    assert found
+def record_launches(monkeypatch):
+    """The names of kernels that are launched from now on, as keys."""
     launched = {}
 
     def launch(**launch):
@@ -58,16 +56,40 @@ def test_those_that_a_step_launches_are_found(card, monkeypatch, bits, guided, t
 
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", launch)
     monkeypatch.setattr(runtime, "compiled_kernel", lambda kernel: (kernel.written()[0], b""))
+    return launched
+
+
+@pytest.mark.parametrize("bits", [0, 4])
+@pytest.mark.parametrize(("guided", "takes", "tokens"), [(False, 1, 0), (True, 1, 5), (True, 4, 9)])
+def test_those_that_a_step_launches_are_found(card, monkeypatch, bits, guided, takes, tokens):
+    lm, sampler = model(bits), Sampler(20, guided)
+    found = kernels_of(lm, sampler, ALL, takes, tokens)
+    assert found
+    launched = record_launches(monkeypatch)
     step = Step(lm, sampler, ALL)
     keys = mx.zeros((1, 2, tokens, 32))
     cross = step.folded([(keys, keys)] * 3, takes) if tokens else None
     rows = 2 * takes if guided else takes
     column, at = mx.zeros((takes, 4), mx.int32), mx.array([0])
     cache = [mx.zeros((rows, 2, 2, 256, 32))] * 3
-    noise, numbers = mx.zeros((takes, 4, 64)), (mx.array(1.0), mx.array(1.0))
+    noise, numbers = mx.zeros((takes, 2), mx.uint32), (mx.array(1.0), mx.array(1.0))
     step.lookup(lm.embed_tokens, column)
-    step(column, column, at, None, noise, numbers, cache, cross)
+    alike = mx.zeros((4,), mx.int32) if takes > 1 else None
+    step(column, column, at, None, noise, numbers, cache, cross, alike)
     assert [kernel.written()[0] for kernel in found] == list(launched)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_those_of_the_codec_are_found(toy, card, monkeypatch, channels):
+    """What a take of any length launches: lengths are no part of a kernel's source."""
+    codec = MLXEngine(open_checkpoint(str(toy))).codec
+    fused = Codec(codec.config, ALL, Lookup(ALL))
+    found = {kernel.written()[0] for kernel in codec_kernels_of(fused, channels, 4)}
+    launched = record_launches(monkeypatch)
+    fused.encode(mx.zeros((channels, 100 * codec.config.hop_length + 5, 1)), 4)
+    fused.synthesize(fused.remember(mx.zeros((channels, 4, 33), mx.int32)))
+    assert found == set(launched)
+    assert any("convolve" in name for name in found)
 
 
 def test_nothing_of_the_model_is_computed(card):
@@ -90,7 +112,8 @@ def test_they_compile_while_weights_are_read(toy, card, monkeypatch):
     recipe = Recipe(bits=8, group_size=32)
     MLXEngine(open_checkpoint(str(toy)), recipe=recipe, execution=Execution(kernels=ALL))
     assert str(order[0]).startswith("['lookup', 'embed', 'layer'")
-    assert set(order[1:]) == {"read"}
+    assert "convolve" in order[1]
+    assert set(order[2:]) == {"read"}
 
 
 def test_a_model_is_the_same_after_its_kernels_were_found(toy, card):

@@ -31,6 +31,7 @@ from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_
 from ..text import TextTokenizer
 from . import codec_pieces, kernels
 from .batch import MLXBatch
+from .codec import Codec
 from .compiled_cache import keep_compiled
 from .decoding import decode, prefill
 from .device import device_name
@@ -38,7 +39,7 @@ from .execution import Execution
 from .footprint import Footprint, footprint, in_turns, takes_at_once
 from .lm import LM, CrossKV, Prefix
 from .lookups import Lookup
-from .preparing import Code, start_compiling, wait_for
+from .preparing import Code, start_compiling, start_compiling_codec, wait_for
 from .sampling import Sampler, controls
 from .step import Step, StepFunction
 from .t5 import T5Encoder
@@ -114,11 +115,20 @@ class MLXEngine:
         return step, step.compiled() if self.execution.compiled else step
 
     def _expect_lm(self, shaped: LM) -> None:
-        """Compile what one take without a text runs, while weights are read."""
+        """Compile what one take without a text runs, while weights are read.
+
+        What the codec runs comes after it; who encodes first waits for what is not ready then.
+        """
         if self.kernels:
+            lm = self.config.lm
             with turn():
                 self._compiling = start_compiling(
                     shaped, Sampler.of(Sampling()), self.kernels, 1, 0
+                )
+                start_compiling_codec(
+                    Codec(self.config.codec, self.kernels, self._lookup),
+                    lm.audio_channels,
+                    lm.num_codebooks // lm.audio_channels,
                 )
 
     def _start_compiling(self, sampler: Sampler, takes: int, tokens: int) -> None:

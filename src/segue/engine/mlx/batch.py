@@ -65,7 +65,7 @@ class MLXBatch:
         self._lm, self._execution, self._apart, self._steps = lm, execution, apart, steps
         self._lookup = Lookup(execution.kernels)
         self._shape = lm.config.num_codebooks, lm.config.cardinality
-        self._row_steps: dict[RowSampler, StepFunction] = {}
+        self._row_steps: dict[RowSampler, tuple[RowStep, StepFunction]] = {}
         self._resident, self._held = resident, ExitStack()
         self._reads = Reads(lm.config.cardinality, execution.columns_per_read)
         self._masks, self._places = kv_cache.Masks(lm.dtype), mx.arange(0)
@@ -82,6 +82,7 @@ class MLXBatch:
         self._texts = Texts(self._lm)
         self._text_alone: CrossKV | list[mx.array] | None = None
         self._run: StepFunction | None = None
+        self._makes_noise = False
         self._controls: RowControls | None = None  # None as long as a member is alone
         self._held.close()
 
@@ -231,6 +232,7 @@ class MLXBatch:
     def _be_alone(self, member: MLXMember) -> None:
         """Run the steps that a request alone runs, of the rows of a member in their order."""
         step, self._run = self._steps(member.sampler)
+        self._makes_noise = step.makes_noise
         self._texts, self._controls, self._inputs = Texts(self._lm), None, None
         self._arrange([(member, n) for n in range(member.rows)])
         self._tokens = self._tokens[: member.takes]
@@ -250,8 +252,10 @@ class MLXBatch:
         sampler = RowSampler.of(member.sampler for member in self._members)
         if sampler not in self._row_steps:
             step = RowStep(self._lm, sampler, self._execution.kernels)
-            self._row_steps[sampler] = step.compiled() if self._execution.compiled else step
-        self._run, self._inputs = self._row_steps[sampler], None
+            run = step.compiled() if self._execution.compiled else step
+            self._row_steps[sampler] = step, run
+        step, self._run = self._row_steps[sampler]
+        self._inputs, self._makes_noise = None, step.makes_noise
         self._controls = controls_of(self._members, len(self._slots), self._shape[1])
 
     # --- Where rows lie ---------------------------------------------------------------------------
@@ -318,7 +322,7 @@ class MLXBatch:
         alone, in_place = self._controls is None, ATTEND in self.kernels
         if self._inputs is None or self._inputs.used_up:
             rows = len(self._tokens)
-            self._inputs = Inputs(self._members, rows, self._shape, alone)
+            self._inputs = Inputs(self._members, rows, self._shape, alone, self._makes_noise)
         known, position, gumbel = self._inputs.next()
         # The old cache must not outlive its step: MLX updates in place what nobody else refers to.
         cache, self._cache = self._cache, []

@@ -16,7 +16,7 @@ from ..base import Member, Sampling
 from .lm import CrossKV
 from .lookups import entry
 from .rows import RowControls, row_controls
-from .sampling import Controls, Sampler, controls, noise
+from .sampling import Controls, Sampler, controls, keys_of, noise
 
 STEPS = 32
 """Steps that inputs are made for at once, at most: some of them are in vain when rows change."""
@@ -89,10 +89,16 @@ class Inputs:
         rows: of a step; for one member alone its takes, else slots.
         shape: K and V.
         alone: whether it is one member alone, whose takes have one position and no slots.
+        keys: whether the step makes its noise itself, and is given its keys.
     """
 
     def __init__(
-        self, members: Sequence[MLXMember], rows: int, shape: tuple[int, int], alone: bool
+        self,
+        members: Sequence[MLXMember],
+        rows: int,
+        shape: tuple[int, int],
+        alone: bool,
+        keys: bool = False,
     ) -> None:
         K, V = shape
         noisy = [member for member in members if member.sampler.noisy]
@@ -100,8 +106,9 @@ class Inputs:
         self._gumbel: mx.array | None = None
         self._alone, self._at = alone, 0
         if noisy:
-            self._steps = min(self._steps, max(1, NOISE_BYTES // (4 * rows * K * V)))
-            self._gumbel = self._noise(noisy, rows, shape)
+            if not keys:
+                self._steps = min(self._steps, max(1, NOISE_BYTES // (4 * rows * K * V)))
+            self._gumbel = self._noise(noisy, rows, shape, keys)
         steps = np.arange(self._steps, dtype=np.int32)
         known = np.zeros((self._steps, rows, K), np.int32)  # slots that are free sample nothing
         positions = np.zeros((max(LEAST_POSITIONS, self._steps), rows), np.int32)
@@ -113,14 +120,18 @@ class Inputs:
         self._known = mx.array(known)
         self._positions = mx.array(positions[:, 0] if alone else positions)
 
-    def _noise(self, members: Sequence[MLXMember], rows: int, shape: tuple[int, int]) -> mx.array:
-        """Gumbel noise `(steps, rows, K, V)`: that of a take for each of its rows."""
+    def _noise(
+        self, members: Sequence[MLXMember], rows: int, shape: tuple[int, int], keys: bool
+    ) -> mx.array:
+        """Gumbel noise `(steps, rows, K, V)`, that of a take for each of its rows; or its keys."""
         seeds, first = np.zeros(rows, np.uint32), np.zeros(rows, np.uint32)
         for member in members:
             for slots in _streams(member, self._alone):
                 seeds[slots] = member.seeds
                 first[slots] = member.first_step + member.column + 1
         numbers = first + np.arange(self._steps, dtype=np.uint32)[:, None]
+        if keys:
+            return keys_of(seeds, numbers)
         made = noise(mx.array(np.tile(seeds, self._steps)), mx.array(numbers.reshape(-1)), *shape)
         return made.reshape(self._steps, rows, *shape)
 
@@ -130,7 +141,7 @@ class Inputs:
         return self._at == self._steps
 
     def next(self) -> tuple[mx.array, mx.array, mx.array | None]:
-        """The next step's known tokens `(rows, K)`, positions, and noise `(rows, K, V)`."""
+        """The next step's known tokens `(rows, K)`, positions, and noise `(rows, K, V)` or keys."""
         n, self._at = self._at, self._at + 1
         position = self._positions[n : n + 1]
         if not self._alone:

@@ -55,7 +55,7 @@ class Prefilled:
     alike: mx.array | None = None
 
     def gumbel(self, column: int) -> mx.array | None:
-        """The noise `(N, K, V)` that a column is sampled with."""
+        """The noise `(N, K, V)` that a column is sampled with, or its keys."""
         return None if self.noise is None else self.noise.of(self.first_step + column)
 
 
@@ -118,7 +118,7 @@ def prefill(
         if sampler.noisy:
             shape = lm.config.num_codebooks, lm.config.cardinality
             stop = first_step + (begin + 1 if for_batch else length)
-            noise = Noise(seeds, shape, first_step + begin, stop)
+            noise = Noise(seeds, shape, first_step + begin, stop, step.makes_noise)
         batch = None if for_batch else text_of(step, cross, takes)
         alike = None
         if in_place and times > 1 and starts == 1:

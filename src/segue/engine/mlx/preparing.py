@@ -1,4 +1,4 @@
-"""What a step needs compiled, found out before it runs: it compiles while others work."""
+"""What steps and the codec need compiled, found out before they run: it compiles meanwhile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from ...progress import Progress
 from .cache import BUCKET
+from .codec import Codec
 from .kernels import runtime
 from .lm import LM
 from .sampling import Sampler
@@ -16,12 +17,20 @@ from .step import Step
 
 Code = Future[tuple[str, bytes]]
 
+CODEC_FRAMES = 64
+"""That the codec is tried with: more than any of its convolutions pads."""
+
 
 def start_compiling(
     lm: LM, sampler: Sampler, kernels_on: frozenset[str], takes: int, tokens: int
 ) -> list[Code]:
     """Have what prefill and a step launch compiled in threads; see `kernels_of`."""
     return runtime.start_compiling(kernels_of(lm, sampler, kernels_on, takes, tokens))
+
+
+def start_compiling_codec(codec: Codec, channels: int, num_codebooks: int) -> None:
+    """Have what encodes and decodes one take compiled in threads; see `codec_kernels_of`."""
+    runtime.start_compiling(codec_kernels_of(codec, channels, num_codebooks))
 
 
 def wait_for(compiling: list[Code], progress: Progress) -> None:
@@ -57,19 +66,37 @@ def kernels_of(
         step = Step(lm, sampler, kernels_on)
         column = mx.zeros((takes, K), mx.int32)
         step.lookup(lm.embed_tokens, column)
+        keys = mx.zeros((takes, 2), mx.uint32)
+        noise = keys if step.makes_noise else mx.zeros((takes, K, V))
         cross: Any = None
         if tokens:
-            keys = mx.zeros((1, H, tokens, D), lm.dtype)
-            cross = step.folded([(keys, keys)] * len(lm.layers), takes)
+            text = mx.zeros((1, H, tokens, D), lm.dtype)
+            cross = step.folded([(text, text)] * len(lm.layers), takes)
         step(
             column,
             column,
             mx.zeros((1,), mx.int32),
             None,
-            mx.zeros((takes, K, V)) if sampler.noisy else None,
+            noise if sampler.noisy else None,
             (mx.array(1.0), mx.array(1.0)),
             [mx.zeros((rows, 2, H, BUCKET, D), lm.dtype)] * len(lm.layers),
             cross,
             mx.zeros((4,), mx.int32) if takes > 1 else None,
         )
+    return list(found)
+
+
+def codec_kernels_of(codec: Codec, channels: int, num_codebooks: int) -> list[runtime.Kernel]:
+    """The kernels that encoding and decoding a take launch; nothing is launched, nor computed.
+
+    Args:
+        codec: one of its shape, whose weights may mean nothing.
+        channels: of a take, each of which is a row.
+        num_codebooks: of a channel.
+    """
+    with runtime.collecting() as found:
+        samples = mx.zeros((channels, CODEC_FRAMES * codec.config.hop_length, 1))
+        codec.encode(samples, num_codebooks)
+        codes = mx.zeros((channels, num_codebooks, CODEC_FRAMES), mx.int32)
+        codec.synthesize(codec.remember(codes))
     return list(found)

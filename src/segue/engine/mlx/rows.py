@@ -113,7 +113,7 @@ class RowStep(Step):
             position: `(B,)` int32, how many columns of each row are in the cache.
             mask: `(B, 1, 1, L)`, true for the columns that a row attends to; None with the kernel
                 `attend`, which needs none.
-            gumbel: noise `(B, K, V)`, or None where no row needs any.
+            gumbel: noise `(B, K, V)`, or its keys, or None where no row needs any.
             controls: the numbers that tokens are sampled with.
             cache: of B rows.
             cross: `(layers, 2, B, H, T, D)`, keys and values of each row's text, zeros where it
@@ -129,6 +129,12 @@ class RowStep(Step):
             texts = [(kv[0], kv[1], text_mask) for kv in cross]
         logits, new = self.logits_after(x, position, mask, cache, texts)
         return self.sample_rows(logits, known, gumbel, controls), new
+
+    @property
+    def makes_noise(self) -> bool:
+        """See `Step.makes_noise`; not where rows have top-k or top-p of their own."""
+        rows = self._rows
+        return SAMPLE in self.kernels_on and rows.top_k is not None and not rows.top_p
 
     def attend(
         self,
@@ -154,16 +160,23 @@ class RowStep(Step):
         self, logits: mx.array, known: mx.array, gumbel: mx.array | None, controls: RowControls
     ) -> mx.array:
         """Tokens `(B, K)` of the next column: `known` where they are, sampled elsewhere."""
+        if self.makes_noise:
+            partners = controls.conditioned, controls.unconditioned
+            return kernels.sample(
+                logits,
+                gumbel,
+                known,
+                controls.temperature.reshape(-1),
+                controls.coef.reshape(-1),
+                self._rows.top_k or 0,
+                self._rows.guided,
+                partners if self._rows.guided else None,
+            )
         if self._rows.guided:
             # Where a row is its own partner, this adds 0 times any number.
             conditioned = logits[controls.conditioned]
             unconditioned = logits[controls.unconditioned]
             logits = unconditioned + (conditioned - unconditioned) * controls.coef
-        by_kernel = SAMPLE in self.kernels_on and not self._rows.top_p
-        if by_kernel and gumbel is not None and self._rows.top_k is not None:
-            one, none = mx.ones((1,)), self._unused
-            scaled = logits / controls.temperature
-            return kernels.sample(scaled, gumbel, known, one, none, self._rows.top_k, False)
         if self._rows.top_k is not None:
             sampler = Sampler(self._rows.top_k, guided=False, top_p=self._rows.top_p)
             sampled = sampler(logits, gumbel, (controls.temperature, self._unused))

@@ -113,22 +113,33 @@ def next_tokens(
 class Noise:
     """Gumbel noise of consecutive steps, made for many at once: that costs no more launches.
 
+    A step that makes it itself is given its keys, a seed and the step's number for each take.
+
     Args:
         seeds: of the N takes.
         shape: `(K, V)`.
         start, stop: the numbers of the first step and of the one after the last.
+        keys: whether `of` gives keys.
     """
 
     def __init__(
-        self, seeds: tuple[int, ...], shape: tuple[int, int], start: int, stop: int
+        self,
+        seeds: tuple[int, ...],
+        shape: tuple[int, int],
+        start: int,
+        stop: int,
+        keys: bool = False,
     ) -> None:
         self._seeds, self._shape, self._stop = np.array(seeds, np.uint32), shape, stop
-        self._steps = max(1, NOISE_BYTES // (4 * len(seeds) * shape[0] * shape[1]))
+        bytes_a_step = 4 * len(seeds) * (2 if keys else shape[0] * shape[1])
+        self._steps, self._keys = max(1, NOISE_BYTES // bytes_a_step), keys
         self._begin, self._made = start, self._make(start)
 
     def _make(self, start: int) -> mx.array:
-        """Noise `(steps, N, K, V)` float32 from step `start` on."""
+        """Noise `(steps, N, K, V)` float32 from step `start` on, or keys `(steps, N, 2)`."""
         steps = np.arange(start, min(start + self._steps, self._stop), dtype=np.uint32)
+        if self._keys:
+            return keys_of(self._seeds, steps[:, None])
         takes = len(self._seeds)
         made = noise(
             mx.array(np.tile(self._seeds, len(steps))),
@@ -138,10 +149,16 @@ class Noise:
         return made.reshape(len(steps), takes, *self._shape)
 
     def of(self, step: int) -> mx.array:
-        """Noise `(N, K, V)` float32 of a step; steps are requested in order."""
+        """Noise `(N, K, V)` float32 of a step, or keys `(N, 2)`; steps are requested in order."""
         if step - self._begin >= self._made.shape[0]:
             self._begin, self._made = step, self._make(step)
         return entry(self._made, step - self._begin)
+
+
+def keys_of(seeds: np.ndarray, steps: np.ndarray) -> mx.array:
+    """Keys of noise `(..., 2)` uint32 for pairs of a seed and a step."""
+    pairs = np.broadcast_arrays(seeds.astype(np.uint32), steps.astype(np.uint32))
+    return mx.array(np.stack(pairs, axis=-1))
 
 
 def noise(seeds: mx.array, steps: mx.array, K: int, V: int) -> mx.array:

@@ -48,6 +48,11 @@ class Step:
                 kernels.packed_layer(layer)
             kernels.packed_heads(lm)
 
+    @property
+    def makes_noise(self) -> bool:
+        """Whether it takes keys of noise (`sampling.Noise`) in place of noise."""
+        return SAMPLE in self._on and not self.sampler.top_p
+
     def compiled(self) -> StepFunction:
         """The step, traced once for each shape of its arguments (batch, bucket, text length)."""
         run: StepFunction = mx.compile(self)
@@ -270,7 +275,7 @@ class Step:
         controls: Controls,
     ) -> mx.array:
         """Tokens `(N, K)` of the next column: `known` where they are, sampled elsewhere."""
-        if SAMPLE in self._on and not self.sampler.top_p:
+        if self.makes_noise:
             return kernels.sample(
                 logits, gumbel, known, *controls, self.sampler.top_k, self.sampler.guided
             )

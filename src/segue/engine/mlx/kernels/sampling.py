@@ -5,13 +5,41 @@ from __future__ import annotations
 import mlx.core as mx
 
 from . import runtime
+from .product import filled
+
+# MLX's counter-based generator, and noise of its words, as `segue.engine.openvino.sampling` has it.
+FUNCTIONS = """
+__device__ __forceinline__ float gumbel_noise(
+    unsigned seed, unsigned step, unsigned at, unsigned size) {
+  constexpr int ROTATIONS[8] = {13, 15, 26, 6, 17, 29, 16, 24};
+  unsigned first = (size + 1) / 2;
+  unsigned low = at < first ? at : at - first, high = low == size / 2 ? 0 : low + first;
+  unsigned keys[3] = {seed, step, seed ^ step ^ 0x1bd11bdau};
+  unsigned x = low + keys[0], y = high + keys[1];
+#pragma unroll
+  for (int n = 0; n < 5; n++) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      int rotation = ROTATIONS[n % 2 * 4 + i];
+      x += y;
+      y = (y << rotation | y >> (32 - rotation)) ^ x;
+    }
+    x += keys[(n + 1) % 3];
+    y += keys[(n + 2) % 3] + n + 1;
+  }
+  float uniform = static_cast<float>(at < first ? x : y) / 4294967296.0f;
+  return -logf(-logf(fminf(uniform, 0.99999994f)));
+}
+"""
 
 # One block has one codebook of one take.  The k-th largest logit is found bit by bit; of several
 # that are equal to it, those with the highest numbers take part.  Where a logit is NaN or infinite
 # (an exponent of all ones), the token is V; see `Sampler`.
 SAMPLE_SOURCE = """
 constexpr int EACH = (V + 1023) / 1024;
-int t = threadIdx.x;
+int t = threadIdx.x, take = blockIdx.x / CODEBOOKS, codebook = blockIdx.x % CODEBOOKS;
+const float* own = logits + ((long long)CONDITIONED_PART * CODEBOOKS + codebook) * V;
+const float* others = logits + ((long long)UNCONDITIONED_PART * CODEBOOKS + codebook) * V;
 int token_known = known[blockIdx.x];
 if (token_known != -1) {
   if (t == 0) out[blockIdx.x] = token_known;
@@ -26,11 +54,8 @@ for (int n = 0; n < EACH; n++) {
   in[n] = i < V;
   rank[n] = 0;
   if (!in[n]) continue;
-  logit[n] = logits[(long long)blockIdx.x * V + i];
-  if (GUIDED) {
-    float other = logits[((long long)TAKES * CODEBOOKS + blockIdx.x) * V + i];
-    logit[n] = other + (logit[n] - other) * coef[0];
-  }
+  logit[n] = own[i];
+  if (GUIDED) logit[n] = others[i] + (logit[n] - others[i]) * coef[OWN_NUMBERS ? take : 0];
   unsigned bits = __float_as_uint(logit[n] + 0.0f);
   broken |= (bits & 0x7f800000u) == 0x7f800000u;
   rank[n] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -71,7 +96,8 @@ int token = V;
 for (int n = 0; n < EACH; n++) {
   int i = n * 1024 + t;
   if (!in[n]) continue;
-  float score = logit[n] / temperature[0] + noise[(long long)blockIdx.x * V + i];
+  float score = logit[n];
+  if (NOISY) score = score / temperature[OWN_NUMBERS ? take : 0] + NOISE_PART;
   if (score > best || token == V) { best = score; token = i; }
 }
 __shared__ float bests[32];
@@ -105,6 +131,7 @@ def sample(
     coef: mx.array,
     top_k: int,
     guided: bool,
+    partners: tuple[mx.array, mx.array] | None = None,
 ) -> mx.array:
     """Tokens `(N, K)` int32: `known` where they are, elsewhere sampled as `Sampler` does.
 
@@ -112,31 +139,50 @@ def sample(
 
     Args:
         logits: `(N, K, V)` float32, or `(2N, K, V)` with the conditioned stream first.
-        noise: `(N, K, V)` float32; None takes the likeliest token.
+        noise: `(N, K, V)` float32; or `(N, 2)` uint32, each take's seed and step, of which it is
+            made; None takes the likeliest token.
         known: `(N, K)` int32, -1 where a token is to be sampled.
-        temperature: float32.
-        coef: float32, see `Sampling`.
+        temperature: float32, one or N.
+        coef: float32, as many, see `Sampling`.
         top_k: how many take part; 0 or more than V: all.
         guided: whether there are two streams.
+        partners: `(N,)` int32 each, the rows of the two streams of each take among `(N, K, V)`.
     """
     (takes, codebooks), entries = known.shape, logits.shape[-1]
+    inputs = {"logits": logits, "known": known}
+    inputs |= {"temperature": temperature, "coef": coef}
+    parts = {"NOISE_PART": "0.0f"}
     if noise is None:
-        # Of equal ones the first, as argmax does: so all take part, at a temperature that divides.
-        noise, temperature, top_k = mx.zeros((takes, codebooks, entries)), mx.array(1.0), 0
-    numbers = {"temperature": temperature, "coef": coef}
+        top_k = 0  # of equal ones the first, as argmax does: so all take part
+    elif noise.dtype == mx.uint32:
+        inputs["keys"] = noise
+        at = "codebook * V + i, CODEBOOKS * V"
+        parts["NOISE_PART"] = f"gumbel_noise(keys[2 * take], keys[2 * take + 1], {at})"
+    else:
+        inputs["noise"] = noise
+        parts["NOISE_PART"] = "noise[(long long)blockIdx.x * V + i]"
+    parts |= {"UNCONDITIONED_PART": "(TAKES + take)" if guided else "take"}
+    parts |= {"CONDITIONED_PART": "take"}
+    if partners is not None:
+        inputs["conditioned"], inputs["unconditioned"] = partners
+        parts["CONDITIONED_PART"] = "conditioned[take]"
+        parts["UNCONDITIONED_PART"] = "unconditioned[take]"
     (out,) = runtime.run(
         "sample",
-        SAMPLE_SOURCE,
-        {"logits": logits, "noise": noise, "known": known} | numbers,
+        filled(SAMPLE_SOURCE, tuple(parts.items())),
+        inputs,
         {
             "TAKES": takes,
             "CODEBOOKS": codebooks,
             "V": entries,
             "TOP": top_k if 0 < top_k < entries else entries,
             "GUIDED": guided,
+            "NOISY": noise is not None,
+            "OWN_NUMBERS": temperature.size > 1,
         },
         {"out": ((takes, codebooks), mx.int32)},
         blocks=takes * codebooks,
         threads=1024,
+        functions=FUNCTIONS,
     )
     return out
