@@ -189,7 +189,7 @@ def test_who_joins_a_free_slot_moves_nobody(toy):
 
     def places():
         synchronize()
-        return [np.array(kv, copy=False).ctypes.data for kv in batch._cache]
+        return [np.array(kv, copy=False).ctypes.data for kv in batch.cache]
 
     batch = engine.batch(64)
     members = {each: batch.join(*each.arguments(engine)) for each in asked[:5]}

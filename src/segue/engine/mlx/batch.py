@@ -97,6 +97,11 @@ class MLXBatch:
         return len(self._slots)
 
     @property
+    def cache(self) -> tuple[mx.array, ...]:
+        """Keys and values of all slots, by layer."""
+        return tuple(self._cache)
+
+    @property
     def kernels(self) -> frozenset[str]:
         """Those of `kernels.NAMES` that the next step runs."""
         on = self._execution.kernels
