@@ -20,6 +20,8 @@ from ..progress import Progress
 from . import diagnosis, hub, layouts, torch_file
 from .checkpoint import TEXT_COMPANION, Checkpoint, open_hugging_face
 from .config import (
+    MELODY,
+    STYLE,
     CodecConfig,
     IncompleteConfigError,
     ModelConfig,
@@ -67,7 +69,13 @@ def open_audiocraft(
         (f for f in (folder, base) if f is not None and (f / CONFIG).exists()), None
     )
     trained = _trained(package, path, config_folder is not None)
-    tensors = layouts.from_audiocraft(state, _conditioner(state, trained))
+    known: ModelConfig | None = None
+    if config_folder is not None:
+        known = read_config(config_folder / CONFIG, ModelConfig.from_hf)
+    shaped = known if trained is None else trained
+    follows = shaped is not None and shaped.lm.melody is not None
+    _check_melody(state, path, shaped is not None, follows)
+    tensors = layouts.from_audiocraft(state, _conditioner(state, trained), follows)
     own_text = tensors.under(layouts.TEXT)
     own_text.pop("encoder.embed_tokens.weight", None)  # tied to shared.weight
     lm = Tensors({n: t for n, t in tensors.items() if not n.startswith(layouts.TEXT)})
@@ -76,9 +84,6 @@ def open_audiocraft(
             f"{path}: conditioners.{trained.conditioner}.t5.finetune is true, and the file lacks "
             "the text encoder that was trained"
         )
-    known: ModelConfig | None = None
-    if config_folder is not None:
-        known = read_config(config_folder / CONFIG, ModelConfig.from_hf)
     text = _text_of(known, trained, lm)
     if trained is not None:
         lm_config, text_dim = trained.lm, text.dim if text is not None else trained.text_dim
@@ -98,7 +103,10 @@ def open_audiocraft(
         )
     if trained is not None:
         frames = int(trained.segment_duration * codec_config.frame_rate)
-        lm_config = replace(trained.lm, window_frames=max(2, frames))
+        melody = trained.lm.melody
+        if melody is not None and melody.samples == frames * codec_config.hop_length:
+            melody = replace(melody, samples=None)
+        lm_config = replace(trained.lm, window_frames=max(2, frames), melody=melody)
     config = naming(path, lambda: ModelConfig(lm_config, codec_config, text, text_dim))
     checkpoint = Checkpoint(name, folder, config, lm, codec)
     checkpoint.text_companion = TEXT_COMPANION if trained is None else trained.t5_name
@@ -112,12 +120,35 @@ def open_audiocraft(
     return checkpoint
 
 
+def _check_melody(state: Tensors, path: Path, shaped: bool, follows: bool) -> None:
+    """Refuse tensors of a melody's conditioner, or a style's, where the shape at hand has none."""
+    prefix = f"condition_provider.conditioners.{MELODY}."
+    parts = {n.removeprefix(prefix).split(".")[0] for n in state if n.startswith(prefix)}
+    if parts & _PARTS_OF_STYLE:
+        raise CheckpointError(f"{path}: the model is conditioned by {STYLE}")
+    if not parts or follows:
+        return
+    if not shaped:
+        raise BaseModelRequiredError(
+            f"{path}: the file does not say how large the model is, which follows melodies; pass "
+            "--base-model facebook/musicgen-melody, or the model it was trained from"
+        )
+    raise CheckpointError(
+        f"{path}: the model follows melodies, which its configuration does not say; pass "
+        "--base-model with the melody model it was trained from, such as facebook/musicgen-melody"
+    )
+
+
+_PARTS_OF_STYLE = {"embed", "transformer", "rvq", "batch_norm", "feat_extractor"}
+"""Of AudioCraft's `StyleConditioner`."""
+
+
 def _conditioner(state: Tensors, trained: TrainingConfig | None) -> str:
     """The name of the text conditioner: as it is given, or the only one that has tensors."""
     if trained is not None:
         return trained.conditioner
     pattern = re.compile(r"condition_provider\.conditioners\.(\w+)\.")
-    names = {match[1] for name in state if (match := pattern.match(name))}
+    names = {match[1] for name in state if (match := pattern.match(name))} - {MELODY}
     return names.pop() if len(names) == 1 else "description"
 
 

@@ -13,7 +13,7 @@ from ..progress import SILENT, Progress
 from . import hub, layouts
 from .adapters import Adapter
 from .config import ModelConfig, T5Config
-from .files import CONFIG, TOKENIZER, TOKENIZER_ONLY, WHOLE_MODEL, unreadable
+from .files import CONFIG, PREPROCESSOR, TOKENIZER, TOKENIZER_ONLY, WHOLE_MODEL, unreadable
 from .model_files import check_head, existing, open_weights, read_config
 from .tensors import Tensors
 
@@ -111,6 +111,8 @@ class Checkpoint:
 def open_hugging_face(name: str, folder: Path) -> Checkpoint:
     """Open the Hugging Face layout in `folder`, whose names and shapes are not checked yet."""
     config = read_config(folder / CONFIG, ModelConfig.from_hf)
+    if (folder / PREPROCESSOR).exists():
+        config = read_config(folder / PREPROCESSOR, config.with_extractor)
     tensors = open_weights(folder)
     text = tensors.under(layouts.TEXT)
     # The embedding is tied, and different versions of the library kept different names of it.

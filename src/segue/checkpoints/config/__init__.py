@@ -13,12 +13,14 @@ from .model import ModelConfig
 from .quantization import QuantizationConfig, QuantizationParams
 from .schema import FRAMES_PER_WINDOW, IncompleteConfigError
 from .text_encoder import T5Config
-from .training import TrainingConfig
+from .training import MELODY, STYLE, TrainingConfig
 from .write import to_hf
 
 __all__ = [
     "FRAMES_PER_WINDOW",
     "HIDDEN_DIMS_OF_T5",
+    "MELODY",
+    "STYLE",
     "CodecConfig",
     "IncompleteConfigError",
     "LMConfig",
