@@ -90,6 +90,20 @@ torch.set_num_threads(1)  # so small products wait for nobody
 _BUILDERS, _LOADERS, _MUSICGEN, _AUDIOGEN = _import()
 
 
+class _MusicGen(_MUSICGEN):  # type: ignore[misc,valid-type]
+    """AudioCraft's, given a prompt and a melody together, for which it has no method."""
+
+    def attributes(self, text: str | None, melody: torch.Tensor | None) -> Any:
+        """What it is conditioned on."""
+        melodies = {} if melody is None else {"melody_wavs": [melody]}
+        return self._prepare_tokens_and_attributes([text], None, **melodies)[0]
+
+    def follow(self, text: str | None, melody: torch.Tensor, prompt: Any) -> torch.Tensor:
+        """Codes `(1, K, F)`."""
+        codes: torch.Tensor = self._generate_tokens(self.attributes(text, melody), prompt)
+        return codes
+
+
 @dataclass(frozen=True)
 class Case:
     """A configuration: what differs from the toy's.
@@ -439,7 +453,7 @@ def make(case: Case, folder: Path, text_folder: Path) -> dict[str, np.ndarray]:
 def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
     """What a model makes of random inputs, and the inputs."""
     random = np.random.default_rng(case.seed)
-    kind = _AUDIOGEN if codec.sample_rate == 16_000 else _MUSICGEN
+    kind = _AUDIOGEN if codec.sample_rate == 16_000 and not case.melody else _MusicGen
     # Its constructor demands windows longer than the stride that it begins with.
     player = kind("parity", codec, lm, max_duration=30)
     player.max_duration = lm.cfg.dataset.segment_duration
@@ -460,6 +474,7 @@ def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
     if case.prompt:
         prompt = torch.tensor(random.integers(0, lm.card, (1, lm.n_q, case.prompt)))
         found["prompt"] = prompt[0].numpy()
+    attributes_of: Any = sys.modules["audiocraft.modules.conditioners"]
     given: dict[str, tuple[str | None, Any]] = {"text": (TEXT, None), "no_text": (None, None)}
     if case.melody:
         found["melody"] = melodies.melody(
@@ -468,25 +483,27 @@ def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
         melody = torch.tensor(found["melody"].T)
         given |= {"melody": (TEXT, melody), "melody_alone": (None, melody)}
         conditioner = lm.condition_provider.conditioners["self_wav"]
-        conditioner.match_len_on_eval = True  # as `MusicGen.get_pretrained` does
-        conditioner._use_masking = False
+        vars(conditioner).update(match_len_on_eval=True, _use_masking=False)  # by get_pretrained
+        heard: list[torch.Tensor] = []
+        conditioner.output_proj.register_forward_pre_hook(lambda _, x: heard.append(x[0][0]))
     for name, (text, melody) in given.items():
-        with_melody = {} if melody is None else {"melody_wavs": [melody]}
-        attributes, _ = player._prepare_tokens_and_attributes([text], None, **with_melody)
+        if kind is _AUDIOGEN:
+            attributes = [attributes_of.ConditioningAttributes(text={"description": text})]
+        else:
+            attributes = player.attributes(text, melody)
         known = torch.tensor(random.integers(0, lm.card, (1, lm.n_q, 30)))
         pattern = lm.pattern_provider.get_pattern(30)
         sequence, _, _ = pattern.build_pattern_sequence(known, lm.special_token_id)
         tokenized = lm.condition_provider.tokenize(attributes)
-        if melody is not None:
-            found["chroma"] = conditioner._get_wav_embedding(tokenized["self_wav"])[0].numpy()
         conditions = lm.condition_provider(tokenized)
+        if melody is not None:
+            found["chroma"] = heard[-1].numpy()
         logits = lm(sequence, [], conditions)
         found[f"sequence_{name}"] = sequence[0].numpy()
         found[f"logits_{name}"] = logits[0].permute(1, 0, 2).numpy()
         player.set_generation_params(use_sampling=False, duration=case.duration, **stride)
-        if melody is not None:  # with a prompt too, for which there is no method
-            attributes, _ = player._prepare_tokens_and_attributes([text], None, [melody])
-            tokens = player._generate_tokens(attributes, prompt)
+        if melody is not None:
+            tokens = player.follow(text, melody, prompt)
         elif prompt is None:
             _, tokens = player.generate([text], return_tokens=True)
         else:  # the prompt's codes are given, for those of noise are few

@@ -627,3 +627,8 @@ def test_a_melody_model_is_one_whatever_says_so():
         assert read_hf(config).lm.melody == MelodyConfig(12, 235)
         assert read_hf(config | {"chroma_length": 24}).lm.melody.frames == 24
     assert read_hf(HUGGING_FACE).lm.melody is None
+
+
+def test_a_style_model_is_called_by_its_name_in_this_layout_too():
+    with pytest.raises(CheckpointError, match=r"musicgen_style.*MERT.*facebook/musicgen-melody"):
+        read_hf(HUGGING_FACE | {"model_type": "musicgen_style"})

@@ -6,7 +6,7 @@ how a field is read, and `interpolation` resolves the references in an `xp.cfg`.
 segue cannot run is refused here, so that the engines may assume what these classes promise.
 """
 
-from .audiocraft_fields import HIDDEN_DIMS_OF_T5
+from .audiocraft_fields import FLAN, HIDDEN_DIMS_OF_T5
 from .codec import CodecConfig
 from .language_model import LMConfig, MelodyConfig
 from .model import ModelConfig
@@ -17,6 +17,7 @@ from .training import MELODY, STYLE, TrainingConfig
 from .write import to_hf
 
 __all__ = [
+    "FLAN",
     "FRAMES_PER_WINDOW",
     "HIDDEN_DIMS_OF_T5",
     "MELODY",

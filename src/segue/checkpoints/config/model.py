@@ -13,6 +13,7 @@ from .language_model import LMConfig, MelodyConfig
 from .quantization import QuantizationConfig
 from .schema import Json, read_fields
 from .text_encoder import T5Config
+from .training import STYLE
 
 AUDIOGEN_RATE = 16_000
 """Of AudioGen's codec, in Hz; MusicGen's has 32 kHz."""
@@ -98,6 +99,8 @@ class ModelConfig:
         """
         kind = config.get("model_type")
         decoder = config.get("decoder")
+        if "style" in str(kind):
+            raise CheckpointError(f"model_type is {kind!r}: the model is conditioned by {STYLE}")
         if kind not in ("musicgen", "musicgen_melody", None) or decoder is None:
             raise CheckpointError(f"it describes a {kind!r} model, not MusicGen")
         decoder_kind = decoder.get("model_type") if isinstance(decoder, Mapping) else None
