@@ -18,6 +18,7 @@ class Family:
         fine_tunes: repositories of checkpoints that were fine-tuned from it.
         stereo: whether it generates two channels, as eight interleaved codebooks.
         alone: whether the base comes as fine-tunes do, the language model by itself.
+        melody: whether it follows melodies, in the place of cross-attention.
     """
 
     dim: int
@@ -26,6 +27,7 @@ class Family:
     fine_tunes: tuple[str, ...]
     stereo: bool = False
     alone: bool = False
+    melody: bool = False
 
     def __iter__(self) -> Iterator[str]:
         yield self.base
@@ -37,7 +39,8 @@ class Family:
         The base comes in float32 with T5 and the codec, a fine-tune alone and mostly in float16.
         """
         codebooks = 8 if self.stereo else 4
-        lm = 16 * self.dim**2 * self.num_layers + 2 * codebooks * 2048 * self.dim
+        layer = (12 if self.melody else 16) * self.dim**2
+        lm = layer * self.num_layers + 2 * codebooks * 2048 * self.dim
         if name == self.base and not self.alone:
             return 4 * (lm + T5_AND_CODEC_WEIGHTS)
         return 2 * lm
@@ -89,6 +92,14 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
                 "thepatch/gary-grunge-large-stereo-12",
             ),
             stereo=True,
+        ),
+        "melody medium": Family(1536, 48, "facebook/musicgen-melody", (), melody=True),
+        "melody large": Family(2048, 48, "facebook/musicgen-melody-large", (), melody=True),
+        "stereo melody medium": Family(
+            1536, 48, "facebook/musicgen-stereo-melody", (), stereo=True, melody=True
+        ),
+        "stereo melody large": Family(
+            2048, 48, "facebook/musicgen-stereo-melody-large", (), stereo=True, melody=True
         ),
         "audiogen medium": Family(1536, 48, "facebook/audiogen-medium", (), alone=True),
     }
