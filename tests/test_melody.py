@@ -138,6 +138,28 @@ def test_each_window_hears_its_own_part(melody_model):
     assert not np.array_equal(one[:, 1500:], two[:, 1500:])
 
 
+def test_beyond_the_window_a_short_melody_is_repeated_before_it_is_heard(tmp_path):
+    """As AudioCraft does: by samples there, by frames within, and the two are not the same."""
+    decoder = MELODY_CONFIG["decoder"] | {"window_frames": 50}
+    model = segue.load(
+        str(write_checkpoint(tmp_path / "short", config=MELODY_CONFIG | {"decoder": decoder}))
+    )
+    melody = tone(60, 64, seconds=0.35)
+    one, two, three = (
+        model.generate(output_seconds=s, melody=m, seed=1, top_k=1).takes[0].codes
+        for s, m in ((1.0, melody), (1.01, melody), (1.01, tone(60, 64, 60, seconds=0.35)))
+    )
+    assert one.shape == two.shape == (4, 50)
+    assert not np.array_equal(one, two)
+    assert np.array_equal(two, three)  # of which 1 s is heard
+
+
+def test_a_note_says_that_the_mix_is_followed(melody_model):
+    result = melody_model.generate(output_seconds=0.2, melody=tone(60))
+    assert [note for note in result.notes if "whole mix" in note and "Demucs" in note]
+    assert not melody_model.generate(output_seconds=0.2, text="piano").notes
+
+
 def test_quantized_and_in_transformers_layout(toy_melody, melody_model, tmp_path):
     recipe = Recipe(bits=8, group_size=32)
     save_quantized(open_checkpoint(str(toy_melody)), recipe, tmp_path / "q")

@@ -60,7 +60,7 @@ def from_audiocraft(
             elif match[1] != conditioner or prefix is None:
                 raise CheckpointError(
                     f"{tensor.source}: the tensor {name!r} belongs to the conditioner "
-                    f"{match[1]!r}, which the model's configuration does not have, or segue not run"
+                    f"{match[1]!r}, which its configuration lacks or segue does not run"
                 )
             named[f"{prefix}{name[match.end() :]}"] = tensor
             continue
