@@ -243,6 +243,11 @@ def test_of_a_base_model_whose_weights_are_not_here_the_kind_of_text_encoder_cou
     shutil.copy(whole / "config.json", base)
     folder = tune(best_state=audiocraft_lm(weights))
     np.testing.assert_array_equal(logits(folder, base_model=str(base)), logits(whole))
+    config = json.loads((base / "config.json").read_text())
+    config["text_encoder"]["num_layers"] += 1
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"not the text encoder that the base model's"):
+        logits(folder, base_model=str(base))
 
 
 # --- The window ---------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_without_a_configuration_the_base_model_says_it(whole, tune, text):
 def test_what_is_missing_or_does_not_fit_is_said_in_one_line(toy, tune):
     with pytest.raises(BaseModelRequiredError, match=r"melodies; pass --base-model facebook"):
         open_checkpoint(str(tune(config=None)))
-    with pytest.raises(CheckpointError, match=r"follows melodies, which its configuration does"):
+    with pytest.raises(CheckpointError, match=r"melodies \(self_wav\), which its configuration"):
         open_checkpoint(str(tune(config=None)), base_model=str(toy))
 
 

@@ -116,7 +116,7 @@ def open_audiocraft(
     if trained is not None:
         checkpoint.text_companion = trained.t5_name
     elif text is not None:
-        checkpoint.text_companion = _companion(text)
+        checkpoint.text_companion, checkpoint.text_shape = _companion(text), text
     elif base is not None and base.whole is not None:  # which has AudioCraft's layout too
         checkpoint.text_companion = base.whole.text_companion
         checkpoint.text_tensors = base.whole.text_tensors
@@ -139,7 +139,7 @@ def _check_melody(state: Tensors, path: Path, shaped: bool, follows: bool) -> No
             "--base-model facebook/musicgen-melody, or the model it was trained from"
         )
     raise CheckpointError(
-        f"{path}: the model follows melodies, which its configuration does not say; pass "
+        f"{path}: the model follows melodies ({MELODY}), which its configuration lacks; pass "
         "--base-model with the melody model it was trained from, such as facebook/musicgen-melody"
     )
 
@@ -235,10 +235,12 @@ class _Base:
 
 def _companion(text: T5Config) -> str:
     """The repository of a text encoder of which only the shape is here, among those that count."""
+    if text.ffn_dim > 4 * text.dim and not text.gated:  # three have the width of t5-large
+        return "t5-11b" if text.ffn_dim > 16 * text.dim else "t5-3b"
     for name, dim in HIDDEN_DIMS_OF_T5.items():
         if (dim, name.startswith(FLAN)) == (text.dim, text.gated):
             return name
-    return TEXT_COMPANION  # whose width is compared when it is opened
+    return TEXT_COMPANION
 
 
 def companions(path: Path) -> tuple[str, tuple[str, ...]]:
