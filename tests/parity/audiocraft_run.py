@@ -36,7 +36,7 @@ def main() -> int:
         return 0
     seeds = range(args.seed, args.seed + args.random)
     table = Table("configuration", "what", "found", "bound", "", title="segue and AudioCraft")
-    failures = 0
+    failures = count = 0
     for case in [*audiocraft.CASES, *map(audiocraft.random_case, seeds)]:
         if args.only not in case.name:
             continue
@@ -45,12 +45,13 @@ def main() -> int:
             found = audiocraft.make(case, model, text)
             for engine in args.engines:
                 for row in rows(model, text, found, engine):
-                    failures += not row.ok
+                    failures, count = failures + (not row.ok), count + 1
                     result = "ok" if row.ok else "[red]FAILS"
                     what = f"{engine}: {row.what}"
                     table.add_row(case.name, what, f"{row.found:.3g}", f"{row.bound:g}", result)
         table.add_section()
     Console().print(table)
+    Console().print(f"{count - failures} of {count} comparisons hold")
     return 1 if failures else 0
 
 

@@ -458,7 +458,7 @@ def test_what_a_melody_model_cannot_be_is_refused_by_name(path, value, words):
 
 
 def test_a_melody_alone_or_by_another_name_is_refused_by_name():
-    """AudioCraft's `MusicGen` passes a text always, and a melody to `self_wav` alone."""
+    """AudioCraft's `MusicGen` passes a melody to `self_wav` alone."""
     melody = XP_MELODY["conditioners"]["self_wav"]
     text = XP_MELODY["conditioners"]["description"]
     with pytest.raises(CheckpointError, match="self_wav and no text"):
