@@ -4,11 +4,23 @@ Prints a Markdown table: nats per code of KL divergence from the checkpoint as i
 words and with each piece's own, and what share of the nearest value's at 4 bits in groups of 64
 that is. Scales and biases are float16 and counted in the bits. With `--shape` no checkpoint is
 needed: it measures the time and the memory that a layer of that shape takes.
+
+With `--shape large --whole` a checkpoint of that shape is written to `--folder` (random float16
+weights, 6.5 GB; `--layers` of them), and GPTQ runs over it in a process of its own, with `--takes`
+windows of random codes: its peak memory, the time of a layer, and the estimate that it began with.
 """
 
 import argparse
+import json
+import os
 import resource
+import subprocess
+import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +34,19 @@ from segue.checkpoints.quantize import quantized
 from segue.checkpoints.recipe import METHODS, Calibration, Recipe
 from segue.checkpoints.recipe_file import names_a_file, read_recipe, read_recipe_file
 from segue.lab.quality.judge import pieces
+from segue.progress import Advance, Progress
 from segue.quantization import rounding
-from segue.quantization.calibration import TextCodes, Window, of_takes
+from segue.quantization.arithmetic import default_arithmetic
+from segue.quantization.calibration import SECONDS, CalibrationSet, TextCodes, Window, of_takes
 from segue.quantization.evaluation import Distributions, divergence
-from segue.quantization.forward import Windows, weights_of
-from segue.quantization.gptq import quantize_with
+from segue.quantization.gptq import gptq, quantize_with
+from segue.quantization.weights import weights_of
+from segue.quantization.windows import Windows
 from segue.terminal import progress_for
 
-SHAPES = {"small": (1024, 4096), "medium": (1536, 6144), "large": (2048, 8192)}
+from .random_checkpoint import write
+
+SHAPES = {"toy": (64, 128), "small": (1024, 4096), "medium": (1536, 6144), "large": (2048, 8192)}
 
 
 def judged(args: argparse.Namespace) -> None:
@@ -117,6 +134,77 @@ def shaped(args: argparse.Namespace) -> None:
             )
 
 
+def whole(args: argparse.Namespace) -> None:
+    """Print what GPTQ of a whole checkpoint of a shape takes, in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=args.folder) as cache:
+        folder = write(args.shape, args.folder, args.layers)
+        line = [sys.executable, "-m", "benchmarks.quantization", "--shape", args.shape, "--inside"]
+        line += [str(folder), "--takes", str(args.takes)]
+        environment = os.environ | {"XDG_CACHE_HOME": cache}
+        done = subprocess.run(  # noqa: S603 - our own code
+            line, check=True, stdout=subprocess.PIPE, text=True, env=environment
+        )
+    found = json.loads(done.stdout)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    print(
+        f"{args.shape}, {found['layers']} layers, {size / 1e9:.2f} GB mapped, {args.takes} windows "
+        f"({found['rows']} rows), by {found['arithmetic']}: {found['seconds']:.0f} s, of which "
+        f"{found['estimating']:.0f} s for the estimate of {found['estimate']} s; peak "
+        f"{found['peak'] / 1e9:.2f} GB in all, {found['anonymous'] / 1e9:.2f} GB without what is "
+        "mapped"
+    )
+
+
+def inside(args: argparse.Namespace) -> None:
+    """Run GPTQ over a checkpoint; prints JSON."""
+    checkpoint = open_checkpoint(str(args.inside))
+    lm, random = checkpoint.config.lm, np.random.default_rng(args.seed)
+    frames = round(SECONDS * checkpoint.config.codec.frame_rate)
+    drawn = random.integers(0, lm.cardinality, (args.takes, lm.num_codebooks, frames))
+    texts = ("", "piano slow")
+    windows = [Window(c.astype(np.int32), texts[n % 2], "") for n, c in enumerate(drawn)]
+    music, started, watch = CalibrationSet(tuple(windows)), time.perf_counter(), _Watch()
+    gptq(checkpoint, Recipe(method="gptq"), music, progress=watch)
+    seconds = time.perf_counter() - started
+    found = {
+        "layers": lm.num_layers,
+        "rows": args.takes * (frames + max(lm.delays) + 1),
+        "arithmetic": default_arithmetic().name,
+        "seconds": seconds,
+        "estimating": watch.began - started,
+        "estimate": watch.estimate,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "anonymous": watch.anonymous,
+    }
+    print(json.dumps(found))
+
+
+class _Watch(Progress):
+    """Takes down the estimate, and the memory that is no file's, ten times a second (Linux)."""
+
+    def __init__(self) -> None:
+        self.began, self.estimate, self.anonymous = 0.0, 0, 0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    self.anonymous = max(self.anonymous, 1024 * int(line.split()[1]))
+            time.sleep(0.1)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
+        """See `Progress.stage`."""
+        self.began, self.estimate = time.perf_counter(), total or 0
+
+        def advance(done: int, total: int | None = None) -> None:
+            minutes = (time.perf_counter() - self.began) / 60
+            print(f"{name}: {done} of {self.estimate} s after {minutes:.1f} min", file=sys.stderr)
+
+        yield advance
+
+
 def main() -> None:
     """Read the options, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,6 +213,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pieces", type=int, default=40)
     parser.add_argument("--shape", choices=SHAPES, help="a layer of random weights instead")
+    parser.add_argument("--whole", action="store_true", help="GPTQ over all layers of the shape")
+    parser.add_argument("--layers", type=int, help="of the checkpoint that is written")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     parser.add_argument(
         "variants",
         nargs="*",
@@ -133,7 +225,12 @@ def main() -> None:
         "with",
     )
     args = parser.parse_args()
-    (shaped if args.shape else judged)(args)
+    if args.inside:
+        inside(args)
+    elif args.shape:
+        (whole if args.whole else shaped)(args)
+    else:
+        judged(args)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,10 @@ LAYERS = (
     ("continuation", "admission", "preview", "splice", "demo"),
     ("quantization",),
     ("engine",),
-    ("checkpoints", "quantization.methods", "quantization.rounding"),
+    (
+        *("checkpoints", "quantization.methods"),
+        *("quantization.grid_search", "quantization.rounding"),
+    ),
     ("audio", "channel", "pattern", "progress", "web"),
     ("atomic", "standard_streams"),
     ("errors",),

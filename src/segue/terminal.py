@@ -25,6 +25,9 @@ from rich.text import Text
 
 from .progress import SILENT, Advance, Progress
 
+_ESTIMATED_OVER = 600.0
+"""Seconds that the time left is reckoned by: a layer of a large model takes minutes."""
+
 
 class _AmountColumn(ProgressColumn):
     """Bytes as bytes, anything else as `m/n`, nothing where the length is unknown."""
@@ -55,6 +58,7 @@ class TerminalProgress(Progress):
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            speed_estimate_period=_ESTIMATED_OVER,
         )
         self._open = 0
 

@@ -110,7 +110,7 @@ def test_what_is_taken_is_held_by_nobody_else(toy):
 
 
 def test_a_folder_says_how_it_was_quantized(toy, tmp_path):
-    for method, said in (("nearest", None), ("search", {"name": "search", "version": 2})):
+    for method, said in (("nearest", None), ("search", {"name": "search", "version": 3})):
         recipe = Recipe("decoder-linears", 4, 32, method=method)
         folder = save_quantized(open_checkpoint(str(toy)), recipe, tmp_path / method).folder
         block = json.loads((folder / "config.json").read_text())["quantization"]

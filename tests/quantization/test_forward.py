@@ -9,8 +9,11 @@ from segue.checkpoints.quantize import quantized
 from segue.checkpoints.recipe import Recipe
 from segue.demo.toy import MELODY_CONFIG, write_checkpoint
 from segue.pattern import delay
+from segue.quantization.arithmetic import gelu
 from segue.quantization.calibration import TextCodes
-from segue.quantization.forward import Forward, Windows, gelu, site_of, weights_of
+from segue.quantization.forward import Forward
+from segue.quantization.weights import site_of, weights_of
+from segue.quantization.windows import Windows
 
 
 def windows_of(checkpoint, lengths=(24, 9, 17), texts=("", "piano slow", "drums")):

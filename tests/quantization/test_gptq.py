@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +19,15 @@ from segue.engine.mlx import MLXEngine
 from segue.engine.openvino import OpenVINOEngine
 from segue.errors import RequestError
 from segue.quantization import rounding
+from segue.quantization.arithmetic import MLXArithmetic, NumpyArithmetic
 from segue.quantization.calibration import CalibrationSet, TextCodes
+from segue.quantization.effort import spoken
 from segue.quantization.evaluation import Distributions, divergence
-from segue.quantization.forward import Windows, weights_of
-from segue.quantization.gptq import gptq, quantize_with, sweep
+from segue.quantization.forward import Forward
+from segue.quantization.gptq import gptq, quantize_with
+from segue.quantization.layer_cache import sweep
+from segue.quantization.weights import weights_of
+from segue.quantization.windows import Windows
 
 RECIPE = Recipe(bits=3, group_size=32, method="gptq")
 
@@ -79,10 +88,93 @@ def test_what_was_interrupted_goes_on(toy, music, cache, monkeypatch):
 
     monkeypatch.setattr(rounding, "calibrated", counted)
     again = values(quantize_with(open_checkpoint(str(toy)), RECIPE, music))
-    assert len(count) == 10  # q, k, v, out of both attentions, and the feed-forward
+    # q, k, v, out of both attentions, and the feed-forward; one more for the estimate
+    assert len(count) == 11
     assert whole.keys() == again.keys()
     for name, each in whole.items():
         np.testing.assert_array_equal(each, again[name])
+
+
+KILLED = """
+import os, signal, sys
+from segue.checkpoints.opening import open_checkpoint
+from segue.checkpoints.recipe import Recipe
+from segue.quantization import layer_cache
+from segue.quantization.calibration import CalibrationSet
+from segue.quantization.effort import spoken
+from segue.quantization.forward import Forward
+from segue.quantization.gptq import gptq
+from tests.quantization.conftest import windows
+
+original, layer_cache.KEPT_SECONDS = layer_cache.LayerCache.keep_hidden, 0
+
+def killed(self, n, rows):
+    original(self, n, rows)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+layer_cache.LayerCache.keep_hidden = killed
+recipe = Recipe(bits=3, group_size=32, method="gptq")
+gptq(open_checkpoint(sys.argv[1]), recipe, CalibrationSet(windows(8)))
+"""
+
+
+def test_what_was_killed_goes_on_where_it_was_to_the_same_bits(toy, music, cache, monkeypatch):
+    assert Recipe(bits=3, group_size=32, method="gptq") == RECIPE
+    done = subprocess.run([sys.executable, "-c", KILLED, str(toy)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (folder,) = cache.iterdir()
+    assert {file.name for file in folder.iterdir()} == {
+        "layer-0.safetensors",
+        "hidden-before-1.f32",
+    }
+    passed, original = [], Forward.layer
+
+    def layer(self, n, *args, **options):
+        passed.append(n)
+        return original(self, n, *args, **options)
+
+    monkeypatch.setattr(Forward, "layer", layer)
+    resumed = values(quantize_with(open_checkpoint(str(toy)), RECIPE, music))
+    assert set(passed) == {1}  # the first one is not run again
+    assert not list(folder.glob("hidden-*"))
+    shutil.rmtree(cache)
+    whole = values(quantize_with(open_checkpoint(str(toy)), RECIPE, music))
+    for name, each in whole.items():
+        np.testing.assert_array_equal(each, resumed[name])
+
+
+def test_kept_hidden_states_that_are_cut_short_are_not_used(toy, music, cache):
+    whole = values(quantize_with(open_checkpoint(str(toy)), RECIPE, music))
+    (folder,) = cache.iterdir()
+    (folder / "layer-1.safetensors").unlink()
+    (folder / "hidden-before-1.f32").write_bytes(bytes(64))
+    again = values(quantize_with(open_checkpoint(str(toy)), RECIPE, music))
+    for name, each in whole.items():
+        np.testing.assert_array_equal(each, again[name])
+
+
+def test_a_device_of_mlx_loses_no_more_than_numpy(toy, music, cache):
+    checkpoint = open_checkpoint(str(toy))
+    lm, codes = checkpoint.config.lm, [window.codes for window in music.windows]
+    windows = Windows.of(lm, codes)
+    baseline, lost = Distributions.of(lm, weights_of(checkpoint.lm), windows), {}
+    for arithmetic in (NumpyArithmetic(), MLXArithmetic()):
+        opened = open_checkpoint(str(toy))
+        found = gptq(opened, RECIPE, music, arithmetic=arithmetic)
+        view = quantized(opened, RECIPE, method=found.method)
+        weight = weights_of(view.lm, view.config.quantization)
+        variant = Distributions.of(lm, weight, windows)
+        lost[arithmetic.name] = divergence(lm, baseline, variant).mean()
+    assert len(list(cache.iterdir())) == 2  # the integers may differ, so neither is the other's
+    assert lost["mlx"] == pytest.approx(lost["numpy"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(59, ""), (75, " (about 75 s)"), (720, " (about 12 min)"), (12_000, " (about 3 h 20 min)")],
+)
+def test_an_estimate_is_said_for_people(seconds, words):
+    assert spoken(seconds) == words
 
 
 def test_what_is_done_is_not_done_again(toy, music, cache, monkeypatch):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from segue.quantization import rounding
+from segue.quantization import device_rounding, rounding
+from segue.quantization.grid_search import stored
 from segue.quantization.rounding import DTYPES, Rounded, calibrated, search
 
 FLOAT16 = DTYPES["float16"]
@@ -57,6 +58,28 @@ def test_sweeps_lose_less_than_one_pass():
     assert lost(swept, weight, x) < 0.9 * lost(passed, weight, x)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 6])
+def test_a_device_of_mlx_loses_no_more_than_numpy(bits):
+    weight, x = weights(), inputs(4000)
+    on_cores, on_device = (
+        lost(found.calibrated(weight, moments(x), bits, 64, FLOAT16), weight, x)
+        for found in (rounding, device_rounding)
+    )
+    assert on_device == pytest.approx(on_cores, rel=0.02)
+
+
+def test_the_factor_is_that_of_the_moments():
+    """Over the edges of its blocks, with columns in any order."""
+    H = moments(inputs(4000, columns=1300))
+    order = np.random.default_rng(3).permutation(1300)
+    U = np.triu(rounding.unit_factor(H, 0.5, order)).astype(np.float64)
+    damped = H.astype(np.float64) + 0.5 * np.eye(1300)
+    D = np.linalg.solve(U, np.linalg.solve(U, damped[np.ix_(order, order)]).T)
+    assert np.abs(np.diag(U) - 1).max() < 1e-6
+    off = D - np.diag(np.diag(D))
+    assert np.abs(off).max() < 1e-3 * np.diag(D).max()
+
+
 def test_independent_inputs_leave_nothing_to_make_up_for():
     weight, H = weights(), np.eye(192, dtype=np.float32)
     grid = search(weight, 4, 64, FLOAT16)
@@ -70,7 +93,7 @@ def test_codes_and_grids_are_what_is_stored(dtype):
     found = calibrated(weights(), moments(inputs(500)), 3, 32, DTYPES[dtype])
     assert found.codes.max() <= 7
     for grid in (found.scales, found.biases):
-        assert (rounding.stored(grid, DTYPES[dtype]) == grid).all()
+        assert (stored(grid, DTYPES[dtype]) == grid).all()
         assert grid.shape == (6, 40)
 
 

@@ -11,12 +11,13 @@ from segue.errors import RequestError
 from segue.lab.quality.divergence import compare
 from segue.lab.quality.teacher_forced import counted_logits
 from segue.quantization.calibration import TextCodes
-from segue.quantization.forward import Windows, weights_of
 from segue.quantization.losses import MEASURED, Options, Problem
 from segue.quantization.planning import recipe_of
 from segue.quantization.sensitivity import Measurements, kept
 from segue.quantization.sensitivity_cache import SensitivityCache, weights_digest
 from segue.quantization.units import units_of
+from segue.quantization.weights import weights_of
+from segue.quantization.windows import Windows
 
 TEXT = "slow piano"
 

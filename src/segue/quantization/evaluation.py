@@ -13,7 +13,9 @@ import numpy as np
 
 from ..checkpoints.config import LMConfig
 from .calibration import Window
-from .forward import Forward, Weight, Windows
+from .forward import Forward
+from .weights import Weight
+from .windows import Windows
 
 CONTEXT_FRAMES = 50
 """At the start of a window, which do not count; or half of a shorter window."""

@@ -1,139 +1,35 @@
 """The language model over whole windows, layer by layer, with the inputs of its products in view.
 
-What engines compute, in float32 and without a cache: one layer's weights are in memory at a time,
-and every window passes a layer before the next one is read.  Products are numpy's, whose BLAS is a
-fast one everywhere; MLX's wheel for Linux brings the reference BLAS.
+What engines compute, in float32 and without a cache: one layer's weights are read, used and dropped
+before the next one's, and all windows pass it, some at a time.  So memory has to hold one layer,
+the hidden states of the windows (see `windows.empty_rows`), and what a chunk of them needs.
 
 Windows may differ in length.  Their positions lie one below the other, as the rows of one matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 
-from ..checkpoints.config import LMConfig, QuantizationConfig
+from ..checkpoints.config import LMConfig
 from ..checkpoints.layouts import LM, MELODY_PROJECTION, PROJECTION
-from ..checkpoints.tensors import Tensors
 from ..engine.mlx.lm import position_table
-from ..pattern import delay
+from .arithmetic import Arithmetic, Values, default_arithmetic
+from .weights import HEADS, Weight
+from .windows import Hidden, Windows, empty_rows
 
-Weight = Callable[[str], np.ndarray]
-"""Returns a tensor of the language model in float32, by its name; a quantized one dequantized."""
-
-Capture = Callable[[str, np.ndarray], None]
+Capture = Callable[[str, Values], None]
 """Is given the input `(rows, columns)` of a product, some rows at a time, by the name of its site.
 
 A site is what all modules read that have one input: see `site_of`.
 """
 
-HEADS = "decoder.lm_heads"
-_EPSILON = np.float32(1e-5)
-_ROWS = 4096
-_ELEMENTS = 1 << 15
-
-
-def site_of(module: str) -> str:
-    """Return the name of the input of a module: that of its first sibling with the same one."""
-    parent, _, name = module.rpartition(".")
-    if parent == HEADS:
-        return HEADS
-    if parent.endswith("self_attn") and name in ("q_proj", "k_proj", "v_proj"):
-        return f"{parent}.q_proj"
-    if parent.endswith("encoder_attn") and name in ("k_proj", "v_proj"):
-        return f"{parent}.k_proj"
-    return module
-
-
-def weights_of(
-    tensors: Tensors,
-    quantization: QuantizationConfig | None = None,
-    replaced: Mapping[str, np.ndarray] | None = None,
-    dtype: mx.Dtype | None = None,
-) -> Weight:
-    """Return what reads a checkpoint's weights, which stay in it.
-
-    Args:
-        tensors: the checkpoint's `lm`.
-        quantization: what of it is quantized.
-        replaced: tensors, by name, that stand in the place of the checkpoint's.
-        dtype: what floats are rounded to before they are widened; None leaves them as stored.
-    """
-    replaced = {} if replaced is None else replaced
-
-    def read(name: str) -> np.ndarray:
-        if name in replaced:
-            return replaced[name]
-        module = name.removesuffix(".weight")
-        scales = tensors.get(f"{module}.scales")
-        if scales is not None and name.endswith(".weight") and quantization is not None:
-            biases, params = tensors.get(f"{module}.biases"), quantization.of(module)
-            return dense(
-                mx.array(tensors[name].read()),
-                mx.array(scales.read()),
-                None if biases is None else mx.array(biases.read()),
-                params.group_size,
-                params.bits,
-                params.mode,
-            )
-        values = tensors[name].read()
-        if dtype is not None:
-            values = np.array(mx.array(values).astype(dtype).astype(mx.float32))
-        return np.ascontiguousarray(values, np.float32)
-
-    return read
-
-
-def dense(
-    weight: mx.array,
-    scales: mx.array,
-    biases: mx.array | None,
-    group_size: int,
-    bits: int,
-    mode: str = "affine",
-) -> np.ndarray:
-    """Return the float32 values of packed rows, as engines that compute in float32 have them."""
-    if mode == "affine":
-        scales = scales.astype(mx.float32)
-        biases = None if biases is None else biases.astype(mx.float32)
-    values = mx.dequantize(weight, scales, biases, group_size, bits, mode)
-    return np.array(values.astype(mx.float32))
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Windows as the model runs them.
-
-    Attributes:
-        tokens: of each window, `(S, K)`: its sequence in the delay pattern.
-        encoded: of each, the text encoder's output `(L, text_dim)`; None for no text.
-    """
-
-    tokens: tuple[np.ndarray, ...]
-    encoded: tuple[np.ndarray | None, ...]
-
-    @classmethod
-    def of(
-        cls,
-        config: LMConfig,
-        codes: Sequence[np.ndarray],
-        encoded: Sequence[np.ndarray | None] | None = None,
-    ) -> Windows:
-        """Lay out windows of codes, each `(K, F)`, and the texts that go with them."""
-        tokens = [delay(each, config.delays, config.special_token).T for each in codes]
-        texts = [None] * len(tokens) if encoded is None else encoded
-        return cls(tuple(tokens), tuple(texts))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def part(self, start: int, stop: int) -> Windows:
-        """Return some of them."""
-        return Windows(self.tokens[start:stop], self.encoded[start:stop])
+Advance = Callable[[int], None]
+"""Is given the rows that have passed a layer."""
 
 
 class Forward:
@@ -142,31 +38,40 @@ class Forward:
     Args:
         config: its shape.
         weight: reads its tensors.
+        arithmetic: computes; None is what is fastest here.
+        folder: where hidden states are kept that memory has no room for; None is the system's.
     """
 
-    def __init__(self, config: LMConfig, weight: Weight) -> None:
+    def __init__(
+        self,
+        config: LMConfig,
+        weight: Weight,
+        arithmetic: Arithmetic | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.config, self.weight = config, weight
+        self.arithmetic = default_arithmetic() if arithmetic is None else arithmetic
+        self._folder = folder
 
     def start(self, windows: Windows) -> Hidden:
         """Return the hidden states before the first layer."""
         c = self.config
         tables = [self.weight(f"{LM}embed_tokens.{k}.weight") for k in range(c.num_codebooks)]
         project = self.weight(f"{PROJECTION}weight").T, self.weight(f"{PROJECTION}bias")
-        rows, text = [], []
-        for tokens, encoded in zip(windows.tokens, windows.encoded, strict=True):
+        given = [None if e is None else e @ project[0] + project[1] for e in windows.encoded]
+        prefixes = [self._melody(each) for each in given] if c.melody is not None else None
+        counts = tuple(map(len, windows.tokens))
+        before = [0] * len(counts) if prefixes is None else [len(each) for each in prefixes]
+        lengths = [n + more for n, more in zip(counts, before, strict=True)]
+        edges = np.cumsum([0, *lengths])
+        positions = np.array(position_table(max(lengths), c.dim))
+        rows = empty_rows((int(edges[-1]), c.dim), self._folder)
+        for n, tokens in enumerate(windows.tokens):
             x = sum(table[tokens[:, k]] for k, table in enumerate(tables))
-            given = None if encoded is None else encoded @ project[0] + project[1]
-            if c.melody is not None:
-                x = np.concatenate([self._melody(given), x])
-                given = None
-            rows.append(x)
-            text.append(given)
-        edges = np.cumsum([0, *map(len, rows)])
-        longest = int(np.diff(edges).max())
-        positions = np.array(position_table(longest, c.dim))
-        for each in rows:
-            each += positions[: len(each)]
-        return Hidden(np.concatenate(rows), edges, tuple(map(len, windows.tokens)), tuple(text))
+            x = x if prefixes is None else np.concatenate([prefixes[n], x])
+            rows.write(edges[n], x + positions[: len(x)])
+        text = tuple([None] * len(counts) if prefixes is not None else given)
+        return Hidden(rows, edges, counts, text, self._folder)
 
     def _melody(self, text: np.ndarray | None) -> np.ndarray:
         """What comes before the sequence of a melody model that is given no melody."""
@@ -179,14 +84,37 @@ class Forward:
         text = np.zeros((1, self.config.dim), np.float32) if text is None else text
         return np.concatenate([np.tile(first, (melody.frames, 1)), text])
 
-    def layer(self, n: int, hidden: Hidden, capture: Capture | None = None) -> Hidden:
-        """Run layer `n` (from 0); `hidden` stays as it is."""
-        return _Layer(self.config, n, self.weight)(hidden, capture or _ignored)
+    def layer(
+        self,
+        n: int,
+        hidden: Hidden,
+        capture: Capture | None = None,
+        advance: Advance | None = None,
+        in_place: bool = False,
+    ) -> Hidden:
+        """Run layer `n` (from 0).
+
+        Args:
+            n: its number.
+            hidden: the states before it.
+            capture: sees the inputs of its products.
+            advance: called after each chunk of windows.
+            in_place: whether the states after it take the place of those before; else these stay.
+        """
+        layer = _Layer(self.config, n, self.weight, self.arithmetic)
+        after = hidden if in_place else hidden.like()
+        for first, behind in hidden.chunks():
+            rows = layer.chunk(hidden, first, behind, capture or _ignored)
+            after.rows.write(int(hidden.edges[first]), rows)
+            if advance is not None:
+                advance(int(hidden.edges[behind]))
+        return after
 
     def through(self, hidden: Hidden, first: int = 0, capture: Capture | None = None) -> Hidden:
         """Run the layers from `first` on."""
         for n in range(first, self.config.num_layers):
-            hidden = self.layer(n, hidden, capture)
+            # What a layer returned is nobody else's.
+            hidden = self.layer(n, hidden, capture, in_place=n > first)
         return hidden
 
     def last(self, hidden: Hidden, capture: Capture | None = None) -> np.ndarray:
@@ -194,11 +122,24 @@ class Forward:
 
         Columns of the windows lie one below the other; a melody's prefix is left out.
         """
-        weight, bias = (self.weight(f"{LM}layer_norm.{part}") for part in ("weight", "bias"))
-        x = _normed(hidden.columns(), weight, bias)
-        if capture is not None:
-            capture(HEADS, x)
-        return x
+        found = np.empty((sum(hidden.counts), self.config.dim), np.float32)
+        row = 0
+        for x in self.last_of_chunks(hidden, capture):
+            found[row : row + len(x)] = x
+            row += len(x)
+        return found
+
+    def last_of_chunks(
+        self, hidden: Hidden, capture: Capture | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield what `last` returns, some windows at a time."""
+        a = self.arithmetic
+        weight, bias = (a.take(self.weight(f"{LM}layer_norm.{p}")) for p in ("weight", "bias"))
+        for first, behind in hidden.chunks():
+            x = a.normed(a.take(hidden.columns(first, behind)), weight, bias)
+            if capture is not None:
+                capture(HEADS, x)
+            yield a.give(x)
 
     def head(self) -> np.ndarray:
         """Return the heads' weights `(K * V, dim)`, one below the other."""
@@ -212,169 +153,84 @@ class Forward:
         return logits.reshape(len(last), self.config.num_codebooks, -1)
 
 
-@dataclass(frozen=True, eq=False)
-class Hidden:
-    """The hidden states of windows between two layers.
-
-    Attributes:
-        x: `(rows, dim)` float32.
-        edges: `(N + 1,)`, the row where each window begins; the last is where all end.
-        counts: the columns of each window, at its end; before them may be a prefix.
-        text: of each window, what cross-attention reads `(L, dim)`; None for nothing.
-    """
-
-    x: np.ndarray
-    edges: np.ndarray
-    counts: tuple[int, ...]
-    text: tuple[np.ndarray | None, ...]
-
-    def columns(self) -> np.ndarray:
-        """The rows of the windows' columns."""
-        if sum(self.counts) == len(self.x):
-            return self.x
-        ends = self.edges[1:]
-        parts = [self.x[end - n : end] for end, n in zip(ends, self.counts, strict=True)]
-        return np.concatenate(parts)
-
-    def with_x(self, x: np.ndarray) -> Hidden:
-        """Return the same windows with other values."""
-        return Hidden(x, self.edges, self.counts, self.text)
-
-
-def _ignored(site: str, rows: np.ndarray) -> None:
+def _ignored(site: str, rows: Values) -> None:
     pass
 
 
 class _Layer:
-    def __init__(self, config: LMConfig, n: int, weight: Weight) -> None:
-        self._name, self._config = f"{LM}layers.{n}.", config
-        self._weight = weight
+    """A layer whose weights are on the device as long as it is."""
 
-    def _read(self, name: str) -> np.ndarray:
-        return self._weight(self._name + name)
+    def __init__(self, config: LMConfig, n: int, weight: Weight, arithmetic: Arithmetic) -> None:
+        self._name, self._heads = f"{LM}layers.{n}.", config.num_heads
+        self._weight, self._arithmetic = weight, arithmetic
+        self._read: dict[str, Values] = {}
 
-    def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
-        return _normed(x, self._read(f"{name}.weight"), self._read(f"{name}.bias"))
+    def _of(self, *names: str) -> Values:
+        """The tensors of some names, one below the other; read once."""
+        key = names[0]
+        if key not in self._read:
+            parts = [self._weight(self._name + name) for name in names]
+            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            self._read[key] = self._arithmetic.take(whole)
+        return self._read[key]
 
-    def __call__(self, hidden: Hidden, capture: Capture) -> Hidden:
-        x = hidden.x.copy()
-        self._attend(x, hidden, capture)
-        if any(text is not None for text in hidden.text):
-            self._attend_to_text(x, hidden, capture)
-        self._feed_forward(x, capture)
-        return hidden.with_x(x)
+    def _norm(self, x: Values, name: str) -> Values:
+        weight, bias = self._of(f"{name}.weight"), self._of(f"{name}.bias")
+        return self._arithmetic.normed(x, weight, bias)
 
-    def _attend(self, x: np.ndarray, hidden: Hidden, capture: Capture) -> None:
-        names = ("q_proj", "k_proj", "v_proj")
-        project = np.concatenate([self._read(f"self_attn.{part}.weight") for part in names]).T
-        out = self._read("self_attn.out_proj.weight").T
-        for start, stop in pairwise(hidden.edges):
-            normed = self._norm(x[start:stop], "self_attn_layer_norm")
-            capture(f"{self._name}self_attn.q_proj", normed)
-            parts = np.split(normed @ project, 3, axis=1)
-            q, k, v = (_split(each, self._config.num_heads) for each in parts)
-            y = _causal(q, k, v)
-            capture(f"{self._name}self_attn.out_proj", y)
-            x[start:stop] += y @ out
+    def chunk(self, hidden: Hidden, first: int, behind: int, capture: Capture) -> np.ndarray:
+        """Run some windows; returns their rows."""
+        a, edges = self._arithmetic, hidden.edges[first : behind + 1] - hidden.edges[first]
+        text = hidden.text[first:behind]
+        x = a.take(hidden.rows.read(int(hidden.edges[first]), int(hidden.edges[behind])))
+        x = self._attend(x, edges, capture)
+        if any(each is not None for each in text):
+            x = self._attend_to_text(x, edges, text, capture)
+        x = self._feed_forward(x, capture)
+        a.compute(x)
+        return a.give(x)
 
-    def _attend_to_text(self, x: np.ndarray, hidden: Hidden, capture: Capture) -> None:
-        names = ("q_proj", "k_proj", "v_proj", "out_proj")
-        q_proj, k_proj, v_proj, out = (self._read(f"encoder_attn.{n}.weight").T for n in names)
-        for (start, stop), text in zip(pairwise(hidden.edges), hidden.text, strict=True):
-            if text is None:
-                continue
-            normed = self._norm(x[start:stop], "encoder_attn_layer_norm")
-            capture(f"{self._name}encoder_attn.q_proj", normed)
-            capture(f"{self._name}encoder_attn.k_proj", text)
-            parts = (normed @ q_proj, text @ k_proj, text @ v_proj)
-            q, k, v = (_split(each, self._config.num_heads) for each in parts)
-            y = _joined(_softmax(q @ k.transpose(0, 2, 1) * _scale(q)) @ v)
-            capture(f"{self._name}encoder_attn.out_proj", y)
-            x[start:stop] += y @ out
+    def _attend(self, x: Values, edges: np.ndarray, capture: Capture) -> Values:
+        a, name = self._arithmetic, "self_attn"
+        normed = self._norm(x, f"{name}_layer_norm")
+        capture(f"{self._name}{name}.q_proj", normed)
+        project = self._of(*(f"{name}.{part}_proj.weight" for part in "qkv"))
+        projected, dim = a.product(normed, project), x.shape[1]
+        found = []
+        for start, stop in pairwise(edges.tolist()):
+            q, k, v = (projected[start:stop, n * dim : (n + 1) * dim] for n in range(3))
+            found.append(a.attended(q, k, v, self._heads, causal=True))
+        y = a.joined(found)
+        capture(f"{self._name}{name}.out_proj", y)
+        return x + a.product(y, self._of(f"{name}.out_proj.weight"))
 
-    def _feed_forward(self, x: np.ndarray, capture: Capture) -> None:
-        fc1, fc2 = self._read("fc1.weight").T, self._read("fc2.weight").T
-        for start in range(0, len(x), _ROWS):
-            rows = x[start : start + _ROWS]
-            normed = self._norm(rows, "final_layer_norm")
-            capture(f"{self._name}fc1", normed)
-            y = normed @ fc1
-            gelu(y)
-            capture(f"{self._name}fc2", y)
-            rows += y @ fc2
+    def _attend_to_text(
+        self,
+        x: Values,
+        edges: np.ndarray,
+        text: tuple[np.ndarray | None, ...],
+        capture: Capture,
+    ) -> Values:
+        a, name, parts = self._arithmetic, "encoder_attn", []
+        for (start, stop), each in zip(pairwise(edges.tolist()), text, strict=True):
+            rows = x[start:stop]
+            if each is not None:
+                given = a.take(each)
+                normed = self._norm(rows, f"{name}_layer_norm")
+                capture(f"{self._name}{name}.q_proj", normed)
+                capture(f"{self._name}{name}.k_proj", given)
+                q = a.product(normed, self._of(f"{name}.q_proj.weight"))
+                k, v = (a.product(given, self._of(f"{name}.{p}_proj.weight")) for p in "kv")
+                y = a.attended(q, k, v, self._heads, causal=False)
+                capture(f"{self._name}{name}.out_proj", y)
+                rows = rows + a.product(y, self._of(f"{name}.out_proj.weight"))
+            parts.append(rows)
+        return a.joined(parts)
 
-
-def _normed(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    centred: np.ndarray = x - x.mean(axis=1, keepdims=True)
-    variance = np.square(centred).mean(axis=1, keepdims=True)
-    centred /= np.sqrt(variance + _EPSILON)
-    centred *= weight
-    centred += bias
-    return centred
-
-
-def _split(x: np.ndarray, heads: int) -> np.ndarray:
-    """`(S, dim)` to `(H, S, D)`."""
-    return np.ascontiguousarray(x.reshape(len(x), heads, -1).transpose(1, 0, 2))
-
-
-def _joined(x: np.ndarray) -> np.ndarray:
-    return x.transpose(1, 0, 2).reshape(x.shape[1], -1)
-
-
-def _scale(q: np.ndarray) -> np.float32:
-    return np.float32(q.shape[-1] ** -0.5)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
-
-
-def _causal(q: np.ndarray, k: np.ndarray, v: np.ndarray, block: int = 128) -> np.ndarray:
-    """Attention of each position to those up to it: `(S, dim)` of `(H, S, D)`.
-
-    Queries are taken in blocks, which attend to nothing behind them: half of the work.
-    """
-    q = q * _scale(q)
-    found = np.empty_like(q)
-    for start in range(0, q.shape[1], block):
-        stop = min(start + block, q.shape[1])
-        scores = q[:, start:stop] @ k[:, :stop].transpose(0, 2, 1)
-        hidden = np.triu(np.ones((stop - start, stop - start), bool), 1)
-        scores[:, :, start:][:, hidden] = -np.inf
-        found[:, start:stop] = _softmax(scores) @ v[:, :stop]
-    return _joined(found)
-
-
-_ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
-_ERF_P = np.float32(0.3275911)
-
-
-def gelu(x: np.ndarray) -> None:
-    """Apply the exact GELU in place, to contiguous float32 values.
-
-    Its error function is Abramowitz and Stegun's 7.1.26, off by 1.5e-7 at most: float32's rounding.
-    numpy has none, and MLX's takes ten times as long on the CPU.
-    """
-    flat = x.reshape(-1)
-    half = np.float32(0.5)
-    for start in range(0, flat.size, _ELEMENTS):  # a block stays in the processor's cache
-        part = flat[start : start + _ELEMENTS]
-        z = np.abs(part)
-        z *= np.float32(0.5**0.5)
-        t = 1 / (1 + _ERF_P * z)
-        series = np.full_like(t, _ERF[-1])
-        for factor in _ERF[-2::-1]:
-            series *= t
-            series += np.float32(factor)
-        series *= t
-        np.square(z, out=z)
-        np.negative(z, out=z)
-        np.exp(z, out=z)
-        series *= z  # 1 - erf(|x| / sqrt 2)
-        series *= half
-        np.subtract(1, series, out=z)
-        part *= np.where(part < 0, series, z)
+    def _feed_forward(self, x: Values, capture: Capture) -> Values:
+        a = self._arithmetic
+        normed = self._norm(x, "final_layer_norm")
+        capture(f"{self._name}fc1", normed)
+        y = a.gelu(a.product(normed, self._of("fc1.weight")))
+        capture(f"{self._name}fc2", y)
+        return x + a.product(y, self._of("fc2.weight"))

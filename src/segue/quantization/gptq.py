@@ -1,26 +1,24 @@
 """GPTQ over a language model, layer by layer: what each product reads decides how it is rounded.
 
 A layer's weights and the second moments of its inputs are in memory at a time, and the hidden
-states of all windows.  Each layer that is done is a file in segue's cache, so that what was
-interrupted goes on from there, and what was done once is not done again.
+states of all windows, or those in a file.  Each layer that is done is a file in segue's cache, with
+the hidden states behind it once a minute: what was interrupted goes on from there, to the same
+bits, and what was done once is not done again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from .. import atomic
 from ..checkpoints.arrays import DTYPES
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
@@ -29,76 +27,21 @@ from ..checkpoints.load_report import LoadReport
 from ..checkpoints.quantize import quantized
 from ..checkpoints.recipe import Recipe
 from ..errors import ModelOverflowError, RequestError
-from ..progress import SILENT, Progress
-from . import rounding
+from ..progress import SILENT, Advance, Progress
+from . import device_rounding, rounding
+from .arithmetic import Arithmetic, MLXArithmetic, default_arithmetic
 from .calibration import CalibrationSet, TextCodes
-from .forward import HEADS, Forward, Windows, site_of, weights_of
+from .effort import Effort, spoken, work
+from .forward import Forward
+from .layer_cache import LayerCache, cache_folder, sweep
 from .methods import KINDS, VERSIONS, Method, Parts, parts_of, search
+from .moments import Moments
+from .weights import HEADS, site_of, weights_of
+from .windows import Hidden, Windows
 
 NAME = "gptq"
 
-MAX_BYTES = 8 << 30
-"""Of all layers that are kept; MusicGen-large at 4 bits has 1.4 GB."""
-
 _SAMPLED = 4096
-
-
-@dataclass
-class Moments:
-    """Second moments of what products read, by their site: the mean of `xᵀ · x` over rows.
-
-    Attributes:
-        sites: those that are of interest; what else is captured is dropped.
-    """
-
-    sites: frozenset[str]
-    _sums: dict[str, np.ndarray] = field(default_factory=dict)
-    _rows: dict[str, int] = field(default_factory=dict)
-
-    def __call__(self, site: str, rows: np.ndarray) -> None:
-        """Add the input `(rows, columns)` of a site: a `Capture`."""
-        if site not in self.sites:
-            return
-        product = rows.T @ rows
-        if site in self._sums:
-            self._sums[site] += product
-        else:
-            self._sums[site] = product
-        self._rows[site] = self._rows.get(site, 0) + len(rows)
-
-    def of(self, site: str, columns: int) -> np.ndarray:
-        """Return the moments `(columns, columns)` of a site; of one never reached, the identity."""
-        if site not in self._sums:
-            return np.eye(columns, dtype=np.float32)
-        moments = self._sums[site] / np.float32(self._rows[site])
-        if not np.isfinite(moments).all():
-            raise ModelOverflowError(f"values that {site} reads", fixed=True)
-        return moments
-
-
-def cache_folder() -> Path:
-    """Return where layers are kept: `$XDG_CACHE_HOME/segue/gptq`, by default in `~/.cache`."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    root = home if home.is_absolute() else Path.home() / ".cache"  # relative ones are ignored
-    return root / "segue" / "gptq"
-
-
-def sweep(root: Path, keep: Path, limit: int = MAX_BYTES) -> None:
-    """Delete what was not used for longest, until the rest has at most `limit` bytes.
-
-    Args:
-        root: see `cache_folder`.
-        keep: the folder that was just used, which stays.
-        limit: bytes.
-    """
-    with suppress(OSError):
-        os.utime(keep)
-        folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-        total = 0
-        for folder in folders:
-            total += sum(file.stat().st_size for file in folder.iterdir())
-            if total > limit and folder != keep:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -123,6 +66,7 @@ def gptq(
     cast_dtype: str | None = None,
     progress: Progress = SILENT,
     cache: Path | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> Calibrated:
     """Compute all modules of a recipe; the method that is returned reads them from the cache.
 
@@ -133,6 +77,7 @@ def gptq(
         cast_dtype: see `quantized`.
         progress: shown while it runs.
         cache: where layers are kept; None is `cache_folder()`.
+        arithmetic: computes; None is what is fastest here.
 
     Raises:
         RequestError: the checkpoint is quantized already, or a plan is for another; the method is
@@ -147,9 +92,10 @@ def gptq(
         raise RequestError("GPTQ without music to look at; name some")
     shapes = {name: tensor.shape for name, tensor in checkpoint.lm.items()}
     recipe.check(checkpoint.config.lm, shapes, checkpoint.name)
-    work = _Work(checkpoint, recipe, music, cast_dtype, cache or cache_folder())
+    root, arithmetic = cache or cache_folder(), arithmetic or default_arithmetic()
+    work = _Work(checkpoint, recipe, music, cast_dtype, root, arithmetic)
     work.run(progress)
-    sweep(work.root, keep=work.folder)
+    sweep(root, keep=work.cache.folder)
     details = {"calibration": music.digest, "windows": len(music.windows)}
     return Calibrated(work.parts, details, () if music.note is None else (music.note,))
 
@@ -177,6 +123,7 @@ class _Work:
     music: CalibrationSet
     cast_dtype: str | None
     root: Path
+    arithmetic: Arithmetic
 
     def __post_init__(self) -> None:
         cast = None if self.cast_dtype is None else DTYPES[self.cast_dtype]
@@ -188,11 +135,12 @@ class _Work:
             and self.recipe.covers(module := name.removesuffix(".weight"))
             and self.recipe.fits(tensor.shape[-1], module)
         }
-        self.folder = self.root / self._key()
-        self._files = {m: file for _, file, modules in self._stages() for m in modules}
+        self.cache = LayerCache(self.root / self._key())
+        self._stages = self._all_stages()
+        self._files = {m: self.cache.file(n) for n, ms in self._stages.items() for m in ms}
 
     def _key(self) -> str:
-        facts = [VERSIONS[NAME], self.cast_dtype, self.music.digest]
+        facts = [VERSIONS[NAME], self.arithmetic.name, self.cast_dtype, self.music.digest]
         ways = [[name, repr(self.recipe.params_of(name))] for name in sorted(self._shapes)]
         digest = hashlib.sha256(json.dumps([facts, ways]).encode())
         for name, tensor in sorted(self.checkpoint.lm.items()):
@@ -204,94 +152,92 @@ class _Work:
                 digest.update(part.view(np.uint8).data)
         return digest.hexdigest()[:32]
 
-    def _stages(self) -> list[tuple[int | None, Path, list[str]]]:
-        """For each layer, then for the heads: its number, its file, the modules in it."""
-        c = self.checkpoint.config.lm
-        found: list[tuple[int | None, Path, list[str]]] = []
-        for n in range(c.num_layers):
-            under = f"{LM}layers.{n}."
-            found.append((n, self._file(n), [m for m in self._shapes if m.startswith(under)]))
-        heads = [m for m in self._shapes if m.startswith(f"{HEADS}.")]
-        found.append((None, self._file(None), heads))
-        return [stage for stage in found if stage[2]]
-
-    def _file(self, n: int | None) -> Path:
-        return self.folder / ("heads.safetensors" if n is None else f"layer-{n}.safetensors")
+    def _all_stages(self) -> dict[int | None, list[str]]:
+        """The modules of each layer by its number, and of the heads by None; no empty ones."""
+        found: dict[int | None, list[str]] = {}
+        for n in range(self.checkpoint.config.lm.num_layers):
+            found[n] = [m for m in self._shapes if m.startswith(f"{LM}layers.{n}.")]
+        found[None] = [m for m in self._shapes if m.startswith(f"{HEADS}.")]
+        return {n: modules for n, modules in found.items() if modules}
 
     def run(self, progress: Progress) -> None:
-        stages = self._stages()
-        pending = [stage for stage in stages if not stage[1].is_file()]
+        pending = [n for n in self._stages if not self.cache.file(n).is_file()]
         if not pending:
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RequestError(
-                f"{self.folder}: cannot be made ({error.strerror}); point XDG_CACHE_HOME to a "
-                "folder with room"
-            ) from None
+        self.cache.make()
+        lm, windows = self.checkpoint.config.lm, self.music.windows
         texts = TextCodes(self.checkpoint, progress)
-        windows = self.music.windows
-        forward = Forward(self.checkpoint.config.lm, self._weight)
-        hidden = forward.start(
-            Windows.of(
-                self.checkpoint.config.lm,
-                [window.codes for window in windows],
-                [texts.of(window.text) for window in windows],
-            )
-        )
-        numbers = {n: (file, modules) for n, file, modules in pending}
-        last = None in numbers
-        known = [n for n in numbers if n is not None]
-        end = self.checkpoint.config.lm.num_layers if last else 1 + max(known)
-        with progress.stage("quantize by GPTQ", self._effort(range(end), last)) as advance:
-            done = 0
-            for n in range(end):
-                file, modules = numbers.get(n, (None, []))
-                moments = self._moments(modules)
-                hidden = forward.layer(n, hidden, moments)
-                if file is not None:
-                    self._write(file, modules, moments)
-                advance(done := done + self._effort([n], False))
-            if last:
-                file, modules = numbers[None]
-                moments = self._moments(modules)
-                forward.last(hidden, moments)
-                self._write(file, modules, moments)
-                advance(done + self._effort([], True))
+        forward = Forward(lm, self._weight, self.arithmetic, self.cache.folder)
+        encoded = [texts.of(window.text) for window in windows]
+        laid_out = Windows.of(lm, [window.codes for window in windows], encoded)
+        hidden = forward.start(laid_out)
+        heads = None in pending
+        layers = [n for n in pending if n is not None]
+        end = lm.num_layers if heads else 1 + max(layers)
+        first = min([self.cache.hidden_before(), end, *layers])
+        if first and not self.cache.read_hidden(first, hidden.rows):
+            first, hidden = 0, forward.start(laid_out)
+        effort = self._measured(forward, hidden, layers[0]) if layers else Effort()
+        shapes = [self._shapes[module] for n in pending for module in self._stages[n]]
+        passing = effort.passing(hidden.rows.shape[0])
+        total = passing * (end - first) + effort.rounding(shapes)
+        with progress.stage(f"quantize by GPTQ{spoken(total)}", round(total), "s") as advance:
+            done = 0.0
+            for n in range(first, end):
+                moments = self._moments(n if n in pending else _NO_LAYER)
+                forward.layer(n, hidden, moments, _passed(advance, effort, done), in_place=True)
+                done += passing
+                if n in pending:
+                    done = self._round(n, moments, effort, advance, done)
+                if n + 1 < end:
+                    self.cache.keep_hidden(n + 1, hidden.rows)
+            if heads:
+                moments = self._moments(None)
+                for _ in forward.last_of_chunks(hidden, moments):
+                    pass
+                self._round(None, moments, effort, advance, done)
+        self.cache.finish()
 
-    def _effort(self, layers: Iterable[int], heads: bool) -> int:
-        """Work in thousands of millions of multiplications, about: what time left is told by."""
-        prefixes = [f"{LM}layers.{n}." for n in layers] + ([f"{HEADS}."] if heads else [])
-        shapes = [s for m, s in self._shapes.items() if any(map(m.startswith, prefixes))]
-        return sum(1 + (columns**2 * (columns + 8 * rows)) // 10**9 for rows, columns in shapes)
+    def _measured(self, forward: Forward, hidden: Hidden, n: int) -> Effort:
+        """What passing a layer and rounding take, by some windows that pass one and a module."""
+        part, took = hidden.part(*next(hidden.chunks())), []
+        for _ in range(2):
+            moments, started = self._moments(n), time.perf_counter()
+            forward.layer(n, part, moments)
+            took.append(time.perf_counter() - started)
+        module = min(self._stages[n], key=lambda name: work(self._shapes[name]))
+        started = time.perf_counter()
+        self._rounded(module, moments)
+        unit = (time.perf_counter() - started) / work(self._shapes[module])
+        return Effort(max(0.0, took[0] - took[1]), took[1] / part.rows.shape[0], unit)
 
-    def _moments(self, modules: Iterable[str]) -> Moments:
-        return Moments(frozenset(map(site_of, modules)))
+    def _moments(self, n: int | None) -> Moments:
+        return Moments(frozenset(map(site_of, self._stages.get(n, ()))), self.arithmetic)
 
-    def _write(self, file: Path, modules: list[str], moments: Moments) -> None:
+    def _round(
+        self, n: int | None, moments: Moments, effort: Effort, advance: Advance, done: float
+    ) -> float:
+        """Round a layer's modules, or the heads, and keep them; returns the seconds done then."""
         arrays = {}
-        for module in modules:
-            params = self.recipe.params_of(module)
-            for kind, part in self._rounded(module, params, moments).items():
+        for module in self._stages[n]:
+            for kind, part in self._rounded(module, moments).items():
                 arrays[f"{module}.{kind}"] = part
-        mx.eval(arrays)
-        with atomic.replacing(file) as temporary, temporary.open("wb") as target:
-            mx.save_safetensors(target, arrays)
+            done += effort.rounding([self._shapes[module]])
+            advance(round(done))
+        self.cache.write(n, arrays)
+        return done
 
-    def _rounded(self, module: str, params: QuantizationParams, moments: Moments) -> Parts:
+    def _rounded(self, module: str, moments: Moments) -> Parts:
+        params = self.recipe.params_of(module)
         weight = np.ascontiguousarray(self._weight(f"{module}.weight").T)
         if not np.isfinite(weight).all():
             raise ModelOverflowError(f"weights of {module}")
         stored = self.checkpoint.lm[f"{module}.weight"].read().dtype.name
         dtype = self.cast_dtype or stored
-        found = rounding.calibrated(
-            weight,
-            moments.of(site_of(module), len(weight)),
-            params.bits,
-            params.group_size,
-            rounding.DTYPES[dtype],
-        )
+        H = moments.of(site_of(module), len(weight))
+        on_device = self.arithmetic.name == MLXArithmetic.name
+        calibrated = device_rounding.calibrated if on_device else rounding.calibrated
+        found = calibrated(weight, H, params.bits, params.group_size, rounding.DTYPES[dtype])
         return parts_of(found, params.bits, DTYPES[dtype])
 
     def parts(self, module: str, weight: mx.array, params: QuantizationParams) -> Parts:
@@ -302,3 +248,11 @@ class _Work:
             assert isinstance(arrays, dict)  # noqa: S101 - of a safetensors file
             return {kind: arrays[f"{module}.{kind}"] for kind in KINDS}
         return search(module, weight, params)
+
+
+_NO_LAYER = -1
+
+
+def _passed(advance: Advance, effort: Effort, done: float) -> Callable[[int], None]:
+    """What shows the rows that have passed a layer."""
+    return lambda rows: advance(round(done + effort.passing(rows)))

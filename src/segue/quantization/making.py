@@ -16,7 +16,7 @@ from ..engine.base import Engine
 from ..errors import RequestError
 from ..progress import SILENT, Progress
 from .calibration import CalibrationSet, TextCodes, Window, collect, of_takes
-from .forward import Windows, weights_of
+from .effort import duration
 from .losses import MEASURED, Options, Problem, Ways, way_name
 from .methods import VERSIONS
 from .planning import Goal, plan, recipe_of
@@ -24,6 +24,8 @@ from .sensitivity import Losses, Measurements, kept
 from .sensitivity_cache import SensitivityCache, weights_digest
 from .step_costs import Table, step_costs
 from .units import Unit, average_bits, units_of
+from .weights import weights_of
+from .windows import Windows
 
 WINDOWS = 12
 """That units are measured on; the order of units is the same with 8."""
@@ -215,13 +217,9 @@ def _losses(
     share = measurements.layers_of(left) / measurements.layers_of(units[-1:], whole=True)
     say(
         f"{len(left)} units to measure on {len(music.windows)} windows: about "
-        f"{_duration((clock() - started) * share)}"
+        f"{duration((clock() - started) * share)}"
     )
     return measurements.sensitivities(units, known, cache.write)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _unit(unit: Unit, way: QuantizationParams, loss: float) -> dict[str, Any]:

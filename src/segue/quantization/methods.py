@@ -13,7 +13,7 @@ import numpy as np
 
 from ..checkpoints.config import QuantizationParams
 from ..errors import RequestError
-from . import rounding
+from . import grid_search, rounding
 
 Parts = dict[str, mx.array]
 """The tensors of a quantized module: `weight`, `scales` and, in the affine mode, `biases`."""
@@ -40,11 +40,21 @@ def nearest(module: str, weight: mx.array, params: QuantizationParams) -> Parts:
 
 
 def search(module: str, weight: mx.array, params: QuantizationParams) -> Parts:
-    """Choose for each group the grid with the least squared error: see `rounding.search`."""
-    dtype = DTYPE_NAMES[weight.dtype]
-    columns = np.ascontiguousarray(np.array(weight.astype(mx.float32)).T)
-    found = rounding.search(columns, params.bits, params.group_size, rounding.DTYPES[dtype])
-    return parts_of(found, params.bits, weight.dtype)
+    """Choose for each group the grid with the least squared error: see `grid_search`.
+
+    On a GPU of MLX's it runs there, and on the cores where there is none.
+    """
+    if mx.default_device().type == mx.DeviceType.gpu:
+        codes, scales, biases = grid_search.search_on_device(weight, params.bits, params.group_size)
+        return {"weight": packed(codes, params.bits), "scales": scales, "biases": biases}
+    dtype = rounding.DTYPES[DTYPE_NAMES[weight.dtype]]
+    values = np.array(weight.astype(mx.float32) if weight.dtype == mx.bfloat16 else weight)
+    found = grid_search.search(values, params.bits, params.group_size, dtype)
+    return {
+        "weight": mx.array(packed_words(found.codes, params.bits)),
+        "scales": mx.array(found.scales).astype(weight.dtype),
+        "biases": mx.array(found.biases).astype(weight.dtype),
+    }
 
 
 def parts_of(found: rounding.Rounded, bits: int, dtype: mx.Dtype) -> Parts:
@@ -52,8 +62,20 @@ def parts_of(found: rounding.Rounded, bits: int, dtype: mx.Dtype) -> Parts:
     scales, biases = (
         mx.array(np.ascontiguousarray(x.T)).astype(dtype) for x in (found.scales, found.biases)
     )
-    codes = mx.array(np.ascontiguousarray(found.codes.T)).astype(mx.uint32)
-    return {"weight": packed(codes, bits), "scales": scales, "biases": biases}
+    words = packed_words(np.ascontiguousarray(found.codes.T), bits)
+    return {"weight": mx.array(words), "scales": scales, "biases": biases}
+
+
+def packed_words(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Pack uint8 integers `(rows, columns)` to uint32 as `packed` does, by numpy."""
+    if 8 % bits:
+        stream = np.unpackbits(codes[..., None], axis=-1, count=bits, bitorder="little")
+        packed_bytes = np.packbits(stream.reshape(len(codes), -1), axis=-1, bitorder="little")
+    else:
+        packed_bytes = codes[:, :: 8 // bits].copy()
+        for n in range(1, 8 // bits):
+            packed_bytes |= codes[:, n :: 8 // bits] << (bits * n)
+    return packed_bytes.view("<u4")
 
 
 def packed(codes: mx.array, bits: int) -> mx.array:
@@ -81,5 +103,5 @@ def weight_method(name: str) -> Method:
 METHODS: Mapping[str, Method] = {"nearest": nearest, "search": search}
 """What a recipe's `method` names, of those that need no music."""
 
-VERSIONS: Mapping[str, int] = {"nearest": 1, "search": 2, "gptq": 1}
+VERSIONS: Mapping[str, int] = {"nearest": 1, "search": 3, "gptq": 2}
 """Counted up when a method gives other integers for the same weights."""

@@ -11,8 +11,9 @@ from ..engine.base import Engine
 from ..progress import SILENT, Progress
 from .calibration import CalibrationSet, TextCodes, collect
 from .evaluation import Distributions, foreign_note, surprise
-from .forward import Windows, weights_of
 from .gptq import Calibrated, gptq
+from .weights import weights_of
+from .windows import Windows
 
 LOOKED_AT = 8
 """Windows that tell whether music is what a model expects."""

@@ -10,22 +10,13 @@ for every row.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 
 import ml_dtypes
 import numpy as np
 
-SHARES = (1.0, 0.88, 0.76)
-"""Shares of a group's least and of its greatest value that a grid may begin from, in all pairs."""
-
-CLIPPED_BITS = 5
-"""Up to so many bits clipping pays: with more, the whole range is always the best."""
-
-REFITS, MORE_REFITS = 3, 8
-"""Times that a grid is fitted to its integers, and the integers chosen anew: of each beginning, and
-then of the best one.  Twice as many of each gain a hundredth."""
+from . import grid_search
+from .grid_search import stored
 
 DAMPING = 0.01
 """Of the mean of H's diagonal, added to it: calibration is a sample, and H may be singular."""
@@ -33,8 +24,10 @@ DAMPING = 0.01
 SWEEPS = 4
 """Of coordinate descent over all columns; more gain less than a hundredth."""
 
-_BLOCK = 64
-_GROUPS_AT_A_TIME = 4096
+BLOCK = 64
+"""Columns that are rounded before what they changed is carried on to all later ones."""
+
+_FACTOR_BLOCK = 512
 _TINY = np.float32(1e-20)
 
 DTYPES = {
@@ -67,11 +60,6 @@ class Rounded:
         return values.reshape(-1, rows)
 
 
-def stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return float32 values as they are after they were stored in a type."""
-    return values.astype(dtype).astype(np.float32) if dtype != np.float32 else values
-
-
 def search(
     weight: np.ndarray,
     bits: int,
@@ -79,10 +67,7 @@ def search(
     dtype: np.dtype,
     importance: np.ndarray | None = None,
 ) -> Rounded:
-    """Choose for each group the grid with the least squared error, among narrower ones too.
-
-    For each pair of `SHARES` the integers are those of a grid over that part of the range; scale
-    and bias are then fitted to them by least squares, and integers chosen anew (`REFITS`).
+    """Search for grids as `grid_search.search` does, of a matrix that lies transposed.
 
     Args:
         weight: `(columns, rows)` float32.
@@ -91,89 +76,8 @@ def search(
         dtype: what scales and biases are stored in; errors are those after that.
         importance: of each column, `(columns,)`, what its squared error is multiplied with.
     """
-    columns, rows = weight.shape
-    groups = weight.reshape(-1, group_size, rows)
-    weights = np.ones(columns) if importance is None else importance
-    weights = np.maximum(weights, 1e-8 * max(weights.max(), 1e-30))
-    weights = weights.reshape(-1, group_size)
-    weights = (weights / weights.mean(axis=1, keepdims=True)).astype(np.float32)
-    codes = np.empty(groups.shape, np.uint8)
-    scales, biases = (np.empty((len(groups), rows), np.float32) for _ in range(2))
-    step = max(1, _GROUPS_AT_A_TIME // len(groups))
-
-    def part(start: int) -> None:
-        at = slice(start, start + step)
-        for g in range(len(groups)):
-            found = _searched(np.ascontiguousarray(groups[g, :, at]), weights[g], bits, dtype)
-            codes[g, :, at], scales[g, at], biases[g, at] = found
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(part, range(0, rows, step)))
-    return Rounded(codes.reshape(columns, rows), scales, biases)
-
-
-def _searched(
-    x: np.ndarray, weights: np.ndarray, bits: int, dtype: np.dtype
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The best codes, scales and biases of groups `(size, n)`."""
-    most = np.float32((1 << bits) - 1)
-    w, total = weights[:, None], weights.sum()
-    mean = (w * x).sum(axis=0) / total
-    low, high = x.min(axis=0), x.max(axis=0)
-
-    def fitted(
-        scale: np.ndarray, bias: np.ndarray, times: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Error, integers, scale and bias after fitting from there so many times."""
-        for _ in range(times):
-            scale, bias = _fitted(x, _nearest(x, scale, bias, most), w, total, mean)
-        scale, bias = stored(scale, dtype), stored(bias, dtype)
-        scale = np.where(scale == 0, 1, scale)  # too small for the type
-        q = _nearest(x, scale, bias, most)
-        error = q * scale
-        error += bias
-        error -= x
-        np.square(error, out=error)
-        error *= w
-        return error.sum(axis=0), q, scale, bias
-
-    best = np.full(x.shape[1], np.inf, np.float32)
-    scales, biases = np.ones_like(best), mean
-    shares = SHARES if bits <= CLIPPED_BITS else SHARES[:1]
-    for below, above in product(shares, shares):
-        bias = np.float32(below) * low
-        scale = np.maximum((np.float32(above) * high - bias) / most, _TINY)
-        error, _, scale, bias = fitted(scale, bias, REFITS)
-        better = error < best
-        best = np.where(better, error, best)
-        scales, biases = np.where(better, scale, scales), np.where(better, bias, biases)
-    error, q, scale, bias = fitted(scales, biases, MORE_REFITS)
-    worse = error > best
-    scales, biases = np.where(worse, scales, scale), np.where(worse, biases, bias)
-    q = _nearest(x, scales, biases, most)
-    return q.astype(np.uint8), scales, biases
-
-
-def _nearest(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, most: np.float32) -> np.ndarray:
-    q: np.ndarray = x - bias
-    q *= 1 / scale
-    np.rint(q, out=q)
-    np.clip(q, 0, most, out=q)
-    return q
-
-
-def _fitted(
-    x: np.ndarray, q: np.ndarray, w: np.ndarray, total: np.float32, mean: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and bias with the least weighted error; a group of one integer keeps scale 1."""
-    wq = w * q
-    mean_q = wq.sum(axis=0) / total
-    spread = (wq * q).sum(axis=0) - total * mean_q * mean_q
-    together = (wq * x).sum(axis=0) - total * mean_q * mean
-    flat = spread <= 1e-6 * total
-    scale = np.where(flat, 1, together / np.where(flat, 1, spread))
-    scale = np.where(np.abs(scale) < _TINY, 1, scale).astype(np.float32)
-    return scale, (mean - scale * mean_q).astype(np.float32)
+    found = grid_search.search(weight.T, bits, group_size, dtype, importance)
+    return Rounded(*(np.ascontiguousarray(x.T) for x in (found.codes, found.scales, found.biases)))
 
 
 def calibrated(
@@ -202,30 +106,65 @@ def calibrated(
         dtype: what scales and biases are stored in.
         sweeps: of step 3.
     """
+    diagonal, importance, damping = damped(moments)
+    grid = search(weight, bits, group_size, dtype, importance)
+    order = np.argsort(-diagonal, kind="stable")
+    found = _ldlq(weight, unit_factor(moments, damping, order), grid, bits, order)
+    H = moments.copy()
+    H[np.diag_indices(len(H))] += np.float32(damping)
+    return _swept(weight, H, found, bits, dtype, sweeps)
+
+
+def damped(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return H's diagonal, what columns are weighted with in a search, and what is added to it."""
     diagonal = np.diag(moments).astype(np.float64)
     mean = max(float(diagonal.mean()), 1e-30)
-    grid = search(weight, bits, group_size, dtype, diagonal + 1e-3 * mean)
-    H = moments.astype(np.float64)
-    H[np.diag_indices(len(H))] += DAMPING * mean
-    order = np.argsort(-diagonal, kind="stable")
-    found = _ldlq(weight, H, grid, bits, order)
-    return _swept(weight, H.astype(np.float32), found, bits, dtype, sweeps)
+    return diagonal, diagonal + 1e-3 * mean, DAMPING * mean
+
+
+def unit_factor(moments: np.ndarray, damping: float, order: np.ndarray) -> np.ndarray:
+    """Return U `(columns, columns)` float32 of `H = U · D · Uᵀ`, unit upper triangular.
+
+    H are the moments with columns in an order, and damped.  What lies below U's diagonal has no
+    meaning.  Computed in float64, on the host: it is a small part of the work, and H may be close
+    to singular.  H is factored in place, since of 8,192 columns it takes half a GiB.
+    """
+    # Upper triangular with H = R · Rᵀ: the usual factor of H with rows and columns reversed.
+    backwards, columns = order[::-1], len(order)
+    L = np.empty(moments.shape, np.float64)
+    for start in range(0, columns, _FACTOR_BLOCK):
+        stop = start + _FACTOR_BLOCK
+        L[start:stop] = moments[backwards[start:stop]][:, backwards]
+    L[np.diag_indices(columns)] += damping
+    _factor(L)
+    U, R = np.empty(L.shape, np.float32), L[::-1, ::-1]
+    diagonal = np.diag(R).copy()
+    for start in range(0, columns, _FACTOR_BLOCK):
+        stop = start + _FACTOR_BLOCK
+        np.divide(R[start:stop], diagonal, out=U[start:stop], casting="same_kind")
+    return U
+
+
+def _factor(H: np.ndarray) -> None:
+    """Cholesky's lower factor in place; what lies above the diagonal's blocks stays."""
+    for start in range(0, len(H), _FACTOR_BLOCK):
+        stop = min(start + _FACTOR_BLOCK, len(H))
+        H[start:, start:stop] -= H[start:, :start] @ H[start:stop, :start].T
+        top = np.linalg.cholesky(H[start:stop, start:stop])
+        H[start:stop, start:stop] = top
+        # top · Xᵀ = Hᵀ; the inverse of a block is as exact as its solution.
+        H[stop:, start:stop] = H[stop:, start:stop] @ np.linalg.inv(top).T
 
 
 def _ldlq(
-    weight: np.ndarray, H: np.ndarray, grid: Rounded, bits: int, order: np.ndarray
+    weight: np.ndarray, U: np.ndarray, grid: Rounded, bits: int, order: np.ndarray
 ) -> Rounded:
     columns = len(weight)
     size, most = columns // len(grid.scales), np.float32((1 << bits) - 1)
-    # Upper triangular with H = R · Rᵀ: the usual factor of H with rows and columns reversed.
-    backwards = order[::-1]
-    R = np.linalg.cholesky(H[np.ix_(backwards, backwards)])[::-1, ::-1]
-    U = (R / np.diag(R)).astype(np.float32)
-    del R
     w = weight[order]
     errors, codes = np.empty_like(w), np.empty(w.shape, np.uint8)
-    for start in range(0, columns, _BLOCK):
-        stop = min(start + _BLOCK, columns)
+    for start in range(0, columns, BLOCK):
+        stop = min(start + BLOCK, columns)
         aims = w[start:stop] + U[:start, start:stop].T @ errors[:start]
         for k in range(start, stop):
             group = order[k] // size

@@ -11,9 +11,11 @@ import numpy as np
 from ..checkpoints.config import LMConfig, QuantizationParams
 from ..errors import ModelOverflowError
 from ..progress import SILENT, Progress
-from .forward import HEADS, Forward, Hidden, Weight, Windows, dense
+from .forward import Forward
 from .losses import MEASURED
 from .units import Unit
+from .weights import HEADS, Weight, dense
+from .windows import Hidden, Windows
 
 CONTEXT_FRAMES = 50
 """Frames at the start of a window that are context alone, or half of a shorter one."""
@@ -118,17 +120,19 @@ class Measurements:
 
     def _logits(self, forward: Forward, hidden: Hidden) -> Iterator[list[np.ndarray]]:
         """For each window and codebook, logits `(F - skipped, V)` before the codes that count."""
-        last, start = forward.last(hidden), 0
+        last, start, a = forward.last(hidden), 0, forward.arithmetic
         K = self._config.num_codebooks
-        heads = [forward.weight(f"{HEADS}.{k}.weight").T for k in range(K)]
+        heads = [a.take(forward.weight(f"{HEADS}.{k}.weight")) for k in range(K)]
         for count in hidden.counts:
             frames = count - max(self._config.delays) - 1
             skip = min(CONTEXT_FRAMES, frames // 2)
-            rows = last[start : start + count]
-            yield [
-                rows[late + skip : late + frames] @ heads[k]
+            rows = a.take(last[start : start + count])
+            parts = [
+                a.product(rows[late + skip : late + frames], heads[k])
                 for k, late in enumerate(self._config.delays)
             ]
+            a.compute(*parts)
+            yield [np.require(a.give(part), requirements="W") for part in parts]
             start += count
 
     def layers_of(self, units: Sequence[Unit], whole: bool = False) -> int:
