@@ -15,7 +15,7 @@ from segue.lab.variant import Variant
 from segue.options import prompt_of
 from segue.recipe_options import recipe_of
 
-Q4, Q8 = Recipe(bits=4), Recipe(bits=8)
+Q4, Q8 = (Recipe(bits=bits, method="search") for bits in (4, 8))
 WITH_RECIPE = ("continue song.wav", "bench song.wav", "quality built-in", "quantize built-in out")
 
 
@@ -30,7 +30,8 @@ def parsed(line):
         ("none", None),
         ("q8", Q8),
         ("Q4", Q4),
-        ("q4-emb", Recipe("decoder-linears+emb", 4)),
+        ("q4-emb", Recipe("decoder-linears+emb", 4, method="search")),
+        ("q4-nearest", Recipe(bits=4)),
         *PRESETS.items(),
     ],
 )
@@ -54,7 +55,11 @@ def test_the_switch_and_its_details_mean_what_they_did(command):
     details = "--quant-scope all-linears --q-bits 3 --q-group-size 32"
     assert recipe_of(parsed(command)) is None
     assert recipe_of(parsed(f"{command} --quantize")) == Q4
-    assert recipe_of(parsed(f"{command} --quantize {details}")) == Recipe("all-linears", 3, 32)
+    assert recipe_of(parsed(f"{command} --quantize {details}")) == Recipe(
+        "all-linears", 3, 32, method="search"
+    )
+    assert recipe_of(parsed(f"{command} --quantize --method nearest")) == Recipe()
+    assert recipe_of(parsed(f"{command} --quantize --q-mode nvfp4")).method == "nearest"
     with pytest.raises(RequestError, match="--quant-scope without --quantize quantizes nothing"):
         recipe_of(parsed(f"{command} {details}"))
     with pytest.raises(RequestError, match="--recipe and --quantize both say"):
@@ -65,8 +70,8 @@ def test_the_switch_and_its_details_mean_what_they_did(command):
 
 @pytest.mark.parametrize("command", WITH_RECIPE)
 def test_a_method_and_its_music_mean_the_same_in_every_command(command, tmp_path):
-    assert recipe_of(parsed(f"{command} --recipe q8 --method search")) == replace(
-        Q8, method="search"
+    assert recipe_of(parsed(f"{command} --recipe q8 --method nearest")) == replace(
+        Q8, method="nearest"
     )
     line = f"{command} --recipe q4 --method gptq --self-takes 3 --calibration-seed 7"
     line += f" --calibrate {tmp_path}"
@@ -85,6 +90,8 @@ def test_a_method_and_its_music_mean_the_same_in_every_command(command, tmp_path
 def test_the_options_of_a_recipe_mean_it(command):
     for recipe in (
         Recipe("all-linears", 3, 32, method="search"),
+        Recipe("all-linears", 3, 32),
+        Recipe("decoder-linears", 4, 16, "nvfp4"),
         Recipe(method="gptq", calibration=Calibration((str(Path.cwd()),), 3, 7)),
     ):
         words = shlex.join(Variant("x", None, recipe).options())

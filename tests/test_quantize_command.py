@@ -37,6 +37,7 @@ def test_the_written_folder_is_a_checkpoint(toy, capsys):
     assert out.startswith("q: 1 MB, 25 modules quantized, in ")
     assert "play with it: segue continue PROMPT --model q\n" in out
     block = json.loads(Path("q/config.json").read_text())["quantization"]
+    assert block.pop("method")["name"] == "search"
     assert block == {"group_size": 32, "bits": 8, "mode": "affine"}
 
 
@@ -74,8 +75,9 @@ def test_continue_says_what_quantization_ran(toy, song, capsys, engine):
 
     model = ["--model", str(toy)]
     assert played(*model) == [None, None, None]
-    recipe = {"scope": "decoder-linears", "bits": 8, "group_size": 32, "mode": "affine"}
-    ran = {"bits": 8, "group_size": 32, "mode": "affine", "method": "nearest", "modules": 24}
+    ran = {"bits": 8, "group_size": 32, "mode": "affine", "method": "search"}
+    recipe = {"scope": "decoder-linears", **ran}
+    ran["modules"] = 24
     how = ["--q-bits", "8", "--q-group-size", "32"]
     assert played(*model, "--quantize", *how) == [recipe, None, ran]
     assert played(*model, "--cast-dtype", "float16") == [None, "float16", None]

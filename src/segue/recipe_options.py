@@ -14,6 +14,7 @@ from .checkpoints.recipe import (
     SELF_TAKES,
     Calibration,
     Recipe,
+    default_method,
     preset,
 )
 from .checkpoints.recipe_file import names_a_file, read_recipe
@@ -68,7 +69,8 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
         choices=tuple(METHODS),
         help="how weights are rounded: to the nearest value; to what a search for scales finds "
         "(seconds); by what music shows to matter (gptq, minutes for large models); and with "
-        f"scales that are then learned (default: {Recipe.method}, and with --recipe its own)",
+        f"scales that are then learned (default: {default_method(Recipe.mode)} where the mode is "
+        f"{Recipe.mode}, and with --recipe its own)",
     )
     parser.add_argument(
         "--calibrate",
@@ -157,7 +159,8 @@ def complete_recipe(
         bits = next(iter(sizes)) if only else Recipe.bits
     if group_size is None:
         group_size = sizes[bits][0] if only and bits in sizes else Recipe.group_size
-    return Recipe(Recipe.scope if scope is None else scope, bits, group_size, mode)
+    scope = Recipe.scope if scope is None else scope
+    return Recipe(scope, bits, group_size, mode, default_method(mode))
 
 
 def with_method(recipe: Recipe, method: str | None, music: Calibration | None) -> Recipe:
@@ -186,8 +189,8 @@ def _calibration_of(options: argparse.Namespace) -> Calibration | None:
 
 
 def method_options(recipe: Recipe) -> list[str]:
-    """Return the options that mean a recipe's method and music; none for the nearest value."""
-    options = [] if recipe.method == "nearest" else ["--method", recipe.method]
+    """Return the options that mean a recipe's method and music; none for the mode's default."""
+    options = [] if recipe.method == default_method(recipe.mode) else ["--method", recipe.method]
     music = recipe.calibration
     if music is None:
         return options

@@ -73,6 +73,7 @@ def test_the_report_has_the_parts_that_its_readers_know(bench):
         "bits": 8,
         "group_size": 64,
         "mode": "affine",
+        "method": "search",
     }
     assert (report["engine"], report["seed"]) == ("mlx", 5)
     assert report["shapes"]["codes"] == [4, 50]

@@ -317,9 +317,9 @@ def test_the_default_rows_are_the_seeds():
     assert rows_of(None, []) == (
         Variant("baseline"),
         Variant("float16", "float16"),
-        Variant("q8", None, Recipe("decoder-linears", 8, 64, "affine")),
-        Variant("q4", None, Recipe("decoder-linears", 4, 64, "affine")),
-        Variant("q4-emb", None, Recipe("decoder-linears+emb", 4, 64, "affine")),
+        Variant("q8", None, Recipe("decoder-linears", 8, 64, "affine", "search")),
+        Variant("q4", None, Recipe("decoder-linears", 4, 64, "affine", "search")),
+        Variant("q4-emb", None, Recipe("decoder-linears+emb", 4, 64, "affine", "search")),
     )
 
 
@@ -330,21 +330,25 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         'scope = "all-linears"\nmode = "affine"\n\n[[row]]\nmode = "nvfp4"\n'
     )
     typed = ["name=q3, bits=3", "cast=bfloat16", "name=q8, recipe=q8", "recipe=none"]
-    typed += ["bits=4, method=search", "name=gptq3, recipe=q4, method=gptq, self_takes=3"]
+    typed += ["bits=4, method=nearest", "name=gptq3, recipe=q4, method=gptq, self_takes=3"]
     typed += ["recipe=q4-gptq", "checkpoint=models/large-q4", "bits=4, kv_bits=8"]
     assert rows_of(file, typed) == (
         Variant("plain"),
-        Variant("float16-q8-g32-all-linears", "float16", Recipe("all-linears", 8, 32)),
+        Variant(
+            "float16-q8-g32-search-all-linears",
+            "float16",
+            Recipe("all-linears", 8, 32, method="search"),
+        ),
         Variant("q4-g16-nvfp4-decoder-linears", None, Recipe("decoder-linears", 4, 16, "nvfp4")),
-        Variant("q3", None, Recipe("decoder-linears", 3, 64)),
+        Variant("q3", None, Recipe("decoder-linears", 3, 64, method="search")),
         Variant("bfloat16", "bfloat16"),
-        Variant("q8", None, Recipe(bits=8)),
+        Variant("q8", None, Recipe(bits=8, method="search")),
         Variant("baseline"),
-        Variant("q4-g64-search-decoder-linears", None, Recipe(method="search")),
+        Variant("q4-g64-decoder-linears", None, Recipe()),
         Variant("gptq3", None, Recipe(method="gptq", calibration=Calibration((), 3))),
         Variant("q4-g64-gptq-decoder-linears", None, Recipe(method="gptq")),
         Variant("large-q4", checkpoint="models/large-q4"),
-        Variant("q4-g64-decoder-linears-kv8", None, Recipe(), None, 8),
+        Variant("q4-g64-search-decoder-linears-kv8", None, Recipe(method="search"), None, 8),
     )
 
 
@@ -369,7 +373,7 @@ def test_a_variant_survives_its_json(row):
         ("recipe=q9", "no quantization 'q9'"),
         ("method=search", "without anything that is quantized; name bits"),
         ("bits=4, method=best", "no method 'best'"),
-        ("bits=4, self_takes=3", "the method nearest looks at no music"),
+        ("bits=4, self_takes=3", "the method search looks at no music"),
         ("checkpoint=a, bits=4", "a runs as it is; leave out what is cast or quantized"),
         ("recipe=q4, bits=8", "recipe and bits both say what is quantized; drop one"),
     ],

@@ -13,7 +13,7 @@ from segue.lab.pick import MAX_KL, pick, smaller
 from segue.lab.results import Matrix
 from segue.lab.variant import Variant
 
-Q8, Q4 = Recipe(bits=8), Recipe(bits=4)
+Q8, Q4 = (Recipe(bits=bits, method="search") for bits in (8, 4))
 
 
 def row(name, seconds, kl, recipe=None, cast_dtype=None, **change):
@@ -217,6 +217,8 @@ def test_rows_that_failed_stand_in_nobody_s_way():
 
 def test_the_environment_is_the_service_s():
     emb = row("q4-emb", 1, 0.0, Recipe("decoder-linears+emb", 4, 32))
+    assert picked(emb)["environment"][-1] == "G4L_MLX_Q_METHOD=nearest"
+    emb = row("q4-emb", 1, 0.0, Recipe("decoder-linears+emb", 4, 32, method="search"))
     assert picked(emb)["environment"] == [
         "G4L_MLX_QUANTIZE=1",
         "G4L_MLX_Q_BITS=4",

@@ -100,7 +100,7 @@ def test_a_model_is_quantized_once_kept_and_reported(server):
     default = play(server)
     assert default["quantization_mode"] == "q8_decoder_linears"
     (kept,) = variants(server)
-    assert kept.name.endswith(Recipe(bits=8).name)
+    assert kept.name.endswith(Recipe(bits=8, method="search").name)
     assert (kept / "config.json").exists()
     plain = play(server, quantization_mode="none")
     assert plain["quantization_mode"] == "none"

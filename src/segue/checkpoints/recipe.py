@@ -94,7 +94,8 @@ class Recipe:
         bits: of one weight, 2 to 8.
         group_size: weights that share a scale, 16 to 128.
         mode: of `mlx.core.quantize`: `"affine"`, `"mxfp4"`, `"mxfp8"` or `"nvfp4"`.
-        method: one of `METHODS`; all but `"nearest"` are for the affine mode.
+        method: one of `METHODS`; all but `"nearest"` are for the affine mode.  What users spell out
+            without one gets `default_method`.
         calibration: what the method looks at, if it takes music; None is `Calibration()` there.
         plan: modules that are quantized in other ways; None is none.
 
@@ -247,8 +248,14 @@ class Recipe:
         return columns % params.group_size == 0 and columns * params.bits % 32 == 0
 
 
-PRESETS_METHOD = "nearest"
+PRESETS_METHOD = "search"
 """How presets are quantized unless a method is named."""
+
+
+def default_method(mode: str) -> str:
+    """Return the method of a user's recipe that names none: that of presets where it can be."""
+    return PRESETS_METHOD if mode == "affine" else "nearest"
+
 
 PRESETS: Mapping[str, Recipe | None] = MappingProxyType(
     {

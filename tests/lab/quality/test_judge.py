@@ -134,7 +134,8 @@ def test_what_was_quantized_before_is_measured_like_its_recipe(toy, folder, tmp_
     options = ["quality", str(toy), "--quality-prompt", str(tmp_path / "band.wav"), "--seed", "7"]
     options += ["--engine", "mlx", "--takes", "1", "--continuation-seconds", "0.2"]
     report = tmp_path / "recipe.json"
-    recipe = ["--quantize", "--q-group-size", "32", "--report-json", str(report)]
+    recipe = ["--quantize", "--q-group-size", "32", "--method", "nearest"]
+    recipe += ["--report-json", str(report)]
     assert cli.main([*options, *recipe]) == 0
     capsys.readouterr()
     assert cli.main([*options, "--variant", str(folder), "--compare", str(report)]) == 0

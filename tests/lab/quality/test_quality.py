@@ -356,7 +356,7 @@ def test_the_command_prints_a_table_or_json(toy, music, measured, capsys, tmp_pa
     printed = capsys.readouterr().out
     assert "codebook 3" in printed
     assert "of 25 frames" in printed
-    recipe = ("--quantize", "--q-bits", "4", "--q-group-size", "32")
+    recipe = ("--quantize", "--q-bits", "4", "--q-group-size", "32", "--method", "nearest")
     assert command(toy, music, *recipe, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["variant"].pop("name") == "q4-g32-decoder-linears"
@@ -369,7 +369,7 @@ def test_the_command_prints_a_table_or_json(toy, music, measured, capsys, tmp_pa
 def test_the_command_names_what_it_measures(toy, music, capsys):
     assert command(toy, music, "--variant", "q8", "--cast-dtype", "float16", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["variant"]["name"] == "float16-q8-g64-decoder-linears"
+    assert found["variant"]["name"] == "float16-q8-g64-search-decoder-linears"
     assert found["variant"]["cast_dtype"] == "float16"
 
 

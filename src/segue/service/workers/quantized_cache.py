@@ -45,11 +45,13 @@ class QuantizedCache:
             CheckpointError: the checkpoint itself cannot be used.
         """
         checkpoint = open_checkpoint(source, base, progress)
-        folder = self._folder / f"{_plain(source)}-{_identity(checkpoint.folder)}-{recipe.name}"
-        if not folder.is_dir():
-            # Imported here, because MLX quantizes, whichever engine generates.
-            from ...checkpoints.quantize import save_quantized
+        # Imported here, because MLX quantizes, whichever engine generates.
+        from ...checkpoints.quantize import save_quantized
+        from ...quantization.methods import VERSIONS
 
+        identity = _identity(checkpoint.folder, VERSIONS[recipe.method])
+        folder = self._folder / f"{_plain(source)}-{identity}-{recipe.name}"
+        if not folder.is_dir():
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 save_quantized(checkpoint, recipe, folder, progress=progress)
@@ -81,11 +83,11 @@ def _plain(source: str) -> str:
     return re.sub(r"[^\w.-]+", "-", source.removeprefix("/"))[-60:].lstrip("-.")
 
 
-def _identity(folder: Path) -> str:
-    """Changes when the files of a checkpoint do."""
+def _identity(folder: Path, version: int) -> str:
+    """Changes when the files of a checkpoint do, or the integers that a method gives them."""
     files = sorted(
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in folder.iterdir()
         if path.is_file()
     )
-    return hashlib.sha256(repr((str(folder), files)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((str(folder), version, files)).encode()).hexdigest()[:12]
