@@ -247,8 +247,8 @@ def test_json_says_it_all_and_nothing_else_is_printed(play, home):
     report = json.loads(out)
     assert (code, err) == (0, "")
     assert report["outputs"] == [
-        {"path": "out-1.wav", "seed": 1, "seconds": 1.0},
-        {"path": "out-2.wav", "seed": 2, "seconds": 1.0},
+        {"path": "out-1.wav", "seed": 1, "seconds": 1.0, "text": "drums fast"},
+        {"path": "out-2.wav", "seed": 2, "seconds": 1.0, "text": "drums fast"},
     ]
     assert report["sample_rate"] == 44_100
     assert report["channels"] == 2

@@ -24,7 +24,7 @@ LAYERS = (
     ("options", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
-    ("continuation", "admission", "preview", "splice", "demo"),
+    ("continuation", "admission", "preview", "splice", "text_groups", "demo"),
     ("quantization",),
     ("engine",),
     ("checkpoints", "quantization.methods", "quantization.rounding"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,11 +22,12 @@ import numpy as np
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
 from .admission import SAMPLE_RATE, check_options, plan, stride_frames, windows
 from .audio import Audio, fit, resample, to_channels
-from .engine.base import Engine, Sampling, check_melody
-from .errors import AudioError
+from .engine.base import Conditioning, Engine, Sampling, check_melody
+from .errors import AudioError, RequestError
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
 from .splice import splice
+from .text_groups import TextGroups
 
 LOUDEST = 1e30
 """Beyond it, float32 is full before the codec has added up a frame."""
@@ -53,6 +54,9 @@ class Request:
             is longer; what remains in it is what the model hears of the music so far.  None is the
             model's own: 18 for MusicGen, 2 for AudioGen.
         variations: how many takes, with the seeds `seed`, `seed + 1` and so on.
+        texts: a description of each take, in the place of `text`; as many takes as texts are made,
+            and `variations` need not say so.  A blank one is none: its take has no guidance for a
+            text then.  A single one is that of all takes, as `text` is.
         melody: what a melody model follows from the beginning of the prompt on: the strongest pitch
             class of the whole mix, half a second by half a second; repeated where it is shorter.
     """
@@ -71,8 +75,10 @@ class Request:
     melody: Audio | None = None
     extend_stride: float | None = None
     top_p: float = 0.0
+    texts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        self._settle_texts()
         check_options(
             prompt_seconds=self.prompt_seconds,
             output_seconds=self.output_seconds,
@@ -85,6 +91,7 @@ class Request:
             variations=self.variations,
             extend_stride=self.extend_stride,
             top_p=self.top_p,
+            texts=self.texts,
             prompted=len(self.audio.samples) > 0,
         )
 
@@ -109,15 +116,36 @@ class Request:
         options["prompt_seconds"] = 0.0
         return cls(nothing, **options)
 
+    def _settle_texts(self) -> None:
+        """Keep one text as `text`, and count several."""
+        if isinstance(self.texts, str):
+            raise RequestError("texts are several; one is text")
+        texts = tuple(self.texts)
+        if len(texts) == 1 and not self.text:
+            object.__setattr__(self, "text", texts[0])
+            texts = ()
+        object.__setattr__(self, "texts", texts)
+        if len(texts) > 1 and self.variations == 1:
+            object.__setattr__(self, "variations", len(texts))
+
     @property
     def guided(self) -> bool:
-        """Whether there is a second, unconditioned stream."""
-        return self.described or self.melody is not None or self.allow_empty_text_cfg
+        """Whether there is a second, unconditioned stream for any take."""
+        return any(map(self.guides, self.texts or (self.text,)))
+
+    def guides(self, text: str) -> bool:
+        """Whether there is a second, unconditioned stream for takes with this text."""
+        return bool(text.strip()) or self.melody is not None or self.allow_empty_text_cfg
 
     @property
     def described(self) -> bool:
-        """Whether there is text; blanks are none."""
-        return bool(self.text.strip())
+        """Whether any take has a text; blanks are none."""
+        return any(text.strip() for text in self.text_of_takes)
+
+    @property
+    def text_of_takes(self) -> tuple[str, ...]:
+        """The text of each take."""
+        return tuple(self.texts) or (self.text,) * self.variations
 
 
 class RequestOptions(TypedDict, total=False):
@@ -136,6 +164,7 @@ class RequestOptions(TypedDict, total=False):
     melody: Audio | None
     extend_stride: float | None
     top_p: float
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +177,14 @@ class Take:
         codes: `(K, F)`, prompt and continuation.
         played: `codes` as the codec decodes them, as `audio` without what lies before the prompt:
             the prompt as it was encoded, then the continuation.
+        text: that it was described with; blank for none.
     """
 
     seed: int
     audio: Audio
     codes: np.ndarray
     played: Audio
+    text: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +195,7 @@ class Result:
         takes: one for each variation.
         join: the sample of every take's audio where the continuation starts; 0 without a prompt.
         prompt_frames, new_frames: of the codec.
-        guided: whether guidance ran.
+        guided: whether guidance ran, for any take.
         timings: seconds of each part: `prompt_encode_s`, `text_encode_s`, `prefill_s`,
             `token_generate_s`, `decode_full_s`.
         steps: decode steps that were run, each for all takes at once.
@@ -257,6 +288,7 @@ class Continuation:
         self._melody = self._melody_at_rate()
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
         self.seeds = tuple(range(first, first + request.variations))
+        self._groups = TextGroups(engine, request.text_of_takes, self.seeds)
         self.prompt_codes = self._encode(prompt, laid_out.prompt_frames)
         K, self._done = self.prompt_codes.shape
         self._codes = np.empty((request.variations, K, self.total_frames), np.int32)
@@ -297,21 +329,20 @@ class Continuation:
             raise AudioError("the melody is empty, or holds samples that are no sound")
         return resample(melody.samples, melody.sample_rate, codec.sample_rate)
 
-    def _conditioning(self) -> list[object]:
-        """What each window is conditioned on, None for nothing; the last is that of all others."""
-        engine, text, melody = self._engine, self.request.text, self._melody
+    def _conditioning(self) -> list[list[Conditioning | None]]:
+        """What each window's groups of takes are conditioned on; the last is that of all others."""
+        engine, melody = self._engine, self._melody
         if melody is None and not self.request.described:
-            return [None]
+            return [self._groups.conditioned(None)]
         with self._clock("text_encode_s"), self._progress.stage("read the text"):
-            if self.request.described and (note := engine.text_note(text)) is not None:
-                self._notes.append(note)
+            self._notes += self._groups.notes()
             if melody is None or len(self._windows) == 1:
-                return [engine.condition(text, melody)]
+                return [self._groups.conditioned(melody)]
             # As AudioCraft extends: each window hears its own part, of a short melody again.
             hop = engine.config.codec.hop_length
             window = np.arange(engine.config.lm.window_frames * hop)
             return [
-                engine.condition(text, melody.take(window + start * hop, axis=0, mode="wrap"))
+                self._groups.conditioned(melody.take(window + start * hop, axis=0, mode="wrap"))
                 for start, _ in self._windows
             ]
 
@@ -347,23 +378,19 @@ class Continuation:
                     advance(self._done - before)
                     yield new
 
-    def _window(self, start: int, stop: int, conditioning: object) -> Iterator[np.ndarray]:
+    def _window(
+        self, start: int, stop: int, conditioning: list[Conditioning | None]
+    ) -> Iterator[np.ndarray]:
         """Fill frames `start` to `stop`, of which the first are known."""
-        request, lm = self.request, self._engine.config.lm
+        lm = self._engine.config.lm
         K, known = lm.num_codebooks, self._done - start
         codes = np.full((len(self._codes), K, stop - start), UNKNOWN, np.int32)
         codes[:, :, :known] = self._codes[:, :, start : self._done]
         if self._done == self.prompt_codes.shape[1]:
             codes = codes[:1]  # all takes start alike
         sequence = delay(codes, lm.delays, lm.special_token)
-        sampling = Sampling(
-            request.top_k,
-            request.temperature,
-            request.guidance_coef if request.guided else None,
-            request.top_p,
-        )
         with self._clock("prefill_s"):
-            columns = self._engine.prefill(sequence, self.seeds, sampling, conditioning, start)
+            columns = self._groups.prefill(sequence, self._sampling, conditioning, start)
         filled = np.repeat(sequence, len(self.seeds) // len(sequence), axis=0)
         column, handed_out = known + 1, known  # the first column with an unknown entry
         while True:
@@ -379,6 +406,12 @@ class Continuation:
                 yield undelay(filled[:, :, handed_out:column], lm.delays)
                 handed_out = whole
 
+    def _sampling(self, text: str) -> Sampling:
+        """How tokens of takes with this text are sampled."""
+        request = self.request
+        coef = request.guidance_coef if request.guides(text) else None
+        return Sampling(request.top_k, request.temperature, coef, request.top_p)
+
     def result(self) -> Result:
         """Decode the frames that are generated so far and splice them onto the user's audio."""
         with self._progress.stage("decode", len(self._codes), "takes") as advance:
@@ -386,7 +419,11 @@ class Continuation:
                 decoded = self._engine.decode(self.codes, advance)
             # Resampling takes longer than a GPU's decoding; it lets other threads run meanwhile.
             with ThreadPoolExecutor(min(len(decoded), os.cpu_count() or 1)) as pool:
-                takes = tuple(pool.map(self._take, self.seeds, self.codes, decoded))
+                takes = tuple(
+                    pool.map(
+                        self._take, self.seeds, self.request.text_of_takes, self.codes, decoded
+                    )
+                )
         prompt_frames = self.prompt_codes.shape[1]
         return Result(
             takes=takes,
@@ -399,11 +436,13 @@ class Continuation:
             notes=tuple(self._notes),
         )
 
-    def _take(self, seed: int, codes: np.ndarray, decoded: np.ndarray) -> Take:
+    def _take(self, seed: int, text: str, codes: np.ndarray, decoded: np.ndarray) -> Take:
         """A take of codes `(K, F)` and what they were decoded to, `(T, C)` at the codec's rate."""
         audio, codec = self.request.audio, self._engine.config.codec
         at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
         played = to_channels(at_rate, audio.channels, audio.layout)
         spliced = splice(self.prompt, played, audio.sample_rate)
         samples = np.concatenate([audio.samples[: self._start], spliced])
-        return Take(seed, replace(audio, samples=samples), codes, replace(audio, samples=played))
+        return Take(
+            seed, replace(audio, samples=samples), codes, replace(audio, samples=played), text
+        )

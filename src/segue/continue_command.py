@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     note = None
     output: Path | None = getattr(options, "output", None)
     if output is None:
-        output, note = outputs.default(prompt, request.variations)
-    paths = outputs.paths_for(output, request.audio, request.variations, prompt)
+        output, note = outputs.default(prompt, request.variations, request.texts)
+    paths = outputs.paths_for(output, request.audio, request.variations, prompt, request.texts)
     return play(
         lambda model: request,
         paths,

@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
     note = None
     output: Path | None = getattr(options, "output", None)
     if output is None:
-        output, note = outputs.next_free(Path("generated.wav"), request.variations)
-    paths = outputs.paths_for(output, request.audio, request.variations)
+        output, note = outputs.next_free(Path("generated.wav"), request.variations, request.texts)
+    paths = outputs.paths_for(output, request.audio, request.variations, texts=request.texts)
 
     def request_for(model: Model) -> Request:
         rate, channels = model.config.codec.sample_rate, model.config.lm.audio_channels

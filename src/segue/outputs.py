@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,16 @@ from .errors import RequestError
 _LONGEST_NUMBER = len("-999-99")
 """Room that a default name leaves, for its own number and a variation's."""
 
+_TEXT_BYTES = 40
+"""Of a take's text in the name of its file, at most."""
+
 
 def paths_for(
-    wanted: Path, sound: Audio, variations: int, prompt: Path | None = None
+    wanted: Path,
+    sound: Audio,
+    variations: int,
+    prompt: Path | None = None,
+    texts: Sequence[str] = (),
 ) -> list[Path]:
     """Return the file of each take, checked, so that no wait is for nothing.
 
@@ -26,6 +35,7 @@ def paths_for(
         sound: something like what will be written.
         variations: how many takes.
         prompt: a file that must stay, if any.
+        texts: of each take where they differ; names tell them, as far as there is room.
 
     Raises:
         AudioError: the name ends in no known format, or the format cannot hold the sound.
@@ -33,7 +43,7 @@ def paths_for(
         RequestError: a file is the prompt itself.
     """
     audio.check_output(wanted, sound)
-    paths = _numbered(wanted, variations)
+    paths = _numbered(wanted, variations, texts)
     for path in paths:
         atomic.check_writable(path)
         if prompt is not None and _same_file(path, prompt):
@@ -41,7 +51,7 @@ def paths_for(
     return paths
 
 
-def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
+def default(prompt: Path, variations: int, texts: Sequence[str] = ()) -> tuple[Path, str | None]:
     """Return `PROMPT-continued.wav` in the working folder, or its next free number.
 
     The name of the prompt is shortened where the disk could not hold a longer one; of standard
@@ -52,21 +62,23 @@ def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
     """
     room = atomic.name_bytes(Path()) - len("-continued.wav") - _LONGEST_NUMBER
     begin = "" if str(prompt) == "-" else f"{atomic.shortened(prompt.stem, room)}-"
-    return next_free(Path(f"{begin}continued.wav"), variations)
+    return next_free(Path(f"{begin}continued.wav"), variations, texts)
 
 
-def next_free(plain: Path, variations: int) -> tuple[Path, str | None]:
+def next_free(plain: Path, variations: int, texts: Sequence[str] = ()) -> tuple[Path, str | None]:
     """Return the file `plain`, or with the next number at which no take exists.
+
+    The arguments are those of `paths_for`.
 
     Returns:
         What to hand to `paths_for`, and a note for the user where it is not the plain name.
     """
-    taken = _taken(plain, variations)
+    taken = _taken(plain, variations, texts)
     if taken is None:
         return plain, None
     for number in count(2):
         path = plain.with_stem(f"{plain.stem}-{number}")
-        if _taken(path, variations) is None:
+        if _taken(path, variations, texts) is None:
             break
     return path, f"{taken} is there already, and stays as it is"
 
@@ -85,12 +97,19 @@ def _same_file(path: Path, other: Path) -> bool:
     return path.exists() and other.exists() and path.samefile(other)
 
 
-def _taken(path: Path, variations: int) -> Path | None:
+def _taken(path: Path, variations: int, texts: Sequence[str]) -> Path | None:
     """The first of the files that exists."""
-    return next((path for path in _numbered(path, variations) if os.path.lexists(path)), None)
+    files = _numbered(path, variations, texts)
+    return next((path for path in files if os.path.lexists(path)), None)
 
 
-def _numbered(path: Path, variations: int) -> list[Path]:
+def _numbered(path: Path, variations: int, texts: Sequence[str]) -> list[Path]:
     if variations == 1:
         return [path]
-    return [path.with_stem(f"{path.stem}-{n}") for n in range(1, variations + 1)]
+    room = atomic.name_bytes(path.parent) - len(os.fsencode(path.name)) - len("-99-")
+    ends = [f"-{n}" for n in range(1, variations + 1)]
+    for n, text in enumerate(texts):
+        words = "-".join(re.findall(r"\w+", text.lower())) or "no-text"
+        words = atomic.shortened(words, max(0, min(room, _TEXT_BYTES))).rstrip("-")
+        ends[n] += f"-{words}" if words else ""
+    return [path.with_stem(f"{path.stem}{end}") for end in ends]

@@ -57,10 +57,12 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_threads_option(parser)
     add_kv_option(parser)
     add_recipe_options(parser)
-    add_request_options(parser, prompt)
+    add_request_options(parser, prompt, texts=True)
     add_melody_option(parser)
     parser.add_argument(
-        "--variations", type=int, default=Request.variations, help="how many takes, in one batch"
+        "--variations",
+        type=int,
+        help="how many takes, in one batch (default: as many as there are texts, or 1)",
     )
 
 
@@ -176,7 +178,12 @@ def _report(
         "device": engine.device,
         "dtype": engine.dtype,
         "outputs": [
-            {"path": str(path), "seed": take.seed, "seconds": round(take.audio.seconds, 6)}
+            {
+                "path": str(path),
+                "seed": take.seed,
+                "seconds": round(take.audio.seconds, 6),
+                "text": take.text,
+            }
             for path, take in zip(paths, result.takes, strict=True)
         ],
         "sample_rate": request.audio.sample_rate,
@@ -186,7 +193,7 @@ def _report(
         "new_seconds": new_seconds,
         "codes": [lm.num_codebooks, result.prompt_frames + result.new_frames],
         "guided": result.guided,
-        "text": request.text,
+        "text": None if request.texts else request.text,
         "top_k": request.top_k,
         "temperature": request.temperature,
         "guidance_coef": request.guidance_coef,

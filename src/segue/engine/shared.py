@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from ..checkpoints.config import ModelConfig
 from ..checkpoints.load_report import LoadReport
-from .base import Batch, Conditioning, Engine, Member, Sampling, rows_of
+from .base import Batch, Conditioning, Engine, Member, Sampling, TakeGroup
+from .groups import GroupColumns, join_groups
 
 
 class SharedEngine:
@@ -69,17 +70,21 @@ class SharedEngine:
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`; first this waits until there is room."""
-        ticket = _Ticket(rows_of(seeds, sampling))
+        return self.prefill_groups([TakeGroup(sequence, seeds, sampling, conditioning, first_step)])
+
+    def prefill_groups(self, groups: Sequence[TakeGroup]) -> Iterator[np.ndarray]:
+        """See `Engine.prefill_groups`; first this waits until there is room for all of them."""
+        ticket = _Ticket(sum(group.rows for group in groups))
         self._waiting.append(ticket)  # before the lock, so that the next step waits for it
         with self._held():
             try:
                 while self._waiting[0] is not ticket or not self._first_fits():
                     self._changed.wait()
-                member = self._batch.join(sequence, seeds, sampling, conditioning, first_step)
+                members = join_groups(self._batch, groups)
             finally:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
-        return _Columns(self, member)
+        return GroupColumns(members, self.run_for, self.let_go)
 
     def _first_fits(self) -> bool:
         """Whether there is room for the request that has waited longest, if any waits."""
@@ -167,23 +172,3 @@ class _Ticket:
     """A request that waits to join, with so many rows."""
 
     rows: int
-
-
-class _Columns(Iterator[np.ndarray]):
-    """The columns of a member, which leaves when this is dropped, begun or not."""
-
-    def __init__(self, engine: SharedEngine, member: Member) -> None:
-        self._engine, self._member = engine, member
-
-    def __next__(self) -> np.ndarray:
-        member = self._member
-        if not member.columns:
-            self._engine.run_for(member)
-        if member.columns:
-            return member.columns.popleft()
-        if member.error is not None:
-            raise member.error
-        raise StopIteration
-
-    def __del__(self) -> None:
-        self._engine.let_go(self._member)
