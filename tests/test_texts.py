@@ -11,10 +11,12 @@ import pytest
 import segue
 from segue import Request, RequestError
 from segue.audio import from_array
+from segue.checkpoints.opening import open_checkpoint
 from segue.cli import main
-from segue.continuation import Continuation, continue_audio
+from segue.continuation import Continuation, RequestOptions, continue_audio
 from segue.demo.toy import MELODY_CONFIG, write_checkpoint
 from segue.engine.base import Sampling, TakeGroup
+from segue.engine.mlx import MLXEngine
 from segue.engine.shared import SharedEngine
 from segue.errors import ModelOverflowError, OutputError
 from segue.outputs import paths_for
@@ -71,7 +73,7 @@ def test_a_take_is_what_its_text_and_its_seed_give_alone(each_model, options):
 
 
 def test_it_is_so_without_a_prompt_and_in_stereo(each_model, toy_stereo):
-    options = {"texts": TEXTS[:3], "seed": 5, "output_seconds": 0.8}
+    options: RequestOptions = {"texts": TEXTS[:3], "seed": 5, "output_seconds": 0.8}
     assert_each_alone(each_model.engine, Request.without_prompt(**options))
     stereo = segue.load(str(toy_stereo), engine=each_model.engine.name)
     assert_each_alone(stereo.engine, request(**options))
@@ -118,7 +120,7 @@ def group(engine, frames, seeds, text=None):
 
 @pytest.mark.parametrize("fitting", [1, 2])
 def test_texts_that_do_not_fit_into_memory_take_turns(toy, monkeypatch, fitting):
-    engine = segue.load(str(toy), engine="mlx").engine
+    engine = MLXEngine(open_checkpoint(str(toy)))
     groups = [
         TakeGroup(*group(engine, 30, seeds, text))
         for seeds, text in [((1,), "drums"), ((2, 3), None), ((4,), LONG)]

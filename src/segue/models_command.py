@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from .checkpoints import hub
+from .checkpoints.abilities import Abilities, follows_melody, known_abilities
 from .checkpoints.catalogue import CATALOGUE
 from .terminal import format_size, print_json, print_line
 
@@ -44,11 +46,17 @@ def run(options: argparse.Namespace) -> int:
                     "bytes": model.size_bytes,
                     "complete": model.complete,
                     "missing": list(model.missing),
+                    "takes": list(_takes(model.name, model.path)),
                 }
                 for model in stored
             ],
             "to_be_had": [
-                {"name": name, "size": size, "approximate_bytes": count}
+                {
+                    "name": name,
+                    "size": size,
+                    "approximate_bytes": count,
+                    "takes": list(_takes(name)),
+                }
                 for name, size, count in absent
             ],
         }
@@ -56,14 +64,24 @@ def run(options: argparse.Namespace) -> int:
             report["notes"] = [trouble]
         print_json(report)
         return 0
-    table = Table("model", "", "on disk", "state", box=None, pad_edge=False)
-    table.columns[2].justify = "right"
+    table = Table("model", "", "takes", "on disk", "state", box=None, pad_edge=False)
+    table.columns[3].justify = "right"
     for model in stored:
         state = "here" if model.complete else f"incomplete: no {', '.join(model.missing)}"
-        table.add_row(model.name, "", format_size(model.size_bytes), state)
+        takes = ", ".join(_takes(model.name, model.path))
+        table.add_row(model.name, "", takes, format_size(model.size_bytes), state)
     for name, size, count in absent:
-        table.add_row(name, size, f"about {format_size(count)}", "can be downloaded")
+        takes, on_disk = ", ".join(_takes(name)), f"about {format_size(count)}"
+        table.add_row(name, size, takes, on_disk, "can be downloaded")
     Console().print(table)
     if trouble is not None:
         print_line(f"note: {trouble}")
     return 0
+
+
+def _takes(name: str, folder: Path | None = None) -> tuple[str, ...]:
+    """What a model takes, in a word each."""
+    known = known_abilities(name)
+    if known is None:
+        known = Abilities(melody=folder is not None and follows_melody(folder))
+    return known.takes

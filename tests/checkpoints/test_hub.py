@@ -315,7 +315,7 @@ def test_the_built_in_checkpoint_is_a_folder_of_the_installation_or_says_that_th
 
 def test_the_catalogue_holds_names_that_can_be_located() -> None:
     names = [name for family in CATALOGUE.values() for name in family]
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 25
     for name in [*names, *DEFAULT_DESCRIPTIONS]:
         with one_line("cannot reach"):
             locate(name)

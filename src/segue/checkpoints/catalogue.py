@@ -1,4 +1,4 @@
-"""The checkpoints that the plugin offers: MusicGen's own sizes, and fine-tunes of each."""
+"""The checkpoints that can be had: MusicGen's own sizes, fine-tunes of each, and its relatives."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Family:
         fine_tunes: repositories of checkpoints that were fine-tuned from it.
         stereo: whether it generates two channels, as eight interleaved codebooks.
         alone: whether the base comes as fine-tunes do, the language model by itself.
+        melody: whether it follows a melody.
+        sample_rate: of what it makes, in Hz.
     """
 
     dim: int
@@ -26,6 +28,8 @@ class Family:
     fine_tunes: tuple[str, ...]
     stereo: bool = False
     alone: bool = False
+    melody: bool = False
+    sample_rate: int = 32_000
 
     def __iter__(self) -> Iterator[str]:
         yield self.base
@@ -37,7 +41,8 @@ class Family:
         The base comes in float32 with T5 and the codec, a fine-tune alone and mostly in float16.
         """
         codebooks = 8 if self.stereo else 4
-        lm = 16 * self.dim**2 * self.num_layers + 2 * codebooks * 2048 * self.dim
+        of_layer = 12 if self.melody else 16  # products of dim²; those of the text are 4
+        lm = of_layer * self.dim**2 * self.num_layers + 2 * codebooks * 2048 * self.dim
         if name == self.base and not self.alone:
             return 4 * (lm + T5_AND_CODEC_WEIGHTS)
         return 2 * lm
@@ -90,7 +95,17 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
             ),
             stereo=True,
         ),
-        "audiogen medium": Family(1536, 48, "facebook/audiogen-medium", (), alone=True),
+        "melody medium": Family(1536, 48, "facebook/musicgen-melody", (), melody=True),
+        "melody large": Family(2048, 48, "facebook/musicgen-melody-large", (), melody=True),
+        "stereo melody medium": Family(
+            1536, 48, "facebook/musicgen-stereo-melody", (), stereo=True, melody=True
+        ),
+        "stereo melody large": Family(
+            2048, 48, "facebook/musicgen-stereo-melody-large", (), stereo=True, melody=True
+        ),
+        "audiogen medium": Family(
+            1536, 48, "facebook/audiogen-medium", (), alone=True, sample_rate=16_000
+        ),
     }
 )
 
