@@ -64,16 +64,17 @@ def run(options: argparse.Namespace) -> int:
             report["notes"] = [trouble]
         print_json(report)
         return 0
-    table = Table("model", "", "takes", "on disk", "state", box=None, pad_edge=False)
-    table.columns[3].justify = "right"
+    table = Table("model", "", "on disk", "state", box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"  # a name is there to be copied
+    table.columns[2].justify = "right"
     for model in stored:
         state = "here" if model.complete else f"incomplete: no {', '.join(model.missing)}"
-        takes = ", ".join(_takes(model.name, model.path))
-        table.add_row(model.name, "", takes, format_size(model.size_bytes), state)
+        kind = "melody" if "melody" in _takes(model.name, model.path) else ""
+        table.add_row(model.name, kind, format_size(model.size_bytes), state)
     for name, size, count in absent:
-        takes, on_disk = ", ".join(_takes(name)), f"about {format_size(count)}"
-        table.add_row(name, size, takes, on_disk, "can be downloaded")
+        table.add_row(name, size, f"about {format_size(count)}", "can be downloaded")
     Console().print(table)
+    print_line("All take a prompt and a text; those of the kind melody follow a melody, too.")
     if trouble is not None:
         print_line(f"note: {trouble}")
     return 0
