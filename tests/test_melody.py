@@ -8,16 +8,17 @@ import pytest
 import soundfile
 
 import segue
+from segue.checkpoints.config import MelodyConfig
 from segue.checkpoints.hugging_face import save_hugging_face
 from segue.checkpoints.opening import open_checkpoint
 from segue.checkpoints.quantize import save_quantized
 from segue.checkpoints.recipe import Recipe
 from segue.cli import main
 from segue.demo.toy import MELODY_CONFIG, write_checkpoint
-from segue.engine.chroma import HOP, SPECTRUM, fit, melody_of
+from segue.engine.chroma import chroma, features, silence
 from segue.errors import AudioError, RequestError
 
-RATE = 32_000
+RATE, USUAL = 32_000, MelodyConfig()
 
 
 def tone(*midi, seconds=1.0):
@@ -25,6 +26,10 @@ def tone(*midi, seconds=1.0):
     time = np.arange(round(RATE * seconds)) / RATE
     notes = [0.3 * np.sin(2 * np.pi * 440 * 2 ** ((n - 69) / 12) * time) for n in midi]
     return segue.Audio(np.concatenate(notes)[:, None].astype(np.float32), RATE)
+
+
+def classes(samples):
+    return chroma(samples, RATE, USUAL).argmax(axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +48,33 @@ def melody_model(toy_melody):
 @pytest.mark.parametrize("octave", [36, 48, 60, 72])
 def test_a_note_is_its_pitch_class_in_any_octave(octave):
     for pitch_class in range(12):
-        heard = melody_of(tone(octave + pitch_class).samples, RATE)
-        assert (heard == pitch_class).all()
+        assert (classes(tone(octave + pitch_class).samples) == pitch_class).all()
 
 
 def test_frames_follow_the_notes_and_channels_are_mixed():
     melody = tone(60, 64, 67).samples
-    heard = melody_of(np.repeat(melody, 2, axis=1), RATE)
-    assert len(heard) == 1 + len(melody) // HOP
-    middle = [heard[round(second * RATE / HOP)] for second in (0.5, 1.5, 2.5)]
+    heard = classes(np.repeat(melody, 2, axis=1))
+    assert len(heard) == 1 + len(melody) // USUAL.hop
+    middle = [heard[round(second * RATE / USUAL.hop)] for second in (0.5, 1.5, 2.5)]
     assert middle == [0, 4, 7]
-    assert np.array_equal(fit(heard, 40)[len(heard) :], heard[: 40 - len(heard)])
+    fitted = features(melody, RATE, MelodyConfig(frames=40)).argmax(axis=1)
+    assert np.array_equal(fitted[len(heard) :], heard[: 40 - len(heard)])
 
 
 def test_silence_and_very_short_melodies():
-    assert not melody_of(np.zeros((RATE, 1), np.float32), RATE).any()
-    assert len(melody_of(np.ones((1, 1), np.float32), RATE)) == 1 + SPECTRUM // HOP
+    nothing = np.zeros((RATE, 1), np.float32)
+    assert not classes(nothing).any()
+    for config in (USUAL, MelodyConfig(strongest=False, norm=2.0)):
+        assert np.array_equal(features(nothing, RATE, config), silence(config))
+    assert len(classes(np.ones((1, 1), np.float32))) == 1 + USUAL.spectrum // USUAL.hop
+
+
+def test_all_pitch_classes_are_normalised_where_the_strongest_is_not_taken_alone():
+    two = tone(60).samples + 0.5 * tone(67).samples
+    for order in (1.0, 2.0, np.inf):
+        found = chroma(two, RATE, MelodyConfig(strongest=False, norm=order))
+        assert np.allclose(np.linalg.norm(found, order, axis=1), 1, atol=1e-5)
+        assert (np.argsort(found, axis=1)[:, -2:] == [7, 0]).all()
 
 
 # --- The model -----------------------------------------------------------------------------------
@@ -116,10 +132,32 @@ def test_each_window_hears_its_own_part(melody_model):
         melody_model.generate(output_seconds=32, seed=1, melody=m).takes[0].codes
         for m in (long, other)
     )
-    heard = MELODY_CONFIG["chroma_length"] * HOP / RATE
+    heard = MELODY_CONFIG["chroma_length"] * USUAL.hop / RATE
     assert heard < 18  # of each window, the model hears so much
     assert np.array_equal(one[:, :1500], two[:, :1500])
     assert not np.array_equal(one[:, 1500:], two[:, 1500:])
+
+
+def test_beyond_the_window_a_short_melody_is_repeated_before_it_is_heard(tmp_path):
+    """As AudioCraft does: by samples there, by frames within, and the two are not the same."""
+    decoder = MELODY_CONFIG["decoder"] | {"window_frames": 50}
+    model = segue.load(
+        str(write_checkpoint(tmp_path / "short", config=MELODY_CONFIG | {"decoder": decoder}))
+    )
+    melody = tone(60, 64, seconds=0.35)
+    one, two, three = (
+        model.generate(output_seconds=s, melody=m, seed=1, top_k=1).takes[0].codes
+        for s, m in ((1.0, melody), (1.01, melody), (1.01, tone(60, 64, 60, seconds=0.35)))
+    )
+    assert one.shape == two.shape == (4, 50)
+    assert not np.array_equal(one, two)
+    assert np.array_equal(two, three)  # of which 1 s is heard
+
+
+def test_a_note_says_that_the_mix_is_followed(melody_model):
+    result = melody_model.generate(output_seconds=0.2, melody=tone(60))
+    assert [note for note in result.notes if "whole mix" in note and "Demucs" in note]
+    assert not melody_model.generate(output_seconds=0.2, text="piano").notes
 
 
 def test_quantized_and_in_transformers_layout(toy_melody, melody_model, tmp_path):

@@ -29,6 +29,11 @@ from .progress import SILENT, Progress
 from .splice import splice
 from .text_groups import TextGroups
 
+MIX_NOTE = (
+    "the melody is that of the whole mix: AudioCraft takes drums and bass out of it first "
+    "(Demucs), which segue does not; a recording without them is followed best"
+)
+
 LOUDEST = 1e30
 """Beyond it, float32 is full before the codec has added up a frame."""
 
@@ -327,24 +332,35 @@ class Continuation:
             return None
         if len(melody.samples) == 0 or not (np.abs(melody.samples) < LOUDEST).all():
             raise AudioError("the melody is empty, or holds samples that are no sound")
+        self._notes.append(MIX_NOTE)
         return resample(melody.samples, melody.sample_rate, codec.sample_rate)
 
     def _conditioning(self) -> list[list[Conditioning | None]]:
         """What each window's groups of takes are conditioned on; the last is that of all others."""
-        engine, melody = self._engine, self._melody
+        melody = self._melody
         if melody is None and not self.request.described:
             return [self._groups.conditioned(None)]
         with self._clock("text_encode_s"), self._progress.stage("read the text"):
             self._notes += self._groups.notes()
-            if melody is None or len(self._windows) == 1:
-                return [self._groups.conditioned(melody)]
-            # As AudioCraft extends: each window hears its own part, of a short melody again.
-            hop = engine.config.codec.hop_length
-            window = np.arange(engine.config.lm.window_frames * hop)
-            return [
-                self._groups.conditioned(melody.take(window + start * hop, axis=0, mode="wrap"))
-                for start, _ in self._windows
-            ]
+            if melody is None:
+                return [self._groups.conditioned(None)]
+            return [self._groups.conditioned(part) for part in self._parts(melody)]
+
+    def _parts(self, melody: np.ndarray) -> list[np.ndarray]:
+        """What each window follows of a melody `(T, C)` at the codec's rate.
+
+        As AudioCraft extends: each its own part, of a short melody again.
+        """
+        codec, lm = self._engine.config.codec, self._engine.config.lm
+        samples = lm.window_frames * codec.hop_length
+        if lm.melody is not None and lm.melody.samples is not None:
+            samples = lm.melody.samples
+        if self.request.output_seconds <= samples / codec.sample_rate:
+            return [melody]
+        window = np.arange(samples)
+        # Rounded as there, which is one sample less now and then.
+        starts = [int(n / codec.frame_rate * codec.sample_rate) for n, _ in self._windows]
+        return [melody.take(window + start, axis=0, mode="wrap") for start in starts]
 
     @property
     def prompt(self) -> np.ndarray:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .checkpoints import hub
-from .checkpoints.abilities import Abilities, follows_melody, known_abilities
+from .checkpoints.abilities import Abilities, abilities_of, known_abilities
 from .checkpoints.catalogue import CATALOGUE
 from .terminal import format_size, print_json, print_line
 
@@ -84,5 +84,5 @@ def _takes(name: str, folder: Path | None = None) -> tuple[str, ...]:
     """What a model takes, in a word each."""
     known = known_abilities(name)
     if known is None:
-        known = Abilities(melody=folder is not None and follows_melody(folder))
+        known = Abilities() if folder is None else abilities_of(str(folder))
     return known.takes

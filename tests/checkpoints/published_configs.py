@@ -267,6 +267,28 @@ XP_LM: dict[str, Any] = TRAINING | {
         "two_step_cfg": True,
     },
 }
+XP_MELODY: dict[str, Any] = XP_LM | {
+    "attribute_dropout": {"args": {"active_on_eval": False}, "text": {}, "wav": {"self_wav": 0.5}},
+    "fuser": XP_LM["fuser"] | {"prepend": ["self_wav", "description"], "cross": []},
+    "conditioners": XP_LM["conditioners"]
+    | {
+        "self_wav": {
+            "model": "chroma_stem",
+            "chroma_stem": {
+                "sample_rate": "${sample_rate}",
+                "n_chroma": 12,
+                "radix2_exp": 14,
+                "argmax": True,
+                "match_len_on_eval": False,
+                "eval_wavs": None,
+                "n_eval_wavs": 100,
+                "cache_path": None,
+            },
+        }
+    },
+    "transformer_lm": XP_LM["transformer_lm"] | {"dim": 1536, "num_heads": 24, "num_layers": 48},
+}
+"""Of MusicGen melody."""
 XP_CODEC: dict[str, Any] = TRAINING | {
     "solver": "compression",
     "sample_rate": 32000,

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from segue.checkpoints.abilities import Abilities, abilities_of, follows_melody, known_abilities
+from segue.checkpoints.abilities import Abilities, abilities_of, known_abilities
 from segue.checkpoints.catalogue import CATALOGUE
 from segue.cli import main
 from segue.demo.toy import MELODY_CONFIG, write_checkpoint
@@ -38,9 +38,7 @@ def test_a_melody_model_is_smaller_by_its_cross_attention():
 def test_the_files_of_any_other_say_it(tmp_path, toy, toy_stereo):
     folder = write_checkpoint(tmp_path / "melody", config=MELODY_CONFIG)
     assert abilities_of(str(folder)) == Abilities(melody=True)
-    assert follows_melody(folder)
     assert abilities_of(str(toy)) == Abilities()
-    assert not follows_melody(toy)
     assert abilities_of(str(toy_stereo)) == Abilities(channels=2)
 
 
@@ -50,7 +48,6 @@ def test_what_cannot_be_opened_is_taken_for_musicgen(tmp_path, toy):
     shutil.copytree(toy, folder)
     (folder / "config.json").write_text("{")
     assert abilities_of(str(folder)) == Abilities()
-    assert not follows_melody(tmp_path)
 
 
 def test_a_model_that_is_replaced_is_looked_at_again(tmp_path, toy):

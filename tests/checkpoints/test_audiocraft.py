@@ -16,7 +16,7 @@ from segue.checkpoints.config import HIDDEN_DIMS_OF_T5
 from segue.checkpoints.opening import open_checkpoint
 from segue.demo.toy import CONFIG, write_checkpoint
 from segue.engine.mlx import MLXEngine
-from segue.errors import CheckpointError
+from segue.errors import BaseModelRequiredError, CheckpointError
 from tests.checkpoints import torch_files
 from tests.checkpoints.published_configs import XP_CODEC, XP_LM, changed
 from tests.checkpoints.test_opening import audiocraft_codec, audiocraft_lm, cached
@@ -204,6 +204,50 @@ def test_the_codec_beside_it_comes_before_all_names(toy, tune):
     engine, whole = (MLXEngine(open_checkpoint(str(f))) for f in (folder, toy))
     samples = np.random.default_rng(0).standard_normal((6400, 1)).astype(np.float32)
     np.testing.assert_array_equal(engine.encode(samples), whole.encode(samples))
+
+
+# --- The base model -----------------------------------------------------------------------------
+
+
+def test_the_base_model_may_have_audiocrafts_layout(toy, hub, tune, weights, tmp_path):
+    """Its `xp.cfg` says how large it is, and its codec is the one that it was trained with."""
+    text_encoder(cached(hub, "t5-base"), seed=0)
+    base = tmp_path / "base"
+    tune(changed(TOY_LM, ("dataset", "segment_duration"), 10)).rename(base)
+    folder = tune(best_state=audiocraft_lm(weights), codec=None)
+    with pytest.raises(BaseModelRequiredError):
+        open_checkpoint(str(folder))
+    checkpoint = open_checkpoint(str(folder), base_model=str(base))
+    assert checkpoint.config.lm.window_frames == 500
+    np.testing.assert_array_equal(logits(folder, base_model=str(base)), logits(toy))
+    with_shape = tune(TOY_LM, codec=None)
+    engine, whole = (
+        MLXEngine(open_checkpoint(str(with_shape), str(base))),
+        MLXEngine(open_checkpoint(str(toy))),
+    )
+    samples = np.random.default_rng(0).standard_normal((6400, 1)).astype(np.float32)
+    np.testing.assert_array_equal(engine.encode(samples), whole.encode(samples))
+
+
+def test_of_a_base_model_whose_weights_are_not_here_the_kind_of_text_encoder_counts(
+    tmp_path, toy, hub, tune, weights
+):
+    """Flan's has the width of T5's: only the configuration tells that it is another."""
+    name = "google/flan-t5-small"  # the first of this width, in this test
+    state = text_encoder(cached(hub, name), seed=5, gated=True)
+    text_encoder(cached(hub, "t5-small"), seed=6)
+    text_encoder(cached(hub, "t5-base"), seed=6)
+    whole = in_hugging_face(toy, tmp_path / "whole", state, gated=True)
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copy(whole / "config.json", base)
+    folder = tune(best_state=audiocraft_lm(weights))
+    np.testing.assert_array_equal(logits(folder, base_model=str(base)), logits(whole))
+    config = json.loads((base / "config.json").read_text())
+    config["text_encoder"]["num_layers"] += 1
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"not the text encoder that the base model's"):
+        logits(folder, base_model=str(base))
 
 
 # --- The window ---------------------------------------------------------------------------------

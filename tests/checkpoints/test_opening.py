@@ -76,6 +76,7 @@ def audiocraft_lm(weights):
         "decoder.lm_heads": "linears",
         "layer_norm": "out_norm",
         "enc_to_dec_proj": "condition_provider.conditioners.description.output_proj",
+        "audio_enc_to_dec_proj": "condition_provider.conditioners.self_wav.output_proj",
         "self_attn_layer_norm": "norm1",
         "encoder_attn_layer_norm": "norm_cross",
         "final_layer_norm": "norm2",

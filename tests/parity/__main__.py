@@ -45,20 +45,24 @@ def main() -> int:
         return 0
     shapes = [*SHAPES, *(Shape.random(args.seed + n) for n in range(args.random))]
     table = Table("configuration", "what", "found", "bound", "", title="segue and transformers")
-    failures = 0
+    failures = count = 0
     for shape in shapes:
         with tempfile.TemporaryDirectory() as folder:
             rows = one(shape, Path(folder))
+        count += len(rows)
         failures += _add(table, shape.name, rows)
     for seed in range(args.seed, args.seed + args.random):
         with tempfile.TemporaryDirectory() as folder:
             rows = with_melody(seed, Path(folder))
+        count += len(rows)
         failures += _add(table, f"melody {seed}", rows)
     for name in adapters.CONFIGS:
         with tempfile.TemporaryDirectory() as folder:
             rows = adapted(name, SHAPES[0], Path(folder))
+        count += len(rows)
         failures += _add(table, f"adapter: {name}", rows)
     Console().print(table)
+    Console().print(f"{count - failures} of {count} comparisons hold")
     return 1 if failures else 0
 
 

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from segue.demo.toy import CONFIG, write_tokenizer
 from tests.checkpoints.published_configs import XP_CODEC, XP_LM
 
+from . import audiocraft_melody as melodies
 from .compare import TEXT
 
 # Loaded now: transformers looks for some of the modules below, and must not find the empty ones.
@@ -89,6 +90,20 @@ torch.set_num_threads(1)  # so small products wait for nobody
 _BUILDERS, _LOADERS, _MUSICGEN, _AUDIOGEN = _import()
 
 
+class _MusicGen(_MUSICGEN):  # type: ignore[misc,valid-type]
+    """AudioCraft's, given a prompt and a melody together, for which it has no method."""
+
+    def attributes(self, text: str | None, melody: torch.Tensor | None) -> Any:
+        """What it is conditioned on."""
+        melodies = {} if melody is None else {"melody_wavs": [melody]}
+        return self._prepare_tokens_and_attributes([text], None, **melodies)[0]
+
+    def follow(self, text: str | None, melody: torch.Tensor, prompt: Any) -> torch.Tensor:
+        """Codes `(1, K, F)`."""
+        codes: torch.Tensor = self._generate_tokens(self.attributes(text, melody), prompt)
+        return codes
+
+
 @dataclass(frozen=True)
 class Case:
     """A configuration: what differs from the toy's.
@@ -102,6 +117,7 @@ class Case:
         prompt: frames of the prompt; 0 for none.
         extend_stride: None for the default of MusicGen or AudioGen.
         training: whether it is saved as a training checkpoint.
+        melody: seconds of the melody that a melody model is given.
     """
 
     name: str
@@ -112,6 +128,7 @@ class Case:
     prompt: int = 20
     extend_stride: float | None = None
     training: bool = False
+    melody: float = 0.0
     seed: int = 0
 
 
@@ -132,6 +149,13 @@ CODEC = {
     "device": "cpu",
 }
 _T5_FIELD = "conditioners.description.t5."
+_TEXT = XP_LM["conditioners"]["description"]
+_STEREO = (
+    ("channels", 2),
+    ("interleave_stereo_codebooks.use", True),
+    ("transformer_lm.n_q", 8),
+    ("codebooks_pattern.delay.delays", [0, 0, 1, 1, 2, 2, 3, 3]),
+)
 
 CASES = (
     Case("MusicGen"),
@@ -175,21 +199,11 @@ CASES = (
     ),
     Case(
         "stereo",
-        (
-            ("channels", 2),
-            ("interleave_stereo_codebooks.use", True),
-            ("transformer_lm.n_q", 8),
-            ("codebooks_pattern.delay.delays", [0, 0, 1, 1, 2, 2, 3, 3]),
-        ),
+        _STEREO,
     ),
     Case(
         "stereo, delays null",
-        (
-            ("channels", 2),
-            ("interleave_stereo_codebooks.use", True),
-            ("transformer_lm.n_q", 8),
-            ("codebooks_pattern.delay.delays", None),
-        ),
+        (*_STEREO, ("codebooks_pattern.delay.delays", None)),
     ),
     Case("other delays", (("codebooks_pattern.delay.delays", [0, 2, 3, 7]),)),
     Case(
@@ -202,6 +216,26 @@ CASES = (
         ),
     ),
     Case("training checkpoint", training=True),
+    Case("melody", melodies.conditioners(_TEXT, radix2_exp=12), melody=1.3),
+    Case("melody, MusicGen's own sizes", melodies.conditioners(_TEXT), melody=7.0),
+    Case(
+        "melody, stereo, windows",
+        (*melodies.conditioners(_TEXT, radix2_exp=11), *_STEREO, ("dataset.segment_duration", 2)),
+        duration=4.6,
+        extend_stride=1.2,
+        melody=1.7,
+    ),
+    Case(
+        "melody, all pitch classes, no prompt",
+        (
+            *melodies.conditioners(_TEXT, argmax=False, n_chroma=24, winhop=700, radix2_exp=11),
+            ("dataset.segment_duration", 2.01),
+        ),
+        duration=5.0,
+        extend_stride=1.0,
+        prompt=0,
+        melody=9.0,
+    ),
 )
 
 
@@ -220,12 +254,23 @@ GOLDEN = {
         duration=3.0,
         training=True,
     ),
+    "melody": Case(
+        "golden",
+        (
+            *melodies.conditioners(_TEXT, radix2_exp=11),
+            *_STEREO,
+            ("dataset.segment_duration", 1.2),
+        ),
+        duration=2.0,
+        extend_stride=0.5,
+        melody=0.7,
+    ),
 }
 """What the test-suite compares with, by folder; with the outputs' own strides."""
 
 
 def random_case(seed: int) -> Case:
-    """A configuration drawn from `seed`."""
+    """A configuration drawn from `seed`; every third is of a melody model."""
     random = np.random.default_rng(seed)
     heads, stereo = int(random.choice([2, 4])), bool(random.integers(2))
     window = float(random.choice([1.5, 2.0, 30.0]))
@@ -252,14 +297,27 @@ def random_case(seed: int) -> Case:
         "seanet.compress": int(random.choice([1, 2])),
         "seanet.lstm": int(random.integers(1, 3)),
     }
+    seconds = 0.0
+    if seed % 3 == 0:
+        text = _config({"t5": _TEXT}, [("t5.t5.finetune", lm.pop(f"{_T5_FIELD}finetune"))])["t5"]
+        chroma = {
+            # Not thousands of frames, over which rounding adds up.
+            "radix2_exp": int(random.integers(10, 13)) + (2 if window == 30 else 0),
+            "n_chroma": int(random.choice([12, 24, 36])),
+            "argmax": bool(random.integers(4)),
+            "norm": random.choice([1.0, 2.0]).item(),
+        }
+        lm |= dict(melodies.conditioners(text, **chroma))
+        seconds = float(random.uniform(0.1, 5))
     return Case(
-        f"random {seed}",
+        f"random {seed}{', melody' if seconds else ''}",
         tuple(lm.items()),
         tuple(codec.items()),
         duration=float(random.uniform(2, 4)),
         prompt=int(random.integers(0, 60)),
         extend_stride=float(random.choice([0.5, 1.0])),
         training=bool(random.integers(2)),
+        melody=seconds,
         seed=seed,
     )
 
@@ -347,7 +405,10 @@ def make(case: Case, folder: Path, text_folder: Path) -> dict[str, np.ndarray]:
     """
     lm_config = _config(XP_LM, [*SIZES.items(), *case.lm])
     codec_config = _config(XP_CODEC, [*CODEC.items(), *case.codec])
-    with _text_encoder(text_folder, case.gated, case.seed):
+    with (
+        _text_encoder(text_folder, case.gated, case.seed),
+        melodies.dependencies(lm_config["sample_rate"]),
+    ):
         torch.manual_seed(case.seed)
         codec = _BUILDERS.get_compression_model(OmegaConf.create(codec_config)).eval()
         _randomise(codec)
@@ -393,7 +454,7 @@ def make(case: Case, folder: Path, text_folder: Path) -> dict[str, np.ndarray]:
 def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
     """What a model makes of random inputs, and the inputs."""
     random = np.random.default_rng(case.seed)
-    kind = _AUDIOGEN if codec.sample_rate == 16_000 else _MUSICGEN
+    kind = _AUDIOGEN if codec.sample_rate == 16_000 and not case.melody else _MusicGen
     # Its constructor demands windows longer than the stride that it begins with.
     player = kind("parity", codec, lm, max_duration=30)
     player.max_duration = lm.cfg.dataset.segment_duration
@@ -415,18 +476,36 @@ def _outputs(case: Case, lm: Any, codec: Any) -> dict[str, np.ndarray]:
         prompt = torch.tensor(random.integers(0, lm.card, (1, lm.n_q, case.prompt)))
         found["prompt"] = prompt[0].numpy()
     attributes_of: Any = sys.modules["audiocraft.modules.conditioners"]
-    for name, text in (("text", TEXT), ("no_text", None)):
-        attributes = [attributes_of.ConditioningAttributes(text={"description": text})]
+    given: dict[str, tuple[str | None, Any]] = {"text": (TEXT, None), "no_text": (None, None)}
+    if case.melody:
+        found["melody"] = melodies.melody(
+            random, case.melody, codec.sample_rate, player.audio_channels
+        )
+        melody = torch.tensor(found["melody"].T)
+        given |= {"melody": (TEXT, melody), "melody_alone": (None, melody)}
+        conditioner = lm.condition_provider.conditioners["self_wav"]
+        vars(conditioner).update(match_len_on_eval=True, _use_masking=False)  # by get_pretrained
+        heard: list[torch.Tensor] = []
+        conditioner.output_proj.register_forward_pre_hook(lambda _, x: heard.append(x[0][0]))
+    for name, (text, melody) in given.items():
+        if kind is _AUDIOGEN:
+            attributes = [attributes_of.ConditioningAttributes(text={"description": text})]
+        else:
+            attributes = player.attributes(text, melody)
         known = torch.tensor(random.integers(0, lm.card, (1, lm.n_q, 30)))
         pattern = lm.pattern_provider.get_pattern(30)
         sequence, _, _ = pattern.build_pattern_sequence(known, lm.special_token_id)
         tokenized = lm.condition_provider.tokenize(attributes)
         conditions = lm.condition_provider(tokenized)
+        if melody is not None:
+            found["chroma"] = heard[-1].numpy()
         logits = lm(sequence, [], conditions)
         found[f"sequence_{name}"] = sequence[0].numpy()
         found[f"logits_{name}"] = logits[0].permute(1, 0, 2).numpy()
         player.set_generation_params(use_sampling=False, duration=case.duration, **stride)
-        if prompt is None:
+        if melody is not None:
+            tokens = player.follow(text, melody, prompt)
+        elif prompt is None:
             _, tokens = player.generate([text], return_tokens=True)
         else:  # the prompt's codes are given, for those of noise are few
             sound = torch.zeros(1, player.audio_channels, 1000)

@@ -15,6 +15,7 @@ from segue.audio import Audio
 from segue.checkpoints import hub
 from segue.checkpoints.config import HIDDEN_DIMS_OF_T5
 from segue.continuation import Continuation, Request
+from segue.engine.chroma import features
 
 from .compare import TEXT, Row
 
@@ -47,12 +48,21 @@ def rows(
     with text_encoder_at(text_folder):
         engine = load(str(folder), engine=engine_name).engine
         found = []
-        for name, text in (("text", TEXT), ("no_text", "")):
-            conditioning = engine.condition(text) if text else None
+        tune = reference.get("melody")
+        given: dict[str, tuple[str, np.ndarray | None]]
+        given = {"text": (TEXT, None), "no_text": ("", None)}
+        if tune is not None:
+            given |= {"melody": (TEXT, tune), "melody_alone": ("", tune)}
+            heard = features(tune, engine.config.codec.sample_rate, engine.config.lm.melody)
+            furthest = float(np.abs(heard - reference["chroma"]).max())
+            found.append(Row("features of the melody", furthest, 1e-4))
+        for name, (text, melody) in given.items():
+            conditioned = bool(text) or melody is not None
+            conditioning = engine.condition(text, melody) if conditioned else None
             logits = engine.logits(reference[f"sequence_{name}"].astype(np.int32), conditioning)
             furthest = float(np.abs(logits - reference[f"logits_{name}"]).max())
             found.append(Row(f"logits, {name}", furthest, 1e-4))
-            played = _play(engine, reference, text)
+            played = _play(engine, reference, text, melody)
             theirs = reference[f"greedy_{name}"]
             differ = float((played != theirs).sum()) if played.shape == theirs.shape else np.inf
             found.append(Row(f"greedy codes that differ, {name}", differ, 0))
@@ -65,7 +75,9 @@ def rows(
     return found
 
 
-def _play(engine: Any, reference: Mapping[str, np.ndarray], text: str) -> np.ndarray:
+def _play(
+    engine: Any, reference: Mapping[str, np.ndarray], text: str, melody: np.ndarray | None
+) -> np.ndarray:
     """The codes `(K, F)` of the whole request, greedily, with the reference's prompt."""
     codec, prompt = engine.config.codec, reference.get("prompt")
     frames = 0 if prompt is None else prompt.shape[1]
@@ -79,6 +91,7 @@ def _play(engine: Any, reference: Mapping[str, np.ndarray], text: str) -> np.nda
         top_k=1,
         extend_stride=float(reference["extend_stride"]) or None,
         seed=0,
+        melody=None if melody is None else Audio(melody, codec.sample_rate),
     )
     known = None if prompt is None else prompt.astype(np.int32)
     with mock.patch.object(engine, "encode", return_value=known):

@@ -12,7 +12,7 @@ import numpy as np
 
 from segue import load
 from segue.engine.base import Engine, Sampling
-from segue.engine.chroma import melody_of
+from segue.engine.chroma import chroma
 from segue.pattern import UNKNOWN, delay, first_unknown, undelay
 
 TEXT = "drums piano fast slow"
@@ -94,10 +94,10 @@ def melody_rows(engine: Any, reference: Mapping[str, np.ndarray]) -> list[Row]:
     """An engine with a melody model beside the reference's outputs."""
     sequence = reference["sequence"].astype(np.int32)
     ids = engine.text_encoder[1].encode(TEXT).ids
-    chroma = melody_of(reference["melody"], 32_000)
+    heard = chroma(reference["melody"], 32_000, engine.config.lm.melody).argmax(axis=1)
     rows = [
         Row("token ids that differ", float((np.array(ids) != reference["ids"]).sum()), 0),
-        Row("pitch classes that differ", _differing(chroma, reference["chroma"]), 0),
+        Row("pitch classes that differ", _differing(heard, reference["chroma"]), 0),
     ]
     for name, melody in (("melody", reference["melody"]), ("text", None)):
         conditioning = engine.condition(TEXT, melody)

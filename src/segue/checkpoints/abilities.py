@@ -9,10 +9,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from . import hub
 from .catalogue import CATALOGUE
-from .files import CONFIG, model_type
 from .opening import open_checkpoint
-
-MELODY_TYPE = "musicgen_melody"
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,6 @@ def abilities_of(name: str, base: str | None = None) -> Abilities:
         return Abilities()
     there = base if base is not None and hub.find_local(base) is not None else None
     return _opened(str(folder), there, _state(folder))
-
-
-def follows_melody(folder: Path) -> bool:
-    """Whether a `config.json` says that the model beside it follows a melody."""
-    try:
-        return model_type((folder / CONFIG).read_bytes()) == MELODY_TYPE
-    except OSError:
-        return False
 
 
 @lru_cache(64)

@@ -11,16 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import BaseModelRequiredError, CheckpointError
 from ..progress import Progress
-from . import diagnosis, hub, layouts, torch_file
+from . import hub, layouts, torch_file
+from .audiocraft_codec import CODEC_COMPANIONS, codec_of, other_codec
 from .checkpoint import TEXT_COMPANION, Checkpoint, open_hugging_face
 from .config import (
-    CodecConfig,
+    FLAN,
+    HIDDEN_DIMS_OF_T5,
+    MELODY,
+    STYLE,
     IncompleteConfigError,
     ModelConfig,
     T5Config,
@@ -28,13 +32,8 @@ from .config import (
     interpolation,
 )
 from .files import AUDIOCRAFT_CODEC, AUDIOCRAFT_LM, AUDIOCRAFT_TRAINING, CONFIG, CONFIG_ONLY
-from .model_files import has_hf_weights, naming, open_package, open_weights, read_config
+from .model_files import has_hf_weights, naming, open_package, read_config
 from .tensors import Tensors
-
-CODEC_COMPANIONS = ("mlx-community/encodec-32khz-float32", "facebook/encodec_32khz")
-"""The codec of MusicGen, in two layouts."""
-
-_REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
 
 
 def lm_file(folder: Path) -> Path | None:
@@ -62,12 +61,18 @@ def open_audiocraft(
     """
     folder = path.parent
     package, state = open_package(path)
-    base = _base_folder(base_model, progress)
-    config_folder = next(
-        (f for f in (folder, base) if f is not None and (f / CONFIG).exists()), None
-    )
-    trained = _trained(package, path, config_folder is not None)
-    tensors = layouts.from_audiocraft(state, _conditioner(state, trained))
+    base = None if base_model is None else _Base(base_model, progress)
+    own_config = (folder / CONFIG).exists()
+    trained = _trained(package, path, own_config or (base is not None and base.says_shape))
+    known: ModelConfig | None = None
+    if own_config:
+        known = read_config(folder / CONFIG, ModelConfig.from_hf)
+    elif base is not None and (trained is None or base.is_hugging_face):
+        known = base.config
+    shaped = known if trained is None else trained
+    follows = shaped is not None and shaped.lm.melody is not None
+    _check_melody(state, path, shaped is not None, follows)
+    tensors = layouts.from_audiocraft(state, _conditioner(state, trained), follows)
     own_text = tensors.under(layouts.TEXT)
     own_text.pop("encoder.embed_tokens.weight", None)  # tied to shared.weight
     lm = Tensors({n: t for n, t in tensors.items() if not n.startswith(layouts.TEXT)})
@@ -76,9 +81,6 @@ def open_audiocraft(
             f"{path}: conditioners.{trained.conditioner}.t5.finetune is true, and the file lacks "
             "the text encoder that was trained"
         )
-    known: ModelConfig | None = None
-    if config_folder is not None:
-        known = read_config(config_folder / CONFIG, ModelConfig.from_hf)
     text = _text_of(known, trained, lm)
     if trained is not None:
         lm_config, text_dim = trained.lm, text.dim if text is not None else trained.text_dim
@@ -89,7 +91,9 @@ def open_audiocraft(
             f"{path}: the file does not say how large the model is, and there is no {CONFIG}; "
             "pass --base-model with the model it was trained from"
         )
-    codec_config, codec, codec_source = _codec_of(folder, base, trained, progress)
+    codec_config, codec, codec_source = codec_of(
+        folder, lambda: None if base is None else base.whole, trained, progress
+    )
     if trained is not None and trained.sample_rate not in (None, codec_config.sample_rate):
         raise CheckpointError(
             f"{path}: sample_rate is {trained.sample_rate}, and the codec at {codec_source} has "
@@ -98,18 +102,50 @@ def open_audiocraft(
         )
     if trained is not None:
         frames = int(trained.segment_duration * codec_config.frame_rate)
-        lm_config = replace(trained.lm, window_frames=max(2, frames))
+        melody = trained.lm.melody
+        if melody is not None and melody.samples == frames * codec_config.hop_length:
+            melody = replace(melody, samples=None)
+        lm_config = replace(trained.lm, window_frames=max(2, frames), melody=melody)
     config = naming(path, lambda: ModelConfig(lm_config, codec_config, text, text_dim))
     checkpoint = Checkpoint(name, folder, config, lm, codec)
-    checkpoint.text_companion = TEXT_COMPANION if trained is None else trained.t5_name
-    if base is not None and text is not None and has_hf_weights(base):
-        checkpoint.text_tensors = open_hugging_face(name, base).text_tensors
-        checkpoint.text_folders = [base]
+    lent = base.whole if base is not None and text is not None else None
+    if lent is not None and lent.config.text is not None:
+        checkpoint.text_tensors, checkpoint.text_folders = lent.text_tensors, lent.text_folders
     else:
         checkpoint.config = replace(config, text=None)
+    if trained is not None:
+        checkpoint.text_companion = trained.t5_name
+    elif text is not None:
+        checkpoint.text_companion, checkpoint.text_shape = _companion(text), text
+    elif base is not None and base.whole is not None:  # which has AudioCraft's layout too
+        checkpoint.text_companion = base.whole.text_companion
+        checkpoint.text_tensors = base.whole.text_tensors
     if own_text:
         checkpoint.text_tensors = own_text
     return checkpoint
+
+
+def _check_melody(state: Tensors, path: Path, shaped: bool, follows: bool) -> None:
+    """Refuse tensors of a melody's conditioner, or a style's, where the shape at hand has none."""
+    prefix = f"condition_provider.conditioners.{MELODY}."
+    parts = {n.removeprefix(prefix).split(".")[0] for n in state if n.startswith(prefix)}
+    if parts & _PARTS_OF_STYLE:
+        raise CheckpointError(f"{path}: the model is conditioned by {STYLE}")
+    if not parts or follows:
+        return
+    if not shaped:
+        raise BaseModelRequiredError(
+            f"{path}: the file does not say how large the model is, which follows melodies; pass "
+            "--base-model facebook/musicgen-melody, or the model it was trained from"
+        )
+    raise CheckpointError(
+        f"{path}: the model follows melodies ({MELODY}), which its configuration lacks; pass "
+        "--base-model with the melody model it was trained from, such as facebook/musicgen-melody"
+    )
+
+
+_PARTS_OF_STYLE = {"embed", "transformer", "rvq", "batch_norm", "feat_extractor"}
+"""Of AudioCraft's `StyleConditioner`."""
 
 
 def _conditioner(state: Tensors, trained: TrainingConfig | None) -> str:
@@ -117,7 +153,7 @@ def _conditioner(state: Tensors, trained: TrainingConfig | None) -> str:
     if trained is not None:
         return trained.conditioner
     pattern = re.compile(r"condition_provider\.conditioners\.(\w+)\.")
-    names = {match[1] for name in state if (match := pattern.match(name))}
+    names = {match[1] for name in state if (match := pattern.match(name))} - {MELODY}
     return names.pop() if len(names) == 1 else "description"
 
 
@@ -158,82 +194,53 @@ def _trained(package: Mapping[str, Any], path: Path, has_config: bool) -> Traini
         raise CheckpointError(f"{path}: xp.cfg: {error}") from None
 
 
-def _base_folder(base_model: str | None, progress: Progress) -> Path | None:
-    """The folder of the base model: the whole of it if it is local, else its configuration."""
-    if base_model is None:
-        return None
-    return hub.find_local(base_model) or hub.locate(base_model, CONFIG_ONLY, progress)
-
-
-def _codec_of(
-    folder: Path, base: Path | None, trained: TrainingConfig | None, progress: Progress
-) -> tuple[CodecConfig, Tensors, Path]:
-    """Open the codec of a fine-tune: its own, the named one, its base model's, or the companion.
-
-    Returns:
-        Its shape, its tensors, and the file or folder that they come from.
-    """
-    path = folder / AUDIOCRAFT_CODEC
-    named = None if trained is None else trained.codec
-    by = f"{folder}: compression_model_checkpoint"
-    if path.exists():
-        package = torch_file.load(path)
-        # In MusicGen's own repositories this file only names the codec.
-        if not (isinstance(package, Mapping) and isinstance(package.get("pretrained"), str)):
-            return _codec_in(path)
-        named, by = package["pretrained"], str(path)
-    if named is not None and (repository := _other_codec(named, by)) is not None:
-        return _codec_at(hub.locate(repository, progress=progress))
-    if base is not None and has_hf_weights(base):
-        whole = open_hugging_face(str(base), base)
-        return whole.config.codec, whole.codec, base
-    return _codec_at(_first_available(CODEC_COMPANIONS, progress))
-
-
-def _other_codec(named: str, by: str) -> str | None:
-    """The repository of a named codec; None for MusicGen's own.
+class _Base:
+    """The base model: the whole of it if it is local, else its configuration.
 
     Args:
-        named: as AudioCraft's `CompressionModel.get_pretrained` takes it.
-        by: what names it, for errors.
-
-    Raises:
-        CheckpointError: it is none of EnCodec's in a repository of the hub; AudioCraft would look
-            for a file too, but segue opens none that another file names.
+        name: of it.
+        progress: receives the downloads.
     """
-    name = named.removeprefix("//pretrained/")
-    if name.split("/")[-1] == "encodec_32khz":
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self._name, self._progress = name, progress
+        self.folder = hub.find_local(name) or hub.locate(name, CONFIG_ONLY, progress)
+
+    @property
+    def is_hugging_face(self) -> bool:
+        """Whether it has a `config.json`."""
+        return (self.folder / CONFIG).exists()
+
+    @property
+    def says_shape(self) -> bool:
+        """Whether it says how large it is."""
+        return self.is_hugging_face or lm_file(self.folder) is not None
+
+    @property
+    def config(self) -> ModelConfig | None:
+        """Its shape."""
+        if self.is_hugging_face:
+            return read_config(self.folder / CONFIG, ModelConfig.from_hf)
+        return None if self.whole is None else self.whole.config
+
+    @cached_property
+    def whole(self) -> Checkpoint | None:
+        """All of it; None where there is only its configuration."""
+        if has_hf_weights(self.folder):
+            return open_hugging_face(self._name, self.folder)
+        if (path := lm_file(self.folder)) is not None:
+            return open_audiocraft(self._name, path, None, self._progress)
         return None
-    if _REPOSITORY.fullmatch(name) is None:
-        raise CheckpointError(
-            f"{by}: the model was trained with the codec {diagnosis.quoted(named)}; segue runs "
-            f"EnCodec, from a repository of the hub or beside the model, as {AUDIOCRAFT_CODEC}"
-        )
-    return name
 
 
-def _codec_at(folder: Path) -> tuple[CodecConfig, Tensors, Path]:
-    """Open a codec that is a repository by itself."""
-    if not (folder / CONFIG).exists() and (folder / AUDIOCRAFT_CODEC).exists():
-        return _codec_in(folder / AUDIOCRAFT_CODEC)
-    tensors = open_weights(folder)
-    config = read_config(folder / CONFIG, CodecConfig.from_hf)
-    return config, layouts.from_codec(tensors), folder
-
-
-def _codec_in(path: Path) -> tuple[CodecConfig, Tensors, Path]:
-    """Open a codec in AudioCraft's layout."""
-    package, state = open_package(path)
-    xp_cfg = package.get("xp.cfg", "")
-    config = naming(f"{path}: xp.cfg", lambda: CodecConfig.from_xp_cfg(interpolation.parse(xp_cfg)))
-    return config, layouts.from_codec(state), path
-
-
-def _first_available(names: tuple[str, ...], progress: Progress) -> Path:
-    for name in names:
-        if (local := hub.find_local(name)) is not None:
-            return local
-    return hub.locate(names[0], progress=progress)
+def _companion(text: T5Config) -> str:
+    """The repository of a text encoder of which only the shape is here, among those that count."""
+    if text.ffn_dim > 4 * text.dim and not text.gated:  # three have the width of t5-large
+        return "t5-11b" if text.ffn_dim > 16 * text.dim else "t5-3b"
+    for name, dim in HIDDEN_DIMS_OF_T5.items():
+        if (dim, name.startswith(FLAN)) == (text.dim, text.gated):
+            return name
+    return TEXT_COMPANION
 
 
 def companions(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -266,5 +273,5 @@ def _companions(
         named = package.get("pretrained") if isinstance(package, Mapping) else None
         if not isinstance(named, str):
             return text, ()
-    other = None if named is None else _other_codec(named, str(path))
+    other = None if named is None else other_codec(named, str(path))
     return text, CODEC_COMPANIONS if other is None else (other,)

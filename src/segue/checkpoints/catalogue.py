@@ -18,7 +18,7 @@ class Family:
         fine_tunes: repositories of checkpoints that were fine-tuned from it.
         stereo: whether it generates two channels, as eight interleaved codebooks.
         alone: whether the base comes as fine-tunes do, the language model by itself.
-        melody: whether it follows a melody.
+        melody: whether it follows melodies, in the place of cross-attention.
         sample_rate: of what it makes, in Hz.
     """
 
@@ -41,8 +41,8 @@ class Family:
         The base comes in float32 with T5 and the codec, a fine-tune alone and mostly in float16.
         """
         codebooks = 8 if self.stereo else 4
-        of_layer = 12 if self.melody else 16  # products of dim²; those of the text are 4
-        lm = of_layer * self.dim**2 * self.num_layers + 2 * codebooks * 2048 * self.dim
+        layer = (12 if self.melody else 16) * self.dim**2
+        lm = layer * self.num_layers + 2 * codebooks * 2048 * self.dim
         if name == self.base and not self.alone:
             return 4 * (lm + T5_AND_CODEC_WEIGHTS)
         return 2 * lm

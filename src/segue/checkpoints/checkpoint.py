@@ -13,7 +13,7 @@ from ..progress import SILENT, Progress
 from . import hub, layouts
 from .adapters import Adapter
 from .config import ModelConfig, T5Config
-from .files import CONFIG, TOKENIZER, TOKENIZER_ONLY, WHOLE_MODEL, unreadable
+from .files import CONFIG, PREPROCESSOR, TOKENIZER, TOKENIZER_ONLY, WHOLE_MODEL, unreadable
 from .model_files import check_head, existing, open_weights, read_config
 from .tensors import Tensors
 
@@ -49,6 +49,7 @@ class Checkpoint:
         text_tensors: tensors of its own text encoder; None if it has none.
         text_companion: the repository of its text encoder, where it has none; of the shape and the
             tokenizer alone, where it has only tensors.
+        text_shape: what the companion must be, where it was chosen by its shape.
         adapters: those that are merged into `lm`; `text` merges them into the text encoder.
     """
 
@@ -60,6 +61,7 @@ class Checkpoint:
     text_folders: list[Path] = field(default_factory=list)
     text_tensors: Tensors | None = None
     text_companion: str = TEXT_COMPANION
+    text_shape: T5Config | None = None
     adapters: tuple[Adapter, ...] = ()
 
     def text(self, progress: Progress = SILENT) -> TextPart:
@@ -93,6 +95,11 @@ class Checkpoint:
                 f"{part.tokenizer.parent}: the text encoder has {part.config.dim} dimensions, "
                 f"{self.name} was trained with {self.config.text_dim}; pass --base-model"
             )
+        if self.text_shape is not None and _size(part.config) != _size(self.text_shape):
+            raise CheckpointError(
+                f"{part.tokenizer.parent}: this is not the text encoder that the base model's "
+                f"{CONFIG} describes; pass --base-model with a model that is whole on this machine"
+            )
         check_head(part.tokenizer)
         shapes = layouts.t5_shapes(part.config)
         layouts.check(part.tensors, shapes, str(part.tokenizer.parent))
@@ -111,6 +118,8 @@ class Checkpoint:
 def open_hugging_face(name: str, folder: Path) -> Checkpoint:
     """Open the Hugging Face layout in `folder`, whose names and shapes are not checked yet."""
     config = read_config(folder / CONFIG, ModelConfig.from_hf)
+    if (folder / PREPROCESSOR).exists():
+        config = read_config(folder / PREPROCESSOR, config.with_extractor)
     tensors = open_weights(folder)
     text = tensors.under(layouts.TEXT)
     # The embedding is tied, and different versions of the library kept different names of it.
@@ -124,6 +133,10 @@ def open_hugging_face(name: str, folder: Path) -> Checkpoint:
         # transformers leaves the projection out where the widths agree already.
         lm |= layouts.identity_projection(config.lm.dim, folder)
     return Checkpoint(name, folder, config, lm, codec, [folder], text)
+
+
+def _size(text: T5Config) -> tuple[int, ...]:
+    return text.dim, text.num_layers, text.num_heads, text.ffn_dim, text.gated
 
 
 def _is_text_encoder(name: str) -> bool:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from .config import STYLE
 from .files import ADAPTER_CONFIG, ADAPTER_SAFETENSORS, ADAPTER_TORCH
 
 _ADAPTERS = (ADAPTER_CONFIG, ADAPTER_SAFETENSORS, ADAPTER_TORCH)
@@ -18,6 +19,15 @@ TRAINING_CHECKPOINT = (
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGES = (b"<!doctype html", b"<html")
+
+_NOT_RUN = {
+    r"facebook/musicgen-style": f"a MusicGen that is conditioned by {STYLE}",
+    r"facebook/(audio-)?magnet-.+": "MAGNeT, whose masked model fills in tokens in any order; "
+    "segue continues them one after the other, as MusicGen and facebook/audiogen-medium do",
+    r"facebook/(jasco|melodyflow)-.+": "a flow-matching model over EnCodec's latents, not a "
+    "language model over its codes; segue runs MusicGen and AudioGen",
+}
+"""Repositories of AudioCraft's other families, and what they are."""
 
 _HUB = re.compile(
     r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://|git@(?:huggingface\.co|hf\.co):)"
@@ -41,7 +51,13 @@ def diagnose_head(head: bytes) -> str | None:
 
 
 def diagnose_name(name: str) -> str | None:
-    """Explain what `name` is, if it is a web address or the name of a folder of the cache."""
+    """Explain what `name` is, if it is no repository of a model that segue runs.
+
+    That is a web address, the name of a folder of the cache, or a family known to be another.
+    """
+    for pattern, family in _NOT_RUN.items():
+        if re.fullmatch(pattern, name):
+            return f"{name} is {family}"
     if (hub := _HUB.fullmatch(name)) is not None:
         place = re.split(r"[?#@]|/(?:tree|blob|resolve|raw|commits?|discussions)/", hub[1])[0]
         parts = [part for part in place.split("/") if part]

@@ -19,6 +19,7 @@ TORCH = "pytorch_model.bin"
 AUDIOCRAFT_LM = "state_dict.bin"
 AUDIOCRAFT_TRAINING = "checkpoint.th"
 AUDIOCRAFT_CODEC = "compression_state_dict.bin"
+PREPROCESSOR = "preprocessor_config.json"
 TOKENIZER = "tokenizer.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_SAFETENSORS = "adapter_model.safetensors"
@@ -26,7 +27,7 @@ ADAPTER_TORCH = "adapter_model.bin"
 BESIDE_WEIGHTS = (
     CONFIG,
     "generation_config.json",
-    "preprocessor_config.json",
+    PREPROCESSOR,
     TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",

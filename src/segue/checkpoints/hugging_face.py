@@ -16,14 +16,14 @@ from . import layouts
 from .arrays import check_weights, read_array
 from .checkpoint import Checkpoint
 from .config import to_hf
-from .files import BESIDE_WEIGHTS, CONFIG, TOKENIZER
+from .files import BESIDE_WEIGHTS, CONFIG, PREPROCESSOR, TOKENIZER
 from .load_report import LoadReport
 from .quantize import Saved, quantized
 from .shards import Shards
 from .tensors import Tensor, Tensors
 
-_GENERATION, _PREPROCESSOR = "generation_config.json", "preprocessor_config.json"
-_OF_TOKENIZER = tuple(n for n in BESIDE_WEIGHTS if n not in (CONFIG, _GENERATION, _PREPROCESSOR))
+_GENERATION = "generation_config.json"
+_OF_TOKENIZER = tuple(n for n in BESIDE_WEIGHTS if n not in (CONFIG, _GENERATION, PREPROCESSOR))
 
 
 def save_hugging_face(
@@ -128,5 +128,14 @@ def _write_beside(checkpoint: Checkpoint, tokenizer: Path, folder: Path) -> None
         "return_attention_mask": True,
         "sampling_rate": codec.sample_rate,
     }
-    for name, content in ((_GENERATION, generation), (_PREPROCESSOR, preprocessor)):
+    if (melody := lm.melody) is not None:
+        preprocessor |= {
+            "feature_extractor_type": "MusicgenMelodyFeatureExtractor",
+            "feature_size": melody.bins,
+            "num_chroma": melody.bins,
+            "n_fft": melody.spectrum,
+            "hop_length": melody.hop,
+            "chunk_length": lm.window_frames // codec.frame_rate,
+        }
+    for name, content in ((_GENERATION, generation), (PREPROCESSOR, preprocessor)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")

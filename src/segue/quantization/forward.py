@@ -173,7 +173,9 @@ class Forward:
         melody = self.config.melody
         assert melody is not None  # noqa: S101 - asked for of melody models alone
         weight = self.weight(f"{MELODY_PROJECTION}weight")
-        first = weight[:, 0] + self.weight(f"{MELODY_PROJECTION}bias")
+        first = self.weight(f"{MELODY_PROJECTION}bias")
+        if melody.strongest:  # the first pitch class is that of silence
+            first = first + weight[:, 0]
         text = np.zeros((1, self.config.dim), np.float32) if text is None else text
         return np.concatenate([np.tile(first, (melody.frames, 1)), text])
 

@@ -38,6 +38,7 @@ from tests.checkpoints.published_configs import (
     STEREO_DELAYS,
     XP_CODEC,
     XP_LM,
+    XP_MELODY,
     changed,
 )
 
@@ -66,6 +67,11 @@ LM_TABLES = {
     ("conditioners", "description"): audiocraft.CONDITIONER,
     ("conditioners", "description", "t5"): audiocraft.T5_CONDITIONER,
 }
+MELODY_TABLES = {
+    ("fuser",): audiocraft.FUSER,
+    ("conditioners", "self_wav"): audiocraft.MELODY_CONDITIONER,
+    ("conditioners", "self_wav", "chroma_stem"): audiocraft.CHROMA_STEM,
+}
 CODEC_TABLES = {
     (): audiocraft.XP_CODEC,
     ("encodec",): audiocraft.ENCODEC,
@@ -82,6 +88,7 @@ HF_TABLES = {
 SOURCES = {
     "config.json": (read_hf, HUGGING_FACE, HF_TABLES),
     "xp.cfg of the model": (read_lm, XP_LM, LM_TABLES),
+    "xp.cfg of a melody model": (read_lm, XP_MELODY, MELODY_TABLES),
     "xp.cfg of the codec": (read_codec, XP_CODEC, CODEC_TABLES),
 }
 
@@ -113,6 +120,15 @@ def test_musicgen_small_is_what_it_is_known_to_be_in_both_layouts():
     trained = read_lm(XP_LM)
     assert (trained.lm, trained.text_dim, trained.sample_rate) == (whole.lm, 768, 32_000)
     assert read_codec(XP_CODEC) == dataclasses.replace(CodecConfig(), pad_mode="constant")
+
+
+def test_musicgen_melody_is_what_it_is_known_to_be():
+    """Of 30 s, 235 frames, as `chroma_length` in its `config.json` says."""
+    trained = read_lm(XP_MELODY)
+    assert trained.lm == LMConfig(
+        1536, 48, 24, 6144, delays=(0, 1, 2, 3), melody=MelodyConfig(samples=960_000)
+    )
+    assert (trained.conditioner, trained.sample_rate) == ("description", 32_000)
 
 
 @pytest.mark.parametrize(("dim", "layers", "heads"), [(1536, 48, 24), (2048, 48, 32)])
@@ -171,7 +187,10 @@ def test_what_transformers_leaves_out_has_the_value_that_transformers_gives_it()
 
 
 def test_what_segue_writes_it_reads_again():
-    """At every size of a codebook: a bandwidth in kbit/s must not lose one by rounding."""
+    """At every size of a codebook: a bandwidth in kbit/s must not lose one by rounding.
+
+    And a melody's fields, of which transformers has two.
+    """
     whole = read_hf(HUGGING_FACE)
     for size in range(2, 2100, 61):
         for count in (1, 3, 4, 8, 32):
@@ -179,6 +198,15 @@ def test_what_segue_writes_it_reads_again():
             lm = dataclasses.replace(whole.lm, cardinality=size, num_codebooks=1, delays=(0,))
             config = dataclasses.replace(whole, codec=codec, lm=lm)
             assert ModelConfig.from_hf(to_hf(config, whole.text, None)) == config
+    for melody in (
+        MelodyConfig(),
+        MelodyConfig(24, 400, 4096, 2048, 700, False, 2.0, 88_200),
+        MelodyConfig(strongest=False),
+    ):
+        config = dataclasses.replace(whole, lm=dataclasses.replace(whole.lm, melody=melody))
+        written = json.loads(json.dumps(to_hf(config, whole.text, None), allow_nan=False))
+        assert ModelConfig.from_hf(written) == config
+        assert ("chroma_hop" in written) == (melody.hop != 4096)
 
 
 # --- The tables, walked -------------------------------------------------------------------------
@@ -259,12 +287,19 @@ WELL_TYPED = {
     "dimension": 64,
     "compression_model_checkpoint": "//pretrained/facebook/encodec_24khz",
     "cross": ["other"],
+    "prepend": ["other"],
+    "ignore": ["self_wav", "description"],
+    "winlen": 8192,
+    "nfft": 32_768,
+    "winhop": 1000,
+    "norm": 2,
 }
 AGREEING = {
     "dense_act_fn",  # says what feed_forward_proj says, or is refused: below
     "is_gated_act",
     "modeling",  # of which null lets q_modeling count: below
     "q_modeling",
+    "norm",  # of no effect beside argmax: `test_melody`
 }
 
 
@@ -308,7 +343,10 @@ CONTRADICTING = {
     "feed_forward_proj",  # and is_gated_act
     "sampling_rate",
     "delays",
+    "sample_rate",  # of a melody, and of the codec
     "cross",  # and the conditioner
+    "prepend",
+    "ignore",
 }
 
 
@@ -385,11 +423,61 @@ def test_a_codec_is_causal_if_what_its_export_refers_to_is():
     assert read_codec(changed(XP_CODEC, ("encodec", "causal"), True)).causal is True
 
 
-@pytest.mark.parametrize("name", ["self_wav", "chords", "melody", "bpm"])
+@pytest.mark.parametrize("name", ["chords", "melody", "bpm"])
 def test_another_conditioner_is_refused_by_name(name):
     other = changed(XP_LM, ("conditioners", name), {"model": "chroma_stem", "chroma_stem": {}})
     with pytest.raises(CheckpointError, match=rf"conditioners\.{name}"):
         read_lm(other)
+
+
+@pytest.mark.parametrize("order", [["self_wav", "description"], ["description", "self_wav"]])
+def test_a_melody_comes_first_whatever_the_order(order):
+    """AudioCraft's provider of conditions collects texts first, and each goes before the rest."""
+    found = read_lm(changed(XP_MELODY, ("fuser", "prepend"), order))
+    assert found == read_lm(XP_MELODY)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("fuser", "cross"), ["description"], r"fuser\.cross .*\[\] alone where there is self_wav"),
+        (("fuser", "prepend"), ["self_wav"], r"fuser\.prepend .*\['self_wav', 'description'\]"),
+        (("fuser", "prepend"), [], r"fuser\.prepend is \[\]"),
+        (("fuser", "ignore"), ["self_wav"], r"fuser\.ignore has 'self_wav'"),
+        (("conditioners", "self_wav", "chroma_stem", "sample_rate"), 16_000, r"rate of the codec"),
+        (("conditioners", "self_wav", "chroma_stem", "duration"), 30, r"duration is a field that"),
+        (("conditioners", "self_wav", "chroma_stem", "nfft"), 1024, r"window has 16384 samples"),
+        (("conditioners", "self_wav", "chroma_stem", "radix2_exp"), 7, r"30001 frames"),
+        (("conditioners", "self_wav", "chroma_stem", "norm"), 0, r"chroma_stem\.norm is 0"),
+    ],
+)
+def test_what_a_melody_model_cannot_be_is_refused_by_name(path, value, words):
+    with pytest.raises(CheckpointError, match=words) as caught:
+        read_lm(changed(XP_MELODY, path, value))
+    assert not isinstance(caught.value, IncompleteConfigError)
+
+
+def test_a_melody_alone_or_by_another_name_is_refused_by_name():
+    """AudioCraft's `MusicGen` passes a melody to `self_wav` alone."""
+    melody = XP_MELODY["conditioners"]["self_wav"]
+    text = XP_MELODY["conditioners"]["description"]
+    with pytest.raises(CheckpointError, match="self_wav and no text"):
+        read_lm(changed(XP_MELODY, ("conditioners",), {"self_wav": melody}))
+    with pytest.raises(CheckpointError, match=r"conditioners\.tune: .*'self_wav' alone"):
+        read_lm(changed(XP_MELODY, ("conditioners",), {"tune": melody, "description": text}))
+
+
+def test_the_spectra_of_a_melody_are_those_that_audiocraft_makes():
+    path = ("conditioners", "self_wav", "chroma_stem")
+    assert read_lm(XP_MELODY).lm.melody.frames == 235
+    fields = {"radix2_exp": 11, "nfft": 4096, "winhop": 1000, "argmax": False, "norm": 2}
+    chroma = XP_MELODY["conditioners"]["self_wav"]["chroma_stem"] | fields
+    found = read_lm(changed(changed(XP_MELODY, path, chroma), ("dataset", "segment_duration"), 10))
+    assert found.lm.melody == MelodyConfig(12, 321, 4096, 2048, 1000, False, 2.0, 320_000)
+    del chroma["argmax"], chroma["norm"]  # of which the constructor has its own
+    found = read_lm(changed(XP_MELODY, path, chroma)).lm.melody
+    assert (found.strongest, found.norm) == (False, float("inf"))
+    assert read_lm(changed(XP_MELODY, (*path, "norm"), float("inf"))).lm.melody.norm == float("inf")
 
 
 def test_the_conditioner_may_have_any_name():
@@ -415,8 +503,8 @@ def test_a_second_text_is_refused_wherever_it_goes(place):
 @pytest.mark.parametrize(
     ("conditioners", "words"),
     [
-        ({"self_wav": {"model": "chroma_stem", "chroma_stem": {}}}, "melody.*Hugging Face layout"),
-        ({"self_wav": {"model": "style", "style": {}}}, "style"),
+        ({"self_wav": {"model": "style", "style": {}}}, "style.*MERT.*musicgen-melody"),
+        ({"self_wav": {"model": "drum_latents", "drum_latents": {}}}, "drums.*JASCO"),
         ({"description": {"model": "clap", "clap": {}}}, "CLAP"),
     ],
 )
@@ -539,3 +627,8 @@ def test_a_melody_model_is_one_whatever_says_so():
         assert read_hf(config).lm.melody == MelodyConfig(12, 235)
         assert read_hf(config | {"chroma_length": 24}).lm.melody.frames == 24
     assert read_hf(HUGGING_FACE).lm.melody is None
+
+
+def test_a_style_model_is_called_by_its_name_in_this_layout_too():
+    with pytest.raises(CheckpointError, match=r"musicgen_style.*MERT.*facebook/musicgen-melody"):
+        read_hf(HUGGING_FACE | {"model_type": "musicgen_style"})

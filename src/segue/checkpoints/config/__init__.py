@@ -6,19 +6,22 @@ how a field is read, and `interpolation` resolves the references in an `xp.cfg`.
 segue cannot run is refused here, so that the engines may assume what these classes promise.
 """
 
-from .audiocraft_fields import HIDDEN_DIMS_OF_T5
+from .audiocraft_fields import FLAN, HIDDEN_DIMS_OF_T5
 from .codec import CodecConfig
 from .language_model import LMConfig, MelodyConfig
 from .model import ModelConfig
 from .quantization import QuantizationConfig, QuantizationParams
 from .schema import FRAMES_PER_WINDOW, IncompleteConfigError
 from .text_encoder import T5Config
-from .training import TrainingConfig
+from .training import MELODY, STYLE, TrainingConfig
 from .write import to_hf
 
 __all__ = [
+    "FLAN",
     "FRAMES_PER_WINDOW",
     "HIDDEN_DIMS_OF_T5",
+    "MELODY",
+    "STYLE",
     "CodecConfig",
     "IncompleteConfigError",
     "LMConfig",

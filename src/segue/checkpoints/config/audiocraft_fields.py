@@ -7,6 +7,8 @@ the value that MusicGen has: an `xp.cfg` is exported whole.
 
 from __future__ import annotations
 
+import math
+
 from .schema import (
     ANYTHING,
     CODEBOOKS,
@@ -14,6 +16,7 @@ from .schema import (
     FLAG,
     KERNEL,
     LAYERS,
+    ORDER,
     PAD_MODES,
     RATE,
     REQUIRED,
@@ -139,7 +142,7 @@ TRANSFORMER_LM: Fields = {
     "q_modeling": Read(optional(TEXT), None),  # where codebooks_pattern.modeling is null
     "xpos": NoEffect("of rotary positions"),
     "cross_attention": NoEffect("the fuser's entry turns it on"),
-    "two_step_cfg": NoEffect("the unconditioned stream is zeros, of any length"),
+    "two_step_cfg": NoEffect("AudioCraft's MusicGen always passes its own, which is off"),
     "layer_norm_eps": NoEffect("AudioCraft makes its norms anew, with 1e-5"),
     "custom": _SPEED,
     "memory_efficient": _SPEED,  # without it and custom, torch's own attention, of other names
@@ -180,9 +183,9 @@ INTERLEAVE: Fields = {
 FUSER: Fields = {
     "cross": Read(several(TEXT, 0), None),
     "sum": Only(([],), "conditions are added to the sequence"),
-    "prepend": Only(([],), "conditions are put before the sequence, as MusicGen melody does"),
+    "prepend": Read(several(TEXT, 0), None),
     "input_interpolate": Only(([],), "conditions are added to the sequence"),
-    "ignore": NoEffect("conditions that go nowhere"),
+    "ignore": Read(several(TEXT, 0), ()),
     "cross_attention_pos_emb": Only((False,), "conditions have positions"),
     "cross_attention_pos_emb_scale": NoEffect("of positions that conditions do not have"),
 }
@@ -196,6 +199,27 @@ CONDITIONER: Fields = {
     "model": Only(("t5",), "how the condition is encoded"),
     "t5": Read(optional(TABLE), None),
 }
+
+MELODY_CONDITIONER: Fields = {
+    "model": Only(("chroma_stem",), "how the melody is encoded"),
+    "chroma_stem": Read(TABLE, REQUIRED),
+}
+
+CHROMA_STEM: Fields = {
+    "sample_rate": Read(RATE, REQUIRED),
+    "n_chroma": Read(whole(1, 1024), REQUIRED, "bins"),
+    "radix2_exp": Read(whole(1, 18), REQUIRED),
+    "nfft": Read(optional(whole(2, 1 << 18)), None),
+    "winlen": Read(optional(whole(2, 1 << 18)), None),
+    "winhop": Read(optional(whole(1, 1 << 18)), None),
+    "argmax": Read(FLAG, False, "strongest"),
+    "norm": Read(ORDER, math.inf),
+    "match_len_on_eval": NoEffect("`MusicGen.get_pretrained` of AudioCraft turns it on"),
+    "eval_wavs": NoEffect("what replaced melodies in evaluation while training"),
+    "n_eval_wavs": NoEffect("of eval_wavs"),
+    "cache_path": NoEffect("where chroma was kept in training; AudioCraft's loader drops it"),
+}
+"""`ChromaStemConditioner` and `ChromaExtractor`; where it is absent, argmax is off there."""
 
 T5_CONDITIONER: Fields = {
     "name": Read(one_of(*HIDDEN_DIMS_OF_T5), "t5-base"),

@@ -14,6 +14,7 @@ from .schema import (
     FRAMES_PER_WINDOW,
     KERNEL,
     LAYERS,
+    ORDER,
     PAD_MODES,
     RATE,
     REQUIRED,
@@ -121,8 +122,24 @@ MUSICGEN: Fields = {
 MELODY: Fields = {
     "num_chroma": Read(whole(1, 1024), 12, "bins"),
     "chroma_length": Read(whole(1, 4096), 235, "frames"),
+    # segue's own, for what transformers has no field for:
+    "chroma_spectrum": Read(whole(2, 1 << 18), 1 << 14, "spectrum"),
+    "chroma_window": Read(whole(2, 1 << 18), 1 << 14, "window"),
+    "chroma_hop": Read(whole(1, 1 << 18), 1 << 12, "hop"),
+    "chroma_strongest": Read(FLAG, True, "strongest"),
+    "chroma_norm": Read(optional(ORDER), None, "norm"),
+    "chroma_samples": Read(optional(whole()), None, "samples"),
 }
 """Beside `MUSICGEN` in a melody model."""
+
+EXTRACTOR: Fields = {
+    "n_fft": Read(whole(2, 1 << 18), 1 << 14),
+    "hop_length": Read(whole(1, 1 << 18), 1 << 12),
+    "num_chroma": Read(optional(whole(1, 1024)), None),
+    "sampling_rate": Read(optional(RATE), None),
+}
+"""Of the `preprocessor_config.json` of a melody model: transformers'
+`MusicgenMelodyFeatureExtractor`."""
 
 DECODER: Fields = {
     **PRETRAINED,

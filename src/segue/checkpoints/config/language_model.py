@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ...errors import CheckpointError
@@ -12,15 +13,73 @@ from .schema import FRAMES_PER_WINDOW, Json, read_fields, shown
 
 @dataclass(frozen=True)
 class MelodyConfig:
-    """How a melody comes before the sequence, as MusicGen's melody models want it.
+    """How a melody comes before the sequence; the defaults are those of MusicGen's melody models.
 
     Attributes:
-        bins: pitch classes, 12 to the octave, of which each frame has one.
+        bins: pitch classes of an octave.
         frames: of a melody, repeated or cut to them: 235 are 30 s.
+        spectrum: samples of the Fourier transform.
+        window: samples of its Hann window, at most `spectrum`.
+        hop: samples from one frame to the next.
+        strongest: whether a frame is its strongest pitch class alone, as a one-hot vector.
+        norm: where it is not, all of them are divided by their norm of this order.
+        samples: of a longer melody that each window of a longer output is given; None for those of
+            the window's frames.
     """
 
     bins: int = 12
     frames: int = 235
+    spectrum: int = 1 << 14
+    window: int = 1 << 14
+    hop: int = 1 << 12
+    strongest: bool = True
+    norm: float = math.inf
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.window > self.spectrum:
+            raise CheckpointError(
+                f"the melody's window has {self.window} samples, and its Fourier transform "
+                f"{self.spectrum}, which must not be fewer"
+            )
+        if not 1 <= self.frames <= MAX_MELODY_FRAMES:
+            raise CheckpointError(
+                f"a melody would take {self.frames} frames before the sequence; segue runs 1 to "
+                f"{MAX_MELODY_FRAMES}"
+            )
+
+    @classmethod
+    def from_xp_cfg(cls, config: Json, where: str, duration: float) -> MelodyConfig:
+        """Read AudioCraft's `chroma_stem`.
+
+        Args:
+            config: that table.
+            where: its dotted name, for messages.
+            duration: of the longest sequence, in seconds, which says how many frames there are
+                (`_get_chroma_len` of AudioCraft's `ChromaStemConditioner`).
+
+        Raises:
+            CheckpointError: a field has no valid value, or one that segue does not implement.
+        """
+        values = read_fields(config, audiocraft.CHROMA_STEM, where, closed=True)
+        window = values["winlen"] or 2 ** values["radix2_exp"]
+        spectrum = values["nfft"] or window
+        hop = values["winhop"] or max(1, window // 4)
+        samples = int(values["sample_rate"] * duration)
+        return cls(
+            bins=values["bins"],
+            # Spectra are of samples that are padded to one, and mirrored at both ends.
+            frames=1 + (max(samples, spectrum) - spectrum % 2) // hop,
+            spectrum=spectrum,
+            window=window,
+            hop=hop,
+            strongest=values["strongest"],
+            norm=values["norm"],
+            samples=samples,
+        )
+
+
+MAX_MELODY_FRAMES = 4096
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import CheckpointError
 from . import hugging_face_fields as hugging_face
@@ -12,9 +13,13 @@ from .language_model import LMConfig, MelodyConfig
 from .quantization import QuantizationConfig
 from .schema import Json, read_fields
 from .text_encoder import T5Config
+from .training import STYLE
 
 AUDIOGEN_RATE = 16_000
 """Of AudioGen's codec, in Hz; MusicGen's has 32 kHz."""
+
+
+MELODY_EXTRACTOR = "MusicgenMelodyFeatureExtractor"
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,33 @@ class ModelConfig:
             return max(1, min(2 * self.codec.frame_rate, window - 1))
         return max(1, window * 3 // 5)
 
+    def with_extractor(self, config: Json) -> ModelConfig:
+        """Return this with the spectra that a `preprocessor_config.json` asks for.
+
+        That is of transformers' `MusicgenMelodyFeatureExtractor`, whose window is the whole
+        spectrum; what segue wrote itself says more.
+
+        Raises:
+            CheckpointError: it does not fit the model.
+        """
+        melody, usual = self.lm.melody, MelodyConfig()
+        if melody is None or config.get("feature_extractor_type") != MELODY_EXTRACTOR:
+            return self
+        values = read_fields(config, hugging_face.EXTRACTOR)
+        wanted = {"num_chroma": melody.bins, "sampling_rate": self.codec.sample_rate}
+        for name, value in wanted.items():
+            if values[name] not in (None, value):
+                raise CheckpointError(f"{name} is {values[name]}, and of the model {value}")
+        if (melody.spectrum, melody.window, melody.hop) != (
+            usual.spectrum,
+            usual.window,
+            usual.hop,
+        ):
+            return self
+        size, hop = values["n_fft"], values["hop_length"]
+        melody = replace(melody, spectrum=size, window=size, hop=hop)
+        return replace(self, lm=replace(self.lm, melody=melody))
+
     @classmethod
     def from_hf(cls, config: Json) -> ModelConfig:
         """Read a Hugging Face `config.json`.
@@ -67,12 +99,16 @@ class ModelConfig:
         """
         kind = config.get("model_type")
         decoder = config.get("decoder")
+        if "style" in str(kind):
+            raise CheckpointError(f"model_type is {kind!r}: the model is conditioned by {STYLE}")
         if kind not in ("musicgen", "musicgen_melody", None) or decoder is None:
             raise CheckpointError(f"it describes a {kind!r} model, not MusicGen")
         decoder_kind = decoder.get("model_type") if isinstance(decoder, Mapping) else None
         melody = None
         if "musicgen_melody" in (kind, str(decoder_kind).removesuffix("_decoder")):
-            melody = MelodyConfig(**read_fields(config, hugging_face.MELODY))
+            values = read_fields(config, hugging_face.MELODY)
+            values["norm"] = values["norm"] or math.inf  # which JSON cannot say
+            melody = MelodyConfig(**values)
         values = read_fields(config, hugging_face.MUSICGEN)
         block, foreign = values["quantization"], values["quantization_config"]
         if foreign and foreign != block:  # mlx-lm writes its own under both names

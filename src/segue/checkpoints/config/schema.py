@@ -222,6 +222,19 @@ def _number(value: Any) -> float:
     return found
 
 
+def _order(value: Any) -> float:
+    if value == math.inf:
+        return math.inf
+    found = _number(value)
+    if not 0 < found <= 100:
+        raise ValueError
+    return found
+
+
+ORDER = Kind("a number above 0 and at most 100, or infinity", _order)
+"""The order p of a norm."""
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError

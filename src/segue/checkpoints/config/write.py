@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .codec import CodecConfig
+from .language_model import MelodyConfig
 from .model import ModelConfig
 from .quantization import QuantizationConfig
 from .schema import FRAMES_PER_WINDOW
@@ -81,9 +82,28 @@ def to_hf(
     if lm.window_frames != FRAMES_PER_WINDOW:
         written["decoder"]["window_frames"] = lm.window_frames
     if lm.melody is not None:
-        written |= {"num_chroma": lm.melody.bins, "chroma_length": lm.melody.frames}
+        written |= _melody(lm.melody)
     if quantization is not None:
         written["quantization"] = quantization.to_json()
+    return written
+
+
+def _melody(melody: MelodyConfig) -> dict[str, Any]:
+    """Its fields; those that transformers does not know where they are not its extractor's."""
+    written: dict[str, Any] = {"num_chroma": melody.bins, "chroma_length": melody.frames}
+    own = {
+        "chroma_spectrum": melody.spectrum,
+        "chroma_window": melody.window,
+        "chroma_hop": melody.hop,
+        "chroma_strongest": melody.strongest,
+        "chroma_norm": None if math.isinf(melody.norm) else melody.norm,  # JSON has no infinity
+        "chroma_samples": melody.samples,
+    }
+    usual = MelodyConfig()
+    defaults = (usual.spectrum, usual.window, usual.hop, usual.strongest, None, None)
+    for (name, value), default in zip(own.items(), defaults, strict=True):
+        if value != default:
+            written[name] = value
     return written
 
 

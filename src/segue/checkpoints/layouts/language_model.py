@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import CheckpointError
-from ..config import LMConfig
+from ..config import MELODY, LMConfig
 from ..tensors import Tensor, Tensors
-from .names import LM, PROJECTION, TEXT
+from .names import LM, MELODY_PROJECTION, PROJECTION, TEXT
 
 # --- AudioCraft's language model ---------------------------------------------------------------
 
@@ -26,9 +26,16 @@ _AUDIOCRAFT_NAMES = [
     (r"^transformer\.layers\.(\d+)\.norm2\.", rf"{LM}layers.\1.final_layer_norm."),
 ]
 _CONDITIONER = re.compile(r"condition_provider\.conditioners\.(\w+)\.(?:(output_proj|t5)\.)?")
+_SPECTRUM_WINDOW = f"condition_provider.conditioners.{MELODY}.chroma.spec.window"
+"""A buffer of torchaudio's, the Hann window that `engine.chroma` computes."""
 
 
-def from_audiocraft(state: Tensors, conditioner: str = "description") -> Tensors:
+_PREFIXES = {"output_proj": PROJECTION, "t5": TEXT}
+
+
+def from_audiocraft(
+    state: Tensors, conditioner: str = "description", melody: bool = False
+) -> Tensors:
     """Rename the language model of AudioCraft's `state_dict.bin` to segue's names.
 
     Q, K and V are stacked in `in_proj_weight` there, and split here.
@@ -37,6 +44,7 @@ def from_audiocraft(state: Tensors, conditioner: str = "description") -> Tensors
         state: its tensors, and those of the text encoder where it was trained along, which are
             named as in the Hugging Face layout.
         conditioner: the name of its text conditioner.
+        melody: whether its configuration has a melody's beside it.
 
     Raises:
         CheckpointError: it has other conditioners.
@@ -44,12 +52,16 @@ def from_audiocraft(state: Tensors, conditioner: str = "description") -> Tensors
     named = Tensors()
     for name, tensor in state.items():
         if (match := _CONDITIONER.match(name)) is not None:
-            if match[1] != conditioner or match[2] is None:
+            if melody and name == _SPECTRUM_WINDOW:
+                continue
+            prefix = _PREFIXES.get(match[2])
+            if melody and match[1] == MELODY and match[2] == "output_proj":
+                prefix = MELODY_PROJECTION
+            elif match[1] != conditioner or prefix is None:
                 raise CheckpointError(
                     f"{tensor.source}: the tensor {name!r} belongs to the conditioner "
-                    f"{match[1]!r}; segue runs MusicGen's text conditioning alone"
+                    f"{match[1]!r}, which its configuration lacks or segue does not run"
                 )
-            prefix = PROJECTION if match[2] == "output_proj" else TEXT
             named[f"{prefix}{name[match.end() :]}"] = tensor
             continue
         name = name.replace(".mha.", ".")  # torch's own attention, with the same weights

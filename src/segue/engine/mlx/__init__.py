@@ -25,8 +25,8 @@ from ...checkpoints.recipe import Recipe
 from ...errors import ModelOverflowError
 from ...pattern import first_unknown
 from ...progress import SILENT, Progress
+from .. import chroma
 from ..base import Sampling, TakeGroup, check_melody
-from ..chroma import fit, melody_of
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
 from ..groups import run_groups
 from ..text import TextTokenizer
@@ -180,12 +180,12 @@ class MLXEngine:
         with turn():
             if config is None:
                 return self._conditioned(text)
-            classes = None
+            followed = None
             if melody is not None:
                 rate = self.config.codec.sample_rate
-                classes = mx.array(fit(melody_of(melody, rate, config.bins), config.frames))
+                followed = mx.array(chroma.features(melody, rate, config))
             encoded = self._encoded(text) if text.strip() else None
-            prefix = self.lm.prefix(classes, encoded)
+            prefix = self.lm.prefix(followed, encoded)
             return _checked(prefix, [prefix.given, prefix.nothing])
 
     def _condition(self, text: str) -> CrossKV:

@@ -15,6 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ...checkpoints.config import LMConfig
+from .. import chroma
 from . import cache as kv_cache
 from .activations import gelu
 from .cache import Cache
@@ -295,20 +296,20 @@ class LM(nn.Module):
         """What comes before the sequence in a melody model.
 
         Args:
-            melody: `(F,)`, the pitch class of each frame; None for no melody.
+            melody: `(F, bins)`, from `chroma.features`; None for no melody.
             encoded: a text encoder's output `(1, L, text_dim)`; None for no text.
         """
         melody_config = self._config.melody
         assert melody_config is not None  # noqa: S101 - asked for of melody models alone
-        nothing = mx.zeros((melody_config.frames,), mx.int32)
+        nothing = mx.array(chroma.silence(melody_config))
         # In place of no text there is one zero vector, in AudioCraft the mask of an empty text's.
         text = mx.zeros((1, 1, self._config.dim), self.dtype)
         if encoded is not None:
             text = self.enc_to_dec_proj(encoded)
 
         def behind(melody: mx.array, text: mx.array) -> mx.array:
-            one_hot = (melody[:, None] == mx.arange(melody_config.bins)).astype(self.dtype)
-            return mx.concatenate([self.audio_enc_to_dec_proj(one_hot)[None], text], axis=1)
+            projected = self.audio_enc_to_dec_proj(melody.astype(self.dtype))
+            return mx.concatenate([projected[None], text], axis=1)
 
         given = behind(nothing if melody is None else melody, text)
         return Prefix(given, behind(nothing, mx.zeros_like(text)))

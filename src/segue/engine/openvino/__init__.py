@@ -12,8 +12,8 @@ from ...checkpoints.load_report import LoadReport
 from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...progress import SILENT, Progress
+from .. import chroma
 from ..base import Sampling, TakeGroup, check_finite, check_melody
-from ..chroma import fit, melody_of
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
 from ..groups import run_groups
 from ..text import TextTokenizer
@@ -99,11 +99,10 @@ class OpenVINOEngine:
         check_melody(config, melody)
         if config is None:
             return self._conditioned(text)
-        classes = None
+        followed = None
         if melody is not None:
-            classes = melody_of(melody, self.config.codec.sample_rate, config.bins)
-            classes = fit(classes, config.frames)
-        prefix = self.lm.prefix(classes, self._encoded(text) if text.strip() else None)
+            followed = chroma.features(melody, self.config.codec.sample_rate, config)
+        prefix = self.lm.prefix(followed, self._encoded(text) if text.strip() else None)
         check_finite(prefix.given, "values of the text")
         return prefix
 

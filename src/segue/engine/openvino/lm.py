@@ -18,7 +18,7 @@ import numpy as np
 from ...checkpoints.config import LMConfig
 from ...checkpoints.layouts import LM as PREFIX
 from ...checkpoints.layouts import MELODY_PROJECTION, PROJECTION
-from ..chroma import one_hot
+from .. import chroma
 from . import graph
 from .graph import Output
 from .runtime import compiled, give_back, ops, ov, page_out, run, states
@@ -145,19 +145,19 @@ class LM:
         """What comes before the sequence in a melody model.
 
         Args:
-            melody: `(F,)`, the pitch class of each frame; None for no melody.
+            melody: `(F, bins)`, from `chroma.features`; None for no melody.
             encoded: a text encoder's output `(1, L, text_dim)`; None for no text.
         """
         config = self._config.melody
         assert config is not None  # noqa: S101 - asked for of melody models alone
-        nothing = np.zeros(config.frames, int)
+        nothing = chroma.silence(config)
         # In place of no text there is one zero vector, in AudioCraft the mask of an empty text's.
         text = np.zeros((1, 1, self._config.dim), np.float32)
         if encoded is not None:
             text = run(self._text_projection, encoded)[0]
 
         def behind(melody: np.ndarray, text: np.ndarray) -> np.ndarray:
-            projected = run(self._melody_projection, one_hot(melody, config.bins)[None])[0]
+            projected = run(self._melody_projection, melody[None])[0]
             whole: np.ndarray = np.concatenate([projected, text], axis=1)
             whole += positions(0, whole.shape[1], self._config.dim)
             return whole

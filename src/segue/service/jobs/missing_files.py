@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...checkpoints import hub
-from ...checkpoints.audiocraft import CODEC_COMPANIONS, companions, lm_file
+from ...checkpoints.audiocraft import companions, lm_file
+from ...checkpoints.audiocraft_codec import CODEC_COMPANIONS
 from ...checkpoints.checkpoint import TEXT_COMPANION
 from ...checkpoints.files import AUDIOCRAFT_CODEC, CONFIG, SAFETENSORS, TORCH
 from ...errors import CheckpointError
