@@ -26,7 +26,7 @@ from segue.quantization import rounding
 from segue.quantization.calibration import TextCodes, Window, of_takes
 from segue.quantization.evaluation import Distributions, divergence
 from segue.quantization.forward import Windows, weights_of
-from segue.quantization.gptq import quantize_with
+from segue.quantization.preparation import quantize_with
 from segue.terminal import progress_for
 
 SHAPES = {"small": (1024, 4096), "medium": (1536, 6144), "large": (2048, 8192)}
