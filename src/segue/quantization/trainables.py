@@ -21,7 +21,8 @@ Arrays = dict[str, np.ndarray]
 
 SCALE_RATE, SHIFT_RATE, NORM_RATE = 1e-3, 2e-3, 2e-3
 """Adam's greatest steps: of a scale in shares of it, of a group's mean value in scales, of a norm
-in shares of its mean.  All groups of a product move together, so a hundredth of a scale is much."""
+in shares of its mean.  All groups of a product move together: ten times as much loses four times
+what there was."""
 
 MOMENTUM, SQUARES = 0.9, 0.99
 """Adam's decay of gradients, and of their squares."""
