@@ -26,7 +26,8 @@ from segue.quantization import rounding
 from segue.quantization.calibration import TextCodes, Window, of_takes
 from segue.quantization.evaluation import Distributions, divergence
 from segue.quantization.forward import Windows, weights_of
-from segue.quantization.gptq import quantize_with
+from segue.quantization.preparation import quantize_with
+from segue.recipe_options import with_method
 from segue.terminal import progress_for
 
 SHAPES = {"small": (1024, 4096), "medium": (1536, 6144), "large": (2048, 8192)}
@@ -81,7 +82,7 @@ def variant(spec: str) -> tuple[Recipe, float]:
     method, _, rest = spec.partition(":")
     if names_a_file(rest):
         recipe, document = read_recipe(Path(rest)), read_recipe_file(Path(rest))
-        return replace(recipe, method=method, calibration=None), document["bits"]
+        return with_method(recipe, method, None), document["bits"]
     bits, group = map(int, rest.split(":"))
     return Recipe(bits=bits, group_size=group, method=method), bits + 32 / group
 

@@ -331,6 +331,7 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
     )
     typed = ["name=q3, bits=3", "cast=bfloat16", "name=q8, recipe=q8", "recipe=none"]
     typed += ["bits=4, method=search", "name=gptq3, recipe=q4, method=gptq, self_takes=3"]
+    typed += ["name=d, recipe=q4, method=search+distill, distill_steps=9"]
     typed += ["recipe=q4-gptq", "checkpoint=models/large-q4", "bits=4, kv_bits=8"]
     assert rows_of(file, typed) == (
         Variant("plain"),
@@ -342,6 +343,7 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         Variant("baseline"),
         Variant("q4-g64-search-decoder-linears", None, Recipe(method="search")),
         Variant("gptq3", None, Recipe(method="gptq", calibration=Calibration((), 3))),
+        Variant("d", None, Recipe(method="search+distill", distill_steps=9)),
         Variant("q4-g64-gptq-decoder-linears", None, Recipe(method="gptq")),
         Variant("large-q4", checkpoint="models/large-q4"),
         Variant("q4-g64-decoder-linears-kv8", None, Recipe(), None, 8),

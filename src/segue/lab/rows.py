@@ -32,6 +32,7 @@ _TYPES: Mapping[str, type] = {
     "calibrate": str,
     "self_takes": int,
     "calibration_seed": int,
+    "distill_steps": int,
     "checkpoint": str,
     "kv_bits": int,
 }
@@ -111,14 +112,15 @@ def _variant(entry: Any, where: str) -> Variant:
 
 
 def _with_method(entry: Mapping[str, Any], recipe: Recipe | None) -> Recipe | None:
-    """The recipe with a row's method, and the music that this looks at."""
+    """The recipe with a row's method, the music that this looks at, and its steps."""
     method, path = entry.get("method"), entry.get("calibrate")
     takes, seed = entry.get("self_takes"), entry.get("calibration_seed")
     music = None
     if any(value is not None for value in (path, takes, seed)):
         music = Calibration(() if path is None else (path,), takes, seed or 0)
+    steps = entry.get("distill_steps")
     if recipe is not None:
-        return with_method(recipe, method, music)
-    if method is not None or music is not None:
+        return with_method(recipe, method, music, steps)
+    if any(value is not None for value in (method, music, steps)):
         raise RequestError("a method, or its music, without anything that is quantized; name bits")
     return None

@@ -45,7 +45,11 @@ class RecipeRequest:
         options: the widths and groups to choose from.
         music: what units are measured on, and what the method looks at.
         method: how the plan is quantized; one of `METHODS`.
+        distill_steps: see `Recipe`.
         label: what the recipe is called.
+
+    Raises:
+        RequestError: there is no such method, or it has no such steps.
     """
 
     name: str
@@ -53,7 +57,12 @@ class RecipeRequest:
     options: Options = field(default_factory=Options)
     music: Calibration = field(default_factory=Calibration)
     method: str = "nearest"
+    distill_steps: int | None = None
     label: str = ""
+
+    def __post_init__(self) -> None:
+        # Refused now, not after minutes.
+        Recipe(method=self.method, distill_steps=self.distill_steps)
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,8 @@ def make_recipe(
     calibration = request.music if METHODS[request.method] else None
 
     def recipe_for(ways: Ways) -> Recipe:
-        return recipe_of(problem, ways, shape, request.method, calibration, request.label)
+        found = recipe_of(problem, ways, shape, request.method, calibration, request.label)
+        return replace(found, distill_steps=request.distill_steps)
 
     def measure(ways: Ways) -> float:
         view = sources.quantized(recipe_for(ways), looked_at)
