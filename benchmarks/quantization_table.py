@@ -58,7 +58,7 @@ class Row:
     Attributes:
         name: of its files.
         what: for people.
-        method: one of `METHODS`, or `"distill"` for whichever of them distils.
+        method: one of `METHODS`; of a version without it the row is left out.
         asked: the most that it was to lose, as a share of what the nearest value loses at 4 bits in
             groups of 64; None for no such goal.
         plan: the options of `segue recipe`; None for 4 bits in groups of 64 throughout.
@@ -85,7 +85,7 @@ ROWS = (
     Row(
         "recipe-4.5-distill",
         "recipe, cross-attention ≥ 4 bits",
-        "distill",
+        "gptq+distill",
         0.318,
         _budget(4.5),
         "recipe-4.5",
@@ -150,14 +150,11 @@ class Work:
         """Do what is not done yet, and return the table."""
         found, left_out = [], []
         for row in self._rows:
-            method = _method(row.method)
-            if method is None:
-                left_out.append(
-                    f"{row.name}: left out, since this version has no method that distils"
-                )
+            if row.method not in METHODS:
+                left_out.append(f"{row.name} is left out: no method {row.method} in this version")
                 continue
-            print(f"{row.name} ({method})", file=sys.stderr, flush=True)
-            found.append(self._row(row, method))
+            print(f"{row.name} ({row.method})", file=sys.stderr, flush=True)
+            found.append(self._row(row))
         first: Json = next((row["recipe"] for row in found if row["name"] == FIRST), {})
         return {
             "schema": SCHEMA,
@@ -170,8 +167,8 @@ class Work:
             "time": {"asked": ASKED_SECONDS} | {k: first.get(k) for k in ("seconds", "busy")},
         }
 
-    def _row(self, row: Row, method: str) -> Json:
-        recipe, made = ["--recipe", "q4"], None
+    def _row(self, row: Row) -> Json:
+        method, recipe, made = row.method, ["--recipe", "q4"], None
         bits = BITS
         if row.plan is not None:
             of = next(each for each in self._rows if each.name == (row.recipe or row.name))
@@ -184,7 +181,7 @@ class Work:
         step = self._step(
             f"models/{row.name}",
             ["quantize", self._model, str(quantized), *words],
-            [VERSIONS[method], None if made is None else made["command"]],
+            [_versions(method), None if made is None else made["command"]],
             quantized,
         )
         report = self.folder / "quality" / f"{row.name}.json"
@@ -206,16 +203,12 @@ class Work:
         }
 
     def _recipe(self, row: Row) -> tuple[Path, Json]:
-        method = _method(row.method)
         assert row.plan is not None  # noqa: S101 - asked for of such rows alone
-        assert method is not None  # noqa: S101 - as all that plan have
         path = self.folder / "recipes" / f"{row.name}.json"
-        words = ["recipe", self._model, *row.plan, "--method", method, *self._recipe_music()]
+        words = ["recipe", self._model, *row.plan, "--method", row.method, *self._recipe_music()]
+        words += ["-o", str(path)]
         fresh = self.folder / "cache" if row.name == FIRST else None
-        facts = [VERSIONS[method]]
-        return path, self._step(
-            f"recipes/{row.name}", [*words, "-o", str(path)], facts, path, fresh
-        )
+        return path, self._step(f"recipes/{row.name}", words, _versions(row.method), path, fresh)
 
     def _recipe_music(self) -> list[str]:
         return ["--seed" if word == "--calibration-seed" else word for word in self._music]
@@ -240,9 +233,9 @@ class Work:
         return step
 
 
-def _method(name: str) -> str | None:
-    """The method of a row; None if this version has none like it."""
-    return name if name in METHODS else next((each for each in METHODS if name in each), None)
+def _versions(method: str) -> dict[str, int]:
+    """The versions of all that a method is made of."""
+    return {name: version for name, version in VERSIONS.items() if name in method}
 
 
 def markdown(table: Mapping[str, Any]) -> str:

@@ -10,12 +10,13 @@ from benchmarks import quantization_table
 from benchmarks.quantization_table import Row, Work, markdown
 from segue.cli import main
 from segue.quantization import making
+from segue.quantization.methods import VERSIONS
 
 ROWS = (
     Row("q4", "4 bits", "nearest", None),
     Row("recipe-4.5", "planned", "search", 0.9, ("--budget-bits", "4.6", "--widths", "4", "5")),
     Row("again", "planned", "nearest", None, ("--budget-bits", "4.6"), "recipe-4.5"),
-    Row("learned", "planned", "such as none", 0.3, ("--budget-bits", "4.6"), "recipe-4.5"),
+    Row("learned", "planned", "none such", 0.3, ("--budget-bits", "4.6"), "recipe-4.5"),
 )
 
 
@@ -31,8 +32,8 @@ def table(toy, song, tmp_path, monkeypatch):
     """Makes the table in a folder; gives it and the commands that were run."""
     monkeypatch.setattr(making, "WINDOWS", 2)
     monkeypatch.setattr(making, "HELD_OUT_WINDOWS", 1)
-    quality = ("--quality-prompt", str(song), "--variations", "1", "--engine", "mlx")
-    quality += ("--prompt-seconds", "0.2", "--output-seconds", "0.4")
+    quality = ["--quality-prompt", str(song), "--variations", "1", "--engine", "mlx"]
+    quality += ["--prompt-seconds", "0.2", "--output-seconds", "0.4"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
 
     def made(stop_before=None):
@@ -64,7 +65,7 @@ def test_every_step_is_a_command_that_is_run_once(table, tmp_path, monkeypatch, 
     again, commands = table()
     assert (commands, again["rows"]) == ([], found["rows"])
 
-    monkeypatch.setitem(quantization_table.VERSIONS, "search", 99)
+    monkeypatch.setitem(VERSIONS, "search", 99)
     remade, commands = table()
     assert commands.count("recipe") == 1
     assert remade["rows"][0] == found["rows"][0]

@@ -15,7 +15,7 @@ from ..checkpoints.recipe_file import SCHEMA
 from ..engine.base import Engine
 from ..errors import RequestError
 from ..progress import SILENT, Progress
-from .calibration import CalibrationSet, TextCodes, Window, collect, of_takes
+from .calibration import CalibrationSet, TextCodes, Window, collect, self_takes
 from .forward import Windows, weights_of
 from .losses import MEASURED, Options, Problem, Ways, way_name
 from .methods import VERSIONS
@@ -23,6 +23,7 @@ from .planning import Goal, plan, recipe_of
 from .sensitivity import Losses, Measurements, kept
 from .sensitivity_cache import SensitivityCache, weights_digest
 from .step_costs import Table, step_costs
+from .takes_cache import Identity, identity_of
 from .units import Unit, average_bits, units_of
 
 WINDOWS = 12
@@ -105,7 +106,8 @@ def make_recipe(
     problem = Problem(units, request.options, dict.fromkeys((u.name for u in units), 0.0))
     if request.goal.bits is not None:
         problem.fewest_nats(request.goal.bits)  # refused now, not after minutes
-    music = _music(request.music, checkpoint, sources, progress)
+    own = identity_of(checkpoint, sources.engine_name)
+    music = _music(request.music, checkpoint, sources, progress, own)
     if any(window in music.windows for window in music.held_out):
         say("no music is left to hold out: the plan is measured on what its units were measured on")
     texts = TextCodes(checkpoint, progress)
@@ -117,7 +119,9 @@ def make_recipe(
 
     looked_at = CalibrationSet(())
     if METHODS[request.method]:
-        looked_at = collect(request.music, checkpoint.config, sources.engine, progress)
+        looked_at = collect(
+            request.music, checkpoint.config, sources.engine, progress, identity=own
+        )
     weight = kept(weights_of(checkpoint.lm))
     identity = weights_digest(checkpoint)
     losses = _losses(run, units, music, identity, say, clock)
@@ -172,17 +176,23 @@ def make_recipe(
 
 
 def _music(
-    choice: Calibration, checkpoint: Checkpoint, sources: Sources, progress: Progress
+    choice: Calibration,
+    checkpoint: Checkpoint,
+    sources: Sources,
+    progress: Progress,
+    own: Identity,
 ) -> CalibrationSet:
     """The windows that units are measured on, and those that plans are."""
     takes = choice.self_takes
     if takes is None or takes > WINDOWS:
         takes = 0 if choice.paths and takes is None else WINDOWS
-    music = collect(replace(choice, self_takes=takes), checkpoint.config, sources.engine, progress)
+    some = replace(choice, self_takes=takes)
+    music = collect(some, checkpoint.config, sources.engine, progress, identity=own)
     windows, held_out, found_at = _some(music.windows, WINDOWS), music.held_out, music.sources
     if len(held_out) < HELD_OUT_WINDOWS and not choice.paths:
         seed = (choice.seed + _HELD_OUT_SEED) % (1 << 32)
-        apart = of_takes(sources.engine(), min(takes, HELD_OUT_WINDOWS), seed, progress=progress)
+        count = min(takes, HELD_OUT_WINDOWS)
+        apart = self_takes(sources.engine, count, seed, progress=progress, identity=own)
         held_out = apart.windows
         found_at = (*found_at, *(source | {"held_out": True} for source in apart.sources))
     return CalibrationSet(windows, _some(held_out or windows, HELD_OUT_WINDOWS), found_at)

@@ -13,6 +13,7 @@ from .calibration import CalibrationSet, TextCodes, collect
 from .evaluation import Distributions, foreign_note, surprise
 from .forward import Windows, weights_of
 from .gptq import Calibrated, gptq
+from .takes_cache import identity_of
 
 LOOKED_AT = 8
 """Windows that tell whether music is what a model expects."""
@@ -25,6 +26,7 @@ def prepared(
     cast_dtype: str | None = None,
     progress: Progress = SILENT,
     music: CalibrationSet | None = None,
+    engine_name: str | None = None,
 ) -> Calibrated:
     """Let a recipe's method look at its music.
 
@@ -35,6 +37,7 @@ def prepared(
         cast_dtype: see `segue.checkpoints.quantize.quantized`.
         progress: shown while it runs.
         music: in the place of what the recipe says.
+        engine_name: what `engine` loads, to keep takes on disk by; None keeps none.
 
     Raises:
         AudioError: music cannot be read.
@@ -43,7 +46,8 @@ def prepared(
     """
     choice = recipe.calibration or Calibration()
     if music is None:
-        music = collect(choice, checkpoint.config, engine, progress)
+        own = None if engine_name is None else identity_of(checkpoint, engine_name)
+        music = collect(choice, checkpoint.config, engine, progress, identity=own)
     found = gptq(checkpoint, recipe, music, cast_dtype, progress)
     if not choice.paths:
         return found
