@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
@@ -16,11 +19,11 @@ from ..engine.base import Engine
 from ..errors import RequestError
 from ..progress import SILENT, Progress
 from .calibration import CalibrationSet, TextCodes, Window, collect, self_takes
-from .forward import Windows, weights_of
+from .forward import Weight, Windows, weights_of
 from .losses import MEASURED, Options, Problem, Ways, way_name
 from .methods import VERSIONS
 from .planning import Goal, plan, recipe_of
-from .sensitivity import Losses, Measurements, kept
+from .sensitivity import Losses, Measurements, kept, rounded_to_nearest
 from .sensitivity_cache import SensitivityCache, weights_digest
 from .step_costs import Table, step_costs
 from .takes_cache import Identity, identity_of
@@ -124,7 +127,19 @@ def make_recipe(
         )
     weight = kept(weights_of(checkpoint.lm))
     identity = weights_digest(checkpoint)
-    losses = _losses(run, units, music, identity, say, clock)
+    facts = {"weights": identity, "windows": music.digest, "measured": asdict(MEASURED)}
+    rounded = None
+    if looked_at.windows:
+        # How much a method makes up for differs from unit to unit, so each is measured by it.
+        alike = Recipe(
+            bits=MEASURED.bits,
+            group_size=MEASURED.group_size,
+            method=request.method.partition("+")[0],  # nothing is trained to measure units
+            calibration=request.music,
+        )
+        facts |= {"method": [alike.method, VERSIONS[alike.method]], "music": looked_at.digest}
+        rounded = partial(_rounded_by, sources, alike, looked_at)
+    losses = _losses(partial(run, music.windows), units, facts, rounded, say, clock)
     held_out = run(music.held_out)
     step = None
     if request.goal.minimised == "milliseconds":
@@ -204,30 +219,42 @@ def _some(windows: Sequence[Window], most: int) -> tuple[Window, ...]:
     return tuple(windows[n * len(windows) // count] for n in range(count))
 
 
+def _rounded_by(sources: Sources, recipe: Recipe, music: CalibrationSet) -> Weight:
+    """Weights as a recipe's method rounds them; to the nearest value what its groups do not fit."""
+    view = sources.quantized(recipe, music)
+    read = weights_of(view.lm, view.config.quantization)
+
+    def rounded(name: str) -> np.ndarray:
+        packed = f"{name.removesuffix('.weight')}.scales" in view.lm
+        return read(name) if packed else rounded_to_nearest(read(name))
+
+    return rounded
+
+
 def _losses(
-    run: Callable[[Sequence[Window]], Measurements],
+    run: Callable[[], Measurements],
     units: Sequence[Unit],
-    music: CalibrationSet,
-    identity: str,
+    facts: Mapping[str, Any],
+    rounded: Callable[[], Weight] | None,
     say: Callable[[str], None],
     clock: Callable[[], float],
 ) -> Losses:
     """The units' losses, from the cache as far as they were measured before."""
-    facts = {"weights": identity, "windows": music.digest, "measured": asdict(MEASURED)}
     cache = SensitivityCache(facts)
     known = cache.read()
     left = [unit for unit in units if unit.name not in known]
     if not left:
         return {unit.name: known[unit.name] for unit in units}
+    values = None if rounded is None else rounded()
     started = clock()
-    measurements = run(music.windows)
+    measurements = run()
     # What was just run are all layers and the heads, which are about one more.
     share = measurements.layers_of(left) / measurements.layers_of(units[-1:], whole=True)
     say(
-        f"{len(left)} units to measure on {len(music.windows)} windows: about "
+        f"{len(left)} units to measure on {measurements.windows} windows: about "
         f"{_duration((clock() - started) * share)}"
     )
-    return measurements.sensitivities(units, known, cache.write)
+    return measurements.sensitivities(units, known, cache.write, values)
 
 
 def _duration(seconds: float) -> str:
