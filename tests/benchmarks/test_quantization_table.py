@@ -82,7 +82,7 @@ def test_asked_and_found_stand_side_by_side(table, tmp_path, capsys):
     ratio = found["rows"][1]["kl"] / found["rows"][0]["kl"]
     assert f"| {ratio:.3f} | ≤ 0.9 |" in second
     assert third.startswith("| planned | nearest |")
-    assert "learned: left out" in text
+    assert "learned is left out" in text
     (tmp_path / "table.json").write_text(json.dumps(found))
     capsys.readouterr()
     quantization_table.printed(tmp_path / "table.json")

@@ -1,5 +1,7 @@
 """Calibration: the model's own takes and the user's music, a part of them held out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -57,7 +59,8 @@ def test_takes_are_kept_and_made_anew_where_they_are_damaged_or_anothers(
         return model.engine
 
     def takes(**changes):
-        return self_takes(loaded, **({"takes": 8, "seed": 1, "identity": own} | changes))
+        options: dict[str, Any] = {"takes": 8, "seed": 1, "identity": own} | changes
+        return self_takes(loaded, **options)
 
     first, again = takes(), takes()
     assert len(loads) == 1

@@ -35,6 +35,9 @@ WINDOWS = 12
 HELD_OUT_WINDOWS = 8
 """That whole plans are measured on."""
 
+METHOD_WINDOWS = 32
+"""That a method looks at to round units alone, to measure them; plans are rounded with all."""
+
 _HELD_OUT_SEED = 1 << 31
 """Added to the seed of takes: what is held out must not be what a method looks at."""
 
@@ -127,18 +130,19 @@ def make_recipe(
         )
     weight = kept(weights_of(checkpoint.lm))
     identity = weights_digest(checkpoint)
-    facts = {"weights": identity, "windows": music.digest, "measured": asdict(MEASURED)}
-    rounded = None
-    if looked_at.windows:
+    facts: dict[str, Any] = {
+        "weights": identity,
+        "windows": music.digest,
+        "measured": asdict(MEASURED),
+    }
+    rounded, method = None, request.method.partition("+")[0]  # units are measured without training
+    if METHODS[method]:
         # How much a method makes up for differs from unit to unit, so each is measured by it.
-        alike = Recipe(
-            bits=MEASURED.bits,
-            group_size=MEASURED.group_size,
-            method=request.method.partition("+")[0],  # nothing is trained to measure units
-            calibration=request.music,
-        )
-        facts |= {"method": [alike.method, VERSIONS[alike.method]], "music": looked_at.digest}
-        rounded = partial(_rounded_by, sources, alike, looked_at)
+        bits, group = MEASURED.bits, MEASURED.group_size
+        alike = Recipe(bits=bits, group_size=group, method=method, calibration=request.music)
+        part = CalibrationSet(_some(looked_at.windows, METHOD_WINDOWS))
+        facts |= {"method": [method, VERSIONS[method]], "music": part.digest}
+        rounded = partial(_rounded_by, sources, alike, part)
     losses = _losses(partial(run, music.windows), units, facts, rounded, say, clock)
     held_out = run(music.held_out)
     step = None

@@ -54,7 +54,8 @@ def identity_of(checkpoint: Checkpoint, engine: str) -> Identity:
         values = tensor.read().reshape(-1)
         digest.update(f"{name} {tensor.shape} {values.dtype}".encode())
         for start in (0, values.size // 2, max(0, values.size - _SAMPLED)):
-            digest.update(np.ascontiguousarray(values[start : start + _SAMPLED]).view(np.uint8))
+            part = np.ascontiguousarray(values[start : start + _SAMPLED])
+            digest.update(part.view(np.uint8).data)
     return Identity(engine, digest.hexdigest())
 
 
