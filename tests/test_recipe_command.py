@@ -70,6 +70,12 @@ def test_a_method_that_looks_at_music_is_measured_and_named(toy, tmp_path):
     assert len(document["method"]["calibration"]) == 64
     recipe = read_recipe(tmp_path / "a.json")
     assert (recipe.method, recipe.calibration) == ("gptq", Calibration((), 2, 0))
+    # Units are measured as the method rounds them, and each remembers by which.
+    other = made(toy, tmp_path / "b.json", "--budget-bits", "4.6", "--method", "nearest")
+    by_method, by_nearest = ([unit["loss"] for unit in d["units"]] for d in (document, other))
+    assert 0 < sum(by_method) < 0.9 * sum(by_nearest)
+    again = made(toy, tmp_path / "a.json", *options)
+    assert again == document
 
 
 def test_a_plan_can_be_trained(toy, tmp_path, capsys):

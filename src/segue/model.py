@@ -243,7 +243,9 @@ def calibrated(
         copy = replace(checkpoint, lm=lm, codec=codec)
         return _engine_of(copy, engine_for(engine), progress=progress)
 
-    return prepared(checkpoint, recipe, as_stored, cast_dtype, progress)
+    return prepared(
+        checkpoint, recipe, as_stored, cast_dtype, progress, engine_name=engine_for(engine)
+    )
 
 
 def engine_for(engine: str) -> str:

@@ -405,6 +405,25 @@ def test_a_file_that_makes_no_sense_is_one_line(tmp_path, content, words):
     assert "rows.toml" in str(caught.value)
 
 
+def test_files_that_rows_name_lie_here_or_beside_the_file_of_rows(tmp_path):
+    beside = tmp_path / "beside"
+    (beside / "saved").mkdir(parents=True)
+    recipe = {"schema": 1, "recipe": Recipe(bits=5).to_json()}
+    (beside / "r.json").write_text(json.dumps(recipe))
+    (beside / "q4").write_text("no recipe")  # a preset's name means the preset
+    (beside / "rows.toml").write_text(
+        'row = [{ name = "a", recipe = "r.json" }, { name = "b", recipe = "q4" },'
+        '{ name = "c", checkpoint = "saved" }, { name = "d", checkpoint = "who/what" }]'
+    )
+    found = {row.name: row for row in rows_of(beside / "rows.toml", [])}
+    assert found["a"].recipe == Recipe(bits=5)
+    assert found["b"].recipe == Recipe()
+    assert [found[name].checkpoint for name in "cd"] == [str(beside / "saved"), "who/what"]
+
+    Path("r.json").write_text(json.dumps(recipe | {"recipe": Recipe(bits=6).to_json()}))
+    assert rows_of(beside / "rows.toml", [])[0].recipe == Recipe(bits=6)
+
+
 def test_names_that_some_file_systems_take_for_one_are_refused():
     with pytest.raises(RequestError, match="two rows have the name 'q8'"):
         rows_of(None, ["name=q8", "name=Q8"])

@@ -17,6 +17,7 @@ from .evaluation import Distributions, foreign_note, surprise
 from .forward import Windows, weights_of
 from .gptq import NAME, gptq
 from .methods import Calibrated, weight_method
+from .takes_cache import identity_of
 
 LOOKED_AT = 8
 """Windows that tell whether music is what a model expects."""
@@ -29,6 +30,7 @@ def prepared(
     cast_dtype: str | None = None,
     progress: Progress = SILENT,
     music: CalibrationSet | None = None,
+    engine_name: str | None = None,
 ) -> Calibrated:
     """Let a recipe's method look at its music.
 
@@ -39,6 +41,7 @@ def prepared(
         cast_dtype: see `segue.checkpoints.quantize.quantized`.
         progress: shown while it runs.
         music: in the place of what the recipe says.
+        engine_name: what `engine` loads, to keep takes on disk by; None keeps none.
 
     Raises:
         AudioError: music cannot be read.
@@ -47,7 +50,8 @@ def prepared(
     """
     choice = recipe.calibration or Calibration()
     if music is None:
-        music = collect(choice, checkpoint.config, engine, progress)
+        own = None if engine_name is None else identity_of(checkpoint, engine_name)
+        music = collect(choice, checkpoint.config, engine, progress, identity=own)
     found = looked_at(checkpoint, recipe, music, cast_dtype, progress)
     if not choice.paths:
         return found
