@@ -40,7 +40,7 @@ from .execution import Execution
 from .footprint import Footprint, footprint, in_turns, takes_at_once
 from .lm import LM, CrossKV, Prefix
 from .lookups import Lookup
-from .preparing import Code, start_compiling, start_compiling_codec, wait_for
+from .preparing import Code, start_compiling, start_compiling_codec, start_compiling_joins, wait_for
 from .sampling import Sampler, controls
 from .step import Step, StepFunction
 from .t5 import T5Encoder
@@ -332,6 +332,9 @@ class MLXEngine:
 
     def batch(self, max_rows: int) -> MLXBatch:
         """See `Engine.batch`."""
+        if kernels.ATTEND in self.kernels:
+            with turn():
+                start_compiling_joins(self.lm)
         return MLXBatch(
             self.lm,
             self.execution,
