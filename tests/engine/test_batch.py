@@ -42,6 +42,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(columns, expected[asked], err_msg=str(asked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [[0] * 8, [0, 3, 10, 12, 13, 40, 200, 201], [260, 0, 9, 8, 7, 300, 1, 5]],
@@ -88,6 +89,7 @@ def test_who_leaves_early_frees_its_rows_and_disturbs_nobody(engine, alone):
     assert batch.rows == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_overflow_ends_its_own_request_alone(toy, tmp_path, name):
     """A token that overflows as an input: one of the two requests samples it."""
@@ -167,6 +169,7 @@ def test_a_step_that_fails_ends_all_and_the_batch_goes_on_empty(toy, name, monke
 # --- MLX ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_compiled_steps_have_few_numbers_of_rows(toy):
     engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution(compiled=True))

@@ -43,6 +43,7 @@ def in_threads(*tasks):
         return [each.result(LIMIT_S) for each in [threads.submit(run, task) for task in tasks]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_rows", [1, 5, 64])
 def test_threads_have_what_they_have_alone_in_however_large_a_batch(engine, max_rows):
     shared = SharedEngine(engine, max_rows)
@@ -150,6 +151,7 @@ def test_an_error_in_one_thread_is_that_thread_s(toy, tmp_path, engine):
     assert shared.rows == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 def test_continuations_beyond_the_window_share_steps_too(toy, name):
     pytest.importorskip(name)
