@@ -150,7 +150,7 @@ def stepwise_logits(engine: Any, sequence: np.ndarray, conditioning) -> np.ndarr
     if engine.name == "native":
         from segue.engine.native.lm import Cache, Rows  # where there is OpenVINO alone
 
-        text, _ = engine._attended(conditioning)
+        text, _ = engine.attended(conditioning)
         cache = Cache(engine.native, sequence.shape[1])
         steps = [
             engine.native.run([Rows(cache, engine.native.embed(c[None], n), text)])

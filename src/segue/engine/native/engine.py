@@ -47,7 +47,7 @@ class NativeEngine(OpenVINOEngine):
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
-        text, prefix = self._attended(conditioning)
+        text, prefix = self.attended(conditioning)
         self._make_room()
         start = prefill(
             lm=self.native,
@@ -64,11 +64,11 @@ class NativeEngine(OpenVINOEngine):
 
     def batch(self, max_rows: int) -> Any:
         """See `Engine.batch`."""
-        return NativeBatch(self.native, self._attended, self._make_room, max_rows)
+        return NativeBatch(self.native, self.attended, self._make_room, max_rows)
 
     def logits(self, sequence: np.ndarray, conditioning: Any = None) -> np.ndarray:
         """See `Engine.logits`."""
-        text, prefix = self._attended(conditioning)
+        text, prefix = self.attended(conditioning)
         K, S = sequence.shape
         hidden = self.native.embed(sequence.T, 0 if prefix is None else prefix.length)
         if prefix is not None:
@@ -76,7 +76,7 @@ class NativeEngine(OpenVINOEngine):
         rows = Rows(Cache(self.native, len(hidden)), hidden, text, last=S)
         return self.native.run([rows]).reshape(S, K, -1)
 
-    def _attended(self, conditioning: Any) -> tuple[TextCache | None, Prefix | None]:
+    def attended(self, conditioning: Any) -> tuple[TextCache | None, Prefix | None]:
         """What layers attend to, and what comes before the sequence."""
         cross, prefix = self._apart(conditioning)
         return None if cross is None else TextCache(self.native, cross), prefix

@@ -56,7 +56,7 @@ def load() -> ctypes.CDLL:
         UnavailableError: see there.
     """
     prebuilt = Path(__file__).parent / NAME
-    path = prebuilt if prebuilt.exists() else _compiled()
+    path = prebuilt if prebuilt.exists() else compiled()
     try:
         library = ctypes.CDLL(str(path))
         structures.declare(library)
@@ -147,7 +147,7 @@ def _run(command: tuple[str, ...]) -> None:
         raise UnavailableError(f"{command[0]} did not compile it: {said}")
 
 
-def _compiled() -> Path:
+def compiled() -> Path:
     """The library in segue's cache, compiled if it is not there yet."""
     folder = cache_folder("native")
     if folder is None:

@@ -227,6 +227,11 @@ class NativeLM:
     # --- Caches -----------------------------------------------------------------------------------
 
     @property
+    def half_cache(self) -> bool:
+        """Whether keys and values are stored in float16, else in float32."""
+        return bool(self._structure.half_cache)
+
+    @property
     def path(self) -> str:
         """The name of the path that runs."""
         return str(self._library.segue_path(self._model).decode())
