@@ -94,8 +94,6 @@ def sources(machine: str) -> dict[str, tuple[str, ...]]:
     chosen: dict[str, tuple[str, ...]] = dict.fromkeys(EVERYWHERE, ())
     if machine.lower() in ("x86_64", "amd64"):
         chosen |= X86_PATHS
-    elif machine.lower() in ("aarch64", "arm64"):
-        chosen |= {"path_neon.c": ()}
     return chosen
 
 

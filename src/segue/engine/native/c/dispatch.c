@@ -4,30 +4,42 @@
 
 #include "step.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 static const struct kernels *const PATHS[] = {
 #if defined(__x86_64__)
     &segue_avx512, &segue_avxvnni, &segue_avx2,
-#elif defined(__aarch64__)
-    &segue_neon,
 #endif
     &segue_plain};
 #define PATH_COUNT (int)(sizeof PATHS / sizeof *PATHS)
 
-static int runs_here(const struct kernels *path) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                     __builtin_cpu_supports("f16c");
-    if (path == &segue_avx512)
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vnni");
-    if (path == &segue_avxvnni) return avx2 && __builtin_cpu_supports("avxvnni");
-    if (path == &segue_avx2) return avx2;
-#endif
+/* What the processor has and the system saves.  Not by __builtin_cpu_supports, which ziglang's
+ * compiler takes to be false. */
+static int runs_here(const struct kernels *path) {
+    unsigned a, b, c, d, state, upper;
+    if (path == &segue_plain) return 1;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    const unsigned fma_osxsave_avx_f16c = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29;
+    if ((c & fma_osxsave_avx_f16c) != fma_osxsave_avx_f16c) return 0;
+    __asm__ volatile("xgetbv" : "=a"(state), "=d"(upper) : "c"(0));
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if ((state & 0x06) != 0x06 || !(b & 1u << 5)) return 0;
+    if (path == &segue_avx512) {
+        const unsigned f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+        return (state & 0xe6) == 0xe6 && (b & f_dq_bw_vl) == f_dq_bw_vl && (c & 1u << 11);
+    }
+    if (path == &segue_avxvnni) return a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
+    return 1;
+}
+#else
+static int runs_here(const struct kernels *path) {
     (void)path;
     return 1;
 }
+#endif
 
 int32_t segue_version(void) { return SEGUE_VERSION; }
 

@@ -42,7 +42,7 @@ struct kernels {
                   const float *key, const float *value);
 };
 
-extern const struct kernels segue_plain, segue_avx2, segue_avxvnni, segue_avx512, segue_neon;
+extern const struct kernels segue_plain, segue_avx2, segue_avxvnni, segue_avx512;
 
 static inline size_t rounded(size_t n) { return (n + BLOCK - 1) / BLOCK * BLOCK; }
 static inline size_t at_least(size_t n, size_t m) { return n < m ? n : m; }
