@@ -257,7 +257,7 @@ def test_json_says_it_all_and_nothing_else_is_printed(play, home):
     assert report["codes"] == [4, 50]
     assert report["guided"] is True
     assert (report["text"], report["top_k"], report["temperature"]) == ("drums fast", 250, 1.0)
-    assert report["engine"] in ("mlx", "openvino")
+    assert report["engine"] in ("mlx", "native", "openvino")
     assert report["version"] == version("segue")
     assert report["ms_per_step"] > 0
     assert report["notes"] == []

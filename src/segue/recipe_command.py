@@ -18,7 +18,7 @@ from .atomic import check_writable, writing
 from .checkpoints.opening import open_checkpoint
 from .checkpoints.recipe import METHODS, Calibration, Recipe
 from .errors import OutputError, RequestError
-from .model import engine_for, load
+from .model import CPU_ENGINES, engine_for, load
 from .options import (
     HelpFormatter,
     add_base_option,
@@ -162,7 +162,7 @@ def run(options: argparse.Namespace) -> int:
             options.model,
             base_model=options.base_model,
             engine=engine,
-            threads=options.threads if engine == "openvino" else None,
+            threads=options.threads if engine in CPU_ENGINES else None,
             progress=progress,
         ).engine
 

@@ -18,15 +18,15 @@ from segue.errors import ModelOverflowError
 
 from ..broken import broken
 from .batches import MIXED, Asked
+from .engines import ENGINES, require
 
-ENGINES = ("mlx", "openvino")
 LIMIT_S = 120
 """How long a test waits for a thread that would otherwise wait for ever."""
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request, toy):
-    pytest.importorskip(request.param)
+    require(request.param)
     return segue.load(str(toy), engine=request.param).engine
 
 
@@ -154,7 +154,7 @@ def test_an_error_in_one_thread_is_that_thread_s(toy, tmp_path, engine):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 def test_continuations_beyond_the_window_share_steps_too(toy, name):
-    pytest.importorskip(name)
+    require(name)
     engine = segue.load(str(toy), engine=name).engine
     engine.config = replace(engine.config, lm=replace(engine.config.lm, window_frames=60))
     samples = np.random.default_rng(0).normal(0, 0.1, (32_000, 1)).astype(np.float32)

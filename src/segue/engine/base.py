@@ -170,7 +170,7 @@ class Engine(Protocol):
     A sequence is codes in the delay pattern, `(K, S)`; see `segue.pattern`.
 
     Attributes:
-        name: `"mlx"` or `"openvino"`.
+        name: `"mlx"`, `"native"` or `"openvino"`.
         device: what it runs on, for people.
         dtype: what it computes the language model in.
         config: the shape of the model.

@@ -95,7 +95,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         type=int,
         help="rows of jobs that may run together, a job having one for each take, two with a "
-        "description; 1 runs one job at a time (default: 4 with OpenVINO, else 1)",
+        "description; 1 runs one job at a time (default: 4 on processors, else 1)",
     )
     parser.add_argument(
         "--max-disk",
@@ -137,7 +137,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
             1 <= options.threads <= MAX_THREADS,
             f"threads must lie between 1 and {MAX_THREADS}, not {options.threads}",
         )
-        demand(options.engine != "mlx", "threads are OpenVINO's to count; leave --engine mlx out")
+        demand(
+            options.engine != "mlx",
+            "threads are counted on processors alone; leave --engine mlx out",
+        )
     for folder in options.models:
         # Not Path's own, which raises for some names and folders.
         there = os.path.isdir(folder)  # noqa: PTH112

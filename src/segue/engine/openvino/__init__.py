@@ -66,11 +66,15 @@ class OpenVINOEngine:
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
         with progress.stage("load"):
             self.lm = LM(self.config.lm, weights, threads, kv_bits)
-            _ = self.lm.plain
+            self._load_lm(weights, threads, kv_bits)
         give_back()
         widened = ", ".join(sorted(weights.widened))
         self.dtype = f"float32 ({widened} weights widened to it)" if widened else "float32"
         self._conditioned = lru_cache(16)(self._condition)
+
+    def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
+        """Read the weights of the language model; an engine with one of its own does it here."""
+        _ = self.lm.plain
 
     def read_weights(self) -> None:
         """See `Engine.read_weights`: whatever is compiled has been read."""

@@ -17,7 +17,7 @@ from ...checkpoints.recipe import Recipe
 from ...engine.base import Engine
 from ...engine.shared import SharedEngine
 from ...errors import BaseModelRequiredError, CheckpointError, RequestError
-from ...model import Model, engine_for, load
+from ...model import CPU_ENGINES, Model, engine_for, load
 from ...progress import Progress
 from ..quantization import Quantization
 from .quantized_cache import QuantizedCache
@@ -97,7 +97,7 @@ class ModelCache:
         batch_rows: int = 1,
     ) -> None:
         self._engine = engine_for(engine)
-        self._threads = threads if self._engine == "openvino" else None
+        self._threads = threads if self._engine in CPU_ENGINES else None
         self._quantized, self._budget, self._batch_rows = quantized, budget, batch_rows
         self._models: OrderedDict[tuple[str, str, tuple[AdapterChoice, ...]], LoadedModel] = (
             OrderedDict()
