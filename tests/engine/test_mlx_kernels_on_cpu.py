@@ -17,12 +17,11 @@ from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, kernels
 from segue.engine.mlx.decoding import cross_of_batch
 from segue.engine.mlx.execution import Execution
-from segue.engine.mlx.kernels import layer_shape, runtime
+from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import Layer
 from segue.engine.mlx.preparing import joins_of
 from segue.engine.mlx.prompt import filled_up, prompt_forward
 
-from . import cuda_on_cpu
 from .batches import Asked, run
 from .cuda_on_cpu import AVAILABLE, CudaOnCPU
 from .test_mlx import generated, prompt_of
@@ -180,41 +179,6 @@ def with_and_without_alike(rows, takes):
 @pytest.mark.parametrize(("rows", "takes"), [(9, 9), (6, 3)])
 def test_what_is_alike_in_all_takes_is_read_of_the_first(on_cpu, rows, takes):
     np.testing.assert_array_equal(*with_and_without_alike(rows, takes))
-
-
-def test_keys_are_prefetched_once_and_change_nothing(on_cpu, monkeypatch, tmp_path, capfd):
-    """Rows 0 and 3 are the first takes: positions alike in all takes are prefetched of these."""
-    told = 'if (threadIdx.x == 0) fprintf(stderr, "%lld %lld\\n", (long long)from, bytes);'
-    monkeypatch.setitem(cuda_on_cpu.INSTEAD, "prefetch_l2", told)
-    monkeypatch.setattr(runtime, "run", CudaOnCPU(tmp_path).run)
-    layer, _ = layer_of(256, 4, 0, 64, F16)
-    x, own = mx.random.normal((9, 256)).astype(F16), mx.random.normal((9, 2, 4, 80, 64)).astype(F16)
-    first = mx.repeat(own[::3], 3, axis=0)
-    own = mx.where(mx.arange(80)[:, None] < 21, first, own)
-    following, found, expected = kernels.packed_layer(layer).data, [], np.zeros((9, 2, 4, 80))
-    expected[..., 21:70] = expected[[0, 3], ..., :70] = 1
-    options = {"PREFETCH_POSITIONS": 100, "PREFETCH_DURING_FC2": 40, "PREFETCH_FC1_LATE": True}
-    for prefetched in ({}, options | {"EVICT_FIRST": True}):
-        for name, value in prefetched.items():
-            monkeypatch.setattr(layer_shape, name, value)
-        caches = [mx.contiguous(own + 0) for _ in "ab"]
-        mx.eval(caches)
-        at, alike = mx.array([70]), mx.full((4,), 21, mx.int32)
-        y = kernels.layers_forward(x, [layer] * 2, caches, at, None, 3, following, alike=alike)
-        found.append(np.array(y))
-        lines = [tuple(map(int, line.split())) for line in capfd.readouterr().err.splitlines()]
-        for cache in caches:
-            memory = np.array(cache, copy=False)
-            times = np.zeros(memory.size // 64)
-            for address, size in lines:
-                start = address - memory.ctypes.data
-                if 0 <= start < memory.nbytes:
-                    assert start % 128 == size % 128 == 0
-                    times[start // 128 : (start + size) // 128] += 1
-            np.testing.assert_array_equal(
-                times.reshape(expected.shape), expected if prefetched else 0 * expected
-            )
-    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_the_other_kernels_compute_what_the_portable_way_does(on_cpu):

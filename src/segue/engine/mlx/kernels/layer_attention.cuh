@@ -133,48 +133,6 @@ __device__ __forceinline__ void prefetch_cache(
   prefetch_l2(unit.values + (long long)unit.from * D, bytes);
 }
 
-// Where there are more units than blocks: the next position of a block's units whose key and value are
-// not prefetched into the L2 cache yet.  Positions that are alike in all takes are prefetched once, by
-// the block that has the first take.  No result depends on any of this.
-struct Prefetcher {
-  int unit, at;
-
-  // Go on by so many positions, and prefetch them but for the first `left_out`.
-  __device__ __forceinline__ void more(
-      int positions, int left_out, T* cache, const int* position, int length, int alike) {
-    while (positions > 0 && unit < UNITS) {
-      Unit of(unit, nullptr, cache, position, length, 0);
-      int end = min(of.to, of.newest), from = of.to_first == 0 ? of.from : max(of.from, alike);
-      at = max(at, from);
-      int skipped = max(0, min(left_out, end - at));
-      at += skipped;
-      left_out -= skipped;
-      positions -= skipped;
-      int taken = max(0, min(positions, end - at));
-      long long bytes = (long long)taken * D * sizeof(T);
-      if (taken > 0) {
-        prefetch_l2(of.keys + (long long)at * D, bytes);
-        prefetch_l2(of.values + (long long)at * D, bytes);
-      }
-      at += taken;
-      positions -= taken;
-      if (at < end) continue;
-      unit += BLOCKS;
-      at = 0;
-    }
-  }
-};
-
-constexpr bool PREFETCHES = PREFETCH_POSITIONS > 0 && UNITS > BLOCKS;
-
-// Prefetch the first positions of a block's units but for those that are `left_out`.
-__device__ __forceinline__ void prefetch_first_positions(
-    int positions, int left_out, T* cache, const int* position, int length, int alike) {
-  if (!PREFETCHES) return;
-  Prefetcher prefetcher{static_cast<int>(blockIdx.x), 0};
-  prefetcher.more(positions, left_out, cache, position, length, alike);
-}
-
 // Attention of one query of each stream.  Eight values of a head are a lane's, so D / 8 lanes share a
 // key, and a warp has several keys at once; softmax runs along, and is put together at the end.  The
 // newest key and value come from qkv, and are written to the cache, in place: what is read of it in
@@ -196,17 +154,7 @@ __device__ __forceinline__ void attend(
   int copied = blockIdx.x;
   Unit ahead(copied, qkv, cache, position, length, d);
   int at = ahead.from + mine, to_place = 0;
-  Prefetcher prefetcher{copied, 0};
-#if __CUDA_ARCH__ >= 900
-  bool prefetches = PREFETCHES && PREFETCH_ROLLING && threadIdx.x == 0;
-#else
-  constexpr bool prefetches = false;  // it would take all threads
-#endif
-  if (prefetches)  // the first ones are on their way
-    prefetcher.more(PREFETCH_POSITIONS, PREFETCH_POSITIONS, cache, position, length, alike);
   auto copy = [&] {
-    if (prefetches && at < ahead.to && (at >= alike || ahead.to_first == 0))
-      prefetcher.more(APART, 0, cache, position, length, alike);
     if (at < ahead.to) {
       bool fresh = at == ahead.newest;
       long long cached = (long long)at * D + (at < alike ? ahead.to_first : 0);
@@ -215,10 +163,9 @@ __device__ __forceinline__ void attend(
       Chunk<T>* place = own + to_place * 2 * THREADS;
 #pragma unroll
       for (int i = 0; i < sizeof(Chunk<T>) / 16; i++) {
+        copy_16_bytes(reinterpret_cast<float4*>(place) + i, reinterpret_cast<const float4*>(k) + i);
         copy_16_bytes(
-          reinterpret_cast<float4*>(place) + i, reinterpret_cast<const float4*>(k) + i, at >= alike);
-        copy_16_bytes(reinterpret_cast<float4*>(place + THREADS) + i,
-                      reinterpret_cast<const float4*>(v) + i, at >= alike);
+          reinterpret_cast<float4*>(place + THREADS) + i, reinterpret_cast<const float4*>(v) + i);
       }
     }
     end_of_copies();

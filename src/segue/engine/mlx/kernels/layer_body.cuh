@@ -1,8 +1,7 @@
 // The body of the kernel `layer`: the words that end in PART or STORED are filled in by `layer.py`.
 //
 // What a product reads is prefetched while the one before it, or attention, runs, and not sooner: it
-// would be in the way of what that reads.  Keys and values depend on nothing that the layer computes
-// before, so the first of them may be prefetched while products run, which leave memory idle.
+// would be in the way of what that reads.
 //
 // In `scratch`: what is rounded as the model's type (qkv, hidden states after attention and after
 // cross-attention, the feed-forward's, attention's result), and what is not (attention's parts, scores
@@ -53,8 +52,6 @@ else
   grid_barrier(counter, begin_qkv);
 
 prefetch_cache(qkv, places[n].cache, position, length);
-prefetch_first_positions(
-  PREFETCH_POSITIONS, n > 0 ? PREFETCH_DURING_FC2 : 0, places[n].cache, position, length, ALIKE_PART);
 OutProduct::prefetch(out_stored);
 for (int first = 0; first < ROWS; first += PASS) {
   int streams = min(PASS, ROWS - first);
@@ -68,7 +65,7 @@ for (int first = 0; first < ROWS; first += PASS) {
 }
 grid_barrier(counter, [] {});
 
-constexpr bool FC1_LATE = PREFETCH_FC1_LATE && UNITS > BLOCKS;
+constexpr bool FC1_LATE = UNITS > BLOCKS;  // keys and values keep memory busy until then
 if (!FC1_LATE) FC1Product::prefetch(fc1_stored);
 attend<OutProduct>(
   qkv, places[n].cache, position, length, ALIKE_PART, mixed, found, room, copies);
@@ -131,8 +128,6 @@ for (int first = 0; first < ROWS; first += PASS) {
 FC2Product fc2_product;
 grid_barrier(counter, [&] { fc2_product.begin(fc2_stored); });
 
-if (PREFETCH_DURING_FC2 > 0 && n + 1 < LAYERS)
-  prefetch_first_positions(PREFETCH_DURING_FC2, 0, places[n + 1].cache, position, length, ALIKE_PART);
 for (int first = 0; first < ROWS; first += PASS) {
   int streams = min(PASS, ROWS - first);
   if (first > 0) __syncthreads();

@@ -33,23 +33,11 @@ __device__ __forceinline__ void prefetch_l2(const void* from, long long bytes) {
 }
 
 // Copy 16 bytes to shared memory; nobody waits for them, until `wait_for_copies` is told how many of
-// the groups that `end_of_copies` ended may still be under way.  What is read `once` is the first that
-// leaves the L2 cache, where EVICT_FIRST says so.
-__device__ __forceinline__ void copy_16_bytes(void* to, const void* from, bool once) {
+// the groups that `end_of_copies` ended may still be under way.
+__device__ __forceinline__ void copy_16_bytes(void* to, const void* from) {
 #if __CUDA_ARCH__ >= 800
   unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  if (EVICT_FIRST) {
-    unsigned long long first, normal;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(first));
-    asm("createpolicy.fractional.L2::evict_normal.b64 %0;" : "=l"(normal));
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(at),
-                 "l"(from), "l"(once ? first : normal) : "memory");
-  } else if (COPY_256_BYTES) {
-    asm volatile(
-      "cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
-  } else {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
-  }
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
 #else
   *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
 #endif

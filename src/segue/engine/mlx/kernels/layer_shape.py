@@ -35,28 +35,6 @@ MAX_SHARED_BYTES = 220 << 10
 MAX_SUMS = 32
 """Of a lane, in a product by tensor cores."""
 
-PREFETCH_POSITIONS = 0
-"""How many positions of its heads' keys and values a block prefetches into the L2 cache before
-attention, while products leave memory idle, where there are more heads than blocks; 0 for none.
-512 are 128 KB a block with heads of 64 values in 16 bits, 17 MB on 132 multiprocessors."""
-
-PREFETCH_DURING_FC2 = 0
-"""How many of these are prefetched while the last product of the layer before runs; the others are
-while the layer's first product does."""
-
-PREFETCH_ROLLING = True
-"""Whether attention keeps prefetching that many positions ahead of those that it copies."""
-
-COPY_256_BYTES = False
-"""Whether a copy of a key or value fetches the 256 bytes around it into the L2 cache."""
-
-EVICT_FIRST = False
-"""Whether keys and values that one block alone reads are the first that the L2 cache evicts."""
-
-PREFETCH_FC1_LATE = False
-"""Whether the feed-forward's first weight is prefetched after attention instead of before it, where
-there are more heads than blocks: keys and values keep memory busy meanwhile."""
-
 PLACE_BYTES = 24
 """For each layer: where its weights, its text and its cache lie."""
 
@@ -209,7 +187,7 @@ class Shape:
     def key_places(self) -> int:
         """Keys and values of each thread that there is room for while attention runs."""
         available = min(MAX_SHARED_BYTES, self.gpu.shared_bytes)
-        places = 4 if self.rows * self.heads <= self.blocks else 6
+        places = 4 if self.rows * self.heads <= self.blocks else 8
         while places > 2 and self._places_bytes + self._attention_bytes(places) > available:
             places -= 1
         return places
@@ -262,12 +240,6 @@ class Shape:
         numbers |= {"BLOCKS": self.blocks, "THREADS": THREADS, "SCORES": self.scores}
         numbers |= {"KEY_PLACES": self.key_places, "LOGITS": self.logits}
         numbers["PLACES_FLOATS"] = self._places_bytes // 4
-        # Where shared memory is as large, so is the L2 cache: what is prefetched stays there.
-        positions = PREFETCH_POSITIONS if self.gpu.shared_bytes >= MAX_SHARED_BYTES else 0
-        numbers["PREFETCH_POSITIONS"] = positions
-        numbers["PREFETCH_DURING_FC2"] = min(PREFETCH_DURING_FC2, positions)
-        numbers |= {"PREFETCH_ROLLING": PREFETCH_ROLLING, "PREFETCH_FC1_LATE": PREFETCH_FC1_LATE}
-        numbers |= {"COPY_256_BYTES": COPY_256_BYTES, "EVICT_FIRST": EVICT_FIRST}
         rows = self.rows_at_once
         numbers["FC1_EARLY"] = rows <= FEW_ROWS
         quantized = any(bits for _, bits, _ in self.stored)
