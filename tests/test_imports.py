@@ -21,10 +21,11 @@ LAYERS = (
         *("recipe_command", "recipe_picture"),
     ),
     ("models_command", "service", "lab"),
-    ("options", "outputs", "recipe_options", "terminal"),
+    ("options", "time_options", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
-    ("continuation", "admission", "preview", "splice", "demo"),
+    ("continuation", "layout", "preview", "splice", "request", "admission", "demo", "beats"),
+    ("bars",),
     ("quantization",),
     ("engine",),
     ("checkpoints", "quantization.methods", "quantization.rounding"),

@@ -15,18 +15,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
-from .admission import SAMPLE_RATE, check_options, plan, stride_frames, windows
 from .audio import Audio, fit, resample, to_channels
+from .bars import Grid
 from .engine.base import Engine, Sampling, check_melody
 from .errors import AudioError
+from .layout import plan, stride_frames, windows
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
-from .splice import splice
+from .request import Request as Request  # and theirs
+from .request import RequestOptions as RequestOptions
+from .splice import close_loop, splice
 
 MIX_NOTE = (
     "the melody is that of the whole mix: AudioCraft takes drums and bass out of it first "
@@ -35,112 +37,6 @@ MIX_NOTE = (
 
 LOUDEST = 1e30
 """Beyond it, float32 is full before the codec has added up a frame."""
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What to continue, and how.
-
-    Attributes:
-        audio: the user's audio; without samples, the music begins with the text alone, and has the
-            rate and the channels that it says.  See `without_prompt`.
-        prompt_seconds: how much of it is encoded for the model, at most; in whole frames of the
-            codec.  0 where there is no audio.
-        output_seconds: length of prompt and continuation together.
-        prompt_from: which end of the audio the prompt is.  From the start, the result is prompt and
-            continuation; from the end, everything before the prompt comes first.
-        text: a description of the music, or nothing.
-        top_k, temperature, top_p: see `Sampling`.
-        guidance_coef: see `Sampling`; how much the text counts.  Without text there is no guidance.
-        allow_empty_text_cfg: run guidance without text all the same, at twice the work.
-        seed: 0 to 2³² - 1; None chooses one, which the result names.
-        extend_stride: seconds by which the model's window (MusicGen's: 30 s) moves where the output
-            is longer; what remains in it is what the model hears of the music so far.  None is the
-            model's own: 18 for MusicGen, 2 for AudioGen.
-        variations: how many takes, with the seeds `seed`, `seed + 1` and so on.
-        melody: what a melody model follows from the beginning of the prompt on: the strongest pitch
-            class of the whole mix, half a second by half a second; repeated where it is shorter.
-    """
-
-    audio: Audio
-    prompt_seconds: float = 6.0
-    output_seconds: float = 30.0
-    prompt_from: Literal["start", "end"] = "start"
-    text: str = ""
-    top_k: int = 250
-    temperature: float = 1.0
-    guidance_coef: float = 3.0
-    allow_empty_text_cfg: bool = False
-    seed: int | None = None
-    variations: int = 1
-    melody: Audio | None = None
-    extend_stride: float | None = None
-    top_p: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_options(
-            prompt_seconds=self.prompt_seconds,
-            output_seconds=self.output_seconds,
-            prompt_from=self.prompt_from,
-            text=self.text,
-            top_k=self.top_k,
-            temperature=self.temperature,
-            guidance_coef=self.guidance_coef,
-            seed=self.seed,
-            variations=self.variations,
-            extend_stride=self.extend_stride,
-            top_p=self.top_p,
-            prompted=len(self.audio.samples) > 0,
-        )
-
-    @classmethod
-    def without_prompt(
-        cls,
-        sample_rate: int = SAMPLE_RATE,
-        channels: int = 1,
-        **options: Unpack[RequestOptions],
-    ) -> Request:
-        """Return a request for music from text alone, or from nothing.
-
-        Args:
-            sample_rate: of the result, in Hz.
-            channels: of the result.
-            options: the other attributes, such as `text`; `prompt_seconds` is 0.
-
-        Raises:
-            RequestError: an option is out of range.
-        """
-        nothing = Audio(np.zeros((0, channels), np.float32), sample_rate)
-        options["prompt_seconds"] = 0.0
-        return cls(nothing, **options)
-
-    @property
-    def guided(self) -> bool:
-        """Whether there is a second, unconditioned stream."""
-        return self.described or self.melody is not None or self.allow_empty_text_cfg
-
-    @property
-    def described(self) -> bool:
-        """Whether there is text; blanks are none."""
-        return bool(self.text.strip())
-
-
-class RequestOptions(TypedDict, total=False):
-    """The attributes of `Request` but its audio, as keyword arguments; all have its defaults."""
-
-    prompt_seconds: float
-    output_seconds: float
-    prompt_from: Literal["start", "end"]
-    text: str
-    top_k: int
-    temperature: float
-    guidance_coef: float
-    allow_empty_text_cfg: bool
-    seed: int | None
-    variations: int
-    melody: Audio | None
-    extend_stride: float | None
-    top_p: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +70,10 @@ class Result:
             `token_generate_s`, `decode_full_s`.
         steps: decode steps that were run, each for all takes at once.
         notes: what the user should know, one line each.
+        loop: the sample of every take's audio where the prompt starts: from there to the end it is
+            whole bars where the request has a tempo.
+        grid: the tempo and the bars of every take's audio, whose downbeat is that of its prompt's
+            start or of its own; None without a tempo.
     """
 
     takes: tuple[Take, ...]
@@ -184,6 +84,8 @@ class Result:
     timings: dict[str, float]
     steps: int
     notes: tuple[str, ...] = ()
+    loop: int = 0
+    grid: Grid | None = None
 
 
 @dataclass
@@ -247,13 +149,16 @@ class Continuation:
             prompt_seconds=request.prompt_seconds,
             output_seconds=request.output_seconds,
             prompt_from=request.prompt_from,
+            seconds=request.seconds,
+            timing=request.timing,
         )
+        self._plan = laid_out
         self._start, self._join = laid_out.start, laid_out.join
         self.total_frames = laid_out.total_frames
         self._notes = [*engine.load_report.notes, *audio.notes, *laid_out.notes]
         self._windows = self._laid_out_windows(laid_out.prompt_frames)
         prompt = to_channels(audio.samples[self._start : self._join], channels, audio.layout)
-        if not (np.abs(audio.samples[: self._join]) < LOUDEST).all():
+        if not (np.abs(audio.samples[laid_out.first : self._join]) < LOUDEST).all():
             raise AudioError(
                 f"the audio holds samples that are no sound (NaN, infinity, or beyond {LOUDEST:g})"
             )
@@ -337,6 +242,14 @@ class Continuation:
         return self.request.audio.samples[self._start : self._join]
 
     @property
+    def new_samples(self) -> int:
+        """Samples of the continuation, once all frames are generated."""
+        if self._plan.stop is not None:
+            return self._plan.stop - self._join
+        rate = self.request.audio.sample_rate / self._engine.config.codec.frame_rate
+        return round(self.total_frames * rate) - len(self.prompt)
+
+    @property
     def codes(self) -> np.ndarray:
         """Codes `(N, K, F)` int32 of the prompt and of all frames that are generated so far.
 
@@ -406,14 +319,26 @@ class Continuation:
         prompt_frames = self.prompt_codes.shape[1]
         return Result(
             takes=takes,
-            join=self._join,
+            join=self._join - self._plan.first,
             prompt_frames=prompt_frames,
             new_frames=self._done - prompt_frames,
             guided=self.request.guided,
             timings=dict(self._clock.seconds),
             steps=self._steps,
             notes=tuple(self._notes),
+            loop=self._plan.loop - self._plan.first,
+            grid=self._grid(),
         )
+
+    def _grid(self) -> Grid | None:
+        """The grid of the result, whose first sample may be another than that of the audio."""
+        if self.request.timing is None:
+            return None
+        grid, rate = self.request.timing.grid, self.request.audio.sample_rate
+        downbeat = (grid.downbeat - self._plan.first / rate) % grid.bar_seconds
+        if grid.bar_seconds - downbeat < 1 / rate:  # positions are whole samples, bars are not
+            downbeat = 0.0
+        return replace(grid, downbeat=downbeat)
 
     def _take(self, seed: int, codes: np.ndarray, decoded: np.ndarray) -> Take:
         """A take of codes `(K, F)` and what they were decoded to, `(T, C)` at the codec's rate."""
@@ -421,5 +346,11 @@ class Continuation:
         at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
         played = to_channels(at_rate, audio.channels, audio.layout)
         spliced = splice(self.prompt, played, audio.sample_rate)
-        samples = np.concatenate([audio.samples[: self._start], spliced])
+        first, stop = self._plan.first, self._plan.stop
+        samples = np.concatenate([audio.samples[first : self._start], spliced])
+        if stop is not None:
+            samples = samples[: stop - first]
+        if self.request.loop_crossfade:
+            loop, join = self._plan.loop - first, self._join - first
+            samples = close_loop(samples, loop, join, audio.sample_rate)
         return Take(seed, replace(audio, samples=samples), codes, replace(audio, samples=played))

@@ -11,6 +11,7 @@ from . import outputs, takes
 from .continuation import Request
 from .model import Model
 from .options import HelpFormatter, add_output_options, request_options_of
+from .time_options import bar_options_of
 
 
 def add_parser(commands: Any) -> None:
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """Run `segue generate`."""
     play = takes.Run(options)
     given = request_options_of(options, options.variations)
+    given.update(bar_options_of(options))  # type: ignore[typeddict-item]
     request = Request.without_prompt(**given)
     note = None
     output: Path | None = getattr(options, "output", None)

@@ -15,9 +15,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import audio, outputs
+from . import audio, beats, outputs
 from .checkpoints.recipe import Recipe
-from .continuation import Request, Result, continue_audio
+from .continuation import Request, Result, Take, continue_audio
+from .errors import SegueError
 from .model import Model, load
 from .options import (
     adapters_of,
@@ -32,6 +33,7 @@ from .options import (
 from .progress import Progress
 from .recipe_options import add_recipe_options, recipe_of
 from .terminal import print_json, print_line, progress_for
+from .time_options import add_bar_options, add_length_options
 
 _PARTS = {
     "model_load_s": "load the model",
@@ -58,6 +60,8 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_kv_option(parser)
     add_recipe_options(parser)
     add_request_options(parser, prompt)
+    add_length_options(parser)
+    add_bar_options(parser, prompt)
     add_melody_option(parser)
     parser.add_argument(
         "--variations", type=int, default=Request.variations, help="how many takes, in one batch"
@@ -128,6 +132,9 @@ class Run:
         timings["write_s"] = time.perf_counter() - before
         timings["total_s"] = time.perf_counter() - self._started
         report = _report(model, request, result, paths, timings)
+        report |= _bars(request, result)
+        for output, take in zip(report["outputs"], result.takes, strict=True):
+            output["beat_offsets"] = _beat_offsets(take, result, progress)
         report |= _variant(model, options.cast_dtype, self._recipe)
         report["adapters"] = list(options.adapter)
         report["melody"] = None if options.melody is None else str(options.melody)
@@ -201,6 +208,35 @@ def _report(
     }
 
 
+def _bars(request: Request, result: Result) -> dict[str, Any]:
+    """Tempo and bars of the takes, for `--json`."""
+    grid, rate = result.grid, request.audio.sample_rate
+    report: dict[str, Any] = {"loop_sample": result.loop, "bpm": None, "snap": request.snap}
+    if grid is None:
+        return report
+    samples = len(result.takes[0].audio.samples)
+    return report | {
+        "bpm": grid.bpm,
+        "beats_per_bar": grid.beats_per_bar,
+        "downbeat_seconds": round(grid.downbeat, 6),
+        "prompt_bars": round((result.join - result.loop) / rate / grid.bar_seconds, 4),
+        "new_bars": round((samples - result.join) / rate / grid.bar_seconds, 4),
+    }
+
+
+def _beat_offsets(take: Take, result: Result, progress: Progress) -> dict[str, Any] | None:
+    """How far the beats of what is new lie from the grid; None where nothing can tell."""
+    if result.grid is None or not beats.available():
+        return None
+    try:
+        with progress.stage("find beats"):
+            found = beats.offsets(take.audio, result.grid, result.join)
+    except SegueError as error:
+        warn(f"the beats of the continuation are not measured: {error}")
+        return None
+    return None if found is None else asdict(found)
+
+
 def _variant(model: Model, cast_dtype: str | None, recipe: Recipe | None) -> dict[str, Any]:
     """How the checkpoint ran, for `--json`: cast, and quantized in memory or on disk."""
     on_disk = model.config.quantization
@@ -231,5 +267,16 @@ def _show(report: dict[str, Any], notes: Sequence[str]) -> None:
     )
     for note in notes:
         print_line(f"note: {note}", wrap=True)
+    bars = ""
+    if report["bpm"] is not None:
+        count = report["prompt_bars"] + report["new_bars"]
+        bars = f"{count:.4g} bars at {report['bpm']:g} BPM, "
     for output in report["outputs"]:
-        print_line(f"{output['path']}  {output['seconds']:.2f} s, seed {output['seed']}")
+        print_line(f"{output['path']}  {output['seconds']:.2f} s, {bars}seed {output['seed']}")
+        if (found := output["beat_offsets"]) is not None:
+            print_line(
+                f"the new part's {found['beats']} beats lie {found['median_ms']:.0f} ms from the "
+                f"grid in the median, {found['worst_ms']:.0f} ms at worst; its own tempo is "
+                f"{found['bpm']:g} BPM",
+                wrap=True,
+            )
