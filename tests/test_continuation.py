@@ -292,6 +292,7 @@ def test_every_option_is_tested():
     tested |= {"melody"}  # in test_melody
     tested |= {"seconds", "bpm", "beats_per_bar", "downbeat", "bars", "prompt_bars", "snap"}
     tested |= {"loop_crossfade"}  # these in test_bars
+    tested |= {"parts"}  # in test_parts
     assert tested == {field.name for field in fields(Request)}
 
 

@@ -18,10 +18,10 @@ LAYERS = (
     ("doctor",),
     (
         *("continue_command", "generate_command", "takes", "quantize_command", "merge_command"),
-        *("recipe_command", "recipe_picture"),
+        *("recipe_command", "recipe_picture", "again"),
     ),
     ("models_command", "service", "lab"),
-    ("options", "time_options", "outputs", "recipe_options", "terminal"),
+    ("options", "time_options", "part_options", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
     ("continuation", "layout", "preview", "splice", "request", "admission", "demo", "beats"),

@@ -75,6 +75,7 @@ class Span:
         start: where the prompt begins; the loop, too: from here to the end it is whole bars.
         join: where the prompt ends and the continuation starts.
         stop: where the result ends.
+        seconds: from `start` to there, before it was rounded.
         notes: what the user should know, one line each.
     """
 
@@ -82,6 +83,7 @@ class Span:
     start: int
     join: int
     stop: int
+    seconds: float
     notes: tuple[str, ...] = ()
 
 
@@ -184,7 +186,19 @@ def lay_out(
             f"nothing to play: the prompt has {length:.4g} s, prompt and continuation together "
             f"shall have {output_seconds:g}; say how many bars or seconds are to be new"
         )
-    return Span(first, start, join, stop, tuple(notes))
+    return Span(first, start, join, stop, length + new, tuple(notes))
+
+
+def part_seconds(timing: Timing, seconds: float | None, bars: float | None) -> float:
+    """The length of a part that is given in bars or, to the nearest whole unit, in seconds."""
+    if bars is not None or seconds is None:
+        return (bars or 0.0) * timing.grid.bar_seconds
+    return _whole(seconds, timing.grid.unit_seconds(timing.snap))
+
+
+def _whole(seconds: float, unit: float | None) -> float:
+    """The nearest whole number of units, one at least; `seconds` where nothing snaps."""
+    return seconds if unit is None else max(1, _nearest(seconds / unit)) * unit
 
 
 def _snapped(
@@ -208,9 +222,7 @@ def _snapped(
 def _prompt_length(timing: Timing, prompt_seconds: float, unit: float | None) -> float:
     if timing.prompt_bars is not None:
         return timing.prompt_bars * timing.grid.bar_seconds
-    if unit is None:
-        return prompt_seconds
-    return max(1, _nearest(prompt_seconds / unit)) * unit
+    return _whole(prompt_seconds, unit)
 
 
 def _fitted(
@@ -237,9 +249,7 @@ def _new_length(
     if timing.bars is not None:
         return timing.bars * timing.grid.bar_seconds
     wanted = output_seconds - prompt if seconds is None else seconds
-    if unit is None or wanted <= 0:
-        return max(0.0, wanted)
-    return max(1, _nearest(wanted / unit)) * unit
+    return 0.0 if wanted <= 0 else _whole(wanted, unit)
 
 
 def _nearest(count: float) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import (
+    again,
     continue_command,
     generate_command,
     merge_command,
@@ -88,7 +89,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        options = make_parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        options = make_parser().parse_args(again.expanded(words))
         code: int = options.run(options)
     except SystemExit:  # after --help and --version, and of rich, when nobody reads any more
         sys.stdout.flush()

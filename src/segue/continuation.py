@@ -23,11 +23,12 @@ from .audio import Audio, fit, resample, to_channels
 from .bars import Grid
 from .engine.base import Engine, Sampling, check_melody
 from .errors import AudioError
-from .layout import plan, stride_frames, windows
+from .layout import plan, stride_frames, windows, with_parts
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
 from .request import Request as Request  # and theirs
 from .request import RequestOptions as RequestOptions
+from .request import part_seed
 from .splice import close_loop, splice
 
 MIX_NOTE = (
@@ -57,6 +58,22 @@ class Take:
     played: Audio
 
 
+@dataclass(frozen=True)
+class PlayedPart:
+    """A stretch of every take that has a text of its own.
+
+    Attributes:
+        text: that it was played with.
+        start, stop: samples of the take's audio.
+        seeds: of the takes there.
+    """
+
+    text: str
+    start: int
+    stop: int
+    seeds: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """What came of a request.
@@ -72,8 +89,9 @@ class Result:
         notes: what the user should know, one line each.
         loop: the sample of every take's audio where the prompt starts: from there to the end it is
             whole bars where the request has a tempo.
-        grid: the tempo and the bars of every take's audio, whose downbeat is that of its prompt's
-            start or of its own; None without a tempo.
+        grid: the tempo, and where in every take's audio the bars lie; None without a tempo.
+        parts: the continuation, and the parts behind it.
+        parts: the continuation, and the parts behind it.
     """
 
     takes: tuple[Take, ...]
@@ -86,6 +104,16 @@ class Result:
     notes: tuple[str, ...] = ()
     loop: int = 0
     grid: Grid | None = None
+    parts: tuple[PlayedPart, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Frames `start` to `stop`, of which the first are known; which part is played in them."""
+
+    start: int
+    stop: int
+    part: int
 
 
 @dataclass
@@ -152,6 +180,13 @@ class Continuation:
             seconds=request.seconds,
             timing=request.timing,
         )
+        laid_out = with_parts(
+            laid_out,
+            [(part.seconds, part.bars) for part in request.parts],
+            audio.sample_rate,
+            codec.frame_rate,
+            request.timing,
+        )
         self._plan = laid_out
         self._start, self._join = laid_out.start, laid_out.join
         self.total_frames = laid_out.total_frames
@@ -172,15 +207,20 @@ class Continuation:
         self._codes = np.empty((request.variations, K, self.total_frames), np.int32)
         self._codes[:, :, : self._done] = self.prompt_codes
 
-    def _laid_out_windows(self, prompt_frames: int) -> list[tuple[int, int]]:
-        """First and last frames of the windows; notes what of the prompt lies before the first."""
+    def _laid_out_windows(self, prompt_frames: int) -> list[_Window]:
+        """The windows of all parts; notes what of the prompt lies before the first."""
         config = self._engine.config
         window, rate = config.lm.window_frames, config.codec.frame_rate
         stride = stride_frames(
             self.request.extend_stride, config.stride_frames, window, config.codec.frame_rate
         )
-        found = windows(prompt_frames, self.total_frames, window, stride)
-        if (unheard := found[0][0]) > 0:
+        found: list[_Window] = []
+        known = prompt_frames
+        for part, end in enumerate(self._plan.part_frames):
+            # A part begins a window of its own: what a window is conditioned on is read once.
+            found += [_Window(*at, part) for at in windows(known, end, window, stride)]
+            known = end
+        if (unheard := found[0].start) > 0:
             self._notes.append(
                 f"the model hears {window / rate:g} s at once: of the prompt it is given the last "
                 f"{(prompt_frames - unheard) / rate:g} s, and not the first {unheard / rate:g} s"
@@ -209,31 +249,43 @@ class Continuation:
         return resample(melody.samples, melody.sample_rate, codec.sample_rate)
 
     def _conditioning(self) -> list[object]:
-        """What each window is conditioned on, None for nothing; the last is that of all others."""
-        engine, text, melody = self._engine, self.request.text, self._melody
-        if melody is None and not self.request.described:
-            return [None]
+        """What each window is conditioned on; None for nothing."""
+        engine, melody, texts = self._engine, self._melody, self.request.texts
+        if melody is None and not any(text.strip() for text in texts):
+            return [None] * len(self._windows)
         with self._clock("text_encode_s"), self._progress.stage("read the text"):
-            if self.request.described and (note := engine.text_note(text)) is not None:
-                self._notes.append(note)
+            for text in dict.fromkeys(filter(str.strip, texts)):
+                if (note := engine.text_note(text)) is not None:
+                    self._notes.append(note)
             if melody is None:
-                return [engine.condition(text)]
-            return [engine.condition(text, part) for part in self._parts(melody)]
+                read = {text: engine.condition(text) if text.strip() else None for text in texts}
+                return [read[texts[window.part]] for window in self._windows]
+            followed = self._followed(melody)
+            if len(followed) == 1 and len(set(texts)) == 1:
+                return [engine.condition(texts[0], melody)] * len(self._windows)
+            followed *= len(self._windows) // len(followed)
+            return [
+                engine.condition(texts[window.part], part)
+                for window, part in zip(self._windows, followed, strict=True)
+            ]
 
-    def _parts(self, melody: np.ndarray) -> list[np.ndarray]:
-        """What each window follows of a melody `(T, C)` at the codec's rate.
+    def _followed(self, melody: np.ndarray) -> list[np.ndarray]:
+        """What each window follows of a melody `(T, C)` at the codec's rate, or all windows.
 
         As AudioCraft extends: each its own part, of a short melody again.
         """
-        codec, lm = self._engine.config.codec, self._engine.config.lm
+        codec, lm, request = self._engine.config.codec, self._engine.config.lm, self.request
         samples = lm.window_frames * codec.hop_length
         if lm.melody is not None and lm.melody.samples is not None:
             samples = lm.melody.samples
-        if self.request.output_seconds <= samples / codec.sample_rate:
+        length = request.output_seconds
+        if request.seconds is not None or request.bpm is not None or request.parts:
+            length = self.total_frames / codec.frame_rate
+        if length <= samples / codec.sample_rate:
             return [melody]
         window = np.arange(samples)
         # Rounded as there, which is one sample less now and then.
-        starts = [int(n / codec.frame_rate * codec.sample_rate) for n, _ in self._windows]
+        starts = [int(w.start / codec.frame_rate * codec.sample_rate) for w in self._windows]
         return [melody.take(window + start, axis=0, mode="wrap") for start in starts]
 
     @property
@@ -269,16 +321,17 @@ class Continuation:
         before = self._done
         missing = self.total_frames - before
         with self._progress.stage("generate", missing, "frames") as advance:
-            for n, (start, stop) in enumerate(self._windows):
-                for new in self._window(start, stop, conditioning[min(n, len(conditioning) - 1)]):
+            for window, condition in zip(self._windows, conditioning, strict=True):
+                for new in self._window(window, condition):
                     self._codes[:, :, self._done : self._done + new.shape[2]] = new
                     self._done += new.shape[2]
                     advance(self._done - before)
                     yield new
 
-    def _window(self, start: int, stop: int, conditioning: object) -> Iterator[np.ndarray]:
-        """Fill frames `start` to `stop`, of which the first are known."""
+    def _window(self, window: _Window, conditioning: object) -> Iterator[np.ndarray]:
+        """Fill the frames of a window."""
         request, lm = self.request, self._engine.config.lm
+        start, stop, seeds = window.start, window.stop, self._part_seeds(window.part)
         K, known = lm.num_codebooks, self._done - start
         codes = np.full((len(self._codes), K, stop - start), UNKNOWN, np.int32)
         codes[:, :, :known] = self._codes[:, :, start : self._done]
@@ -288,11 +341,11 @@ class Continuation:
         sampling = Sampling(
             request.top_k,
             request.temperature,
-            request.guidance_coef if request.guided else None,
+            request.guidance_coef if request.is_guided(request.texts[window.part]) else None,
             request.top_p,
         )
         with self._clock("prefill_s"):
-            columns = self._engine.prefill(sequence, self.seeds, sampling, conditioning, start)
+            columns = self._engine.prefill(sequence, seeds, sampling, conditioning, start)
         filled = np.repeat(sequence, len(self.seeds) // len(sequence), axis=0)
         column, handed_out = known + 1, known  # the first column with an unknown entry
         while True:
@@ -307,6 +360,26 @@ class Continuation:
             if whole > handed_out:
                 yield undelay(filled[:, :, handed_out:column], lm.delays)
                 handed_out = whole
+
+    def _part_seeds(self, n: int) -> tuple[int, ...]:
+        """The seeds of the takes in part `n`, 0 being the continuation."""
+        given = self.request.parts[n - 1].seed if n > 0 else None
+        if given is not None:
+            return tuple(range(given, given + len(self.seeds)))
+        return tuple(part_seed(seed, n) for seed in self.seeds)
+
+    def _parts(self, samples: int) -> tuple[PlayedPart, ...]:
+        """The parts of takes of so many samples, as far as they were played."""
+        first, found = self._plan.first, list[PlayedPart]()
+        start = self._join - first
+        for n, (text, end) in enumerate(
+            zip(self.request.texts, self._plan.part_stops, strict=True)
+        ):
+            stop = min(end - first, samples)
+            if stop > start:
+                found.append(PlayedPart(text, start, stop, self._part_seeds(n)))
+            start = max(start, stop)
+        return tuple(found)
 
     def result(self) -> Result:
         """Decode the frames that are generated so far and splice them onto the user's audio."""
@@ -328,6 +401,7 @@ class Continuation:
             notes=tuple(self._notes),
             loop=self._plan.loop - self._plan.first,
             grid=self._grid(),
+            parts=self._parts(len(takes[0].audio.samples)),
         )
 
     def _grid(self) -> Grid | None:

@@ -26,6 +26,18 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="an audio file of any format; - is standard input",
     )
+    # For the help: what these two stand for is put in their place before anything is parsed.
+    parser.add_argument(
+        "--again",
+        metavar="REPORT",
+        nargs="?",
+        help="in the place of PROMPT: play on from the end of what was made last, or of what a "
+        "report (--report-json) is about, with the same model, text and numbers unless others are "
+        "typed",
+    )
+    parser.add_argument(
+        "--take", metavar="N", help="with --again: which take of several (default: 1)"
+    )
     parser.add_argument(
         "-o",
         "--output",

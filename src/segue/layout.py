@@ -6,10 +6,11 @@ it accepts a job.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from .admission import FRAME_RATE, MAX_OUTPUT_SECONDS, PromptFrom
-from .bars import Timing, lay_out
+from .bars import Timing, lay_out, part_seconds
 from .errors import AudioError, RequestError
 
 
@@ -27,6 +28,9 @@ class Plan:
         loop: where the prompt begins, from which on the result can be a loop; `start`, or less
             than a frame before it.
         stop: where the result ends; None where its last frame does.
+        seconds: from `loop` to there, before it was rounded; 0 where there is no tempo.
+        part_frames: where the continuation and each part behind it end; the last is `total_frames`.
+        part_stops: the same as samples of the user's audio.
     """
 
     start: int
@@ -37,6 +41,9 @@ class Plan:
     first: int = 0
     loop: int = 0
     stop: int | None = None
+    seconds: float = 0.0
+    part_frames: tuple[int, ...] = ()
+    part_stops: tuple[int, ...] = ()
 
 
 def plan(
@@ -171,7 +178,76 @@ def _plan_bars(
         first=span.first,
         loop=span.start,
         stop=span.stop,
+        seconds=span.seconds,
     )
+
+
+def with_parts(
+    laid_out: Plan,
+    lengths: Sequence[tuple[float | None, float | None]],
+    sample_rate: int,
+    frame_rate: int,
+    timing: Timing | None,
+) -> Plan:
+    """Lay out the parts behind a continuation.
+
+    With a tempo they end on the grid, too, each to the nearest sample; texts change with the
+    nearest frame, and the last frame covers the last sample.
+
+    Args:
+        laid_out: the continuation, as `plan` has it.
+        lengths: seconds or bars of each part; one of both is None.
+        sample_rate: of the audio, in Hz.
+        frame_rate: of the codec, in frames a second.
+        timing: see `plan`.
+
+    Raises:
+        RequestError: it becomes too long.
+    """
+    ends, stop, length = [laid_out.total_frames], laid_out.stop, laid_out.seconds
+    stops = [stop]
+    if timing is not None and lengths:
+        ends = [_nearest_frame(laid_out, laid_out.stop or 0, sample_rate, frame_rate)]
+    for seconds, bars in lengths:
+        if timing is None:
+            ends.append(ends[-1] + max(1, round((seconds or 0.0) * frame_rate)))
+            stops.append(None)
+            continue
+        length += part_seconds(timing, seconds, bars)
+        stop = laid_out.loop + round(length * sample_rate)
+        ends.append(_nearest_frame(laid_out, stop, sample_rate, frame_rate))
+        stops.append(stop)
+        if ends[-1] <= ends[-2]:
+            raise RequestError(f"part {len(ends) - 1} is less than one frame of the codec")
+    while stop is not None and _sample(laid_out, ends[-1], sample_rate, frame_rate) < stop:
+        ends[-1] += 1
+    if ends[-1] > MAX_OUTPUT_SECONDS * frame_rate:
+        raise RequestError(
+            f"all parts together would be {ends[-1] / frame_rate:.0f} s long; at most "
+            f"{MAX_OUTPUT_SECONDS:g} can be"
+        )
+    part_stops = tuple(
+        _sample(laid_out, end, sample_rate, frame_rate) if found is None else found
+        for end, found in zip(ends, stops, strict=True)
+    )
+    return replace(
+        laid_out,
+        total_frames=ends[-1],
+        stop=stop,
+        part_frames=tuple(ends),
+        part_stops=part_stops,
+    )
+
+
+def _sample(laid_out: Plan, frame: int, sample_rate: int, frame_rate: int) -> int:
+    """Where a frame begins, in the user's audio."""
+    return laid_out.start + round(frame * sample_rate / frame_rate)
+
+
+def _nearest_frame(laid_out: Plan, sample: int, sample_rate: int, frame_rate: int) -> int:
+    """The frame that begins nearest to a sample, behind the prompt."""
+    nearest = round((sample - laid_out.start) * frame_rate / sample_rate)
+    return max(laid_out.prompt_frames + 1, nearest)
 
 
 def stride_frames(

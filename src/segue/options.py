@@ -14,6 +14,7 @@ from .checkpoints.adapters import AdapterChoice
 from .continuation import Request, RequestOptions
 from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES, KV_BITS
+from .part_options import BeforeParts, OfPart, parts_of
 from .time_options import bar_options_of, length_of, seconds, with_found_bars
 
 JUDGES = ("full", "small")
@@ -140,7 +141,7 @@ def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) ->
         help=("length of prompt and continuation together" if prompt else "length of the music")
         + f" (default: {Request.output_seconds:g})",
     )
-    parser.add_argument("--text", default=Request.text, help=TEXT_HELP)
+    parser.add_argument("--text", action=BeforeParts, default=Request.text, help=TEXT_HELP)
     parser.add_argument(
         "--top-k", type=int, default=Request.top_k, help="draw from the k likeliest (0: all)"
     )
@@ -172,7 +173,9 @@ def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) ->
         help="by how much the model's window moves where the output is longer (default: the "
         "model's own, 18 of MusicGen's 30 s)",
     )
-    parser.add_argument("--seed", type=int, help="0 to 4294967295 (default: a random one)")
+    parser.add_argument(
+        "--seed", action=OfPart, type=int, help="0 to 4294967295 (default: a random one)"
+    )
 
 
 def _add_prompt_place(parser: argparse.ArgumentParser) -> None:
@@ -303,6 +306,7 @@ def request_options_of(options: argparse.Namespace, variations: int = 1) -> Requ
         "top_p": options.top_p,
     }
     given.update(length)  # type: ignore[typeddict-item]
+    given["parts"] = parts_of(options)
     return given
 
 

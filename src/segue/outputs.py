@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from . import atomic, audio
 from .audio import Audio
 from .errors import RequestError
+
+_CONTINUED = re.compile(r"(?<=.)-continued(-\d+)?$")
 
 _LONGEST_NUMBER = len("-999-99")
 """Room that a default name leaves, for its own number and a variation's."""
@@ -51,7 +54,8 @@ def default(prompt: Path, variations: int) -> tuple[Path, str | None]:
         What to hand to `paths_for`, and a note for the user where it is not the plain name.
     """
     room = atomic.name_bytes(Path()) - len("-continued.wav") - _LONGEST_NUMBER
-    begin = "" if str(prompt) == "-" else f"{atomic.shortened(prompt.stem, room)}-"
+    stem = _CONTINUED.sub("", prompt.stem)  # what was continued before is counted on
+    begin = "" if str(prompt) == "-" else f"{atomic.shortened(stem, room)}-"
     return next_free(Path(f"{begin}continued.wav"), variations)
 
 

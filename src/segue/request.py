@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
-from .admission import SAMPLE_RATE, check_options
+from .admission import MAX_SEED, SAMPLE_RATE, check_options
 from .audio import Audio
 from .bars import Grid, Snap, Timing
+from .errors import RequestError
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is played after a continuation, with a text of its own.
+
+    Attributes:
+        text: a description of the music, or nothing.
+        seconds: its length; or
+        bars: its length in bars, where the request has a tempo.
+        seed: of its first take; None derives it from the take's own, see `Request.parts`.
+    """
+
+    text: str = ""
+    seconds: float | None = None
+    bars: float | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +68,11 @@ class Request:
             start, and what lies behind the last one of a prompt from the end.
         loop_crossfade: end the result with ten milliseconds of fade into what would come before the
             prompt's start, so that it loops without a click whatever is played last.
+        parts: what is played after that, one part after the other, each with a text, a length and a
+            seed of its own.  A part hears what was played before it, as far as the model's window
+            reaches, and all of it is decoded as one piece, so there is no join to be heard.  Its
+            seed is `part_seed(seed, n)`, n counting from 1, unless it has one: a part can be played
+            anew while those before it stay as they are.
     """
 
     audio: Audio
@@ -73,6 +97,7 @@ class Request:
     prompt_bars: float | None = None
     snap: Snap = "bar"
     loop_crossfade: bool = False
+    parts: Sequence[Part] = ()
 
     def __post_init__(self) -> None:
         check_options(
@@ -96,6 +121,29 @@ class Request:
             prompt_bars=self.prompt_bars,
             snap=self.snap,
         )
+        for n, part in enumerate(self.parts, 1):
+            self._check(part, n)
+
+    def _check(self, part: Part, n: int) -> None:
+        if (part.seconds is None) == (part.bars is None):
+            raise RequestError(f"part {n} needs one length: its seconds or its bars")
+        try:
+            check_options(
+                prompt_seconds=1.0,
+                output_seconds=self.output_seconds,
+                prompt_from="start",
+                text=part.text,
+                top_k=self.top_k,
+                temperature=self.temperature,
+                guidance_coef=self.guidance_coef,
+                seed=part.seed,
+                variations=self.variations,
+                seconds=part.seconds,
+                bars=part.bars,
+                bpm=self.bpm,
+            )
+        except RequestError as error:
+            raise RequestError(f"part {n}: {error}") from None
 
     @classmethod
     def without_prompt(
@@ -129,12 +177,25 @@ class Request:
     @property
     def guided(self) -> bool:
         """Whether there is a second, unconditioned stream."""
-        return self.described or self.melody is not None or self.allow_empty_text_cfg
+        return any(map(self.is_guided, self.texts))
+
+    def is_guided(self, text: str) -> bool:
+        """Whether there is a second stream where `text` describes the music."""
+        return bool(text.strip()) or self.melody is not None or self.allow_empty_text_cfg
 
     @property
-    def described(self) -> bool:
-        """Whether there is text; blanks are none."""
-        return bool(self.text.strip())
+    def texts(self) -> tuple[str, ...]:
+        """The text of the continuation, and of each part behind it."""
+        return (self.text, *(part.text for part in self.parts))
+
+
+PART_SEEDS = 0x9E3779B1
+"""Distance of the seeds of parts, far from any that people type: 2³² by the golden ratio, odd."""
+
+
+def part_seed(seed: int, n: int) -> int:
+    """The seed of a take's part `n`, of a take with `seed`; part 0 is the continuation itself."""
+    return (seed + n * PART_SEEDS) % (MAX_SEED + 1)
 
 
 class RequestOptions(TypedDict, total=False):
@@ -161,3 +222,4 @@ class RequestOptions(TypedDict, total=False):
     prompt_bars: float | None
     snap: Snap
     loop_crossfade: bool
+    parts: Sequence[Part]

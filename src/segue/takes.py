@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import audio, beats, outputs
+from . import again, audio, beats, outputs
 from .checkpoints.recipe import Recipe
 from .continuation import Request, Result, Take, continue_audio
 from .errors import SegueError
@@ -30,6 +30,7 @@ from .options import (
     add_threads_option,
     report_file_of,
 )
+from .part_options import add_then_option
 from .progress import Progress
 from .recipe_options import add_recipe_options, recipe_of
 from .terminal import print_json, print_line, progress_for
@@ -47,6 +48,9 @@ _PARTS = {
 }
 
 
+_ENDS = ("start", "stop")
+
+
 def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     """Add the options that both commands have.
 
@@ -61,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_recipe_options(parser)
     add_request_options(parser, prompt)
     add_length_options(parser)
+    add_then_option(parser)
     add_bar_options(parser, prompt)
     add_melody_option(parser)
     parser.add_argument(
@@ -132,15 +137,17 @@ class Run:
         timings["write_s"] = time.perf_counter() - before
         timings["total_s"] = time.perf_counter() - self._started
         report = _report(model, request, result, paths, timings)
-        report |= _bars(request, result)
+        report |= _bars(request, result) | {"parts": _parts(request, result)}
         for output, take in zip(report["outputs"], result.takes, strict=True):
             output["beat_offsets"] = _beat_offsets(take, result, progress)
         report |= _variant(model, options.cast_dtype, self._recipe)
         report["adapters"] = list(options.adapter)
+        report["base_model"], report["kv_bits"] = options.base_model, options.kv_bits
         report["melody"] = None if options.melody is None else str(options.melody)
         report["notes"] = notes if note is None else [*notes, note]
         if self._report_file is not None:
             outputs.write_json(self._report_file, report)
+        again.remember(report)
         if options.json:
             print_json(report)
         else:
@@ -197,6 +204,7 @@ def _report(
         "top_k": request.top_k,
         "temperature": request.temperature,
         "guidance_coef": request.guidance_coef,
+        "allow_empty_text_cfg": request.allow_empty_text_cfg,
         "extend_stride": request.extend_stride,
         "top_p": request.top_p,
         "steps": result.steps,
@@ -222,6 +230,20 @@ def _bars(request: Request, result: Result) -> dict[str, Any]:
         "prompt_bars": round((result.join - result.loop) / rate / grid.bar_seconds, 4),
         "new_bars": round((samples - result.join) / rate / grid.bar_seconds, 4),
     }
+
+
+def _parts(request: Request, result: Result) -> list[dict[str, Any]]:
+    """The continuation and the parts behind it, for `--json`."""
+    rate = request.audio.sample_rate
+    found = []
+    for part in result.parts:
+        entry: dict[str, Any] = {"text": part.text, "seconds": (part.stop - part.start) / rate}
+        if result.grid is not None:
+            entry["bars"] = round(entry["seconds"] / result.grid.bar_seconds, 4)
+        entry["seconds"] = round(entry["seconds"], 6)
+        entry |= {"start_sample": part.start, "stop_sample": part.stop, "seeds": [*part.seeds]}
+        found.append(entry)
+    return found
 
 
 def _beat_offsets(take: Take, result: Result, progress: Progress) -> dict[str, Any] | None:
@@ -267,6 +289,11 @@ def _show(report: dict[str, Any], notes: Sequence[str]) -> None:
     )
     for note in notes:
         print_line(f"note: {note}", wrap=True)
+    if len(report["parts"]) > 1:
+        for part in report["parts"]:
+            start, stop = (part[f"{end}_sample"] / report["sample_rate"] for end in _ENDS)
+            text = part["text"] or "(no text)"
+            print_line(f"{start:.2f} to {stop:.2f} s: {text}", wrap=True)
     bars = ""
     if report["bpm"] is not None:
         count = report["prompt_bars"] + report["new_bars"]

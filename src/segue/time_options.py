@@ -11,6 +11,7 @@ from . import beats
 from .audio import Audio
 from .bars import SNAPS, Grid
 from .errors import RequestError
+from .part_options import OfPart
 from .request import Request
 
 AUTO = "auto"
@@ -76,11 +77,15 @@ def add_length_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         metavar="TIME",
+        action=OfPart,
         type=seconds,
         help="length of the new part alone, in the place of --output-seconds",
     )
     parser.add_argument(
-        "--bars", type=float, help="length of the new part in bars; 0.5 is half a bar"
+        "--bars",
+        action=OfPart,
+        type=float,
+        help="length of the new part in bars; 0.5 is half a bar",
     )
 
 
