@@ -158,7 +158,8 @@ def test_bars_go_on_where_they_were(play, first):
     assert (code, err) == (0, "")
     assert (report["bpm"], report["beats_per_bar"], report["snap"]) == (240.5, 3, "beat")
     bar = 180 / 240.5 * RATE
-    assert soundfile.info("song-continued-2.wav").frames == pytest.approx(3 * bar, abs=1)
+    assert report["outputs"][0]["path"] == "song-3bars-240.5bpm-seed2.wav"
+    assert soundfile.info("song-3bars-240.5bpm-seed2.wav").frames == pytest.approx(3 * bar, abs=1)
 
 
 def test_a_recipe_and_a_chain_are_played_on_with_the_last_text(play, first):

@@ -17,11 +17,18 @@ LAYERS = (
     ("cli", "demo.__main__"),
     ("doctor",),
     (
-        *("continue_command", "generate_command", "takes", "quantize_command", "merge_command"),
+        *(
+            "continue_command",
+            "generate_command",
+            "takes",
+            "take_report",
+            "quantize_command",
+            "merge_command",
+        ),
         *("recipe_command", "recipe_picture", "again"),
     ),
     ("models_command", "service", "lab"),
-    ("options", "time_options", "part_options", "outputs", "recipe_options", "terminal"),
+    ("options", "time_options", "part_options", "cuts", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
     ("continuation", "layout", "preview", "splice", "request", "admission", "demo", "beats"),

@@ -91,9 +91,13 @@ def _report(name: str) -> tuple[dict[str, Any], Path]:
 
 def _audio_of(report: Mapping[str, Any], path: Path, number: int) -> Path:
     """The file of a take, by its place from here or, a report that was moved, beside the report."""
-    if number > len(report["outputs"]):
-        raise RequestError(f"{path}: it has {len(report['outputs'])} takes, and none {number}")
-    named = Path(report["outputs"][number - 1]["path"])
+    takes: dict[Any, list[Mapping[str, Any]]] = {}
+    for output in report["outputs"]:
+        takes.setdefault(output.get("seed"), []).append(output)
+    if number > len(takes):
+        raise RequestError(f"{path}: it has {len(takes)} takes, and none {number}")
+    of_take = list(takes.values())[number - 1]
+    named = Path(next((o for o in of_take if o.get("cut") == "whole"), of_take[0])["path"])
     beside = path.parent / named.name
     return beside if not named.exists() and beside.exists() else named
 

@@ -23,7 +23,7 @@ from .audio import Audio, fit, resample, to_channels
 from .bars import Grid
 from .engine.base import Engine, Sampling, check_melody
 from .errors import AudioError
-from .layout import plan, stride_frames, windows, with_parts
+from .layout import plan_request, stride_frames, windows
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
 from .request import Request as Request  # and theirs
@@ -170,23 +170,7 @@ class Continuation:
         self._steps = 0
         codec, channels = engine.config.codec, engine.config.lm.audio_channels
         audio = request.audio
-        laid_out = plan(
-            len(audio.samples),
-            audio.sample_rate,
-            codec.frame_rate,
-            prompt_seconds=request.prompt_seconds,
-            output_seconds=request.output_seconds,
-            prompt_from=request.prompt_from,
-            seconds=request.seconds,
-            timing=request.timing,
-        )
-        laid_out = with_parts(
-            laid_out,
-            [(part.seconds, part.bars) for part in request.parts],
-            audio.sample_rate,
-            codec.frame_rate,
-            request.timing,
-        )
+        laid_out = plan_request(request, codec.frame_rate)
         self._plan = laid_out
         self._start, self._join = laid_out.start, laid_out.join
         self.total_frames = laid_out.total_frames

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import outputs, takes
+from . import takes
 from .continuation import Request
 from .model import Model
 from .options import HelpFormatter, add_output_options, request_options_of
@@ -42,16 +42,13 @@ def run(options: argparse.Namespace) -> int:
     play = takes.Run(options)
     given = request_options_of(options, options.variations)
     given.update(bar_options_of(options))  # type: ignore[typeddict-item]
-    request = Request.without_prompt(**given)
-    note = None
-    output: Path | None = getattr(options, "output", None)
-    if output is None:
-        output, note = outputs.next_free(Path("generated.wav"), request.variations)
-    paths = outputs.paths_for(output, request.audio, request.variations)
+    request = takes.seeded(Request.without_prompt(**given))
+    given["seed"] = request.seed
+    paths, note = takes.files_of(options, request, "generated")
 
     def request_for(model: Model) -> Request:
         rate, channels = model.config.codec.sample_rate, model.config.lm.audio_channels
         likewise = Request.without_prompt(rate, channels, **given)
         return replace(request, audio=likewise.audio)
 
-    return play(request_for, paths, note=note)
+    return play(request_for, paths, note=note, title=options.text or "generated")

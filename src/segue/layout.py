@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from .admission import FRAME_RATE, MAX_OUTPUT_SECONDS, PromptFrom
 from .bars import Timing, lay_out, part_seconds
 from .errors import AudioError, RequestError
+from .request import Request
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,28 @@ def _plan_bars(
         stop=span.stop,
         seconds=span.seconds,
     )
+
+
+def plan_request(request: Request, frame_rate: int = FRAME_RATE) -> Plan:
+    """Lay a whole request out, with its parts.
+
+    Raises:
+        AudioError: see `plan`.
+        RequestError: see there.
+    """
+    audio = request.audio
+    laid_out = plan(
+        len(audio.samples),
+        audio.sample_rate,
+        frame_rate,
+        prompt_seconds=request.prompt_seconds,
+        output_seconds=request.output_seconds,
+        prompt_from=request.prompt_from,
+        seconds=request.seconds,
+        timing=request.timing,
+    )
+    lengths = [(part.seconds, part.bars) for part in request.parts]
+    return with_parts(laid_out, lengths, audio.sample_rate, frame_rate, request.timing)
 
 
 def with_parts(
