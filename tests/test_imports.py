@@ -27,7 +27,8 @@ LAYERS = (
         ),
         *("recipe_command", "recipe_picture", "again"),
     ),
-    ("models_command", "service", "lab"),
+    ("models_command", "download_command"),
+    ("service", "lab"),
     ("options", "time_options", "part_options", "cuts", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),

@@ -16,6 +16,7 @@ from typing import NoReturn
 from . import (
     again,
     continue_command,
+    download_command,
     generate_command,
     merge_command,
     models_command,
@@ -33,6 +34,7 @@ COMMANDS = (
     continue_command,
     generate_command,
     models_command,
+    download_command,
     quantize_command,
     recipe_command,
     merge_command,

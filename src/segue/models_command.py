@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from .checkpoints import hub
 from .checkpoints.catalogue import CATALOGUE
-from .terminal import format_size, print_json, print_line
+from .terminal import format_size, print_json, print_line, print_table
 
 
 def add_parser(commands: Any) -> None:
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         table.add_row(model.name, "", format_size(model.size_bytes), state)
     for name, size, count in absent:
         table.add_row(name, size, f"about {format_size(count)}", "can be downloaded")
-    Console().print(table)
+    print_table(table)
     if trouble is not None:
         print_line(f"note: {trouble}")
     return 0

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from . import beats
@@ -17,7 +16,7 @@ from .continuation import Request, Result, Take
 from .errors import SegueError
 from .model import Model
 from .progress import Progress
-from .terminal import print_line
+from .terminal import print_line, print_table
 
 _PARTS = {
     "model_load_s": "load the model",
@@ -142,7 +141,7 @@ def show(report: dict[str, Any], notes: Sequence[str]) -> None:
     for part, name in _PARTS.items():
         if part in report["timings_s"]:
             table.add_row(name, f"{report['timings_s'][part]:.2f}")
-    Console().print(table)
+    print_table(table)
     prompt = f"{report['prompt_seconds']:g} s of prompt and " if report["prompt_seconds"] else ""
     print_line(
         f"{prompt}{report['new_seconds']:g} s played {'on ' if prompt else ''}by "

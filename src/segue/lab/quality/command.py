@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ...checkpoints.hub import BUILT_IN
@@ -25,7 +24,7 @@ from ...options import (
 )
 from ...outputs import write_json
 from ...recipe_options import add_recipe_options, recipe_of
-from ...terminal import print_json, print_line, progress_for
+from ...terminal import print_json, print_line, print_table, progress_for
 from ...time_options import seconds
 from ..files import read_json
 from ..variant import Variant, name_of
@@ -238,7 +237,7 @@ def _continuation_seconds(options: argparse.Namespace) -> float:
 
 def show(quality: Mapping[str, Any]) -> None:
     """Print what `QualityReport.to_json` gave."""
-    Console().print(_table(quality))
+    print_table(_table(quality))
     for line in _lines(quality):
         print_line(line)
 
