@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from segue import AudioError, RequestError
-from segue.audio import Audio
+from segue.audio import Audio, read
 from segue.bars import Grid
 from segue.beats import Beats, available, find_grid, grid_of, offsets_of
+from segue.checkpoints.hub import built_in_folder
 
 
 def beats(bpm, downbeat, count=24, metre=4, first=1, jitter=0.0, missing=()):
@@ -61,3 +62,14 @@ def test_another_tempo_drifts_up_to_half_a_beat():
 def test_without_the_tracker_the_line_says_how_to_get_it():
     with pytest.raises(RequestError, match=r"pip install 'segue\[beats\]'; or type the tempo"):
         find_grid(Audio(np.zeros((44_100, 1), np.float32), 44_100))
+
+
+@pytest.mark.skipif(not available(), reason="no madmom-infer here: pip install 'segue[beats]'")
+def test_the_tempo_and_the_bars_of_a_built_in_prompt_are_found():
+    folder = built_in_folder().parent / "prompts"
+    try:
+        found = find_grid(read(folder / "rock.ogg"))
+    except RequestError as error:
+        pytest.skip(f"no networks of madmom-infer here: {error}")
+    assert (found.bpm, found.beats_per_bar) == (131, 4)
+    assert found.downbeat == pytest.approx(1.2914, abs=0.01)  # of the score it was rendered from
