@@ -6,7 +6,7 @@ import pytest
 from segue import AudioError, RequestError
 from segue.audio import Audio, read
 from segue.bars import Grid
-from segue.beats import Beats, available, find_grid, grid_of, offsets_of
+from segue.beats import Beats, available, find_grid, grid_of, offsets, offsets_of
 from segue.checkpoints.hub import built_in_folder
 
 
@@ -73,3 +73,21 @@ def test_the_tempo_and_the_bars_of_a_built_in_prompt_are_found():
         pytest.skip(f"no networks of madmom-infer here: {error}")
     assert (found.bpm, found.beats_per_bar) == (131, 4)
     assert found.downbeat == pytest.approx(1.2914, abs=0.01)  # of the score it was rendered from
+
+
+@pytest.mark.skipif(not available(), reason="no madmom-infer here: pip install 'segue[beats]'")
+def test_the_beats_of_a_recording_lie_on_its_own_grid_wherever_it_is_measured_from():
+    sound = read(built_in_folder().parent / "prompts" / "electronic.ogg")
+    grid = Grid(133, 4, 1.2811)  # of the score it was rendered from
+    try:
+        found = offsets(sound, grid, 2 * sound.sample_rate)
+        late = Audio(
+            np.pad(sound.samples, [(20 * sound.sample_rate, 0), (0, 0)]), sound.sample_rate
+        )
+        moved = offsets(late, Grid(133, 4, (20 + 1.2811) % grid.bar_seconds), 22 * late.sample_rate)
+    except RequestError as error:
+        pytest.skip(f"no networks of madmom-infer here: {error}")
+    for each in (found, moved):
+        assert each.beats >= 12
+        assert each.median_ms < 20
+        assert each.bpm == pytest.approx(133, abs=1)

@@ -9,7 +9,7 @@ Without it a typed tempo works all the same; docs/dependencies.md has the compar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,6 +30,9 @@ _WHOLE = 0.002
 
 _NEAR = 4 / 3
 """Factor within which the tempo of a continuation is looked for: neither half nor double."""
+
+_BEFORE_SECONDS, _BEHIND_SECONDS = 15.0, 120.0
+"""What is heard around the start of a continuation: tracking takes a fifth of what it hears."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +183,9 @@ def _anchored(beats: Beats, bpm: float, beats_per_bar: float) -> Grid:
 def offsets(audio: Audio, grid: Grid, start: int) -> Offsets | None:
     """How far the beats of a continuation lie from the grid.
 
-    The whole is tracked, since a beat is known by those before it, at any tempo between three
-    quarters and four thirds of the grid's; what lies behind `start` is counted.
+    The tracker hears 15 s before `start`, too, since a beat is known by those before it, and looks
+    for any tempo between three quarters and four thirds of the grid's; what lies behind `start` is
+    counted, of two minutes at most.
 
     Args:
         audio: of a take.
@@ -197,8 +201,12 @@ def offsets(audio: Audio, grid: Grid, start: int) -> Offsets | None:
     """
     metre = int(grid.beats_per_bar)
     metres = (metre,) if metre == grid.beats_per_bar and metre >= 2 else (3, 4)
-    found = track(audio, metres, grid.bpm / _NEAR, grid.bpm * _NEAR)
-    return offsets_of(found.times[found.times >= start / audio.sample_rate], grid)
+    rate = audio.sample_rate
+    begin = max(0, start - round(_BEFORE_SECONDS * rate))
+    heard = audio.samples[begin : start + round(_BEHIND_SECONDS * rate)]
+    found = track(replace(audio, samples=heard), metres, grid.bpm / _NEAR, grid.bpm * _NEAR)
+    times = found.times + begin / rate
+    return offsets_of(times[times >= start / rate], grid)
 
 
 def offsets_of(times: np.ndarray, grid: Grid) -> Offsets | None:
