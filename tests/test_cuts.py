@@ -200,6 +200,12 @@ def test_a_format_without_tags_is_written_as_it_was():
     assert tagged(Path("a.caf"), content, TAGS) is content
 
 
+@pytest.mark.parametrize("ending", ["wav", "flac", "mp3", "ogg"])
+def test_a_title_that_is_no_utf8_is_written_as_far_as_it_is(ending):
+    audio.write(f"a.{ending}", SOUND, Tags("caf\udce9", "seed 7"))
+    assert soundfile.info(f"a.{ending}").frames == len(SOUND.samples)
+
+
 def test_tags_are_the_same_every_time():
     for name in ("a", "b"):
         for ending in ("wav", "flac", "mp3"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -50,11 +50,17 @@ def tagged(path: Path, encoded: io.BytesIO, tags: Tags) -> io.BytesIO:
         tags: what it is to say.
     """
     suffix = path.suffix.lower()
+    # A file's name may hold bytes that are no UTF-8; tags may not.
+    tags = replace(tags, title=_utf8(tags.title), comment=_utf8(tags.comment))
     if suffix == ".wav":
         return _riff(encoded, tags)
     if suffix not in _MUXERS:
         return encoded
     return _remuxed(encoded, _MUXERS[suffix], tags)
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _riff(encoded: io.BytesIO, tags: Tags) -> io.BytesIO:
