@@ -246,7 +246,7 @@ class Continuation:
                 return [read[texts[window.part]] for window in self._windows]
             followed = self._followed(melody)
             if len(followed) == 1 and len(set(texts)) == 1:
-                return [engine.condition(texts[0], melody)] * len(self._windows)
+                return [engine.condition(texts[0], followed[0])] * len(self._windows)
             followed *= len(self._windows) // len(followed)
             return [
                 engine.condition(texts[window.part], part)
