@@ -3,7 +3,8 @@
 Prints a Markdown table: nats per code of KL divergence from the checkpoint as it is stored, without
 words and with each piece's own, and what share of the nearest value's at 4 bits in groups of 64
 that is. Scales and biases are float16 and counted in the bits. With `--shape` no checkpoint is
-needed: it measures the time and the memory that a layer of that shape takes.
+needed: it measures the time and the memory that a layer of that shape takes. With `--table` the
+variants are those that goals were set for (`quantization_table`).
 """
 
 import argparse
@@ -26,8 +27,11 @@ from segue.quantization import rounding
 from segue.quantization.calibration import TextCodes, Window, of_takes
 from segue.quantization.evaluation import Distributions, divergence
 from segue.quantization.forward import Windows, weights_of
-from segue.quantization.gptq import quantize_with
+from segue.quantization.preparation import quantize_with
+from segue.recipe_options import with_method
 from segue.terminal import progress_for
+
+from . import quantization_table
 
 SHAPES = {"small": (1024, 4096), "medium": (1536, 6144), "large": (2048, 8192)}
 
@@ -81,7 +85,7 @@ def variant(spec: str) -> tuple[Recipe, float]:
     method, _, rest = spec.partition(":")
     if names_a_file(rest):
         recipe, document = read_recipe(Path(rest)), read_recipe_file(Path(rest))
-        return replace(recipe, method=method, calibration=None), document["bits"]
+        return with_method(recipe, method, None), document["bits"]
     bits, group = map(int, rest.split(":"))
     return Recipe(bits=bits, group_size=group, method=method), bits + 32 / group
 
@@ -126,6 +130,16 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=40)
     parser.add_argument("--shape", choices=SHAPES, help="a layer of random weights instead")
     parser.add_argument(
+        "--table", action="store_true", help="every step of rounding and planning, beside its goal"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=quantization_table.FOLDER,
+        help="where --table keeps what is done, so as to go on from there (default: %(default)s)",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="print a table.json of --table's")
+    parser.add_argument(
         "variants",
         nargs="*",
         default=["nearest:4:64", "search:4:64", "gptq:4:64", "gptq:5:64", "gptq:3:64"],
@@ -133,7 +147,12 @@ def main() -> None:
         "with",
     )
     args = parser.parse_args()
-    (shaped if args.shape else judged)(args)
+    if args.json is not None:
+        quantization_table.printed(args.json)
+    elif args.table:
+        quantization_table.run(args.folder, args.model, args.takes, args.seed)
+    else:
+        (shaped if args.shape else judged)(args)
 
 
 if __name__ == "__main__":

@@ -198,3 +198,29 @@ def test_a_folder_that_cannot_be_written_to_loses_no_music(play, first, here):
     (here / "state").write_text("a file")
     assert play(*first)[0] == 0
     assert Path("song-continued.wav").exists()
+
+
+# --- Texts of takes -------------------------------------------------------------------------------
+
+
+def test_takes_with_texts_of_their_own_are_played_on_with_theirs(play, first):
+    texts = ["--text", "bass", "--text", "piano slow"]
+    code, report, err = play(*first, *texts)
+    assert (code, err) == (0, "")
+    assert [output["text"] for output in report["outputs"]] == ["bass", "piano slow"]
+    assert [part["text"] for part in report["parts"]] == [None]
+    for number, text in enumerate(["bass", "piano slow"], 1):
+        words = again.expanded(["continue", "--again", "--take", str(number)])
+        assert f"--text={text}" in words
+        assert str(Path(report["outputs"][number - 1]["path"]).absolute()) == words[1]
+    typed = again.expanded(["continue", "--again", "--text", "drums"])
+    assert request_options_of(make_parser().parse_args(typed))["text"] == "drums"
+
+
+def test_a_text_of_a_take_is_typed_before_the_first_then():
+    line = ["--text", "a", "--text", "b", "--then", "c", "--bars", "1", "--bpm", "90"]
+    given = request_options_of(parsed(line), None)
+    assert (given["texts"], given["variations"]) == (["a", "b"], 2)
+    assert given["parts"] == (Part("c", bars=1),)
+    with pytest.raises(RequestError, match="before the first --then"):
+        parsed([*line, "--text", "d"])

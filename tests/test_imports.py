@@ -32,7 +32,10 @@ LAYERS = (
     ("options", "time_options", "part_options", "cuts", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
-    ("continuation", "layout", "preview", "splice", "request", "admission", "demo", "beats"),
+    (
+        *("continuation", "layout", "preview", "splice", "request", "admission", "demo", "beats"),
+        "text_groups",
+    ),
     ("bars",),
     ("quantization",),
     ("engine",),

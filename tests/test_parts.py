@@ -126,3 +126,17 @@ def test_a_part_that_cannot_be_is_one_line(part, words):
 def test_an_hour_is_the_most_of_all_parts_together(model):
     with pytest.raises(RequestError, match="all parts together would be"):
         play(model, parts=[Part(seconds=1800), Part(seconds=1801)])
+
+
+def test_takes_with_texts_of_their_own_share_the_texts_of_parts(model):
+    """Each take of such a chain is what its text and its seed give alone."""
+    together = play(model, texts=["bass", "", "piano"])
+    assert [take.text for take in together.takes] == ["bass", "", "piano"]
+    assert [part.text for part in together.parts] == [None, "drums drop out", "piano slow"]
+    for n, take in enumerate(together.takes):
+        parts = tuple(
+            Part(part.text, seconds=part.seconds, seed=part_seed(7 + n, at))
+            for at, part in enumerate(CHAIN, 1)
+        )
+        (alone,) = play(model, parts=parts, text=take.text, seed=7 + n).takes
+        assert np.array_equal(take.codes, alone.codes)

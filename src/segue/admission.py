@@ -6,6 +6,7 @@ service calls them before it accepts a job, so that what cannot be is refused at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from .bars import check_timing
@@ -38,6 +39,7 @@ def check_options(
     variations: int,
     extend_stride: float | None = None,
     top_p: float = 0.0,
+    texts: Sequence[str] = (),
     prompted: bool = True,
     seconds: float | None = None,
     bpm: float | None = None,
@@ -108,7 +110,28 @@ def check_options(
             seed >= 0 and seed + variations - 1 <= MAX_SEED,
             f"seeds lie between 0 and {MAX_SEED}; {seed} with {variations} variations does not",
         )
+    demand(not (text and texts), "name text or texts, not both")
+    variations_for(texts, variations)
     demand(
-        not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text),
+        not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in "".join([text, *texts])),
         "the text holds characters that are none: a zero byte, or what is not UTF-8",
     )
+
+
+def variations_for(texts: Sequence[str], variations: int | None) -> int:
+    """How many takes there are: as many as was asked for, else as many as there are texts.
+
+    Args:
+        texts: of the takes; one is that of all.
+        variations: as many as was asked for, or None.
+
+    Raises:
+        RequestError: there are neither one nor as many texts.
+    """
+    wanted = max(1, len(texts)) if variations is None else variations
+    if len(texts) > 1 and len(texts) != wanted:
+        raise RequestError(
+            f"{len(texts)} texts and {wanted} variation{'s' if wanted != 1 else ''}: name one text "
+            "for all, or one for each"
+        )
+    return wanted

@@ -67,7 +67,7 @@ def expanded(words: Sequence[str]) -> list[str]:
         number = int(typed)
     report, path = _report(name)
     rest = words[1:]
-    return [words[0], str(_audio_of(report, path, number)), *_words_of(report, rest), *rest]
+    return [words[0], str(_audio_of(report, path, number)), *_words_of(report, number, rest), *rest]
 
 
 def _report(name: str) -> tuple[dict[str, Any], Path]:
@@ -91,18 +91,33 @@ def _report(name: str) -> tuple[dict[str, Any], Path]:
 
 def _audio_of(report: Mapping[str, Any], path: Path, number: int) -> Path:
     """The file of a take, by its place from here or, a report that was moved, beside the report."""
-    takes: dict[Any, list[Mapping[str, Any]]] = {}
-    for output in report["outputs"]:
-        takes.setdefault(output.get("seed"), []).append(output)
+    takes = _takes_of(report)
     if number > len(takes):
         raise RequestError(f"{path}: it has {len(takes)} takes, and none {number}")
-    of_take = list(takes.values())[number - 1]
+    of_take = takes[number - 1]
     named = Path(next((o for o in of_take if o.get("cut") == "whole"), of_take[0])["path"])
     beside = path.parent / named.name
     return beside if not named.exists() and beside.exists() else named
 
 
-def _words_of(report: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+def _takes_of(report: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """The files of each take."""
+    takes: dict[Any, list[Mapping[str, Any]]] = {}
+    for output in report["outputs"]:
+        takes.setdefault(output.get("seed"), []).append(output)
+    return list(takes.values())
+
+
+def _text_of(report: Mapping[str, Any], number: int) -> str:
+    """The text that a take was played with last."""
+    parts = report.get("parts") or [report]
+    text: str | None = parts[-1].get("text", "")
+    if text is None:  # takes have texts of their own
+        text = _takes_of(report)[number - 1][0].get("text")
+    return text or ""
+
+
+def _words_of(report: Mapping[str, Any], number: int, typed: Sequence[str]) -> list[str]:
     """The options that a report stands for, but for those that are typed and add up with them."""
     options = {word.split("=")[0] for word in typed}
     words = ["--prompt-from-end", "--model", report["model"], "--engine", report["engine"]]
@@ -114,8 +129,8 @@ def _words_of(report: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
         words += Variant("again", report.get("cast_dtype"), recipe).options()
     if "--adapter" not in options:
         words += [word for name in report.get("adapters", ()) for word in ("--adapter", name)]
-    parts = report.get("parts") or [report]
-    words += [f"--text={parts[-1].get('text', '')}"]
+    if "--text" not in options:
+        words += [f"--text={_text_of(report, number)}"]
     if report.get("allow_empty_text_cfg"):
         words.append("--allow-empty-text-cfg")
     if report.get("melody"):

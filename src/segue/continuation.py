@@ -21,7 +21,7 @@ import numpy as np
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
 from .audio import Audio, fit, resample, to_channels
 from .bars import Grid
-from .engine.base import Engine, Sampling, check_melody
+from .engine.base import Conditioning, Engine, Sampling, check_melody
 from .errors import AudioError
 from .layout import plan_request, stride_frames, windows
 from .pattern import UNKNOWN, complete_frames, delay, undelay
@@ -30,6 +30,7 @@ from .request import Request as Request  # and theirs
 from .request import RequestOptions as RequestOptions
 from .request import part_seed
 from .splice import close_loop, splice
+from .text_groups import TextGroups
 
 MIX_NOTE = (
     "the melody is that of the whole mix: AudioCraft takes drums and bass out of it first "
@@ -50,12 +51,14 @@ class Take:
         codes: `(K, F)`, prompt and continuation.
         played: `codes` as the codec decodes them, as `audio` without what lies before the prompt:
             the prompt as it was encoded, then the continuation.
+        text: that it was described with; blank for none.
     """
 
     seed: int
     audio: Audio
     codes: np.ndarray
     played: Audio
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ class PlayedPart:
     """A stretch of every take that has a text of its own.
 
     Attributes:
-        text: that it was played with.
+        text: that it was played with; None where takes have texts of their own.
         start, stop: samples of the take's audio.
         seeds: of the takes there.
     """
 
-    text: str
+    text: str | None
     start: int
     stop: int
     seeds: tuple[int, ...]
@@ -82,7 +85,7 @@ class Result:
         takes: one for each variation.
         join: the sample of every take's audio where the continuation starts; 0 without a prompt.
         prompt_frames, new_frames: of the codec.
-        guided: whether guidance ran.
+        guided: whether guidance ran, for any take.
         timings: seconds of each part: `prompt_encode_s`, `text_encode_s`, `prefill_s`,
             `token_generate_s`, `decode_full_s`.
         steps: decode steps that were run, each for all takes at once.
@@ -90,7 +93,6 @@ class Result:
         loop: the sample of every take's audio where the prompt starts: from there to the end it is
             whole bars where the request has a tempo.
         grid: the tempo, and where in every take's audio the bars lie; None without a tempo.
-        parts: the continuation, and the parts behind it.
         parts: the continuation, and the parts behind it.
     """
 
@@ -186,6 +188,10 @@ class Continuation:
         self._melody = self._melody_at_rate()
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
         self.seeds = tuple(range(first, first + request.variations))
+        self._groups = [
+            TextGroups(engine, request.text_of_part(n), self._part_seeds(n))
+            for n in range(1 + len(request.parts))
+        ]
         self.prompt_codes = self._encode(prompt, laid_out.prompt_frames)
         K, self._done = self.prompt_codes.shape
         self._codes = np.empty((request.variations, K, self.total_frames), np.int32)
@@ -232,26 +238,21 @@ class Continuation:
         self._notes.append(MIX_NOTE)
         return resample(melody.samples, melody.sample_rate, codec.sample_rate)
 
-    def _conditioning(self) -> list[object]:
-        """What each window is conditioned on; None for nothing."""
-        engine, melody, texts = self._engine, self._melody, self.request.texts
-        if melody is None and not any(text.strip() for text in texts):
-            return [None] * len(self._windows)
+    def _conditioning(self) -> list[list[Conditioning | None]]:
+        """What each window's groups of takes are conditioned on; None for nothing."""
+        melody, parts = self._melody, [window.part for window in self._windows]
+        if melody is None and not self.request.described:
+            return [self._groups[part].conditioned(None) for part in parts]
         with self._clock("text_encode_s"), self._progress.stage("read the text"):
-            for text in dict.fromkeys(filter(str.strip, texts)):
-                if (note := engine.text_note(text)) is not None:
-                    self._notes.append(note)
-            if melody is None:
-                read = {text: engine.condition(text) if text.strip() else None for text in texts}
-                return [read[texts[window.part]] for window in self._windows]
-            followed = self._followed(melody)
-            if len(followed) == 1 and len(set(texts)) == 1:
-                return [engine.condition(texts[0], followed[0])] * len(self._windows)
-            followed *= len(self._windows) // len(followed)
-            return [
-                engine.condition(texts[window.part], part)
-                for window, part in zip(self._windows, followed, strict=True)
-            ]
+            self._notes += dict.fromkeys(n for groups in self._groups for n in groups.notes())
+            followed = [None] if melody is None else self._followed(melody)
+            if len(followed) > 1:
+                return [
+                    self._groups[part].conditioned(heard)
+                    for part, heard in zip(parts, followed, strict=True)
+                ]
+            read = [groups.conditioned(followed[0]) for groups in self._groups]
+            return [read[part] for part in parts]
 
     def _followed(self, melody: np.ndarray) -> list[np.ndarray]:
         """What each window follows of a melody `(T, C)` at the codec's rate, or all windows.
@@ -312,24 +313,20 @@ class Continuation:
                     advance(self._done - before)
                     yield new
 
-    def _window(self, window: _Window, conditioning: object) -> Iterator[np.ndarray]:
+    def _window(
+        self, window: _Window, conditioning: list[Conditioning | None]
+    ) -> Iterator[np.ndarray]:
         """Fill the frames of a window."""
-        request, lm = self.request, self._engine.config.lm
-        start, stop, seeds = window.start, window.stop, self._part_seeds(window.part)
+        lm, start, stop = self._engine.config.lm, window.start, window.stop
         K, known = lm.num_codebooks, self._done - start
         codes = np.full((len(self._codes), K, stop - start), UNKNOWN, np.int32)
         codes[:, :, :known] = self._codes[:, :, start : self._done]
         if self._done == self.prompt_codes.shape[1]:
             codes = codes[:1]  # all takes start alike
         sequence = delay(codes, lm.delays, lm.special_token)
-        sampling = Sampling(
-            request.top_k,
-            request.temperature,
-            request.guidance_coef if request.is_guided(request.texts[window.part]) else None,
-            request.top_p,
-        )
         with self._clock("prefill_s"):
-            columns = self._engine.prefill(sequence, seeds, sampling, conditioning, start)
+            groups = self._groups[window.part]
+            columns = groups.prefill(sequence, self._sampling, conditioning, start)
         filled = np.repeat(sequence, len(self.seeds) // len(sequence), axis=0)
         column, handed_out = known + 1, known  # the first column with an unknown entry
         while True:
@@ -356,14 +353,20 @@ class Continuation:
         """The parts of takes of so many samples, as far as they were played."""
         first, found = self._plan.first, list[PlayedPart]()
         start = self._join - first
-        for n, (text, end) in enumerate(
-            zip(self.request.texts, self._plan.part_stops, strict=True)
-        ):
+        for n, end in enumerate(self._plan.part_stops):
             stop = min(end - first, samples)
             if stop > start:
+                texts = self.request.text_of_part(n)
+                text = texts[0] if len(set(texts)) == 1 else None
                 found.append(PlayedPart(text, start, stop, self._part_seeds(n)))
             start = max(start, stop)
         return tuple(found)
+
+    def _sampling(self, text: str) -> Sampling:
+        """How tokens of takes with this text are sampled."""
+        request = self.request
+        coef = request.guidance_coef if request.guides(text) else None
+        return Sampling(request.top_k, request.temperature, coef, request.top_p)
 
     def result(self) -> Result:
         """Decode the frames that are generated so far and splice them onto the user's audio."""
@@ -372,7 +375,11 @@ class Continuation:
                 decoded = self._engine.decode(self.codes, advance)
             # Resampling takes longer than a GPU's decoding; it lets other threads run meanwhile.
             with ThreadPoolExecutor(min(len(decoded), os.cpu_count() or 1)) as pool:
-                takes = tuple(pool.map(self._take, self.seeds, self.codes, decoded))
+                takes = tuple(
+                    pool.map(
+                        self._take, self.seeds, self.request.text_of_takes, self.codes, decoded
+                    )
+                )
         prompt_frames = self.prompt_codes.shape[1]
         return Result(
             takes=takes,
@@ -398,7 +405,7 @@ class Continuation:
             downbeat = 0.0
         return replace(grid, downbeat=downbeat)
 
-    def _take(self, seed: int, codes: np.ndarray, decoded: np.ndarray) -> Take:
+    def _take(self, seed: int, text: str, codes: np.ndarray, decoded: np.ndarray) -> Take:
         """A take of codes `(K, F)` and what they were decoded to, `(T, C)` at the codec's rate."""
         audio, codec = self.request.audio, self._engine.config.codec
         at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
@@ -411,4 +418,6 @@ class Continuation:
         if self.request.loop_crossfade:
             loop, join = self._plan.loop - first, self._join - first
             samples = close_loop(samples, loop, join, audio.sample_rate)
-        return Take(seed, replace(audio, samples=samples), codes, replace(audio, samples=played))
+        return Take(
+            seed, replace(audio, samples=samples), codes, replace(audio, samples=played), text
+        )

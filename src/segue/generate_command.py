@@ -51,4 +51,4 @@ def run(options: argparse.Namespace) -> int:
         likewise = Request.without_prompt(rate, channels, **given)
         return replace(request, audio=likewise.audio)
 
-    return play(request_for, paths, note=note, title=options.text or "generated")
+    return play(request_for, paths, note=note)

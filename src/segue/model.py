@@ -26,7 +26,7 @@ from .progress import SILENT, Progress
 from .stream import stream
 
 if TYPE_CHECKING:
-    from .quantization.gptq import Calibrated
+    from .quantization.methods import Calibrated
 
 ENGINES = ("auto", "mlx", "openvino")
 CAST_DTYPES = ("float16", "bfloat16", "float32")
@@ -185,7 +185,7 @@ def load(
 
         found = calibrated(checkpoint, recipe, cast_dtype, engine, progress)
         checkpoint = quantized(
-            checkpoint, recipe, cast_dtype, method=found.method, details=found.details
+            checkpoint, recipe, cast_dtype, None, found.method, found.details, found.trained
         )
         recipe, cast_dtype, notes = None, None, [*found.notes]
     loaded = _engine_of(checkpoint, engine, cast_dtype, recipe, progress, threads, kv_bits)
@@ -235,11 +235,7 @@ def calibrated(
         RequestError: the method cannot be used for this checkpoint, or with this music.
         ModelOverflowError: weights, or what layers make of the music, are NaN or infinite.
     """
-    from .quantization.methods import VERSIONS
     from .quantization.preparation import prepared
-
-    if recipe.method not in VERSIONS:
-        raise RequestError(f"the method {recipe.method} is not in this version; gptq is")
 
     def as_stored() -> Engine:
         # An engine takes the tensors out of what it gets; nothing of them has been read yet.
@@ -247,7 +243,9 @@ def calibrated(
         copy = replace(checkpoint, lm=lm, codec=codec)
         return _engine_of(copy, engine_for(engine), progress=progress)
 
-    return prepared(checkpoint, recipe, as_stored, cast_dtype, progress)
+    return prepared(
+        checkpoint, recipe, as_stored, cast_dtype, progress, engine_name=engine_for(engine)
+    )
 
 
 def engine_for(engine: str) -> str:

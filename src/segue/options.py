@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import audio
+from .admission import variations_for
 from .atomic import check_writable
 from .checkpoints import hub
 from .checkpoints.adapters import AdapterChoice
@@ -125,12 +126,15 @@ def add_judge_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
+def add_request_options(
+    parser: argparse.ArgumentParser, prompt: bool = True, texts: bool = False
+) -> None:
     """Add the options of a `Request`, but its audio and variations.
 
     Args:
         parser: of the command.
         prompt: whether there is a prompt, whose length and place are options too.
+        texts: whether `--text` may be repeated, once for each take.
     """
     if prompt:
         _add_prompt_place(parser)
@@ -141,7 +145,11 @@ def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) ->
         help=("length of prompt and continuation together" if prompt else "length of the music")
         + f" (default: {Request.output_seconds:g})",
     )
-    parser.add_argument("--text", action=BeforeParts, default=Request.text, help=TEXT_HELP)
+    if texts:
+        more = "; may be repeated, for takes with texts of their own"
+        parser.add_argument("--text", action=BeforeParts, default=[], help=TEXT_HELP + more)
+    else:
+        parser.add_argument("--text", action=BeforeParts, default=Request.text, help=TEXT_HELP)
     parser.add_argument(
         "--top-k", type=int, default=Request.top_k, help="draw from the k likeliest (0: all)"
     )
@@ -246,13 +254,13 @@ def prompt_of(options: argparse.Namespace) -> Path:
     return prompt
 
 
-def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -> Request:
+def request_of(options: argparse.Namespace, prompt: Path, variations: int | None = 1) -> Request:
     """Return the request of `add_request_options`, for the audio in a file.
 
     Args:
         options: parsed.
         prompt: the file.
-        variations: how many takes.
+        variations: how many takes; None for as many as there are texts.
 
     Raises:
         AudioError: the file cannot be read.
@@ -284,18 +292,26 @@ def add_melody_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request_options_of(options: argparse.Namespace, variations: int = 1) -> RequestOptions:
+def request_options_of(options: argparse.Namespace, variations: int | None = 1) -> RequestOptions:
     """Return the options of `add_request_options` that do not speak of a prompt.
+
+    Args:
+        options: parsed.
+        variations: how many takes; None for as many as there are texts.
 
     Raises:
         AudioError: the file of `--melody` cannot be read.
+        RequestError: there are neither one text nor as many as takes.
     """
+    texts = [options.text] if isinstance(options.text, str) else options.text
+    variations = variations_for(texts, variations)
     melody: Path | None = getattr(options, "melody", None)
     length = length_of(options)
     most = length.get("output_seconds", None if length else Request.output_seconds)
     given: RequestOptions = {
         "melody": None if melody is None else audio.read(melody, most),
-        "text": options.text,
+        "text": texts[0] if len(texts) == 1 else Request.text,
+        "texts": texts if len(texts) > 1 else (),
         "top_k": options.top_k,
         "temperature": options.temperature,
         "guidance_coef": options.guidance_coef,

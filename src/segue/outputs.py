@@ -22,9 +22,16 @@ _CONTINUED = re.compile(
 _LONGEST_NUMBER = len("-999-99")
 """Room that a default name leaves, for its own number and a variation's."""
 
+_TEXT_BYTES = 40
+"""Of a take's text in the name of its file, at most."""
+
 
 def paths_for(
-    wanted: Path, sound: Audio, variations: int, prompt: Path | None = None
+    wanted: Path,
+    sound: Audio,
+    variations: int,
+    prompt: Path | None = None,
+    texts: Sequence[str] = (),
 ) -> list[Path]:
     """Return the file of each take, checked, so that no wait is for nothing.
 
@@ -33,13 +40,15 @@ def paths_for(
         sound: something like what will be written.
         variations: how many takes.
         prompt: a file that must stay, if any.
+        texts: of each take where they differ; names tell them, as far as there is room.
 
     Raises:
         AudioError: the name ends in no known format, or the format cannot hold the sound.
         OutputError: a file cannot be written there.
         RequestError: a file is the prompt itself.
     """
-    return checked(_numbered(wanted, variations), sound, prompt)
+    audio.check_output(wanted, sound)
+    return checked(_numbered(wanted, variations, texts), sound, prompt)
 
 
 def checked(paths: list[Path], sound: Audio, prompt: Path | None = None) -> list[Path]:
@@ -58,17 +67,20 @@ def checked(paths: list[Path], sound: Audio, prompt: Path | None = None) -> list
     return paths
 
 
-def of_cuts(wanted: Path, variations: int, cuts: Sequence[str]) -> list[Path]:
+def of_cuts(
+    wanted: Path, variations: int, cuts: Sequence[str], texts: Sequence[str] = ()
+) -> list[Path]:
     """Return the file of each cut of each take: numbered, and named after the cut if not all alike.
 
     Args:
         wanted: the name for one cut of one take.
         variations: how many takes.
         cuts: what is written of each, in this order.
+        texts: of each take where they differ; see `paths_for`.
     """
     return [
         path if len(cuts) == 1 else path.with_stem(f"{path.stem}-{cut}")
-        for path in _numbered(wanted, variations)
+        for path in _numbered(wanted, variations, texts)
         for cut in cuts
     ]
 
@@ -111,7 +123,11 @@ def begin_of(prompt: Path) -> str:
 
 
 def default(
-    prompt: Path, variations: int, cuts: Sequence[str] = ("whole",), ending: str = ".wav"
+    prompt: Path,
+    variations: int,
+    cuts: Sequence[str] = ("whole",),
+    ending: str = ".wav",
+    texts: Sequence[str] = (),
 ) -> tuple[Path, str | None]:
     """Return `PROMPT-continued.wav` in the working folder, or its next free number.
 
@@ -123,23 +139,30 @@ def default(
     """
     room = atomic.name_bytes(Path()) - len("-continued") - len(ending) - _LONGEST_NUMBER
     begin = atomic.shortened(begin_of(prompt), room)
-    return next_free(Path(f"{begin}{'-' if begin else ''}continued{ending}"), variations, cuts)
+    return next_free(
+        Path(f"{begin}{'-' if begin else ''}continued{ending}"), variations, cuts, texts
+    )
 
 
 def next_free(
-    plain: Path, variations: int, cuts: Sequence[str] = ("whole",)
+    plain: Path,
+    variations: int,
+    cuts: Sequence[str] = ("whole",),
+    texts: Sequence[str] = (),
 ) -> tuple[Path, str | None]:
     """Return the file `plain`, or with the next number at which no take exists.
+
+    The arguments are those of `paths_for`.
 
     Returns:
         What to hand to `paths_for`, and a note for the user where it is not the plain name.
     """
-    taken = _taken(plain, variations, cuts)
+    taken = _taken(plain, variations, cuts, texts)
     if taken is None:
         return plain, None
     for number in count(2):
         path = plain.with_stem(f"{plain.stem}-{number}")
-        if _taken(path, variations, cuts) is None:
+        if _taken(path, variations, cuts, texts) is None:
             break
     return path, f"{taken} is there already, and stays as it is"
 
@@ -158,12 +181,19 @@ def _same_file(path: Path, other: Path) -> bool:
     return path.exists() and other.exists() and path.samefile(other)
 
 
-def _taken(path: Path, variations: int, cuts: Sequence[str]) -> Path | None:
+def _taken(path: Path, variations: int, cuts: Sequence[str], texts: Sequence[str]) -> Path | None:
     """The first of the files that exists."""
-    return next((p for p in of_cuts(path, variations, cuts) if os.path.lexists(p)), None)
+    files = of_cuts(path, variations, cuts, texts)
+    return next((path for path in files if os.path.lexists(path)), None)
 
 
-def _numbered(path: Path, variations: int) -> list[Path]:
+def _numbered(path: Path, variations: int, texts: Sequence[str]) -> list[Path]:
     if variations == 1:
         return [path]
-    return [path.with_stem(f"{path.stem}-{n}") for n in range(1, variations + 1)]
+    room = atomic.name_bytes(path.parent) - len(os.fsencode(path.name)) - len("-99--whole")
+    ends = [f"-{n}" for n in range(1, variations + 1)]
+    for n, text in enumerate(texts):
+        words = "-".join(re.findall(r"\w+", text.lower())) or "no-text"
+        words = atomic.shortened(words, max(0, min(room, _TEXT_BYTES))).rstrip("-")
+        ends[n] += f"-{words}" if words else ""
+    return [path.with_stem(f"{path.stem}{end}") for end in ends]

@@ -29,7 +29,10 @@ class OfPart(argparse.Action):
 
 
 class BeforeParts(argparse.Action):
-    """An option that a part has none of, so that it must not seem to be one's."""
+    """An option that a part has none of, so that it must not seem to be one's.
+
+    With a list as its default it may be repeated, and gathers what is typed.
+    """
 
     def __call__(
         self,
@@ -43,6 +46,8 @@ class BeforeParts(argparse.Action):
             raise argparse.ArgumentError(
                 self, "type it before the first --then, which has the text of its own part"
             )
+        if isinstance(self.default, list):
+            values = [*getattr(namespace, self.dest), values]
         setattr(namespace, self.dest, values)
 
 

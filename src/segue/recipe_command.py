@@ -25,6 +25,7 @@ from .options import (
     add_engine_option,
     add_threads_option,
 )
+from .recipe_options import add_distill_option
 from .recipe_picture import check_ending, draw
 from .terminal import print_json, print_line, print_table, progress_for
 
@@ -70,6 +71,7 @@ def add_parser(commands: Any) -> None:
         help="music that the model makes for itself instead, takes of 10 s",
     )
     parser.add_argument("--seed", type=int, default=0, help="of these takes, 0 to 4294967295")
+    add_distill_option(parser)
     add_base_option(parser)
     add_engine_option(parser)
     add_threads_option(parser)
@@ -131,10 +133,10 @@ def run(options: argparse.Namespace) -> int:
     # Imported here, because it is MLX that quantizes, whatever engine runs the result.
     from .checkpoints.quantize import quantized
     from .quantization.calibration import CalibrationSet
-    from .quantization.gptq import quantize_with
     from .quantization.losses import Options
     from .quantization.making import RecipeRequest, Sources, make_recipe
     from .quantization.planning import Goal
+    from .quantization.preparation import quantize_with
 
     paths = tuple(map(str, options.calibrate or ()))
     for path in options.calibrate or ():
@@ -146,6 +148,7 @@ def run(options: argparse.Namespace) -> int:
         options=Options(tuple(options.widths), tuple(options.groups), options.cross_bits),
         music=Calibration(paths, options.self_takes, options.seed),
         method=options.method,
+        distill_steps=options.distill_steps,
         label=_label(options.output),
     )
     engine = engine_for(options.engine)
@@ -165,9 +168,10 @@ def run(options: argparse.Namespace) -> int:
 
     def view(recipe: Recipe, music: CalibrationSet) -> Any:
         if METHODS[recipe.method]:
-            return quantize_with(opened(), recipe, music, progress=progress)
+            return quantize_with(opened(), recipe, music, progress=progress, say=say)
         return quantized(opened(), recipe)
 
+    say = Console(stderr=True).print if not options.json else lambda line: None
     sources = Sources(
         opened=opened,
         quantized=view,
@@ -175,7 +179,6 @@ def run(options: argparse.Namespace) -> int:
         engine_name=engine,
         threads=options.threads,
     )
-    say = Console(stderr=True).print if not options.json else lambda line: None
     document = make_recipe(request, sources, progress, say) | {"version": version("segue")}
     with writing(options.output) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -52,6 +52,9 @@ class Request:
             is longer; what remains in it is what the model hears of the music so far.  None is the
             model's own: 18 for MusicGen, 2 for AudioGen.
         variations: how many takes, with the seeds `seed`, `seed + 1` and so on.
+        texts: a description of each take, in the place of `text`; as many takes as texts are made,
+            and `variations` need not say so.  A blank one is none: its take has no guidance for a
+            text then.  A single one is that of all takes, as `text` is.
         melody: what a melody model follows from the beginning of the prompt on: the strongest pitch
             class of the whole mix, half a second by half a second; repeated where it is shorter.
         seconds: length of the continuation alone, in the place of `output_seconds`.
@@ -69,10 +72,10 @@ class Request:
         loop_crossfade: end the result with ten milliseconds of fade into what would come before the
             prompt's start, so that it loops without a click whatever is played last.
         parts: what is played after that, one part after the other, each with a text, a length and a
-            seed of its own.  A part hears what was played before it, as far as the model's window
-            reaches, and all of it is decoded as one piece, so there is no join to be heard.  Its
-            seed is `part_seed(seed, n)`, n counting from 1, unless it has one: a part can be played
-            anew while those before it stay as they are.
+            seed of its own; its text is that of all takes.  A part hears what was played before it,
+            as far as the model's window reaches, and all of it is decoded as one piece, so there is
+            no join to be heard.  Its seed is `part_seed(seed, n)`, n counting from 1, unless it has
+            one: a part can be played anew while those before it stay as they are.
     """
 
     audio: Audio
@@ -89,6 +92,7 @@ class Request:
     melody: Audio | None = None
     extend_stride: float | None = None
     top_p: float = 0.0
+    texts: Sequence[str] = ()
     seconds: float | None = None
     bpm: float | None = None
     beats_per_bar: float = 4.0
@@ -100,6 +104,7 @@ class Request:
     parts: Sequence[Part] = ()
 
     def __post_init__(self) -> None:
+        self._settle_texts()
         check_options(
             prompt_seconds=self.prompt_seconds,
             output_seconds=self.output_seconds,
@@ -112,6 +117,7 @@ class Request:
             variations=self.variations,
             extend_stride=self.extend_stride,
             top_p=self.top_p,
+            texts=self.texts,
             prompted=len(self.audio.samples) > 0,
             seconds=self.seconds,
             bpm=self.bpm,
@@ -174,19 +180,44 @@ class Request:
         grid = Grid(self.bpm, self.beats_per_bar, self.downbeat)
         return Timing(grid, self.bars, self.prompt_bars, self.snap)
 
+    def _settle_texts(self) -> None:
+        """Keep one text as `text`, and count several."""
+        if isinstance(self.texts, str):
+            raise RequestError("texts are several; one is text")
+        texts = tuple(self.texts)
+        if len(texts) == 1 and not self.text:
+            object.__setattr__(self, "text", texts[0])
+            texts = ()
+        object.__setattr__(self, "texts", texts)
+        if len(texts) > 1 and self.variations == 1:
+            object.__setattr__(self, "variations", len(texts))
+
     @property
     def guided(self) -> bool:
-        """Whether there is a second, unconditioned stream."""
-        return any(map(self.is_guided, self.texts))
+        """Whether there is a second, unconditioned stream for any take, in any part."""
+        return any(map(self.guides, self._all_texts))
 
-    def is_guided(self, text: str) -> bool:
-        """Whether there is a second stream where `text` describes the music."""
+    def guides(self, text: str) -> bool:
+        """Whether there is a second, unconditioned stream for takes with this text."""
         return bool(text.strip()) or self.melody is not None or self.allow_empty_text_cfg
 
     @property
-    def texts(self) -> tuple[str, ...]:
-        """The text of the continuation, and of each part behind it."""
-        return (self.text, *(part.text for part in self.parts))
+    def described(self) -> bool:
+        """Whether any take has a text, in any part; blanks are none."""
+        return any(text.strip() for text in self._all_texts)
+
+    @property
+    def text_of_takes(self) -> tuple[str, ...]:
+        """The text of each take; of its continuation, where parts come behind it."""
+        return tuple(self.texts) or (self.text,) * self.variations
+
+    def text_of_part(self, n: int) -> tuple[str, ...]:
+        """The text of each take in part `n`, 0 being the continuation."""
+        return (self.parts[n - 1].text,) * self.variations if n > 0 else self.text_of_takes
+
+    @property
+    def _all_texts(self) -> tuple[str, ...]:
+        return (*self.text_of_takes, *(part.text for part in self.parts))
 
 
 PART_SEEDS = 0x9E3779B1
@@ -214,6 +245,7 @@ class RequestOptions(TypedDict, total=False):
     melody: Audio | None
     extend_stride: float | None
     top_p: float
+    texts: Sequence[str]
     seconds: float | None
     bpm: float | None
     beats_per_bar: float

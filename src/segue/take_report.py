@@ -61,7 +61,7 @@ def report_of(
         "new_seconds": new_seconds,
         "codes": [lm.num_codebooks, result.prompt_frames + result.new_frames],
         "guided": result.guided,
-        "text": request.text,
+        "text": None if request.texts else request.text,
         "top_k": request.top_k,
         "temperature": request.temperature,
         "guidance_coef": request.guidance_coef,

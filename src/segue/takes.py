@@ -49,13 +49,15 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_threads_option(parser)
     add_kv_option(parser)
     add_recipe_options(parser)
-    add_request_options(parser, prompt)
+    add_request_options(parser, prompt, texts=True)
     add_length_options(parser)
     add_then_option(parser)
     add_bar_options(parser, prompt)
     add_melody_option(parser)
     parser.add_argument(
-        "--variations", type=int, default=Request.variations, help="how many takes, in one batch"
+        "--variations",
+        type=int,
+        help="how many takes, in one batch (default: as many as there are texts, or 1)",
     )
     add_cut_options(parser)
 
@@ -89,7 +91,8 @@ def files_of(
         raise RequestError(f"-o {output} and --format both say what is written; drop one")
     ending, note = f".{options.format or 'wav'}", None
     if output is not None:
-        paths = outputs.of_cuts(output, request.variations, cuts)
+        audio.check_output(output, request.audio)
+        paths = outputs.of_cuts(output, request.variations, cuts, request.texts)
     elif request.timing is not None:
         plan, rate = plan_request(request), request.audio.sample_rate
         bars: dict[str, float] = {
@@ -99,10 +102,12 @@ def files_of(
         paths = outputs.telling(begin, bars, request.timing.grid.bpm, seeds, ending)
     else:
         if prompt is None:
-            plain, note = outputs.next_free(Path(f"{begin}{ending}"), request.variations, cuts)
+            plain, note = outputs.next_free(
+                Path(f"{begin}{ending}"), request.variations, cuts, request.texts
+            )
         else:
-            plain, note = outputs.default(prompt, request.variations, cuts, ending)
-        paths = outputs.of_cuts(plain, request.variations, cuts)
+            plain, note = outputs.default(prompt, request.variations, cuts, ending, request.texts)
+        paths = outputs.of_cuts(plain, request.variations, cuts, request.texts)
     if options.bits is not None:
         for path in paths:
             subtype_of_bits(path, options.bits)
@@ -146,7 +151,7 @@ class Run:
             paths: of each cut of each take; see `files_of`.
             note: what is to be known of these, for the report.
             codec_prompt: whether the codec's copy of the prompt is written.
-            title: of the music, for the files' tags.
+            title: of the music, for the files' tags; empty for each take's text.
             naming: what errors of generating are named in.
 
         Returns:
@@ -178,7 +183,8 @@ class Run:
                 sound = take.played if codec_prompt else audio_of(take, result, cut)
                 if options.bits is not None:
                     sound = replace(sound, subtype=subtype_of_bits(path, options.bits))
-                tags = tags_of(take, result, cut, title, model.name, request.text)
+                named = title or take.text.strip() or "generated"
+                tags = tags_of(take, result, cut, named, model.name, take.text)
                 for line in audio.write(path, sound, tags):
                     warn(line)
                     notes.append(line)
@@ -196,6 +202,7 @@ class Run:
                 "cut": cut,
                 "seconds": round(audio_of(take, result, cut).seconds, 6),
                 "beat_offsets": measured.get(take.seed),
+                "text": take.text,
             }
             for (take, cut), path in zip(made, paths, strict=True)
         ]

@@ -55,6 +55,25 @@ def test_threads_have_what_they_have_alone_in_however_large_a_batch(engine, max_
     assert shared.steps < steps
 
 
+def test_nobody_waits_for_a_thread_that_stops_taking_columns(engine):
+    """Those who stop, at any column, may be the ones that run the steps, and never come back."""
+    shared = SharedEngine(engine, 16)
+    asked = [Asked(5, 40, (n,), Sampling(20)) for n in range(9)]
+    held = []
+
+    def take(n):
+        columns = shared.prefill(*asked[n].arguments(engine))
+        held.append(columns)
+        count = 7 * n if n % 3 else 40
+        return [column for column, _ in zip(columns, range(count), strict=False)]
+
+    found = in_threads(*(lambda n=n: take(n) for n in range(9)))
+    for n in (0, 3, 6):
+        np.testing.assert_array_equal(found[n], asked[n].alone(engine))
+    del held[:]
+    assert shared.rows == 0
+
+
 def test_who_waits_joins_before_the_next_step(engine):
     shared = SharedEngine(engine, 4)
     long, short = Asked(5, 200, (1,), Sampling(20)), Asked(5, 30, (2,), Sampling(20))
@@ -138,8 +157,8 @@ def test_continuations_beyond_the_window_share_steps_too(toy, name):
     engine.config = replace(engine.config, lm=replace(engine.config.lm, window_frames=60))
     samples = np.random.default_rng(0).normal(0, 0.1, (32_000, 1)).astype(np.float32)
     requests = [
-        Request(from_array(samples, 32_000), 0.4, 3.0, seed=1),
-        Request(from_array(samples, 32_000), 0.5, 2.0, seed=2, text="drums", variations=2),
+        Request(from_array(samples, 32_000), 0.4, 2.0, seed=1),
+        Request(from_array(samples, 32_000), 0.5, 1.5, seed=2, text="drums", variations=2),
         Request(from_array(samples, 32_000), 0.6, 0.9, seed=3, top_k=5, temperature=0.5),
     ]
     shared = SharedEngine(engine, 8)

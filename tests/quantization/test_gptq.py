@@ -18,7 +18,8 @@ from segue.quantization import rounding
 from segue.quantization.calibration import CalibrationSet, TextCodes
 from segue.quantization.evaluation import Distributions, divergence
 from segue.quantization.forward import Windows, weights_of
-from segue.quantization.gptq import gptq, quantize_with, sweep
+from segue.quantization.gptq import gptq, sweep
+from segue.quantization.preparation import quantize_with
 
 RECIPE = Recipe(bits=3, group_size=32, method="gptq")
 

@@ -32,7 +32,7 @@ A site is what all modules read that have one input: see `site_of`.
 """
 
 HEADS = "decoder.lm_heads"
-_EPSILON = np.float32(1e-5)
+EPSILON = np.float32(1e-5)
 _ROWS = 4096
 _ELEMENTS = 1 << 15
 
@@ -131,9 +131,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def part(self, start: int, stop: int) -> Windows:
-        """Return some of them."""
-        return Windows(self.tokens[start:stop], self.encoded[start:stop])
+    def some(self, numbers: Sequence[int]) -> Windows:
+        """Return those with the numbers `numbers`, in that order."""
+        tokens = tuple(self.tokens[n] for n in numbers)
+        return Windows(tokens, tuple(self.encoded[n] for n in numbers))
 
 
 class Forward:
@@ -236,6 +237,15 @@ class Hidden:
         parts = [self.x[end - n : end] for end, n in zip(ends, self.counts, strict=True)]
         return np.concatenate(parts)
 
+    def spread(self, columns: np.ndarray) -> np.ndarray:
+        """Rows for all, zero but for those of the windows' columns: what `columns` undoes."""
+        if len(columns) == len(self.x):
+            return columns
+        rows, start = np.zeros_like(self.x), 0
+        for end, n in zip(self.edges[1:], self.counts, strict=True):
+            rows[end - n : end] = columns[start : (start := start + n)]
+        return rows
+
     def with_x(self, x: np.ndarray) -> Hidden:
         """Return the same windows with other values."""
         return Hidden(x, self.edges, self.counts, self.text)
@@ -307,7 +317,7 @@ class _Layer:
 def _normed(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     centred: np.ndarray = x - x.mean(axis=1, keepdims=True)
     variance = np.square(centred).mean(axis=1, keepdims=True)
-    centred /= np.sqrt(variance + _EPSILON)
+    centred /= np.sqrt(variance + EPSILON)
     centred *= weight
     centred += bias
     return centred
@@ -354,27 +364,31 @@ _ERF_P = np.float32(0.3275911)
 
 
 def gelu(x: np.ndarray) -> None:
-    """Apply the exact GELU in place, to contiguous float32 values.
+    """Apply the exact GELU in place, to contiguous float32 values."""
+    flat = x.reshape(-1)
+    for start in range(0, flat.size, _ELEMENTS):  # a block stays in the processor's cache
+        part = flat[start : start + _ELEMENTS]
+        part *= normal_cdf(part)[0]
+
+
+def normal_cdf(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Φ(x), the standard normal distribution's share below x, and `exp(-x² / 2)`.
 
     Its error function is Abramowitz and Stegun's 7.1.26, off by 1.5e-7 at most: float32's rounding.
     numpy has none, and MLX's takes ten times as long on the CPU.
     """
-    flat = x.reshape(-1)
     half = np.float32(0.5)
-    for start in range(0, flat.size, _ELEMENTS):  # a block stays in the processor's cache
-        part = flat[start : start + _ELEMENTS]
-        z = np.abs(part)
-        z *= np.float32(0.5**0.5)
-        t = 1 / (1 + _ERF_P * z)
-        series = np.full_like(t, _ERF[-1])
-        for factor in _ERF[-2::-1]:
-            series *= t
-            series += np.float32(factor)
+    z = np.abs(x)
+    z *= np.float32(0.5**0.5)
+    t = 1 / (1 + _ERF_P * z)
+    series = np.full_like(t, _ERF[-1])
+    for factor in _ERF[-2::-1]:
         series *= t
-        np.square(z, out=z)
-        np.negative(z, out=z)
-        np.exp(z, out=z)
-        series *= z  # 1 - erf(|x| / sqrt 2)
-        series *= half
-        np.subtract(1, series, out=z)
-        part *= np.where(part < 0, series, z)
+        series += np.float32(factor)
+    series *= t
+    np.square(z, out=z)
+    np.negative(z, out=z)
+    np.exp(z, out=z)
+    series *= z  # 1 - erf(|x| / sqrt 2)
+    series *= half
+    return np.where(x < 0, series, 1 - series), z

@@ -11,11 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -25,15 +24,14 @@ from ..checkpoints.arrays import DTYPES
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
 from ..checkpoints.layouts import LM
-from ..checkpoints.load_report import LoadReport
-from ..checkpoints.quantize import quantized
 from ..checkpoints.recipe import Recipe
+from ..checkpoints.tensors import Tensors
 from ..errors import ModelOverflowError, RequestError
 from ..progress import SILENT, Progress
 from . import rounding
 from .calibration import CalibrationSet, TextCodes
 from .forward import HEADS, Forward, Windows, site_of, weights_of
-from .methods import KINDS, VERSIONS, Method, Parts, parts_of, search
+from .methods import KINDS, VERSIONS, Calibrated, Parts, parts_of, search
 
 NAME = "gptq"
 
@@ -76,11 +74,11 @@ class Moments:
         return moments
 
 
-def cache_folder() -> Path:
-    """Return where layers are kept: `$XDG_CACHE_HOME/segue/gptq`, by default in `~/.cache`."""
+def cache_folder(method: str = NAME) -> Path:
+    """Return where a method keeps things: `$XDG_CACHE_HOME/segue/METHOD`, or in `~/.cache`."""
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     root = home if home.is_absolute() else Path.home() / ".cache"  # relative ones are ignored
-    return root / "segue" / "gptq"
+    return root / "segue" / method
 
 
 def sweep(root: Path, keep: Path, limit: int = MAX_BYTES) -> None:
@@ -101,19 +99,15 @@ def sweep(root: Path, keep: Path, limit: int = MAX_BYTES) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """A method that has looked at its music.
-
-    Attributes:
-        method: how a module's weight is quantized: for `quantized` and `save_quantized`.
-        details: what their `quantization` block says of it.
-        notes: lines for the user on what it looked at.
-    """
-
-    method: Method
-    details: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
+def samples_of(lm: Tensors) -> Iterator[bytes | memoryview]:
+    """What tells a language model's tensors from others': shapes, types, and parts of each."""
+    for name, tensor in sorted(lm.items()):
+        values = tensor.read().reshape(-1)
+        yield f"{name} {tensor.shape} {values.dtype}".encode()
+        middle = values.size // 2
+        for start in (0, middle, max(0, values.size - _SAMPLED)):
+            part = np.ascontiguousarray(values[start : start + _SAMPLED])
+            yield part.view(np.uint8).data
 
 
 def gptq(
@@ -154,22 +148,6 @@ def gptq(
     return Calibrated(work.parts, details, () if music.note is None else (music.note,))
 
 
-def quantize_with(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    music: CalibrationSet,
-    cast_dtype: str | None = None,
-    progress: Progress = SILENT,
-    report: LoadReport | None = None,
-) -> Checkpoint:
-    """View `checkpoint` quantized by a recipe whose method looks at music: `gptq`, `quantized`.
-
-    Engines load from the view as it is: without a recipe.
-    """
-    found = gptq(checkpoint, recipe, music, cast_dtype, progress)
-    return quantized(checkpoint, recipe, cast_dtype, report, found.method, found.details)
-
-
 @dataclass(eq=False)
 class _Work:
     checkpoint: Checkpoint
@@ -195,13 +173,8 @@ class _Work:
         facts = [VERSIONS[NAME], self.cast_dtype, self.music.digest]
         ways = [[name, repr(self.recipe.params_of(name))] for name in sorted(self._shapes)]
         digest = hashlib.sha256(json.dumps([facts, ways]).encode())
-        for name, tensor in sorted(self.checkpoint.lm.items()):
-            values = tensor.read().reshape(-1)
-            digest.update(f"{name} {tensor.shape} {values.dtype}".encode())
-            middle = values.size // 2
-            for start in (0, middle, max(0, values.size - _SAMPLED)):
-                part = np.ascontiguousarray(values[start : start + _SAMPLED])
-                digest.update(part.view(np.uint8).data)
+        for part in samples_of(self.checkpoint.lm):
+            digest.update(part)
         return digest.hexdigest()[:32]
 
     def _stages(self) -> list[tuple[int | None, Path, list[str]]]:

@@ -61,13 +61,8 @@ STORED = {
 def test_a_row_of_an_earlier_version_is_read_and_written_as_it_was():
     assert JobSpec.from_json(json.loads(json.dumps(STORED))) == SPEC
     written: dict[str, Any] = SPEC.to_json()
-    new: dict[str, Any] = {
-        "extend_stride": None,
-        "top_p": 0.0,
-        "seconds": None,
-        "bpm": None,
-        "bars": None,
-    }
+    new: dict[str, Any] = {"extend_stride": None, "top_p": 0.0, "texts": [], "adapters": []}
+    new |= {"melody": None, "seconds": None, "bpm": None, "bars": None}
     new |= {"beats_per_bar": 4.0, "downbeat": 0.0, "prompt_bars": None, "snap": "bar"}
     new |= {"loop_crossfade": False}
     assert {name: written["request"].pop(name) for name in new} == new

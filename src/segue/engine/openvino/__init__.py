@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -13,8 +13,9 @@ from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...progress import SILENT, Progress
 from .. import chroma
-from ..base import Sampling, check_finite, check_melody
+from ..base import Sampling, TakeGroup, check_finite, check_melody
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
+from ..groups import run_groups
 from ..text import TextTokenizer
 from .batch import OpenVINOBatch
 from .codec import Codec
@@ -162,6 +163,10 @@ class OpenVINOEngine:
         return decode(
             lm=self.lm, start=start, seeds=seeds, sampling=sampling, first_step=first_step
         )
+
+    def prefill_groups(self, groups: Sequence[TakeGroup]) -> Iterator[np.ndarray]:
+        """See `Engine.prefill_groups`."""
+        return run_groups(self.batch(sum(group.rows for group in groups)), groups)
 
     def batch(self, max_rows: int) -> OpenVINOBatch:
         """See `Engine.batch`."""
