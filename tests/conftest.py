@@ -22,6 +22,9 @@ if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     compiled.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLX_PTX_CACHE_DIR", str(compiled))
 
+# What was made last in a test is not what this user made last; child processes keep to it, too.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="segue-tests-")
+
 import pytest
 
 import segue

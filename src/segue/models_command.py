@@ -6,13 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from .checkpoints import hub
 from .checkpoints.abilities import Abilities, abilities_of, known_abilities
 from .checkpoints.catalogue import CATALOGUE
-from .terminal import format_size, print_json, print_line
+from .terminal import format_size, print_json, print_line, print_table
 
 
 def add_parser(commands: Any) -> None:
@@ -73,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         table.add_row(model.name, kind, format_size(model.size_bytes), state)
     for name, size, count in absent:
         table.add_row(name, size, f"about {format_size(count)}", "can be downloaded")
-    Console().print(table)
+    print_table(table)
     print_line("All take a prompt and a text; those of the kind melody follow a melody, too.")
     if trouble is not None:
         print_line(f"note: {trouble}")

@@ -27,7 +27,7 @@ from .options import (
 )
 from .recipe_options import add_distill_option
 from .recipe_picture import check_ending, draw
-from .terminal import print_json, print_line, progress_for
+from .terminal import print_json, print_line, print_table, progress_for
 
 GROUPS, WIDTHS = (32, 64, 128), (2, 3, 4, 5, 6, 8)
 
@@ -214,7 +214,7 @@ def _show(document: Mapping[str, Any], output: Path) -> None:
         column.justify = "right"
     for layer in layers:
         table.add_row(layer, *(cells.get((layer, part), "") for part in parts))
-    Console().print(table)
+    print_table(table)
     kl, heads = document["kl"], cells["", "heads"]
     print_line(f"heads {heads}; each is bits/weights that share a scale")
     milliseconds = document.get("milliseconds")

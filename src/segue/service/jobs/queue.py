@@ -294,7 +294,9 @@ class Jobs:
                 self._worker.cancel(job.id)  # again, for the worker may not have been at it yet
                 await asyncio.sleep(0.1)
             if job.id in self._waiting.running or job.id not in self._waiting:
-                after = self._store.job(job.id)
+                # A job is taken from those that wait before its end is written down.
+                await self._endings.written(job.id)
+                after = self._endings.get(job.id) or self._store.job(job.id)
                 return after is not None and after.state == CANCELLED
         if job.id not in self._waiting:  # else it waits, or waits again
             return False

@@ -70,7 +70,7 @@ class Runner:
     async def begin(self, waiting: WaitingJob) -> None:
         """Begin a job; the rest of it goes on in a task."""
         job = await run_to_end(self._store.begin, waiting.job)
-        if job is None:  # cancelled
+        if job is None or waiting.job.id not in self._waiting:  # cancelled, meanwhile perhaps
             self._waiting.remove(waiting.job.id)
             return
         waiting.job, progress = job, waiting.progress

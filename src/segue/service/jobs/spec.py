@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
-from ...admission import MAX_SEED, Plan, PromptFrom, check_options, plan, variations_for
+from ...admission import MAX_SEED, PromptFrom, check_options, variations_for
 from ...audio import Audio
+from ...bars import Grid, Snap, Timing
 from ...checkpoints.adapters import AdapterChoice
 from ...checkpoints.recipe import Recipe
 from ...continuation import Request
 from ...errors import RequestError
+from ...layout import Plan, plan
 from ..quantization import NONE, Quantization
 
 RANDOM_SEEDS = 100_000
@@ -49,6 +51,8 @@ class JobSpec:
         prompt_seconds, output_seconds, text, top_k, temperature, guidance_coef, variations,
             extend_stride, top_p, texts: see `Request`; 0 seconds of prompt are music from a
             description alone.
+        seconds, bpm, beats_per_bar, downbeat, bars, prompt_bars, snap, loop_crossfade: see there,
+            too; `prompt_seconds` and `output_seconds` are the lengths that follow from them.
         seed: of the first take, 0 to 2³² - 1; each further take counts one up.
         adapters: that are merged into the model, by their names in the list of adapters.
         melody: the id of the input that a melody model follows; None for none.
@@ -72,6 +76,14 @@ class JobSpec:
     texts: tuple[str, ...] = ()
     adapters: tuple[AdapterChoice, ...] = ()
     melody: str | None = None
+    seconds: float | None = None
+    bpm: float | None = None
+    beats_per_bar: float = 4.0
+    downbeat: float = 0.0
+    bars: float | None = None
+    prompt_bars: float | None = None
+    snap: Snap = "bar"
+    loop_crossfade: bool = False
     notes: tuple[str, ...] = ()
 
     # --- From a request ---------------------------------------------------------------------------
@@ -105,12 +117,30 @@ class JobSpec:
         base = earlier or cls(kind, model, start=None if kind == "continue" else 0.0)
         changed = {**given, **_texts_of(given), "seed": 0}
         if earlier is not None and not earlier.prompted:
-            changed |= {"start": 0.0, "prompt_seconds": 0.0}
+            changed |= {"start": 0.0, "prompt_seconds": 0.0, "prompt_bars": None}
         spec = replace(base, kind=kind, model=model, quantization=quantization, **changed)
         # Chosen now and kept, so that a job that is interrupted generates the same again.
         spec = replace(spec, seed=choose_seed(given.get("seed"), spec.variations, reduce_seed))
         spec.check()
+        spec = spec._with_lengths()
+        spec.check()
         return spec
+
+    def _with_lengths(self) -> JobSpec:
+        """The same with the lengths in seconds that follow from those in bars."""
+        bar = 0.0 if self.timing is None else self.timing.grid.bar_seconds
+        prompt = self.prompt_seconds if self.prompt_bars is None else self.prompt_bars * bar
+        new = self.seconds if self.bars is None else self.bars * bar
+        output = self.output_seconds if new is None else prompt + new
+        return replace(self, prompt_seconds=prompt, output_seconds=output)
+
+    @property
+    def timing(self) -> Timing | None:
+        """Beats and bars, as a `Request` has them; None without a tempo."""
+        if self.bpm is None:
+            return None
+        grid = Grid(self.bpm, self.beats_per_bar, self.downbeat)
+        return Timing(grid, self.bars, self.prompt_bars, self.snap)
 
     def check(self) -> None:
         """Check all that needs no audio.
@@ -118,13 +148,16 @@ class JobSpec:
         Raises:
             RequestError: an option is out of range, or two contradict each other.
         """
+        options = self._options
+        del options["loop_crossfade"]  # on or off: it has no range
         check_options(
-            **self._options,
+            **options,
             prompt_seconds=self.prompt_seconds,
             prompt_from="start",
             prompted=self.prompted,
         )
-        if self.output_seconds <= self.prompt_seconds:
+        lengths = self.seconds is None and self.bars is None
+        if lengths and self.output_seconds <= self.prompt_seconds:
             raise RequestError(
                 f"the prompt of {self.prompt_seconds:g} s leaves nothing to play of "
                 f"{self.output_seconds:g} s; make it shorter"
@@ -205,6 +238,8 @@ class JobSpec:
             prompt_seconds=span.prompt_seconds,
             output_seconds=self.output_seconds,
             prompt_from=span.prompt_from,
+            seconds=self.seconds,
+            timing=self.timing,
         )
 
     def request(self, audio: Audio, melody: Audio | None = None) -> Request:
