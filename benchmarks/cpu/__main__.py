@@ -30,7 +30,7 @@ TARGETS = {
     "ms a step": {"4 bits": 10.0, "8 bits": 14.0, "float32": 46.0},
     "four takes, times one": dict.fromkeys(ROWS, 2.0),
     "decode 30 s, s": dict.fromkeys(ROWS, 3.5),
-    "peak memory, GB": {"4 bits": 1.0},
+    "peak memory, GB": {"4 bits": 0.8},
     "logits beside MLX": {"4 bits": 1e-2, "8 bits": 1e-2, "float32": 1e-4},
     "logits, stepwise": {"4 bits": 1e-2, "8 bits": 1e-2, "float32": 1e-4},
     "KL to MLX, stepwise": dict.fromkeys(ROWS, 1e-6),
@@ -165,7 +165,11 @@ def show(found: dict[str, dict[str, float]], options: argparse.Namespace) -> Non
         cells = []
         for row, values in found.items():
             target = TARGETS.get(what, {}).get(row.partition(",")[0])
-            bound = "" if target is None else f" ({'≥' if 'times' in what else '≤'} {target:g})"
+            bound = (
+                ""
+                if target is None
+                else f" ({'≥' if what == 'times transformers' else '≤'} {target:g})"
+            )
             cells.append(f"{values[what]:.3g}{bound}" if what in values else "–")
         table.add_row(what, *cells, end_section=what == "times transformers")
     console.print(table)

@@ -35,6 +35,7 @@ INLINE void score(const uint8_t *keys, int count, int dim, int Q, int HALF, cons
             for (int i = 0; i < Q; i++) even[i] = odd[i] = vf_set(0);
             int d = 0;
             for (; d + 2 <= dim; d += 2) {
+                if (!h) __builtin_prefetch(key + (size_t)d * BLOCK * size + AHEAD);
                 const vf one = load_as(key + (size_t)d * BLOCK * size, HALF);
                 const vf two = load_as(key + (size_t)(d + 1) * BLOCK * size, HALF);
                 for (int i = 0; i < Q; i++) {
@@ -62,7 +63,9 @@ INLINE void slices(const uint8_t *values, int count, int width, int from, int to
             for (int k = 0; k < WIDE; k++)
                 sum[i][k] = vf_load(out + (size_t)i * width + from + k * LANES);
         const uint8_t *value = values + (size_t)from * size;
-        for (int t = 0; t < count; t++, value += (size_t)width * size)
+        for (int t = 0; t < count; t++, value += (size_t)width * size) {
+            __builtin_prefetch(value + AHEAD);
+            __builtin_prefetch(value + AHEAD + 64);
 #pragma GCC unroll 8
             for (int k = 0; k < WIDE; k++) {
                 const vf v = load_as(value + (size_t)k * LANES * size, HALF);
@@ -70,6 +73,7 @@ INLINE void slices(const uint8_t *values, int count, int width, int from, int to
                 for (int i = 0; i < Q; i++)
                     sum[i][k] = vf_fma(v, vf_set(weights[i * room + t]), sum[i][k]);
             }
+        }
         for (int i = 0; i < Q; i++)
             for (int k = 0; k < WIDE; k++)
                 vf_store(out + (size_t)i * width + from + k * LANES, sum[i][k]);

@@ -4,6 +4,10 @@
  * all of them.  A column's sums have one order, however many columns there are beside it. */
 
 #define PARTS (BLOCK / LANES)
+/* Bytes by which memory is asked for before it is read: a processor's own prefetching ends at a page
+ * and begins anew in every block.  Measured at MusicGen small's shape, 4 bits, two cores: a step takes
+ * 15.2 ms without it, 12.4 with 2 KB, 10.3 with 8; attention to 1,400 columns 7.7 and 5.4 ms. */
+#define AHEAD 8192
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE size_t head_bytes(const struct matrix *m) {
@@ -53,6 +57,7 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
             const uint8_t *word = record + head + 4 * lane;
             const int32_t *pair = pairs + g * pairs_of_group;
             for (int w = 0; w < words; w++, word += 4 * BLOCK) {
+                if (!h) __builtin_prefetch(word + AHEAD, 0, 2);
                 const vi packed = vi_load(word);
 #pragma GCC unroll 8
                 for (int k = 0; k < take; k++, pair += R) {

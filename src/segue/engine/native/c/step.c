@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Parts of a product, for each thread: few enough to stream memory, many enough to end together. */
-#define PARTS_PER_THREAD 6
+#define PARTS_PER_THREAD 3
 
 static int blocks_of(const struct matrix *m) { return (m->rows + BLOCK - 1) / BLOCK; }
 
