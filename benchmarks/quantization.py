@@ -8,6 +8,8 @@ needed: it measures the time and the memory that a layer of that shape takes.
 With `--shape large --whole` a checkpoint of that shape is written to `--folder` (random float16
 weights, 6.5 GB; `--layers` of them), and GPTQ runs over it in a process of its own, with `--takes`
 windows of random codes: its peak memory, the time of a layer, and the estimate that it began with.
+
+With `--table` the variants are those that goals were set for (`quantization_table`).
 """
 
 import argparse
@@ -39,11 +41,14 @@ from segue.quantization import rounding
 from segue.quantization.arithmetic import default_arithmetic
 from segue.quantization.calibration import SECONDS, CalibrationSet, TextCodes, Window, of_takes
 from segue.quantization.evaluation import Distributions, divergence
-from segue.quantization.gptq import gptq, quantize_with
+from segue.quantization.gptq import gptq
+from segue.quantization.preparation import quantize_with
 from segue.quantization.weights import weights_of
 from segue.quantization.windows import Windows
+from segue.recipe_options import with_method
 from segue.terminal import progress_for
 
+from . import quantization_table
 from .random_checkpoint import write
 
 SHAPES = {"toy": (64, 128), "small": (1024, 4096), "medium": (1536, 6144), "large": (2048, 8192)}
@@ -98,7 +103,7 @@ def variant(spec: str) -> tuple[Recipe, float]:
     method, _, rest = spec.partition(":")
     if names_a_file(rest):
         recipe, document = read_recipe(Path(rest)), read_recipe_file(Path(rest))
-        return replace(recipe, method=method, calibration=None), document["bits"]
+        return with_method(recipe, method, None), document["bits"]
     bits, group = map(int, rest.split(":"))
     return Recipe(bits=bits, group_size=group, method=method), bits + 32 / group
 
@@ -215,8 +220,18 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, help="a layer of random weights instead")
     parser.add_argument("--whole", action="store_true", help="GPTQ over all layers of the shape")
     parser.add_argument("--layers", type=int, help="of the checkpoint that is written")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--table", action="store_true", help="every step of rounding and planning, beside its goal"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=quantization_table.FOLDER,
+        help="where --table keeps what is done, so as to go on from there, and --whole its "
+        "checkpoint (default: %(default)s)",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="print a table.json of --table's")
     parser.add_argument(
         "variants",
         nargs="*",
@@ -225,7 +240,11 @@ def main() -> None:
         "with",
     )
     args = parser.parse_args()
-    if args.inside:
+    if args.json is not None:
+        quantization_table.printed(args.json)
+    elif args.table:
+        quantization_table.run(args.folder, args.model, args.takes, args.seed)
+    elif args.inside:
         inside(args)
     elif args.shape:
         (whole if args.whole else shaped)(args)

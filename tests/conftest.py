@@ -16,22 +16,34 @@ if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     threads = max(1, (os.cpu_count() or 1) // workers)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ.setdefault(variable, str(threads))
-    # MLX's CUDA library may read what another worker is still writing.
+    # MLX's CUDA library may read what another worker is still writing, so each has a folder.
     compiled = Path(tempfile.gettempdir(), f"segue-tests-{getpass.getuser()}")
     compiled /= os.environ.get("PYTEST_XDIST_WORKER", "main")
     compiled.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLX_PTX_CACHE_DIR", str(compiled))
+
+# What was made last in a test is not what this user made last; child processes keep to it, too.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="segue-tests-")
 
 import pytest
 
 import segue
 from segue.demo.toy import write_checkpoint
 
+from .compiled_by_mlx import exchange
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files of slow tests first: begun last, one of them would leave the other cores idle."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_runtest_setup() -> None:
+    """Have what other workers compiled meanwhile, seconds each, and give them what this one did."""
+    if workers > 1:
+        own = Path(os.environ["MLX_PTX_CACHE_DIR"])
+        exchange(own, own.parent / "whole")
 
 
 @pytest.hookimpl(trylast=True)

@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 
 from segue import AudioError, Continuation, Request, RequestError, audio
-from segue.admission import (
-    FRAME_RATE,
-    MAX_SEED,
-    check_options,
-    plan,
-    stride_frames,
-    windows,
-)
+from segue.admission import FRAME_RATE, MAX_SEED, check_options
 from segue.checkpoints.load_report import LoadReport
 from segue.errors import SegueError
+from segue.layout import plan, stride_frames, windows
 
 from .test_continuation import music
 

@@ -1,6 +1,7 @@
 """Methods that look at music, behind the doors that quantize: in memory, and to a folder."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,18 +27,23 @@ def logits_of(model):
 
 
 @pytest.mark.slow
-def test_in_memory_and_from_a_folder_it_is_one_model(toy, tmp_path, capsys):
+@pytest.mark.parametrize("method", ["gptq", "gptq+distill"])
+def test_in_memory_and_from_a_folder_it_is_one_model(toy, tmp_path, capsys, method):
     folder = tmp_path / "q4"
-    line = ["quantize", str(toy), str(folder), "--q-group-size", "32", "--method", "gptq"]
+    line = ["quantize", str(toy), str(folder), "--q-group-size", "32", "--method", method]
+    recipe = replace(GPTQ, method=method)
+    if recipe.distils:
+        recipe = replace(recipe, distill_steps=2)
+        line += ["--distill-steps", "2"]
     assert main([*line, "--self-takes", "1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["recipe"]["method"] == "gptq"
+    assert report["recipe"]["method"] == method
     block = json.loads((folder / "config.json").read_text())["quantization"]
-    assert block["method"]["name"] == "gptq"
+    assert block["method"]["name"] == method
     assert block["method"]["version"] >= 1
 
     saved = segue.load(str(folder), engine="mlx")
-    memory = segue.load(str(toy), engine="mlx", recipe=GPTQ)
+    memory = segue.load(str(toy), engine="mlx", recipe=recipe)
     np.testing.assert_array_equal(logits_of(saved), logits_of(memory))
     assert memory.engine.load_report.quantized
     nearest = segue.load(str(toy), engine="mlx", recipe=Recipe("decoder-linears", 4, 32))

@@ -289,7 +289,10 @@ def test_an_option_out_of_range_is_refused_in_one_line(option, value):
 
 def test_every_option_is_tested():
     tested = {option for option, _ in OUT_OF_RANGE} | {"audio", "allow_empty_text_cfg"}
-    tested |= {"melody"}  # in test_melody
+    tested |= {"melody", "texts"}  # in test_melody and test_texts
+    tested |= {"seconds", "bpm", "beats_per_bar", "downbeat", "bars", "prompt_bars", "snap"}
+    tested |= {"loop_crossfade"}  # these in test_bars
+    tested |= {"parts"}  # in test_parts
     assert tested == {field.name for field in fields(Request)}
 
 

@@ -17,14 +17,26 @@ LAYERS = (
     ("cli", "demo.__main__"),
     ("doctor",),
     (
-        *("continue_command", "generate_command", "takes", "quantize_command", "merge_command"),
-        *("recipe_command", "recipe_picture"),
+        *(
+            "continue_command",
+            "generate_command",
+            "takes",
+            "take_report",
+            "quantize_command",
+            "merge_command",
+        ),
+        *("recipe_command", "recipe_picture", "again"),
     ),
-    ("models_command", "service", "lab"),
-    ("options", "outputs", "recipe_options", "terminal"),
+    ("models_command", "download_command"),
+    ("service", "lab"),
+    ("options", "time_options", "part_options", "cuts", "outputs", "recipe_options", "terminal"),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
-    ("continuation", "admission", "preview", "splice", "demo"),
+    (
+        *("continuation", "layout", "preview", "splice", "request", "admission", "demo", "beats"),
+        "text_groups",
+    ),
+    ("bars",),
     ("quantization",),
     ("engine",),
     (

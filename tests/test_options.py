@@ -77,6 +77,12 @@ def test_a_method_and_its_music_mean_the_same_in_every_command(command, tmp_path
     line += f" --calibrate {tmp_path}"
     music = Calibration((str(tmp_path),), 3, 7)
     assert recipe_of(parsed(line)) == Recipe(method="gptq", calibration=music)
+    line = f"{command} --recipe q4 --method gptq+distill --distill-steps 9"
+    assert recipe_of(parsed(line)) == Recipe(method="gptq+distill", distill_steps=9)
+    with pytest.raises(RequestError, match="search trains nothing"):
+        recipe_of(parsed(f"{command} --recipe q4-search --distill-steps 9"))
+    with pytest.raises(RequestError, match="none quantizes nothing; drop --distill-steps"):
+        recipe_of(parsed(f"{command} --recipe none --distill-steps 9"))
     for words in (f"{command} --recipe q4 --calibrate {tmp_path / 'x'}",):
         with pytest.raises(RequestError, match="no such file or folder"):
             recipe_of(parsed(words))
@@ -93,6 +99,7 @@ def test_the_options_of_a_recipe_mean_it(command):
         Recipe("all-linears", 3, 32),
         Recipe("decoder-linears", 4, 16, "nvfp4"),
         Recipe(method="gptq", calibration=Calibration((str(Path.cwd()),), 3, 7)),
+        Recipe(method="nearest+distill", calibration=Calibration(seed=7), distill_steps=9),
     ):
         words = shlex.join(Variant("x", None, recipe).options())
         assert recipe_of(parsed(f"{command} {words}")) == recipe

@@ -70,6 +70,24 @@ def test_a_method_that_looks_at_music_is_measured_and_named(toy, tmp_path):
     assert len(document["method"]["calibration"]) == 64
     recipe = read_recipe(tmp_path / "a.json")
     assert (recipe.method, recipe.calibration) == ("gptq", Calibration((), 2, 0))
+    # Units are measured as the method rounds them, and each remembers by which.
+    other = made(toy, tmp_path / "b.json", "--budget-bits", "4.6", "--method", "nearest")
+    by_method, by_nearest = ([unit["loss"] for unit in d["units"]] for d in (document, other))
+    assert 0 < sum(by_method) < 0.9 * sum(by_nearest)
+    again = made(toy, tmp_path / "a.json", *options)
+    assert again == document
+
+
+def test_a_plan_can_be_trained(toy, tmp_path, capsys):
+    options = ("--budget-bits", "4.6", "--self-takes", "2", "--distill-steps", "3")
+    document = made(toy, tmp_path / "a.json", *options, "--method", "search+distill")
+    assert document["method"]["name"] == "search+distill"
+    assert "distilled in 3 steps" in capsys.readouterr().err
+    recipe = read_recipe(tmp_path / "a.json")
+    assert (recipe.method, recipe.distill_steps) == ("search+distill", 3)
+    line = ["recipe", str(toy), "-o", str(tmp_path / "b.json"), *options, "--method", "search"]
+    assert main(line) == 2
+    assert "search trains nothing" in capsys.readouterr().err
 
 
 def test_milliseconds_are_timed_and_recorded(toy, tmp_path, capsys):

@@ -1,6 +1,6 @@
-"""One checkpoint on the OpenVINO engine, as `benchmarks.cpu` runs it in a process of its own.
+"""One checkpoint on one engine, as `benchmarks.cpu` runs it in a process of its own.
 
-Arguments: folder, threads, runs, seconds.  Prints JSON.  With 0 runs it only
+Arguments: folder, threads, runs, seconds, engine.  Prints JSON.  With 0 runs it only
 starts and generates one step, which fills the cache of compiled models.
 """
 
@@ -11,27 +11,57 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import work
 
+if TYPE_CHECKING:
+    from segue.checkpoints.checkpoint import Checkpoint
+
 START = time.perf_counter()
+FOUR_STEPS = 40
+"""Steps of four takes and of one, at the beginning of the continuation."""
 
 
-def main(folder: str, threads: str, runs: str, seconds: str) -> None:
+def engine_named(name: str, checkpoint: Checkpoint, threads: int) -> Any:
+    """An engine for processors."""
+    if name == "native":
+        from segue.engine.native.engine import NativeEngine
+
+        return NativeEngine(checkpoint, threads=threads)
+    from segue.engine.openvino import OpenVINOEngine
+
+    return OpenVINOEngine(checkpoint, threads=threads)
+
+
+def value_bytes(engine: Any) -> int:
+    """Bytes of a key or value in an engine's cache."""
+    return 2 if engine.name == "native" and engine.native.half_cache else 4
+
+
+def median_of_steps(columns: Iterator[np.ndarray]) -> float:
+    """Seconds of the middle one of some steps."""
+    found, before = [], time.perf_counter()
+    for _ in columns:
+        found.append(time.perf_counter() - before)
+        before = time.perf_counter()
+    return statistics.median(found)
+
+
+def main(folder: str, threads: str, runs: str, seconds: str, name: str) -> None:
     """Measure and print."""
     from segue.checkpoints.opening import open_checkpoint
     from segue.engine.base import Sampling
-    from segue.engine.openvino import OpenVINOEngine
     from segue.pattern import UNKNOWN, delay
 
     checkpoint = open_checkpoint(folder)
     tensors = checkpoint.codec
-    engine = OpenVINOEngine(checkpoint, threads=int(threads))
+    engine = engine_named(name, checkpoint, int(threads))
     start_s = time.perf_counter() - START
     random = np.random.default_rng(0)
     samples = (0.1 * random.standard_normal((6 * 32_000, 1))).astype(np.float32)
@@ -64,6 +94,13 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
     steps = sum(1 for _ in columns)
     step_s = (time.perf_counter() - before) / steps
     del columns
+    columns = engine.prefill(sequence[..., : 303 + FOUR_STEPS], (0, 1, 2, 3), Sampling())
+    next(columns)
+    four_s = median_of_steps(columns)
+    columns = engine.prefill(sequence[..., : 303 + FOUR_STEPS], (0,), Sampling())
+    next(columns)
+    one_s = median_of_steps(columns)
+    del columns
     decode_s = median(lambda: engine.decode(decoded_codes))
     codec_work = partial(work.operations_of_the_codec, config=engine.config.codec)
     print(
@@ -73,9 +110,12 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
                 "encode 6 s, s": encode_s,
                 "prefill 6 s, s": prefill_s,
                 "ms a step": 1000 * step_s,
+                "four takes, times one": four_s / one_s,
                 "decode 30 s, s": decode_s * 1500 / whole.shape[1],
                 "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-                "bytes a step": work.bytes_of_a_step(Path(folder), lm, 300, whole.shape[1]),
+                "bytes a step": work.bytes_of_a_step(
+                    Path(folder), lm, 300, whole.shape[1], value_bytes(engine)
+                ),
                 "prefill operations": work.operations_of_prefill(lm, 303),
                 "encode operations": codec_work("encoder", tensors=tensors, frames=300),
                 "decode operations": codec_work("decoder", tensors=tensors, frames=1500),

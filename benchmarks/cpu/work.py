@@ -10,7 +10,9 @@ from segue.checkpoints.config import CodecConfig, LMConfig
 from segue.checkpoints.tensors import Tensors, open_safetensors
 
 
-def bytes_of_a_step(folder: Path, lm: LMConfig, known: int, frames: int) -> float:
+def bytes_of_a_step(
+    folder: Path, lm: LMConfig, known: int, frames: int, value_bytes: int = 4
+) -> float:
     """What a step must read: the weights it multiplies, and the middle of the cache's lengths."""
     weights = 0
     for name, tensor in open_safetensors(folder / "model.safetensors").items():
@@ -18,7 +20,7 @@ def bytes_of_a_step(folder: Path, lm: LMConfig, known: int, frames: int) -> floa
         # A bias of a group is kept as its zero point, which is as small as a weight.
         if name.startswith("decoder.") and not attends_text and not name.endswith(".biases"):
             weights += tensor.read().nbytes
-    return weights + 2 * lm.num_layers * lm.dim * 4 * (known + frames) / 2
+    return weights + 2 * lm.num_layers * lm.dim * value_bytes * (known + frames) / 2
 
 
 def operations_of_prefill(lm: LMConfig, columns: int) -> float:

@@ -168,7 +168,7 @@ def command(part: str, shapes: Mapping[str, str], toy: bool, out: Path) -> list[
     arguments["mixed"] += (
         ["--requests", "10", "--rows", "4", "--prompt", "0.2", "--seconds", "0.6", *few]
         if toy
-        else ["--requests", "128", "--seconds", "18"]
+        else ["--requests", "128", "--seconds", "30"]  # as long as the takes beside them
     )
     arguments["peers"] += ["--shape", small]
     if toy:

@@ -107,7 +107,7 @@ class Row:
             Sampling(guidance_coef=3.0 if request.guided else None),
             known=frames[0] + 1,
             length=frames[1] + 4,
-            tokens=len(TEXT.split()) + 1 if request.described else 0,
+            tokens=len(TEXT.split()) + 1 if request.text.strip() else 0,
         )
         return found.total
 

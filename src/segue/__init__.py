@@ -16,6 +16,7 @@ from .continuation import Continuation, Request, Result, Take
 from .errors import AudioError, CheckpointError, RequestError, SegueError
 from .model import ENGINES, Model, load
 from .progress import Progress
+from .request import Part
 
 __all__ = [
     "ENGINES",
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointError",
     "Continuation",
     "Model",
+    "Part",
     "Progress",
     "Recipe",
     "Request",

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import (
+    again,
     continue_command,
+    download_command,
     generate_command,
     merge_command,
     models_command,
@@ -32,6 +34,7 @@ COMMANDS = (
     continue_command,
     generate_command,
     models_command,
+    download_command,
     quantize_command,
     recipe_command,
     merge_command,
@@ -88,7 +91,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        options = make_parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        options = make_parser().parse_args(again.expanded(words))
         code: int = options.run(options)
     except SystemExit:  # after --help and --version, and of rich, when nobody reads any more
         sys.stdout.flush()

@@ -15,18 +15,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
-from .admission import SAMPLE_RATE, check_options, plan, stride_frames, windows
 from .audio import Audio, fit, resample, to_channels
-from .engine.base import Engine, Sampling, check_melody
+from .bars import Grid
+from .engine.base import Conditioning, Engine, Sampling, check_melody
 from .errors import AudioError
+from .layout import plan_request, stride_frames, windows
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
-from .splice import splice
+from .request import Request as Request  # and theirs
+from .request import RequestOptions as RequestOptions
+from .request import part_seed
+from .splice import close_loop, splice
+from .text_groups import TextGroups
 
 MIX_NOTE = (
     "the melody is that of the whole mix: AudioCraft takes drums and bass out of it first "
@@ -35,112 +39,6 @@ MIX_NOTE = (
 
 LOUDEST = 1e30
 """Beyond it, float32 is full before the codec has added up a frame."""
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What to continue, and how.
-
-    Attributes:
-        audio: the user's audio; without samples, the music begins with the text alone, and has the
-            rate and the channels that it says.  See `without_prompt`.
-        prompt_seconds: how much of it is encoded for the model, at most; in whole frames of the
-            codec.  0 where there is no audio.
-        output_seconds: length of prompt and continuation together.
-        prompt_from: which end of the audio the prompt is.  From the start, the result is prompt and
-            continuation; from the end, everything before the prompt comes first.
-        text: a description of the music, or nothing.
-        top_k, temperature, top_p: see `Sampling`.
-        guidance_coef: see `Sampling`; how much the text counts.  Without text there is no guidance.
-        allow_empty_text_cfg: run guidance without text all the same, at twice the work.
-        seed: 0 to 2³² - 1; None chooses one, which the result names.
-        extend_stride: seconds by which the model's window (MusicGen's: 30 s) moves where the output
-            is longer; what remains in it is what the model hears of the music so far.  None is the
-            model's own: 18 for MusicGen, 2 for AudioGen.
-        variations: how many takes, with the seeds `seed`, `seed + 1` and so on.
-        melody: what a melody model follows from the beginning of the prompt on: the strongest pitch
-            class of the whole mix, half a second by half a second; repeated where it is shorter.
-    """
-
-    audio: Audio
-    prompt_seconds: float = 6.0
-    output_seconds: float = 30.0
-    prompt_from: Literal["start", "end"] = "start"
-    text: str = ""
-    top_k: int = 250
-    temperature: float = 1.0
-    guidance_coef: float = 3.0
-    allow_empty_text_cfg: bool = False
-    seed: int | None = None
-    variations: int = 1
-    melody: Audio | None = None
-    extend_stride: float | None = None
-    top_p: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_options(
-            prompt_seconds=self.prompt_seconds,
-            output_seconds=self.output_seconds,
-            prompt_from=self.prompt_from,
-            text=self.text,
-            top_k=self.top_k,
-            temperature=self.temperature,
-            guidance_coef=self.guidance_coef,
-            seed=self.seed,
-            variations=self.variations,
-            extend_stride=self.extend_stride,
-            top_p=self.top_p,
-            prompted=len(self.audio.samples) > 0,
-        )
-
-    @classmethod
-    def without_prompt(
-        cls,
-        sample_rate: int = SAMPLE_RATE,
-        channels: int = 1,
-        **options: Unpack[RequestOptions],
-    ) -> Request:
-        """Return a request for music from text alone, or from nothing.
-
-        Args:
-            sample_rate: of the result, in Hz.
-            channels: of the result.
-            options: the other attributes, such as `text`; `prompt_seconds` is 0.
-
-        Raises:
-            RequestError: an option is out of range.
-        """
-        nothing = Audio(np.zeros((0, channels), np.float32), sample_rate)
-        options["prompt_seconds"] = 0.0
-        return cls(nothing, **options)
-
-    @property
-    def guided(self) -> bool:
-        """Whether there is a second, unconditioned stream."""
-        return self.described or self.melody is not None or self.allow_empty_text_cfg
-
-    @property
-    def described(self) -> bool:
-        """Whether there is text; blanks are none."""
-        return bool(self.text.strip())
-
-
-class RequestOptions(TypedDict, total=False):
-    """The attributes of `Request` but its audio, as keyword arguments; all have its defaults."""
-
-    prompt_seconds: float
-    output_seconds: float
-    prompt_from: Literal["start", "end"]
-    text: str
-    top_k: int
-    temperature: float
-    guidance_coef: float
-    allow_empty_text_cfg: bool
-    seed: int | None
-    variations: int
-    melody: Audio | None
-    extend_stride: float | None
-    top_p: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +51,30 @@ class Take:
         codes: `(K, F)`, prompt and continuation.
         played: `codes` as the codec decodes them, as `audio` without what lies before the prompt:
             the prompt as it was encoded, then the continuation.
+        text: that it was described with; blank for none.
     """
 
     seed: int
     audio: Audio
     codes: np.ndarray
     played: Audio
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class PlayedPart:
+    """A stretch of every take that has a text of its own.
+
+    Attributes:
+        text: that it was played with; None where takes have texts of their own.
+        start, stop: samples of the take's audio.
+        seeds: of the takes there.
+    """
+
+    text: str | None
+    start: int
+    stop: int
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +85,15 @@ class Result:
         takes: one for each variation.
         join: the sample of every take's audio where the continuation starts; 0 without a prompt.
         prompt_frames, new_frames: of the codec.
-        guided: whether guidance ran.
+        guided: whether guidance ran, for any take.
         timings: seconds of each part: `prompt_encode_s`, `text_encode_s`, `prefill_s`,
             `token_generate_s`, `decode_full_s`.
         steps: decode steps that were run, each for all takes at once.
         notes: what the user should know, one line each.
+        loop: the sample of every take's audio where the prompt starts: from there to the end it is
+            whole bars where the request has a tempo.
+        grid: the tempo, and where in every take's audio the bars lie; None without a tempo.
+        parts: the continuation, and the parts behind it.
     """
 
     takes: tuple[Take, ...]
@@ -184,6 +104,18 @@ class Result:
     timings: dict[str, float]
     steps: int
     notes: tuple[str, ...] = ()
+    loop: int = 0
+    grid: Grid | None = None
+    parts: tuple[PlayedPart, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Frames `start` to `stop`, of which the first are known; which part is played in them."""
+
+    start: int
+    stop: int
+    part: int
 
 
 @dataclass
@@ -240,20 +172,14 @@ class Continuation:
         self._steps = 0
         codec, channels = engine.config.codec, engine.config.lm.audio_channels
         audio = request.audio
-        laid_out = plan(
-            len(audio.samples),
-            audio.sample_rate,
-            codec.frame_rate,
-            prompt_seconds=request.prompt_seconds,
-            output_seconds=request.output_seconds,
-            prompt_from=request.prompt_from,
-        )
+        laid_out = plan_request(request, codec.frame_rate)
+        self._plan = laid_out
         self._start, self._join = laid_out.start, laid_out.join
         self.total_frames = laid_out.total_frames
         self._notes = [*engine.load_report.notes, *audio.notes, *laid_out.notes]
         self._windows = self._laid_out_windows(laid_out.prompt_frames)
         prompt = to_channels(audio.samples[self._start : self._join], channels, audio.layout)
-        if not (np.abs(audio.samples[: self._join]) < LOUDEST).all():
+        if not (np.abs(audio.samples[laid_out.first : self._join]) < LOUDEST).all():
             raise AudioError(
                 f"the audio holds samples that are no sound (NaN, infinity, or beyond {LOUDEST:g})"
             )
@@ -262,20 +188,29 @@ class Continuation:
         self._melody = self._melody_at_rate()
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
         self.seeds = tuple(range(first, first + request.variations))
+        self._groups = [
+            TextGroups(engine, request.text_of_part(n), self._part_seeds(n))
+            for n in range(1 + len(request.parts))
+        ]
         self.prompt_codes = self._encode(prompt, laid_out.prompt_frames)
         K, self._done = self.prompt_codes.shape
         self._codes = np.empty((request.variations, K, self.total_frames), np.int32)
         self._codes[:, :, : self._done] = self.prompt_codes
 
-    def _laid_out_windows(self, prompt_frames: int) -> list[tuple[int, int]]:
-        """First and last frames of the windows; notes what of the prompt lies before the first."""
+    def _laid_out_windows(self, prompt_frames: int) -> list[_Window]:
+        """The windows of all parts; notes what of the prompt lies before the first."""
         config = self._engine.config
         window, rate = config.lm.window_frames, config.codec.frame_rate
         stride = stride_frames(
             self.request.extend_stride, config.stride_frames, window, config.codec.frame_rate
         )
-        found = windows(prompt_frames, self.total_frames, window, stride)
-        if (unheard := found[0][0]) > 0:
+        found: list[_Window] = []
+        known = prompt_frames
+        for part, end in enumerate(self._plan.part_frames):
+            # A part begins a window of its own: what a window is conditioned on is read once.
+            found += [_Window(*at, part) for at in windows(known, end, window, stride)]
+            known = end
+        if (unheard := found[0].start) > 0:
             self._notes.append(
                 f"the model hears {window / rate:g} s at once: of the prompt it is given the last "
                 f"{(prompt_frames - unheard) / rate:g} s, and not the first {unheard / rate:g} s"
@@ -303,38 +238,53 @@ class Continuation:
         self._notes.append(MIX_NOTE)
         return resample(melody.samples, melody.sample_rate, codec.sample_rate)
 
-    def _conditioning(self) -> list[object]:
-        """What each window is conditioned on, None for nothing; the last is that of all others."""
-        engine, text, melody = self._engine, self.request.text, self._melody
+    def _conditioning(self) -> list[list[Conditioning | None]]:
+        """What each window's groups of takes are conditioned on; None for nothing."""
+        melody, parts = self._melody, [window.part for window in self._windows]
         if melody is None and not self.request.described:
-            return [None]
+            return [self._groups[part].conditioned(None) for part in parts]
         with self._clock("text_encode_s"), self._progress.stage("read the text"):
-            if self.request.described and (note := engine.text_note(text)) is not None:
-                self._notes.append(note)
-            if melody is None:
-                return [engine.condition(text)]
-            return [engine.condition(text, part) for part in self._parts(melody)]
+            self._notes += dict.fromkeys(n for groups in self._groups for n in groups.notes())
+            followed = [None] if melody is None else self._followed(melody)
+            if len(followed) > 1:
+                return [
+                    self._groups[part].conditioned(heard)
+                    for part, heard in zip(parts, followed, strict=True)
+                ]
+            read = [groups.conditioned(followed[0]) for groups in self._groups]
+            return [read[part] for part in parts]
 
-    def _parts(self, melody: np.ndarray) -> list[np.ndarray]:
-        """What each window follows of a melody `(T, C)` at the codec's rate.
+    def _followed(self, melody: np.ndarray) -> list[np.ndarray]:
+        """What each window follows of a melody `(T, C)` at the codec's rate, or all windows.
 
         As AudioCraft extends: each its own part, of a short melody again.
         """
-        codec, lm = self._engine.config.codec, self._engine.config.lm
+        codec, lm, request = self._engine.config.codec, self._engine.config.lm, self.request
         samples = lm.window_frames * codec.hop_length
         if lm.melody is not None and lm.melody.samples is not None:
             samples = lm.melody.samples
-        if self.request.output_seconds <= samples / codec.sample_rate:
+        length = request.output_seconds
+        if request.seconds is not None or request.bpm is not None or request.parts:
+            length = self.total_frames / codec.frame_rate
+        if length <= samples / codec.sample_rate:
             return [melody]
         window = np.arange(samples)
         # Rounded as there, which is one sample less now and then.
-        starts = [int(n / codec.frame_rate * codec.sample_rate) for n, _ in self._windows]
+        starts = [int(w.start / codec.frame_rate * codec.sample_rate) for w in self._windows]
         return [melody.take(window + start, axis=0, mode="wrap") for start in starts]
 
     @property
     def prompt(self) -> np.ndarray:
         """The user's own samples of the prompt, `(T, C)` at the rate of the request's audio."""
         return self.request.audio.samples[self._start : self._join]
+
+    @property
+    def new_samples(self) -> int:
+        """Samples of the continuation, once all frames are generated."""
+        if self._plan.stop is not None:
+            return self._plan.stop - self._join
+        rate = self.request.audio.sample_rate / self._engine.config.codec.frame_rate
+        return round(self.total_frames * rate) - len(self.prompt)
 
     @property
     def codes(self) -> np.ndarray:
@@ -356,30 +306,27 @@ class Continuation:
         before = self._done
         missing = self.total_frames - before
         with self._progress.stage("generate", missing, "frames") as advance:
-            for n, (start, stop) in enumerate(self._windows):
-                for new in self._window(start, stop, conditioning[min(n, len(conditioning) - 1)]):
+            for window, condition in zip(self._windows, conditioning, strict=True):
+                for new in self._window(window, condition):
                     self._codes[:, :, self._done : self._done + new.shape[2]] = new
                     self._done += new.shape[2]
                     advance(self._done - before)
                     yield new
 
-    def _window(self, start: int, stop: int, conditioning: object) -> Iterator[np.ndarray]:
-        """Fill frames `start` to `stop`, of which the first are known."""
-        request, lm = self.request, self._engine.config.lm
+    def _window(
+        self, window: _Window, conditioning: list[Conditioning | None]
+    ) -> Iterator[np.ndarray]:
+        """Fill the frames of a window."""
+        lm, start, stop = self._engine.config.lm, window.start, window.stop
         K, known = lm.num_codebooks, self._done - start
         codes = np.full((len(self._codes), K, stop - start), UNKNOWN, np.int32)
         codes[:, :, :known] = self._codes[:, :, start : self._done]
         if self._done == self.prompt_codes.shape[1]:
             codes = codes[:1]  # all takes start alike
         sequence = delay(codes, lm.delays, lm.special_token)
-        sampling = Sampling(
-            request.top_k,
-            request.temperature,
-            request.guidance_coef if request.guided else None,
-            request.top_p,
-        )
         with self._clock("prefill_s"):
-            columns = self._engine.prefill(sequence, self.seeds, sampling, conditioning, start)
+            groups = self._groups[window.part]
+            columns = groups.prefill(sequence, self._sampling, conditioning, start)
         filled = np.repeat(sequence, len(self.seeds) // len(sequence), axis=0)
         column, handed_out = known + 1, known  # the first column with an unknown entry
         while True:
@@ -395,6 +342,32 @@ class Continuation:
                 yield undelay(filled[:, :, handed_out:column], lm.delays)
                 handed_out = whole
 
+    def _part_seeds(self, n: int) -> tuple[int, ...]:
+        """The seeds of the takes in part `n`, 0 being the continuation."""
+        given = self.request.parts[n - 1].seed if n > 0 else None
+        if given is not None:
+            return tuple(range(given, given + len(self.seeds)))
+        return tuple(part_seed(seed, n) for seed in self.seeds)
+
+    def _parts(self, samples: int) -> tuple[PlayedPart, ...]:
+        """The parts of takes of so many samples, as far as they were played."""
+        first, found = self._plan.first, list[PlayedPart]()
+        start = self._join - first
+        for n, end in enumerate(self._plan.part_stops):
+            stop = min(end - first, samples)
+            if stop > start:
+                texts = self.request.text_of_part(n)
+                text = texts[0] if len(set(texts)) == 1 else None
+                found.append(PlayedPart(text, start, stop, self._part_seeds(n)))
+            start = max(start, stop)
+        return tuple(found)
+
+    def _sampling(self, text: str) -> Sampling:
+        """How tokens of takes with this text are sampled."""
+        request = self.request
+        coef = request.guidance_coef if request.guides(text) else None
+        return Sampling(request.top_k, request.temperature, coef, request.top_p)
+
     def result(self) -> Result:
         """Decode the frames that are generated so far and splice them onto the user's audio."""
         with self._progress.stage("decode", len(self._codes), "takes") as advance:
@@ -402,24 +375,49 @@ class Continuation:
                 decoded = self._engine.decode(self.codes, advance)
             # Resampling takes longer than a GPU's decoding; it lets other threads run meanwhile.
             with ThreadPoolExecutor(min(len(decoded), os.cpu_count() or 1)) as pool:
-                takes = tuple(pool.map(self._take, self.seeds, self.codes, decoded))
+                takes = tuple(
+                    pool.map(
+                        self._take, self.seeds, self.request.text_of_takes, self.codes, decoded
+                    )
+                )
         prompt_frames = self.prompt_codes.shape[1]
         return Result(
             takes=takes,
-            join=self._join,
+            join=self._join - self._plan.first,
             prompt_frames=prompt_frames,
             new_frames=self._done - prompt_frames,
             guided=self.request.guided,
             timings=dict(self._clock.seconds),
             steps=self._steps,
             notes=tuple(self._notes),
+            loop=self._plan.loop - self._plan.first,
+            grid=self._grid(),
+            parts=self._parts(len(takes[0].audio.samples)),
         )
 
-    def _take(self, seed: int, codes: np.ndarray, decoded: np.ndarray) -> Take:
+    def _grid(self) -> Grid | None:
+        """The grid of the result, whose first sample may be another than that of the audio."""
+        if self.request.timing is None:
+            return None
+        grid, rate = self.request.timing.grid, self.request.audio.sample_rate
+        downbeat = (grid.downbeat - self._plan.first / rate) % grid.bar_seconds
+        if grid.bar_seconds - downbeat < 1 / rate:  # positions are whole samples, bars are not
+            downbeat = 0.0
+        return replace(grid, downbeat=downbeat)
+
+    def _take(self, seed: int, text: str, codes: np.ndarray, decoded: np.ndarray) -> Take:
         """A take of codes `(K, F)` and what they were decoded to, `(T, C)` at the codec's rate."""
         audio, codec = self.request.audio, self._engine.config.codec
         at_rate = resample(decoded, codec.sample_rate, audio.sample_rate)
         played = to_channels(at_rate, audio.channels, audio.layout)
         spliced = splice(self.prompt, played, audio.sample_rate)
-        samples = np.concatenate([audio.samples[: self._start], spliced])
-        return Take(seed, replace(audio, samples=samples), codes, replace(audio, samples=played))
+        first, stop = self._plan.first, self._plan.stop
+        samples = np.concatenate([audio.samples[first : self._start], spliced])
+        if stop is not None:
+            samples = samples[: stop - first]
+        if self.request.loop_crossfade:
+            loop, join = self._plan.loop - first, self._join - first
+            samples = close_loop(samples, loop, join, audio.sample_rate)
+        return Take(
+            seed, replace(audio, samples=samples), codes, replace(audio, samples=played), text
+        )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from . import outputs, takes
+from .errors import RequestError
 from .options import HelpFormatter, add_output_options, naming, request_of
+from .take_report import warn
 
 
 def add_parser(commands: Any) -> None:
@@ -26,12 +28,25 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="an audio file of any format; - is standard input",
     )
+    # For the help: what these two stand for is put in their place before anything is parsed.
+    parser.add_argument(
+        "--again",
+        metavar="REPORT",
+        nargs="?",
+        help="in the place of PROMPT: play on from the end of what was made last, or of what a "
+        "report (--report-json) is about, with the same model, text and numbers unless others are "
+        "typed",
+    )
+    parser.add_argument(
+        "--take", metavar="N", help="with --again: which take of several (default: 1)"
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         help="where to write it: .wav, .flac, .ogg or .mp3; several variations are numbered "
-        "(default: PROMPT-continued.wav, here, or its next free number)",
+        "(default: PROMPT-continued.wav, here, or its next free number; with a tempo, a name that "
+        "tells bars, BPM and seed)",
         default=argparse.SUPPRESS,
     )
     takes.add_options(parser)
@@ -48,18 +63,19 @@ def run(options: argparse.Namespace) -> int:
     """Run `segue continue`."""
     play = takes.Run(options)
     prompt: Path = options.prompt
-    request = request_of(options, prompt, options.variations)
+    if options.codec_prompt and options.only:
+        raise RequestError("--codec-prompt writes prompt and new part; drop --only")
+    request = takes.seeded(request_of(options, prompt, options.variations))
     for line in request.audio.notes:
-        takes.warn(line)
-    note = None
-    output: Path | None = getattr(options, "output", None)
-    if output is None:
-        output, note = outputs.default(prompt, request.variations)
-    paths = outputs.paths_for(output, request.audio, request.variations, prompt)
+        warn(line)
+    begin = outputs.begin_of(prompt) or "continued"
+    with naming(prompt):
+        paths, note = takes.files_of(options, request, begin, prompt)
     return play(
         lambda model: request,
         paths,
         note=note,
         codec_prompt=options.codec_prompt,
+        title=f"{begin}, continued",
         naming=naming(prompt),
     )

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import outputs, takes
+from . import takes
 from .continuation import Request
 from .model import Model
 from .options import HelpFormatter, add_output_options, request_options_of
+from .time_options import bar_options_of
 
 
 def add_parser(commands: Any) -> None:
@@ -40,12 +41,10 @@ def run(options: argparse.Namespace) -> int:
     """Run `segue generate`."""
     play = takes.Run(options)
     given = request_options_of(options, options.variations)
-    request = Request.without_prompt(**given)
-    note = None
-    output: Path | None = getattr(options, "output", None)
-    if output is None:
-        output, note = outputs.next_free(Path("generated.wav"), request.variations)
-    paths = outputs.paths_for(output, request.audio, request.variations)
+    given.update(bar_options_of(options))  # type: ignore[typeddict-item]
+    request = takes.seeded(Request.without_prompt(**given))
+    given["seed"] = request.seed
+    paths, note = takes.files_of(options, request, "generated")
 
     def request_for(model: Model) -> Request:
         rate, channels = model.config.codec.sample_rate, model.config.lm.audio_channels

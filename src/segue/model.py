@@ -26,9 +26,12 @@ from .progress import SILENT, Progress
 from .stream import stream
 
 if TYPE_CHECKING:
-    from .quantization.gptq import Calibrated
+    from .quantization.methods import Calibrated
 
-ENGINES = ("auto", "mlx", "openvino")
+ENGINES = ("auto", "mlx", "native", "openvino")
+CPU_ENGINES = ("native", "openvino")
+"""Those that count threads."""
+
 CAST_DTYPES = ("float16", "bfloat16", "float32")
 MAX_THREADS = 1024
 KV_BITS = (8, 16)
@@ -142,8 +145,8 @@ def load(
     Args:
         name: `"built-in"`, a folder, or a repository of the Hugging Face hub.
         base_model: the model that a fine-tune without `config.json` was trained from.
-        engine: one of `ENGINES`; `"auto"` is MLX where it has a GPU, else OpenVINO where that is
-            installed.  The model's `engine` says which it was.
+        engine: one of `ENGINES`; `"auto"` is MLX where it has a GPU, else the native engine where
+            it runs, else OpenVINO where that is installed.  The model's `engine` says which it was.
         cast_dtype: one of `CAST_DTYPES`, or None for the type that the weights are stored in.
         recipe: what is quantized in memory: a `Recipe`, the name of a preset such as `"q4"`,
             `"q8"` or `"q4-emb"`, or the path of a file that `segue recipe` wrote; None runs the
@@ -151,8 +154,10 @@ def load(
         adapters: LoRA adapters in PEFT's layout, merged into the weights one after the other
             before anything is quantized: folders or repositories, with `:SCALE` behind them where
             it is not 1.
-        threads: how many OpenVINO uses; None for as many as there are cores.
-        kv_bits: of a key or value in OpenVINO's cache, one of `KV_BITS`; None for 32.
+        threads: how many an engine for processors uses; None for as many as there are cores.
+        kv_bits: of a key or value in the cache, one of `KV_BITS`: the native engine has 16, and
+            `"auto"` is OpenVINO for 8.  None is 32, and 16 on the native engine where weights are
+            narrower than that.
         progress: shown while it downloads and loads.
 
     Raises:
@@ -162,18 +167,25 @@ def load(
     """
     if isinstance(recipe, str):
         recipe = read_recipe(Path(recipe)) if names_a_file(recipe) else preset(recipe)[1]
-    engine = engine_for(engine)
+    requested, engine = engine, engine_for(engine, kv_bits)
     if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
         raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")
     if threads is not None:
-        if engine != "openvino":
-            raise RequestError("threads are OpenVINO's to count; choose the engine 'openvino'")
+        if engine not in CPU_ENGINES:
+            raise RequestError(
+                "threads are counted on processors alone; choose the engine 'native' or 'openvino'"
+            )
         if not 1 <= threads <= MAX_THREADS:
             raise RequestError(f"threads must lie between 1 and {MAX_THREADS}, not {threads}")
     if kv_bits is not None:
         if kv_bits not in KV_BITS:
             raise RequestError(f"kv-bits are {' or '.join(map(str, KV_BITS))}, not {kv_bits}")
-        if engine != "openvino":
+        if engine == "native" and kv_bits == 8:
+            raise RequestError(
+                "the engine 'native' keeps keys and values in 16 bits or more; choose the engine "
+                "'openvino' for 8"
+            )
+        if engine not in CPU_ENGINES:
             raise RequestError(
                 "MLX keeps keys and values in the type that it computes in; leave out kv-bits, or "
                 "choose the engine 'openvino'"
@@ -185,10 +197,12 @@ def load(
 
         found = calibrated(checkpoint, recipe, cast_dtype, engine, progress)
         checkpoint = quantized(
-            checkpoint, recipe, cast_dtype, method=found.method, details=found.details
+            checkpoint, recipe, cast_dtype, None, found.method, found.details, found.trained
         )
         recipe, cast_dtype, notes = None, None, [*found.notes]
     loaded = _engine_of(checkpoint, engine, cast_dtype, recipe, progress, threads, kv_bits)
+    if requested == "auto" and engine == "openvino" and kv_bits != 8:
+        notes.append(f"OpenVINO runs; the engine 'native', which is faster, cannot: {_missing()}")
     loaded.load_report.notes += notes
     return Model(name, loaded)
 
@@ -207,6 +221,10 @@ def _engine_of(
         from .engine.mlx import MLXEngine
 
         return MLXEngine(checkpoint, cast_dtype, recipe, progress)
+    if engine == "native":
+        from .engine.native.engine import NativeEngine
+
+        return NativeEngine(checkpoint, cast_dtype, recipe, progress, threads, kv_bits)
     from .engine.openvino import OpenVINOEngine
 
     return OpenVINOEngine(checkpoint, cast_dtype, recipe, progress, threads, kv_bits)
@@ -235,11 +253,7 @@ def calibrated(
         RequestError: the method cannot be used for this checkpoint, or with this music.
         ModelOverflowError: weights, or what layers make of the music, are NaN or infinite.
     """
-    from .quantization.methods import VERSIONS
     from .quantization.preparation import prepared
-
-    if recipe.method not in VERSIONS:
-        raise RequestError(f"the method {recipe.method} is not in this version; gptq is")
 
     def as_stored() -> Engine:
         # An engine takes the tensors out of what it gets; nothing of them has been read yet.
@@ -247,11 +261,19 @@ def calibrated(
         copy = replace(checkpoint, lm=lm, codec=codec)
         return _engine_of(copy, engine_for(engine), progress=progress)
 
-    return prepared(checkpoint, recipe, as_stored, cast_dtype, progress)
+    return prepared(
+        checkpoint, recipe, as_stored, cast_dtype, progress, engine_name=engine_for(engine)
+    )
 
 
-def engine_for(engine: str) -> str:
+def engine_for(engine: str, kv_bits: int | None = None) -> str:
     """The engine that one of `ENGINES` means on this machine.
+
+    The first time, it may take some seconds to compile the native one.
+
+    Args:
+        engine: one of `ENGINES`.
+        kv_bits: see `load`.
 
     Raises:
         RequestError: no such engine, or it is not installed.
@@ -259,11 +281,22 @@ def engine_for(engine: str) -> str:
     if engine not in ENGINES:
         raise RequestError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     installed = find_spec("openvino") is not None
-    if engine == "openvino" and not installed:
-        raise RequestError("the engine 'openvino' is not installed; pip install openvino")
+    if engine in CPU_ENGINES and not installed:
+        raise RequestError(f"the engine {engine!r} needs OpenVINO; pip install openvino")
+    if engine == "native" and (why := _missing()):
+        raise RequestError(f"the engine 'native' does not run here: {why}")
     if engine != "auto":
         return engine
-    return "openvino" if installed and not _mlx_has_gpu() else "mlx"
+    if not installed or _mlx_has_gpu():
+        return "mlx"
+    return "openvino" if kv_bits == 8 or _missing() else "native"
+
+
+def _missing() -> str | None:
+    """Why the native engine does not run here; None if it does."""
+    from .engine.native.library import unavailable
+
+    return unavailable()
 
 
 def default_batch_rows(engine: str) -> int:
@@ -279,7 +312,7 @@ def default_batch_rows(engine: str) -> int:
     Raises:
         RequestError: see `engine_for`.
     """
-    return 4 if engine_for(engine) == "openvino" else 1
+    return 4 if engine_for(engine) in CPU_ENGINES else 1
 
 
 def _mlx_has_gpu() -> bool:

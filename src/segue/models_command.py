@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from .checkpoints import hub
+from .checkpoints.abilities import Abilities, abilities_of, known_abilities
 from .checkpoints.catalogue import CATALOGUE
-from .terminal import format_size, print_json, print_line
+from .terminal import format_size, print_json, print_line, print_table
 
 
 def add_parser(commands: Any) -> None:
@@ -44,11 +45,17 @@ def run(options: argparse.Namespace) -> int:
                     "bytes": model.size_bytes,
                     "complete": model.complete,
                     "missing": list(model.missing),
+                    "takes": list(_takes(model.name, model.path)),
                 }
                 for model in stored
             ],
             "to_be_had": [
-                {"name": name, "size": size, "approximate_bytes": count}
+                {
+                    "name": name,
+                    "size": size,
+                    "approximate_bytes": count,
+                    "takes": list(_takes(name)),
+                }
                 for name, size, count in absent
             ],
         }
@@ -57,13 +64,24 @@ def run(options: argparse.Namespace) -> int:
         print_json(report)
         return 0
     table = Table("model", "", "on disk", "state", box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"  # a name is there to be copied
     table.columns[2].justify = "right"
     for model in stored:
         state = "here" if model.complete else f"incomplete: no {', '.join(model.missing)}"
-        table.add_row(model.name, "", format_size(model.size_bytes), state)
+        kind = "melody" if "melody" in _takes(model.name, model.path) else ""
+        table.add_row(model.name, kind, format_size(model.size_bytes), state)
     for name, size, count in absent:
         table.add_row(name, size, f"about {format_size(count)}", "can be downloaded")
-    Console().print(table)
+    print_table(table)
+    print_line("All take a prompt and a text; those of the kind melody follow a melody, too.")
     if trouble is not None:
         print_line(f"note: {trouble}")
     return 0
+
+
+def _takes(name: str, folder: Path | None = None) -> tuple[str, ...]:
+    """What a model takes, in a word each."""
+    known = known_abilities(name)
+    if known is None:
+        known = Abilities() if folder is None else abilities_of(str(folder))
+    return known.takes

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import audio
+from .admission import variations_for
 from .atomic import check_writable
 from .checkpoints import hub
 from .checkpoints.adapters import AdapterChoice
 from .continuation import Request, RequestOptions
 from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES, KV_BITS
+from .part_options import BeforeParts, OfPart, parts_of
+from .time_options import bar_options_of, length_of, seconds, with_found_bars
 
 JUDGES = ("full", "small")
 """What of segue's own music quality is measured on: forty pieces as codes, or six prompts."""
@@ -62,7 +65,9 @@ def add_engine_option(parser: argparse.ArgumentParser) -> None:
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
     """Add `--threads`."""
     parser.add_argument(
-        "--threads", type=int, help="how many OpenVINO uses (default: as many as there are cores)"
+        "--threads",
+        type=int,
+        help="how many a processor's engine uses (default: as many as there are cores)",
     )
 
 
@@ -72,8 +77,9 @@ def add_kv_option(parser: argparse.ArgumentParser) -> None:
         "--kv-bits",
         type=int,
         choices=KV_BITS,
-        help="bits of a key or value that OpenVINO keeps of each column: less memory, and faster "
-        "steps late in long music (default: 32)",
+        help="bits of a key or value that is kept of each column, on processors: less memory, and "
+        "faster steps late in long music; 8 with OpenVINO alone (default: 32, and 16 on the engine "
+        "'native' for narrower weights)",
     )
 
 
@@ -123,22 +129,30 @@ def add_judge_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
+def add_request_options(
+    parser: argparse.ArgumentParser, prompt: bool = True, texts: bool = False
+) -> None:
     """Add the options of a `Request`, but its audio and variations.
 
     Args:
         parser: of the command.
         prompt: whether there is a prompt, whose length and place are options too.
+        texts: whether `--text` may be repeated, once for each take.
     """
     if prompt:
         _add_prompt_place(parser)
     parser.add_argument(
         "--output-seconds",
-        type=float,
-        default=Request.output_seconds,
-        help="length of prompt and continuation together" if prompt else "length of the music",
+        metavar="TIME",
+        type=seconds,
+        help=("length of prompt and continuation together" if prompt else "length of the music")
+        + f" (default: {Request.output_seconds:g})",
     )
-    parser.add_argument("--text", default=Request.text, help=TEXT_HELP)
+    if texts:
+        more = "; may be repeated, for takes with texts of their own"
+        parser.add_argument("--text", action=BeforeParts, default=[], help=TEXT_HELP + more)
+    else:
+        parser.add_argument("--text", action=BeforeParts, default=Request.text, help=TEXT_HELP)
     parser.add_argument(
         "--top-k", type=int, default=Request.top_k, help="draw from the k likeliest (0: all)"
     )
@@ -165,20 +179,22 @@ def add_request_options(parser: argparse.ArgumentParser, prompt: bool = True) ->
     )
     parser.add_argument(
         "--extend-stride",
-        type=float,
-        metavar="SECONDS",
+        type=seconds,
+        metavar="TIME",
         help="by how much the model's window moves where the output is longer (default: the "
         "model's own, 18 of MusicGen's 30 s)",
     )
-    parser.add_argument("--seed", type=int, help="0 to 4294967295 (default: a random one)")
+    parser.add_argument(
+        "--seed", action=OfPart, type=int, help="0 to 4294967295 (default: a random one)"
+    )
 
 
 def _add_prompt_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt-seconds",
-        type=float,
-        default=Request.prompt_seconds,
-        help="how much of the audio the model continues",
+        metavar="TIME",
+        type=seconds,
+        help=f"how much of the audio the model continues (default: {Request.prompt_seconds:g})",
     )
     end = parser.add_mutually_exclusive_group()
     end.add_argument(
@@ -241,13 +257,13 @@ def prompt_of(options: argparse.Namespace) -> Path:
     return prompt
 
 
-def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -> Request:
+def request_of(options: argparse.Namespace, prompt: Path, variations: int | None = 1) -> Request:
     """Return the request of `add_request_options`, for the audio in a file.
 
     Args:
         options: parsed.
         prompt: the file.
-        variations: how many takes.
+        variations: how many takes; None for as many as there are texts.
 
     Raises:
         AudioError: the file cannot be read.
@@ -256,10 +272,17 @@ def request_of(options: argparse.Namespace, prompt: Path, variations: int = 1) -
     if options.prompt_seconds == 0:  # nothing would be read, and nothing continued
         raise RequestError("prompt-seconds must be more than 0, not 0; `segue generate` needs none")
     given = request_options_of(options, variations)
-    given["prompt_seconds"] = options.prompt_seconds
+    timing = bar_options_of(options)
+    if options.prompt_seconds is not None:
+        given["prompt_seconds"] = options.prompt_seconds
     given["prompt_from"] = "end" if options.prompt_from_end else "start"
-    seconds = None if options.prompt_from_end else options.prompt_seconds
-    return Request(audio.read(prompt, seconds), **given)
+    all_of_it = options.prompt_from_end or "bpm" in timing
+    sound = audio.read(
+        prompt, None if all_of_it else given.get("prompt_seconds", Request.prompt_seconds)
+    )
+    sound = with_found_bars(sound, timing, options.prompt_from_end)
+    given.update(timing)  # type: ignore[typeddict-item]
+    return Request(sound, **given)
 
 
 def add_melody_option(parser: argparse.ArgumentParser) -> None:
@@ -272,17 +295,26 @@ def add_melody_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request_options_of(options: argparse.Namespace, variations: int = 1) -> RequestOptions:
+def request_options_of(options: argparse.Namespace, variations: int | None = 1) -> RequestOptions:
     """Return the options of `add_request_options` that do not speak of a prompt.
+
+    Args:
+        options: parsed.
+        variations: how many takes; None for as many as there are texts.
 
     Raises:
         AudioError: the file of `--melody` cannot be read.
+        RequestError: there are neither one text nor as many as takes.
     """
+    texts = [options.text] if isinstance(options.text, str) else options.text
+    variations = variations_for(texts, variations)
     melody: Path | None = getattr(options, "melody", None)
-    return {
-        "melody": None if melody is None else audio.read(melody, options.output_seconds),
-        "output_seconds": options.output_seconds,
-        "text": options.text,
+    length = length_of(options)
+    most = length.get("output_seconds", None if length else Request.output_seconds)
+    given: RequestOptions = {
+        "melody": None if melody is None else audio.read(melody, most),
+        "text": texts[0] if len(texts) == 1 else Request.text,
+        "texts": texts if len(texts) > 1 else (),
         "top_k": options.top_k,
         "temperature": options.temperature,
         "guidance_coef": options.guidance_coef,
@@ -292,6 +324,9 @@ def request_options_of(options: argparse.Namespace, variations: int = 1) -> Requ
         "extend_stride": options.extend_stride,
         "top_p": options.top_p,
     }
+    given.update(length)  # type: ignore[typeddict-item]
+    given["parts"] = parts_of(options)
+    return given
 
 
 @contextmanager

@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     notes: list[str] = []
     if recipe is not None and METHODS[recipe.method]:
         found = calibrated(checkpoint, recipe, options.cast_dtype, "auto", progress)
-        how, notes = {"method": found.method, "details": found.details}, [*found.notes]
+        how = {"method": found.method, "details": found.details, "trained": found.trained}
+        notes = [*found.notes]
     saved = save_quantized(checkpoint, recipe, options.output, options.cast_dtype, progress, **how)
     seconds = time.perf_counter() - started
     report = {

@@ -18,15 +18,16 @@ from .atomic import check_writable, writing
 from .checkpoints.opening import open_checkpoint
 from .checkpoints.recipe import METHODS, Calibration, Recipe
 from .errors import OutputError, RequestError
-from .model import engine_for, load
+from .model import CPU_ENGINES, engine_for, load
 from .options import (
     HelpFormatter,
     add_base_option,
     add_engine_option,
     add_threads_option,
 )
+from .recipe_options import add_distill_option
 from .recipe_picture import check_ending, draw
-from .terminal import print_json, print_line, progress_for
+from .terminal import print_json, print_line, print_table, progress_for
 
 GROUPS, WIDTHS = (32, 64, 128), (2, 3, 4, 5, 6, 8)
 
@@ -70,6 +71,7 @@ def add_parser(commands: Any) -> None:
         help="music that the model makes for itself instead, takes of 10 s",
     )
     parser.add_argument("--seed", type=int, default=0, help="of these takes, 0 to 4294967295")
+    add_distill_option(parser)
     add_base_option(parser)
     add_engine_option(parser)
     add_threads_option(parser)
@@ -131,10 +133,10 @@ def run(options: argparse.Namespace) -> int:
     # Imported here, because it is MLX that quantizes, whatever engine runs the result.
     from .checkpoints.quantize import quantized
     from .quantization.calibration import CalibrationSet
-    from .quantization.gptq import quantize_with
     from .quantization.losses import Options
     from .quantization.making import RecipeRequest, Sources, make_recipe
     from .quantization.planning import Goal
+    from .quantization.preparation import quantize_with
 
     paths = tuple(map(str, options.calibrate or ()))
     for path in options.calibrate or ():
@@ -146,6 +148,7 @@ def run(options: argparse.Namespace) -> int:
         options=Options(tuple(options.widths), tuple(options.groups), options.cross_bits),
         music=Calibration(paths, options.self_takes, options.seed),
         method=options.method,
+        distill_steps=options.distill_steps,
         label=_label(options.output),
     )
     engine = engine_for(options.engine)
@@ -159,15 +162,16 @@ def run(options: argparse.Namespace) -> int:
             options.model,
             base_model=options.base_model,
             engine=engine,
-            threads=options.threads if engine == "openvino" else None,
+            threads=options.threads if engine in CPU_ENGINES else None,
             progress=progress,
         ).engine
 
     def view(recipe: Recipe, music: CalibrationSet) -> Any:
         if METHODS[recipe.method]:
-            return quantize_with(opened(), recipe, music, progress=progress)
+            return quantize_with(opened(), recipe, music, progress=progress, say=say)
         return quantized(opened(), recipe)
 
+    say = Console(stderr=True).print if not options.json else lambda line: None
     sources = Sources(
         opened=opened,
         quantized=view,
@@ -175,7 +179,6 @@ def run(options: argparse.Namespace) -> int:
         engine_name=engine,
         threads=options.threads,
     )
-    say = Console(stderr=True).print if not options.json else lambda line: None
     document = make_recipe(request, sources, progress, say) | {"version": version("segue")}
     with writing(options.output) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -211,7 +214,7 @@ def _show(document: Mapping[str, Any], output: Path) -> None:
         column.justify = "right"
     for layer in layers:
         table.add_row(layer, *(cells.get((layer, part), "") for part in parts))
-    Console().print(table)
+    print_table(table)
     kl, heads = document["kl"], cells["", "heads"]
     print_line(f"heads {heads}; each is bits/weights that share a scale")
     milliseconds = document.get("milliseconds")

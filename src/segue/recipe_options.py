@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from .checkpoints.recipe import (
+    DISTILL_STEPS,
+    DISTILLED,
     METHODS,
     POSSIBLE,
     SCOPES,
@@ -90,6 +92,18 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration-seed", type=int, metavar="SEED", help="of what is drawn of it (default: 0)"
     )
+    add_distill_option(parser)
+
+
+def add_distill_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--distill-steps`."""
+    parser.add_argument(
+        "--distill-steps",
+        type=int,
+        metavar="N",
+        help="steps of training for the methods that end in +distill; how long they take is shown "
+        f"(default: {DISTILL_STEPS})",
+    )
 
 
 def recipe_of(options: argparse.Namespace, named_by: str = "--recipe") -> Recipe | None:
@@ -113,6 +127,8 @@ def recipe_of(options: argparse.Namespace, named_by: str = "--recipe") -> Recipe
     music = _calibration_of(options)
     how = [] if options.method is None else ["--method"]
     how += [] if music is None else ["what it is calibrated on"]
+    steps = options.distill_steps
+    how += [] if steps is None else ["--distill-steps"]
     if options.recipe is not None:
         if given:
             raise RequestError(f"{named_by} and {given[0]} both say what is quantized; drop one")
@@ -121,9 +137,9 @@ def recipe_of(options: argparse.Namespace, named_by: str = "--recipe") -> Recipe
             if how:
                 raise RequestError(f"{named_by} {options.recipe} quantizes nothing; drop {how[0]}")
             return None
-        return with_method(named, options.method, music)
+        return with_method(named, options.method, music, steps)
     if getattr(options, "quantize", True):
-        return with_method(complete_recipe(*details.values()), options.method, music)
+        return with_method(complete_recipe(*details.values()), options.method, music, steps)
     given += how
     if given:
         raise RequestError(f"{given[0]} without --quantize quantizes nothing; add --quantize")
@@ -163,10 +179,15 @@ def complete_recipe(
     return Recipe(scope, bits, group_size, mode, default_method(mode))
 
 
-def with_method(recipe: Recipe, method: str | None, music: Calibration | None) -> Recipe:
-    """Return a recipe with another method, and with the music that it looks at.
+def with_method(
+    recipe: Recipe,
+    method: str | None,
+    music: Calibration | None,
+    distill_steps: int | None = None,
+) -> Recipe:
+    """Return a recipe with another method, with the music that it looks at and its steps.
 
-    Where none is named, it looks at what the recipe's file says.
+    Where none are named, they are what the recipe's file says.
 
     Raises:
         RequestError: there is no such method, or it cannot have this mode or this music.
@@ -174,7 +195,9 @@ def with_method(recipe: Recipe, method: str | None, music: Calibration | None) -
     method = recipe.method if method is None else method
     if music is None and METHODS.get(method):
         music = recipe.calibration
-    return replace(recipe, method=method, calibration=music)
+    if distill_steps is None and method.endswith(DISTILLED):
+        distill_steps = recipe.distill_steps
+    return replace(recipe, method=method, calibration=music, distill_steps=distill_steps)
 
 
 def _calibration_of(options: argparse.Namespace) -> Calibration | None:
@@ -191,6 +214,8 @@ def _calibration_of(options: argparse.Namespace) -> Calibration | None:
 def method_options(recipe: Recipe) -> list[str]:
     """Return the options that mean a recipe's method and music; none for the mode's default."""
     options = [] if recipe.method == default_method(recipe.mode) else ["--method", recipe.method]
+    if recipe.distill_steps is not None:
+        options += ["--distill-steps", str(recipe.distill_steps)]
     music = recipe.calibration
     if music is None:
         return options

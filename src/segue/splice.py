@@ -41,6 +41,33 @@ def splice(original: np.ndarray, generated: np.ndarray, sample_rate: int) -> np.
     return np.concatenate([original, rest])
 
 
+def close_loop(samples: np.ndarray, start: int, join: int, sample_rate: int) -> np.ndarray:
+    """Let the end of `samples` lead back to `start`, so that the loop between has no click.
+
+    The last ten milliseconds are cross-faded into what linear prediction, run backwards, says comes
+    before `start`.  Nothing before `join` is changed.
+
+    Args:
+        samples: `(T, C)`.
+        start: the first sample of the loop.
+        join: where the user's own samples end.
+        sample_rate: in Hz.
+
+    Returns:
+        `(T, C)`, of the type of `samples`.
+    """
+    fade = min(round(CROSSFADE_SECONDS * sample_rate), len(samples) - join)
+    context = samples[start : start + round(CONTEXT_SECONDS * sample_rate)][::-1]
+    order = min(ORDER, (len(context) - 1) // 2)
+    if fade <= 0 or order <= 0:
+        return samples
+    context = context.astype(np.float64)
+    before = np.stack([extrapolate(channel, fade, order) for channel in context.T], axis=1)[::-1]
+    weight = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, fade + 1) / (fade + 1))
+    faded = samples[-fade:] * (1 - weight[:, None]) + before * weight[:, None]
+    return np.concatenate([samples[:-fade], faded.astype(samples.dtype)])
+
+
 def extrapolate(signal: np.ndarray, count: int, order: int = ORDER) -> np.ndarray:
     """Predict the next `count` samples of `signal` `(T,)` linearly, each from `order` before it."""
     coefficients = burg(signal, order)[::-1]

@@ -42,11 +42,11 @@ def stream(engine: Engine, request: Request, progress: Progress = SILENT) -> Ite
 
 
 def _chunks(engine: Engine, continuation: Continuation) -> Iterator[np.ndarray]:
-    prompt, codec = continuation.prompt, engine.config.codec
+    prompt = continuation.prompt
     audio = continuation.request.audio
     prompt_frames = continuation.prompt_codes.shape[1]
     preview = Preview(engine, prompt_frames, audio.sample_rate, audio.channels, audio.layout)
-    total = round(continuation.total_frames * audio.sample_rate / codec.frame_rate) - len(prompt)
+    total = continuation.new_samples
     done = 0
     for _ in continuation.frames():
         last = continuation.codes.shape[2] == continuation.total_frames

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from . import audio, outputs
-from .checkpoints.recipe import Recipe
-from .continuation import Request, Result, continue_audio
+from . import again, audio, outputs
+from .audio.encode import subtype_of_bits
+from .continuation import Request, continue_audio
+from .cuts import add_cut_options, audio_of, bars_of, cuts_of, tags_of
+from .errors import RequestError
+from .layout import plan_request
 from .model import Model, load
 from .options import (
     adapters_of,
@@ -29,20 +27,14 @@ from .options import (
     add_threads_option,
     report_file_of,
 )
-from .progress import Progress
+from .part_options import add_then_option
 from .recipe_options import add_recipe_options, recipe_of
-from .terminal import print_json, print_line, progress_for
+from .take_report import beat_offsets, report_of, show, variant_of, warn
+from .terminal import print_json, progress_for
+from .time_options import add_bar_options, add_length_options
 
-_PARTS = {
-    "model_load_s": "load the model",
-    "prompt_encode_s": "encode the prompt",
-    "text_encode_s": "encode the text",
-    "prefill_s": "prefill",
-    "token_generate_s": "generate",
-    "decode_full_s": "decode",
-    "write_s": "write",
-    "total_s": "all, reading included",
-}
+_MEASURED = 4
+"""Takes whose beats are measured: of more, nobody waits for all."""
 
 
 def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
@@ -57,11 +49,69 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_threads_option(parser)
     add_kv_option(parser)
     add_recipe_options(parser)
-    add_request_options(parser, prompt)
+    add_request_options(parser, prompt, texts=True)
+    add_length_options(parser)
+    add_then_option(parser)
+    add_bar_options(parser, prompt)
     add_melody_option(parser)
     parser.add_argument(
-        "--variations", type=int, default=Request.variations, help="how many takes, in one batch"
+        "--variations",
+        type=int,
+        help="how many takes, in one batch (default: as many as there are texts, or 1)",
     )
+    add_cut_options(parser)
+
+
+def seeded(request: Request) -> Request:
+    """Return a request with a seed, a random one if it had none, so that names can tell it."""
+    return replace(request, seed=secrets.randbelow(2**31)) if request.seed is None else request
+
+
+def files_of(
+    options: argparse.Namespace, request: Request, begin: str, prompt: Path | None = None
+) -> tuple[list[Path], str | None]:
+    """Return the files of a request, each cut of each take, checked before anything long begins.
+
+    Args:
+        options: parsed, of `add_options`, and of `-o`.
+        request: with a seed.
+        begin: of names that tell what is in the files.
+        prompt: a file that must stay, if any.
+
+    Returns:
+        The files, and a note for the user where a plain name was taken.
+
+    Raises:
+        AudioError: a format is not known, or cannot hold the sound.
+        OutputError: a file cannot be written there.
+        RequestError: options contradict each other.
+    """
+    cuts, output = cuts_of(options), getattr(options, "output", None)
+    if output is not None and options.format is not None:
+        raise RequestError(f"-o {output} and --format both say what is written; drop one")
+    ending, note = f".{options.format or 'wav'}", None
+    if output is not None:
+        audio.check_output(output, request.audio)
+        paths = outputs.of_cuts(output, request.variations, cuts, request.texts)
+    elif request.timing is not None:
+        plan, rate = plan_request(request), request.audio.sample_rate
+        bars: dict[str, float] = {
+            cut: bars_of(plan, cut, request.timing.grid, rate) for cut in cuts
+        }
+        seeds = [(request.seed or 0) + n for n in range(request.variations)]
+        paths = outputs.telling(begin, bars, request.timing.grid.bpm, seeds, ending)
+    else:
+        if prompt is None:
+            plain, note = outputs.next_free(
+                Path(f"{begin}{ending}"), request.variations, cuts, request.texts
+            )
+        else:
+            plain, note = outputs.default(prompt, request.variations, cuts, ending, request.texts)
+        paths = outputs.of_cuts(plain, request.variations, cuts, request.texts)
+    if options.bits is not None:
+        for path in paths:
+            subtype_of_bits(path, options.bits)
+    return outputs.checked(paths, request.audio, prompt), note
 
 
 class Run:
@@ -91,15 +141,17 @@ class Run:
         *,
         note: str | None = None,
         codec_prompt: bool = False,
+        title: str = "",
         naming: AbstractContextManager[None] | None = None,
     ) -> int:
         """Load, generate, write, report.
 
         Args:
             request_for: the request, once the model is loaded.
-            paths: of the takes.
+            paths: of each cut of each take; see `files_of`.
             note: what is to be known of these, for the report.
             codec_prompt: whether the codec's copy of the prompt is written.
+            title: of the music, for the files' tags; empty for each take's text.
             naming: what errors of generating are named in.
 
         Returns:
@@ -124,112 +176,46 @@ class Run:
             result = continue_audio(model.engine, request, progress)
         timings |= result.timings
         before = time.perf_counter()
-        notes = [*result.notes, *_write(result, paths, codec_prompt, progress)]
+        made = [(take, cut) for take in result.takes for cut in cuts_of(options)]
+        notes = list(result.notes)
+        with progress.stage("write", len(paths)) as advance:
+            for n, ((take, cut), path) in enumerate(zip(made, paths, strict=True), 1):
+                sound = take.played if codec_prompt else audio_of(take, result, cut)
+                if options.bits is not None:
+                    sound = replace(sound, subtype=subtype_of_bits(path, options.bits))
+                named = title or take.text.strip() or "generated"
+                tags = tags_of(take, result, cut, named, model.name, take.text)
+                for line in audio.write(path, sound, tags):
+                    warn(line)
+                    notes.append(line)
+                advance(n)
         timings["write_s"] = time.perf_counter() - before
         timings["total_s"] = time.perf_counter() - self._started
-        report = _report(model, request, result, paths, timings)
-        report |= _variant(model, options.cast_dtype, self._recipe)
+        report = report_of(model, request, result, timings)
+        measured = {
+            take.seed: beat_offsets(take, result, progress) for take in result.takes[:_MEASURED]
+        }
+        report["outputs"] = [
+            {
+                "path": str(path),
+                "seed": take.seed,
+                "cut": cut,
+                "seconds": round(audio_of(take, result, cut).seconds, 6),
+                "beat_offsets": measured.get(take.seed),
+                "text": take.text,
+            }
+            for (take, cut), path in zip(made, paths, strict=True)
+        ]
+        report |= variant_of(model, options.cast_dtype, self._recipe)
         report["adapters"] = list(options.adapter)
+        report["base_model"], report["kv_bits"] = options.base_model, options.kv_bits
         report["melody"] = None if options.melody is None else str(options.melody)
         report["notes"] = notes if note is None else [*notes, note]
         if self._report_file is not None:
             outputs.write_json(self._report_file, report)
+        again.remember(report)
         if options.json:
             print_json(report)
         else:
-            _show(report, [note for note in result.notes if note not in request.audio.notes])
+            show(report, [note for note in result.notes if note not in request.audio.notes])
         return 0
-
-
-def warn(note: str) -> None:
-    """Print a note now, so that nobody waits in vain."""
-    print(f"segue: note: {note}", file=sys.stderr)  # noqa: T201
-
-
-def _write(
-    result: Result, paths: Sequence[Path], codec_prompt: bool, progress: Progress
-) -> list[str]:
-    """Write each take; return what is to be known of the files."""
-    notes = []
-    with progress.stage("write", len(paths)) as advance:
-        for n, (path, take) in enumerate(zip(paths, result.takes, strict=True)):
-            for note in audio.write(path, take.played if codec_prompt else take.audio):
-                warn(note)
-                notes.append(note)
-            advance(n + 1)
-    return notes
-
-
-def _report(
-    model: Model,
-    request: Request,
-    result: Result,
-    paths: Sequence[Path],
-    timings: dict[str, float],
-) -> dict[str, Any]:
-    """What `--json` prints."""
-    lm, codec, engine = model.config.lm, model.config.codec, model.engine
-    new_seconds = result.new_frames / codec.frame_rate
-    return {
-        "model": model.name,
-        "engine": engine.name,
-        "device": engine.device,
-        "dtype": engine.dtype,
-        "outputs": [
-            {"path": str(path), "seed": take.seed, "seconds": round(take.audio.seconds, 6)}
-            for path, take in zip(paths, result.takes, strict=True)
-        ],
-        "sample_rate": request.audio.sample_rate,
-        "channels": request.audio.channels,
-        "join_sample": result.join,
-        "prompt_seconds": result.prompt_frames / codec.frame_rate,
-        "new_seconds": new_seconds,
-        "codes": [lm.num_codebooks, result.prompt_frames + result.new_frames],
-        "guided": result.guided,
-        "text": request.text,
-        "top_k": request.top_k,
-        "temperature": request.temperature,
-        "guidance_coef": request.guidance_coef,
-        "extend_stride": request.extend_stride,
-        "top_p": request.top_p,
-        "steps": result.steps,
-        "ms_per_step": 1000 * timings["token_generate_s"] / max(1, result.steps),
-        "real_time_factor": new_seconds / max(1e-9, timings["token_generate_s"]),
-        "timings_s": {name: round(s, 4) for name, s in timings.items()},
-        "notes": list(result.notes),
-        "version": version("segue"),
-    }
-
-
-def _variant(model: Model, cast_dtype: str | None, recipe: Recipe | None) -> dict[str, Any]:
-    """How the checkpoint ran, for `--json`: cast, and quantized in memory or on disk."""
-    on_disk = model.config.quantization
-    how = recipe.params if recipe else on_disk.default if on_disk else None
-    method = recipe.method if recipe else on_disk.method["name"] if on_disk else None
-    modules = model.engine.load_report.quantized
-    return {
-        "cast_dtype": cast_dtype,
-        "recipe": recipe.to_json() if recipe else None,
-        "quantization": asdict(how) | {"method": method, "modules": len(modules)} if how else None,
-    }
-
-
-def _show(report: dict[str, Any], notes: Sequence[str]) -> None:
-    """Print the report for people, with the notes that were not printed before."""
-    table = Table("part", "seconds", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    for part, name in _PARTS.items():
-        if part in report["timings_s"]:
-            table.add_row(name, f"{report['timings_s'][part]:.2f}")
-    Console().print(table)
-    prompt = f"{report['prompt_seconds']:g} s of prompt and " if report["prompt_seconds"] else ""
-    print_line(
-        f"{prompt}{report['new_seconds']:g} s played {'on ' if prompt else ''}by "
-        f"{report['model']} on {report['engine']} ({report['device']}, {report['dtype']}): "
-        f"{report['ms_per_step']:.1f} ms a step, {report['real_time_factor']:.1f} × real time",
-        wrap=True,
-    )
-    for note in notes:
-        print_line(f"note: {note}", wrap=True)
-    for output in report["outputs"]:
-        print_line(f"{output['path']}  {output['seconds']:.2f} s, seed {output['seed']}")

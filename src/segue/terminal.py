@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -21,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.table import Table
 from rich.text import Text
 
 from .progress import SILENT, Advance, Progress
@@ -100,6 +102,41 @@ def print_line(line: str, wrap: bool = False) -> None:
         wrap: break it between words at the terminal's width; paths and commands stay whole.
     """
     Console().print(line, highlight=False, markup=False, soft_wrap=not wrap)
+
+
+_UNLIMITED = 100_000
+"""Columns of what is no terminal: nothing breaks a line there, and no name is cut."""
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Print a table on standard output, without cutting or breaking a word.
+
+    Where it is piped, its lines are as long as they need to be.  Where a terminal is too narrow for
+    the longest words, each row is a paragraph: its first cell, then the others with their headings.
+
+    Args:
+        table: of plain text.
+        console: to print on; None for one on standard output.
+    """
+    console = console or Console()
+    width = console.width
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    if not console.is_terminal:
+        console.width = _UNLIMITED
+        console.print(table)
+        console.width = width
+        return
+    if Measurement.get(console, unlimited, table).minimum <= width:
+        console.print(table)
+        return
+    names = [str(column.header).replace("\n", " ") for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        first, *others = (str(cell) for cell in row)
+        console.print(first, highlight=False, markup=False, soft_wrap=True)
+        for name, cell in zip(names[1:], others, strict=True):
+            if cell:
+                line = f"  {name}: {cell}" if name else f"  {cell}"
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def format_size(count: int) -> str:

@@ -104,6 +104,7 @@ def test_a_name_has_the_method_where_it_is_not_nearest():
     assert Recipe().name == "q4-g64-decoder-linears"
     assert Recipe(method="search").name == "q4-g64-search-decoder-linears"
     assert Recipe(bits=3, method="gptq").name == "q3-g64-gptq-decoder-linears"
+    assert Recipe(method="gptq+distill").name == "q4-g64-gptq+distill-decoder-linears"
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,9 @@ def test_a_name_has_the_method_where_it_is_not_nearest():
         ({"method": "best"}, "no method 'best'; there are nearest, search, gptq"),
         ({"mode": "mxfp4", "group_size": 32, "method": "search"}, "for the affine mode, not mxfp4"),
         ({"method": "search", "calibration": Calibration()}, "search looks at no music"),
+        ({"method": "distill"}, "no method 'distill'; there are nearest, search, gptq, nearest+d"),
+        ({"method": "gptq", "distill_steps": 9}, "gptq trains nothing; leave out distill-steps"),
+        ({"method": "gptq+distill", "distill_steps": 0}, "between 1 and 100000: 0"),
     ],
 )
 def test_a_method_that_cannot_be_is_one_line(options, words):
@@ -138,6 +142,7 @@ def test_music_is_takes_of_the_model_unless_some_is_named():
         Recipe("all-linears", 8, 32, method="search"),
         Recipe(method="gptq", calibration=Calibration(("a", "b"), 3, 9)),
         Recipe(bits=4, group_size=32, mode="mxfp4"),
+        Recipe(method="search+distill", calibration=Calibration(seed=1), distill_steps=9),
     ],
 )
 def test_a_recipe_is_json_and_back(recipe):
@@ -157,6 +162,7 @@ def test_a_preset_by_another_method():
     name, recipe = preset("Q4_Decoder_Linears_Emb+GPTQ")
     assert name == "q4_decoder_linears_emb_gptq"
     assert recipe == Recipe("decoder-linears+emb", method="gptq")
+    assert preset("q4-search+distill")[1] == Recipe(method="search+distill")
     for method in METHODS:
         name, recipe = preset(f"q8-{method}")
         assert recipe.method == method

@@ -67,6 +67,11 @@ class CudaOnCPU:
         self._compiled: dict[str, Callable[..., None]] = {}
         self.launched: list[str] = []
 
+    @property
+    def compiled(self) -> set[str]:
+        """The symbols of the kernels that were compiled."""
+        return set(self._compiled)
+
     def run(
         self,
         name: str,

@@ -21,13 +21,12 @@ from segue.pattern import UNKNOWN
 
 from ..broken import broken
 from .batches import MIXED, Asked, run
-
-ENGINES = ("mlx", "openvino")
+from .engines import ENGINES, require
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request, toy):
-    pytest.importorskip(request.param)
+    require(request.param)
     return segue.load(str(toy), engine=request.param).engine
 
 
@@ -42,6 +41,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(columns, expected[asked], err_msg=str(asked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [[0] * 8, [0, 3, 10, 12, 13, 40, 200, 201], [260, 0, 9, 8, 7, 300, 1, 5]],
@@ -88,10 +88,11 @@ def test_who_leaves_early_frees_its_rows_and_disturbs_nobody(engine, alone):
     assert batch.rows == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_overflow_ends_its_own_request_alone(toy, tmp_path, name):
     """A token that overflows as an input: one of the two requests samples it."""
-    pytest.importorskip(name)
+    require(name)
     healthy = segue.load(str(toy), engine=name).engine
     fine, spoiled = Asked(6, 60, (1,), Sampling(3)), Asked(5, 60, (2, 3), Sampling(20, 1.0, 2.0))
     expected = {asked: asked.alone(healthy) for asked in (fine, spoiled)}
@@ -118,7 +119,7 @@ def test_an_overflow_ends_its_own_request_alone(toy, tmp_path, name):
 @pytest.mark.parametrize("name", ENGINES)
 def test_what_comes_before_a_sequence_may_differ(tmp_path, name):
     """Melody models have text and melody in the cache, before the first column."""
-    pytest.importorskip(name)
+    require(name)
     folder = write_checkpoint(tmp_path / "melody", config=MELODY_CONFIG)
     engine = segue.load(str(folder), engine=name).engine
     melody = np.random.default_rng(0).normal(0, 0.1, (40_000, 1)).astype(np.float32)
@@ -139,7 +140,7 @@ def test_what_comes_before_a_sequence_may_differ(tmp_path, name):
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_step_that_fails_ends_all_and_the_batch_goes_on_empty(toy, name, monkeypatch):
-    pytest.importorskip(name)
+    require(name)
     engine = segue.load(str(toy), engine=name).engine
     batch = engine.batch(8)
     members = [batch.join(*asked.arguments(engine)) for asked in MIXED[:2]]
@@ -167,6 +168,7 @@ def test_a_step_that_fails_ends_all_and_the_batch_goes_on_empty(toy, name, monke
 # --- MLX ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_compiled_steps_have_few_numbers_of_rows(toy):
     engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution(compiled=True))

@@ -6,10 +6,15 @@ around it is tested without one, here and in `test_mlx_kernel_runtime.py`: what 
 which constants, and the arithmetic of what is folded and packed for it.
 """
 
+import gc
+import time
+from typing import Any
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from benchmarks.gpu.kernels import cases, compile_all
 from segue.checkpoints.config import LMConfig
@@ -21,9 +26,10 @@ from segue.engine.mlx.kernels import layer_shape, runtime
 from segue.engine.mlx.lm import LM, Layer
 from segue.engine.mlx.sampling import Sampler
 from segue.engine.mlx.step import Step
+from segue.engine.mlx.turns import synchronize
 
 from .test_mlx import generated, prompt_of
-from .test_mlx_kernels_on_cpu import with_and_without_alike, write_some_rows
+from .test_mlx_kernels_on_cpu import gelu_apart, with_and_without_alike, write_some_rows
 
 ONLY_A_CARD = "needs CUDA: what the kernels compute, only a card shows"
 cuda = pytest.mark.skipif(not kernels.available(), reason=ONLY_A_CARD)
@@ -55,8 +61,10 @@ def test_what_is_alike_in_all_takes_is_read_of_the_first(rows, takes):
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 def test_rows_of_a_cache_are_written_where_they_belong(dtype):
     write_some_rows(dtype)
+    assert gelu_apart(dtype) < {mx.float32: 1e-6, mx.float16: 1e-3, mx.bfloat16: 1e-2}[dtype]
 
 
+@pytest.mark.slow
 @cuda
 @pytest.mark.parametrize("name", [*kernels.NAMES, "all"])
 def test_a_step_of_kernels_samples_what_the_portable_one_does(toy, name):
@@ -150,20 +158,35 @@ def test_inputs_are_placed_as_integers_of_a_word_are_paired(bits):
     assert mx.array_equal(layer_shape.placed(weight, 0), weight)
 
 
+def settled_memory():
+    """The memory that is held when nothing is under way: CUDA's is given back by a thread."""
+    gc.collect()
+    mx.synchronize()
+    synchronize()
+    lowest = mx.get_active_memory()
+    for _ in range(20):
+        time.sleep(0.01)
+        lowest = min(lowest, mx.get_active_memory())
+    return lowest
+
+
 @pytest.mark.parametrize("bits", [0, 4])
 def test_what_a_layer_has_lies_in_one_array_and_computes_the_same(bits):
     layer = Layer(LMConfig(256, 1, 4, 512, 4, 64))
     if bits:
         nn.quantize(layer, 64, bits, class_predicate=lambda _, m: isinstance(m, nn.Linear))
     mx.eval(layer.parameters())
+    # What else the process holds is no matter; what nobody needs is given back a while later.
+    leaves: Any = tree_flatten(layer.parameters())
+    others = settled_memory() - sum(array.nbytes for _, array in leaves)
+    del leaves  # which would hold what is to be given back
     inputs = mx.random.normal((1, 1, 256)), mx.zeros((1, 2, 4, 8, 64)), 0, mx.zeros(8)
     before = np.array(layer(*inputs, None)[0])
-    mx.synchronize()
-    held = mx.get_active_memory()
+    held = settled_memory() - others
     packed = kernels.packed_layer(layer)
     assert kernels.packed_layer(layer) is packed
-    # Scales and biases of four bits, an eighth of the weights, lie there once more.
-    assert mx.get_active_memory() < (1.12 if bits else 1.01) * held
+    # Scales and biases of four bits, 65,536 bytes of these weights, lie there once more.
+    assert settled_memory() - others < held + (65_536 if bits else 0) + 16_384
     np.testing.assert_array_equal(layer(*inputs, None)[0], before)
     assert all(start % 16 == 0 for _, _, start in packed.parts.values())
     assert ("fc2_scales" in packed.parts) == (bits > 0)

@@ -3,6 +3,8 @@
 Shapes are small and multiprocessors few, for each thread of a GPU is one here that waits its turn.
 """
 
+import math
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -13,9 +15,12 @@ from segue.checkpoints.config import LMConfig
 from segue.checkpoints.opening import open_checkpoint
 from segue.engine.base import Sampling
 from segue.engine.mlx import MLXEngine, kernels
+from segue.engine.mlx.decoding import cross_of_batch
 from segue.engine.mlx.execution import Execution
 from segue.engine.mlx.kernels import runtime
 from segue.engine.mlx.lm import Layer
+from segue.engine.mlx.preparing import joins_of
+from segue.engine.mlx.prompt import filled_up, prompt_forward
 
 from .batches import Asked, run
 from .cuda_on_cpu import AVAILABLE, CudaOnCPU
@@ -202,16 +207,21 @@ def test_a_toy_model_plays_the_same_in_three_launches_a_step(on_cpu, toy, text):
 
 
 def write_some_rows(dtype):
-    """Rows of a cache are written where they belong, and nowhere else."""
-    cache = mx.random.normal((5, 2, 3, 7, 16)).astype(dtype)
-    before = np.array(cache.astype(F32))
-    for positions in (4, 7, 9):
-        kv = mx.random.normal((2, 2, 3, positions, 16)).astype(dtype)
-        mx.eval(kernels.write_rows(cache, kv, [3, 0]))
-        expected = before.copy()
-        expected[[3, 0]] = 0
-        expected[[3, 0], :, :, :positions] = np.array(kv.astype(F32))[:, :, :, :7]
-        np.testing.assert_array_equal(np.array(cache.astype(F32)), expected)
+    """Rows of all layers' caches are written where they belong, and nowhere else."""
+    layers, heads, dim = 2, 3, 16
+    caches = [mx.random.normal((5, 2, heads, 7, dim)).astype(dtype) for _ in range(layers)]
+    expected = [np.array(cache.astype(F32)) for cache in caches]
+    for positions, filled in ((4, 4), (7, 6), (9, 9)):
+        products = [
+            mx.random.normal((2, positions, 3 * heads * dim)).astype(dtype) for _ in range(layers)
+        ]
+        mx.eval(kernels.write_rows(caches, products, [3, 0, 4], [0, 1, 1], filled))
+        for cache, product, values in zip(caches, products, expected, strict=True):
+            kv = np.array(product.astype(F32)).reshape(2, positions, 3, heads, dim)
+            kv = kv[[0, 1, 1], :, 1:].transpose(0, 2, 3, 1, 4)[:, :, :, : min(filled, 7)]
+            values[[3, 0, 4]] = 0
+            values[[3, 0, 4], :, :, : kv.shape[3]] = kv
+            np.testing.assert_array_equal(np.array(cache.astype(F32)), values)
 
 
 @pytest.mark.parametrize("dtype", [F32, F16, BF16])
@@ -226,6 +236,53 @@ def test_requests_that_join_have_with_kernels_what_they_have_alone(on_cpu, toy):
     asked = [Asked(4 + n, 8 + n, (n,), Sampling(20)) for n in range(2)]
     alone = {each: each.alone(engine) for each in asked}
     found = run(engine, engine.batch(8), list(zip((0, 1), asked, strict=True)))
-    assert on_cpu.launched.count("write_rows") == len(engine.lm.layers)
+    assert on_cpu.launched.count("write_rows") == len(asked)  # all layers at once
+    # What joining launches besides is known before, and compiled while nobody waits.
+    assert {kernel.written()[0] for kernel in joins_of(engine.lm)} <= on_cpu.compiled
     for each, columns in found.items():
         np.testing.assert_array_equal(columns, alone[each])
+
+
+def gelu_apart(dtype):
+    """How far the kernel is from MLX's own operations, of the largest value."""
+    x = (3 * mx.random.normal((2, 5, 24))).astype(dtype)
+    own = x * (1 + mx.erf(x / math.sqrt(2))) / 2
+    found, expected = (np.array(y.astype(F32)) for y in (kernels.gelu(x), own))
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16])
+def test_gelu_is_what_its_operations_are(on_cpu, dtype):
+    assert gelu_apart(dtype) < {F32: 1e-6, F16: 1e-3, BF16: 1e-2}[dtype]
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_prompt_for_a_batch_leaves_what_any_prefill_leaves(on_cpu, toy, guided):
+    """Filled up or not, its last hidden states, keys and values are the same up to rounding."""
+    engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution())
+    lm = engine.lm
+    cross = lm.project(mx.random.normal((1, 3, lm.enc_to_dec_proj.weight.shape[1])))
+    random = np.random.default_rng(0)
+    tokens = random.integers(0, 64, (1, 21, 4)).astype(np.int32)
+    tokens = np.concatenate([tokens, tokens]) if guided else tokens
+    texts = cross_of_batch(cross, 1, guided)
+    hidden, cache = lm(mx.array(tokens), 0, lm.empty_cache(len(tokens), 21), texts)
+    longer = mx.array(filled_up(tokens, lm.config.cardinality, 300))
+    assert longer.shape[1] == 64
+    last, products = prompt_forward(lm, longer, 20, texts, None, lambda table, rows: table(rows))
+    np.testing.assert_allclose(last[:, 0], hidden[:, 20], rtol=0, atol=1e-5)
+    written = lm.empty_cache(len(tokens), 30)
+    mx.eval(kernels.write_rows(written, products, range(len(tokens)), range(len(tokens)), 21))
+    for ours, theirs in zip(written, cache, strict=True):
+        np.testing.assert_allclose(ours[..., :21, :], theirs[..., :21, :], rtol=0, atol=1e-5)
+        assert not np.array(ours[..., 21:, :]).any()
+
+
+def test_takes_of_a_request_alone_in_a_batch_have_memory_of_their_own(on_cpu, toy):
+    """They share a start, and their whole length fits into the cache that it was run in."""
+    engine = MLXEngine(
+        open_checkpoint(str(toy)), execution=Execution(False, frozenset(kernels.NAMES))
+    )
+    asked = Asked(3, 6, (7, 8, 9), Sampling(20))
+    (found,) = run(engine, engine.batch(1), [(0, asked)]).values()
+    np.testing.assert_array_equal(found, asked.alone(engine))

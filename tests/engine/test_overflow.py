@@ -16,8 +16,8 @@ from segue.pattern import UNKNOWN, delay
 from segue.preview import Preview
 
 from ..broken import broken
+from .engines import ENGINES, require
 
-ENGINES = ("mlx", "openvino")
 LAYER = "decoder.model.decoder.layers.1."
 SAMPLES = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
 
@@ -46,7 +46,7 @@ def play(model, **options):
     ],
 )
 def test_one_weight_that_overflows_anywhere_ends_it(toy, tmp_path, engine, name, value, said):
-    pytest.importorskip(engine)
+    require(engine)
     folder = broken(toy, tmp_path / "broken", name, value, at=... if value == 3e38 else None)
     with pytest.raises(ModelOverflowError, match=r"^the model overflows, its .* no num") as error:
         play(segue.load(folder, engine=engine), text="drums")
@@ -59,7 +59,7 @@ def test_columns_before_the_overflow_are_handed_out_and_none_after(
     toy, tmp_path, engine, together, monkeypatch
 ):
     """A token that overflows as an input spoils the column after it, and all that follow."""
-    pytest.importorskip(engine)
+    require(engine)
     if together:
         monkeypatch.setattr(kernels, "on_cuda", lambda: True)  # eight columns are read at a time
     healthy = segue.load(str(toy), engine=engine).engine
@@ -132,7 +132,7 @@ def test_the_kernel_samples_what_the_portable_way_does_of_no_numbers(value):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_preview_ends_with_its_line_and_not_in_noise(toy, tmp_path, engine):
-    pytest.importorskip(engine)
+    require(engine)
     name = "audio_encoder.decoder.layers.0.conv.bias"
     model = segue.load(broken(toy, tmp_path / "broken", name, 3e38, at=...), engine=engine)
     preview = Preview(model.engine, 5, 32_000, 1)
@@ -151,7 +151,7 @@ NAN_IN = f"{LAYER}fc1.weight"
 def test_no_weights_that_are_no_numbers_are_quantized_in_memory(
     toy, tmp_path, engine, recipe, value
 ):
-    pytest.importorskip(engine)
+    require(engine)
     folder = broken(toy, tmp_path / "broken", NAN_IN, value)
     with pytest.raises(ModelOverflowError, match=r"its weights of .*layers\.1\.fc1 are no numbers"):
         segue.load(folder, engine=engine, recipe=recipe)

@@ -16,7 +16,8 @@ from segue.checkpoints.recipe import Recipe
 from segue.demo.toy import CONFIG, write_tokenizer
 from segue.engine.text import CHARACTERS_PER_TOKEN, TextTokenizer
 
-ENGINES = ("mlx", "openvino")
+from .engines import ENGINES, require
+
 LONG = " ".join(["drums", "piano", "slow", "bass"] * 5_000)
 
 
@@ -81,7 +82,7 @@ def test_what_a_tokenizer_s_file_says_of_lengths_does_not_count(tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_both_engines_read_as_much(short_sighted, engine):
-    pytest.importorskip(engine)
+    require(engine)
     found = segue.load(str(short_sighted), engine=engine).engine
     long, cut = found.condition(LONG), found.condition(" ".join(LONG.split()[:15]))
     for ours, theirs in zip(long, cut, strict=True):
@@ -93,7 +94,7 @@ def test_both_engines_read_as_much(short_sighted, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_twenty_thousand_words_give_music_with_a_note(toy, engine):
     """They took 21 GB; whoever asks twice is told twice."""
-    pytest.importorskip(engine)
+    require(engine)
     model, samples = segue.load(str(toy), engine=engine), np.full(16_000, 0.1, np.float32)
     length: dict[str, Any] = {"prompt_seconds": 0.2, "output_seconds": 0.3, "seed": 1}
     for _ in range(2):

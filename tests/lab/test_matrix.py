@@ -331,6 +331,7 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
     )
     typed = ["name=q3, bits=3", "cast=bfloat16", "name=q8, recipe=q8", "recipe=none"]
     typed += ["bits=4, method=nearest", "name=gptq3, recipe=q4, method=gptq, self_takes=3"]
+    typed += ["name=d, recipe=q4, method=search+distill, distill_steps=9"]
     typed += ["recipe=q4-gptq", "checkpoint=models/large-q4", "bits=4, kv_bits=8"]
     assert rows_of(file, typed) == (
         Variant("plain"),
@@ -346,6 +347,7 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         Variant("baseline"),
         Variant("q4-g64-decoder-linears", None, Recipe()),
         Variant("gptq3", None, Recipe(method="gptq", calibration=Calibration((), 3))),
+        Variant("d", None, Recipe(method="search+distill", distill_steps=9)),
         Variant("q4-g64-gptq-decoder-linears", None, Recipe(method="gptq")),
         Variant("large-q4", checkpoint="models/large-q4"),
         Variant("q4-g64-search-decoder-linears-kv8", None, Recipe(method="search"), None, 8),
@@ -405,6 +407,25 @@ def test_a_file_that_makes_no_sense_is_one_line(tmp_path, content, words):
         rows_of(file, [])
     assert words in str(caught.value)
     assert "rows.toml" in str(caught.value)
+
+
+def test_files_that_rows_name_lie_here_or_beside_the_file_of_rows(tmp_path):
+    beside = tmp_path / "beside"
+    (beside / "saved").mkdir(parents=True)
+    recipe = {"schema": 1, "recipe": Recipe(bits=5).to_json()}
+    (beside / "r.json").write_text(json.dumps(recipe))
+    (beside / "q4").write_text("no recipe")  # a preset's name means the preset
+    (beside / "rows.toml").write_text(
+        'row = [{ name = "a", recipe = "r.json" }, { name = "b", recipe = "q4" },'
+        '{ name = "c", checkpoint = "saved" }, { name = "d", checkpoint = "who/what" }]'
+    )
+    found = {row.name: row for row in rows_of(beside / "rows.toml", [])}
+    assert found["a"].recipe == Recipe(bits=5)
+    assert found["b"].recipe == Recipe()
+    assert [found[name].checkpoint for name in "cd"] == [str(beside / "saved"), "who/what"]
+
+    Path("r.json").write_text(json.dumps(recipe | {"recipe": Recipe(bits=6).to_json()}))
+    assert rows_of(beside / "rows.toml", [])[0].recipe == Recipe(bits=6)
 
 
 def test_names_that_some_file_systems_take_for_one_are_refused():

@@ -16,7 +16,7 @@ from segue.engine.chroma import chroma
 from segue.pattern import UNKNOWN, delay, first_unknown, undelay
 
 TEXT = "drums piano fast slow"
-ENGINES = ("mlx", "openvino")
+ENGINES = ("mlx", "native", "openvino")
 GREEDY = Sampling(top_k=1)
 GREEDY_GUIDED = Sampling(top_k=1, guidance_coef=3.0)
 
@@ -116,7 +116,7 @@ def melody_rows(engine: Any, reference: Mapping[str, np.ndarray]) -> list[Row]:
 
 def text_hidden(engine: Engine, encoder, ids: list[int]) -> np.ndarray:
     """The text encoder's output `(L, dim)`."""
-    if engine.name == "openvino":
+    if engine.name != "mlx":
         return encoder(np.array(ids))[0]
     return np.array(encoder(mx.array([ids])))[0]
 
@@ -146,6 +146,16 @@ def stepwise_logits(engine: Any, sequence: np.ndarray, conditioning) -> np.ndarr
     if engine.name == "openvino":
         run, row = lm.run(conditioning), np.zeros(1, np.int32)
         steps = [run(lm.embed(c[None, None], n), row) for n, c in enumerate(sequence.T)]
+        return np.concatenate(steps).reshape(sequence.shape[1], len(sequence), -1)
+    if engine.name == "native":
+        from segue.engine.native.lm import Cache, Rows  # where there is OpenVINO alone
+
+        text, _ = engine.attended(conditioning)
+        cache = Cache(engine.native, sequence.shape[1])
+        steps = [
+            engine.native.run([Rows(cache, engine.native.embed(c[None], n), text)])
+            for n, c in enumerate(sequence.T)
+        ]
         return np.concatenate(steps).reshape(sequence.shape[1], len(sequence), -1)
     cache = lm.empty_cache(1, sequence.shape[1])
     found = []

@@ -1,5 +1,7 @@
 """Calibration: the model's own takes and the user's music, a part of them held out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,15 @@ from segue.checkpoints.recipe import Calibration
 from segue.demo.prompt import band
 from segue.errors import AudioError
 from segue.quantization import calibration
-from segue.quantization.calibration import CalibrationSet, TextCodes, collect, of_files, of_takes
+from segue.quantization.calibration import (
+    CalibrationSet,
+    TextCodes,
+    collect,
+    of_files,
+    of_takes,
+    self_takes,
+)
+from segue.quantization.takes_cache import Identity, identity_of
 
 
 @pytest.fixture
@@ -35,6 +45,45 @@ def test_takes_are_the_models_own_half_of_them_with_words(model, short):
 def test_one_seed_gives_one_calibration(model, short):
     first, second = (of_takes(model.engine, 4, seed=1).digest for _ in range(2))
     assert first == second != of_takes(model.engine, 4, seed=2).digest
+
+
+def test_takes_are_kept_and_made_anew_where_they_are_damaged_or_anothers(
+    model, toy, short, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = identity_of(open_checkpoint(str(toy)), model.engine.name)
+    loads = []
+
+    def loaded():
+        loads.append(1)
+        return model.engine
+
+    def takes(**changes):
+        options: dict[str, Any] = {"takes": 8, "seed": 1, "identity": own} | changes
+        return self_takes(loaded, **options)
+
+    first, again = takes(), takes()
+    assert len(loads) == 1
+    assert (again.digest, again.sources) == (first.digest, first.sources)
+    assert first.digest == of_takes(model.engine, 8, seed=1).digest
+    for one, other in zip(first.held_out, again.held_out, strict=True):
+        assert np.array_equal(one.codes, other.codes)
+        assert (one.text, one.source) == (other.text, other.source)
+
+    (entry,) = (tmp_path / "segue" / "takes").iterdir()
+    entry.write_bytes(entry.read_bytes()[:-30])
+    assert takes().digest == first.digest
+    assert len(loads) == 2
+    for changes in ({"seed": 2}, {"identity": Identity(own.engine, "another")}, {"identity": None}):
+        takes(**changes)
+    assert len(loads) == 5
+
+
+def test_takes_that_cannot_be_kept_are_generated(model, short, tmp_path, monkeypatch):
+    (tmp_path / "segue").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = self_takes(lambda: model.engine, 4, identity=Identity(model.engine.name, "one"))
+    assert found.digest == of_takes(model.engine, 4).digest
 
 
 def test_without_words_no_take_has_any(model, short):

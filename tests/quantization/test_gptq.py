@@ -24,8 +24,9 @@ from segue.quantization.calibration import CalibrationSet, TextCodes
 from segue.quantization.effort import spoken
 from segue.quantization.evaluation import Distributions, divergence
 from segue.quantization.forward import Forward
-from segue.quantization.gptq import gptq, quantize_with
+from segue.quantization.gptq import gptq
 from segue.quantization.layer_cache import sweep
+from segue.quantization.preparation import quantize_with
 from segue.quantization.weights import weights_of
 from segue.quantization.windows import Windows
 

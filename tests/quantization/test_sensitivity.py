@@ -87,6 +87,21 @@ def test_without_text_cross_attention_loses_nothing(checkpoint, codes):
     assert {loss for name, loss in losses.items() if "cross_attn" in name} == {0.0}
 
 
+def test_units_are_measured_as_they_are_said_to_be_rounded(checkpoint, codes):
+    measurements, units = measured(checkpoint, codes), units_of(checkpoint.config.lm)
+    weight, first = weights_of(checkpoint.lm), units[0]
+    asked = []
+
+    def rounded(name):
+        asked.append(name)
+        return 0.5 * weight(name) if name.removesuffix(".weight") in first.modules else weight(name)
+
+    losses = measurements.sensitivities(units, rounded=rounded)
+    assert losses.pop(first.name) > 1e-4
+    assert max(map(abs, losses.values())) < 1e-6
+    assert asked == [f"{m}.weight" for u in units if not u.reads_text for m in u.modules]
+
+
 def test_a_run_that_is_stopped_goes_on_where_it_was(checkpoint, codes, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     units, facts = units_of(checkpoint.config.lm), {"weights": weights_digest(checkpoint)}

@@ -68,6 +68,8 @@ def test_no_job_waits_for_a_method_that_takes_minutes():
     assert chosen("q4-search", NONE).recipe == Recipe(method="search")
     with pytest.raises(RequestError, match="run segue quantize MODEL FOLDER --method gptq once"):
         chosen("q4_decoder_linears_gptq", NONE)
+    with pytest.raises(RequestError, match=r"search\+distill takes minutes"):
+        chosen("q4-search+distill", NONE)
 
 
 # --- What runs ------------------------------------------------------------------------------------

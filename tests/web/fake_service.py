@@ -57,6 +57,13 @@ SERVICE = {
             "downloaded": False,
             "size_class": "large",
         },
+        {
+            "name": "musicgen-melody",
+            "path": "facebook/musicgen-melody",
+            "downloaded": True,
+            "size_class": "medium",
+            "takes": ["prompt", "text", "melody"],
+        },
     ],
 }
 
@@ -72,15 +79,17 @@ class Job:
     def __init__(self, number, asked, audio):
         self.id = f"job-{number}"
         self.asked = asked
-        samples, self.rate = soundfile.read(io.BytesIO(audio), always_2d=True)
-        self.join = float(asked.get("prompt_start", 0)) + float(asked["prompt_seconds"])
+        samples, self.rate = np.zeros((0, 2)), 44_100
+        if audio:
+            samples, self.rate = soundfile.read(io.BytesIO(audio), always_2d=True)
+        self.join = float(asked.get("prompt_start", 0)) + float(asked.get("prompt_seconds", 0))
         self.prompt = samples[: round(self.join * self.rate)]
         seed = int(asked.get("seed", -1))
         self.seed = 1000 + number if seed == -1 else seed
         self.count = int(asked.get("variations", 1))
         self.state = {"status": "queued", "progress": 0, "queue_status": {"position": 1}}
         self.events = []
-        seconds = float(asked["output_seconds"]) - float(asked["prompt_seconds"])
+        seconds = float(asked["output_seconds"]) - float(asked.get("prompt_seconds", 0))
         self.new = [self._music(seconds, n) for n in range(self.count)]
         self.sent = 0
 
@@ -142,6 +151,7 @@ class FakeService:
 
     Attributes:
         streams: those that are open now.
+        melodies: that were sent.
     """
 
     def __init__(self, port=0, by_itself=False):
@@ -154,6 +164,7 @@ class FakeService:
         self.token = None
         self.by_itself = by_itself
         self.audio = {}
+        self.melodies = []
         self.prompts = {}
         handler = type("Handler", (_Handler,), {"fake": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -237,8 +248,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.refusal:
             status, line = self.fake.refusal
             return self._json(status, {"success": False, "error": line}, {"Retry-After": "20"})
-        if self.path == "/api/jobs":
-            audio = base64.b64decode(body.pop("audio_data"), validate=True)
+        if (melody := body.pop("melody_data", None)) is not None:
+            self.fake.melodies.append(base64.b64decode(melody, validate=True))
+        if self.path in ("/api/jobs", "/api/generate"):
+            audio = base64.b64decode(body.pop("audio_data", ""), validate=True)
+            assert bool(audio) == (self.path == "/api/jobs")
         elif (before := self.path.split("/")[3]) in self.fake.jobs:
             audio = self.fake.audio[before]
             body = self.fake.jobs[before].asked | body

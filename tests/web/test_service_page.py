@@ -409,22 +409,22 @@ def test_a_name_is_only_a_name(page, fake, tmp_path):
 
 
 def test_no_screen_scrolls_sideways_and_all_controls_have_names(page, fake, song):
-    _fits(page)
+    fits(page)
     opened(page, song)
     page.execute_script("document.querySelector('details.finer').open = true")
-    _fits(page)
+    fits(page)
     resize(page, 1440)
     click(page, "[name=variations][value='4']")
     job = generate(page, fake)
     job.begin()
     job.play(1)
     wait_for(page, "return document.querySelectorAll('.run .track').length === 4")
-    _fits(page)
+    fits(page)
     play_to_the_end(page, job, 4)
-    _fits(page)
+    fits(page)
 
 
-def _fits(page):
+def fits(page):
     for width in (360, 820, 1440):
         resize(page, width)
         page.execute_async_script(

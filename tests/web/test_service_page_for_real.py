@@ -5,6 +5,8 @@ import pytest
 import soundfile
 
 from segue.demo.prompt import SAMPLE_RATE, band
+from segue.demo.toy import MELODY_CONFIG, write_checkpoint
+from tests.service.http.test_generate import write_adapter
 from tests.service.server import Server
 
 from .browser import complaints_of, wait_for
@@ -14,7 +16,11 @@ from .test_service_page import PLAYER, click, opened, ready, says
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, toy):
     folder = tmp_path_factory.mktemp("served")
-    options = ("--models", str(toy), "--default-model", f"local/{toy.name}")
+    melody = write_checkpoint(folder / "toy-melody", config=MELODY_CONFIG)
+    write_adapter(folder / "adapters" / "warm")
+    models = ("--models", str(toy), "--models", str(melody))
+    adapters = ("--adapters", str(folder / "adapters"))
+    options = (*models, "--default-model", f"local/{toy.name}", *adapters)
     with Server(folder / "state", *options, environment={"HF_HUB_OFFLINE": "1"}) as server:
         yield server
 
@@ -65,5 +71,52 @@ def test_whoever_has_no_music_takes_a_prompt_that_is_there(driver, served):
     driver.execute_script("document.querySelector('[name=length]').value = 3")
     click(driver, ".generate")
     wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 1")
+    assert complaints_of(driver) == []
+    driver.execute_script("sessionStorage.clear()")
+
+
+@pytest.mark.slow
+def test_words_a_melody_and_an_adapter_become_music(driver, served, tmp_path):
+    tune = tmp_path / "tune.wav"
+    soundfile.write(tune, band(2.0).samples, SAMPLE_RATE)
+    driver.get(served.url)
+    says(driver, "Begin without music, from words")
+    click(driver, ".drop .alone")
+    driver.execute_script(
+        """
+        const model = document.querySelector("[name=model_name]");
+        model.value = "local/toy-melody";
+        model.dispatchEvent(new Event("input", { bubbles: true }));
+        document.querySelector("[name=length]").value = 2;
+        document.querySelector("[name=variations][value='2']").click();
+        document.querySelector("[name=own_words]").click();
+        document.querySelector("[name=description_1]").value = "drums";
+        document.querySelector("[name=description_2]").value = "slow piano";
+        document.querySelector("[name=adapter]").click();
+        """
+    )
+    driver.find_element("id", "melody").send_keys(str(tune))
+    wait_for(driver, "return document.querySelector('.melody button').checkVisibility()")
+    click(driver, ".generate")
+    wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 2")
+    ready(driver, 2)
+    seconds, names, different = driver.execute_script(
+        f"""
+        const {{ takes }} = {PLAYER};
+        const [one, other] = takes.buffers.map((buffer) => buffer.getChannelData(0));
+        const names = takes.sources.map((s) => s.note);
+        return [takes.duration, names, one.some((s, t) => s !== other[t])];
+        """
+    )
+    assert seconds == pytest.approx(2, abs=0.05)
+    assert different
+    assert [("“drums”" in name, "“slow piano”" in name) for name in names] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all("after tune.wav, warm" in name for name in names)
+    # Once more, with the melody that the service has.
+    click(driver, ".take button")
+    wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4")
     assert complaints_of(driver) == []
     driver.execute_script("sessionStorage.clear()")

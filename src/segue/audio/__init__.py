@@ -7,9 +7,11 @@ Samples are an array `(T, C)` of floats in -1 to 1 beside their sample rate, as 
 from .channels import to_channels
 from .files import check_output, read, write
 from .samples import Audio, fit, from_array, resample
+from .tags import Tags
 
 __all__ = [
     "Audio",
+    "Tags",
     "check_output",
     "fit",
     "from_array",

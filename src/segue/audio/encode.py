@@ -117,6 +117,24 @@ def encode(
     return encoded, notes
 
 
+def subtype_of_bits(path: Path, bits: int) -> str:
+    """Return the encoding that has so many bits a sample, 32 being floats.
+
+    Args:
+        path: its suffix gives the format.
+        bits: 16, 24 or 32.
+
+    Raises:
+        AudioError: the format has no such encoding.
+    """
+    format_ = _FORMATS.get(path.suffix.lower(), "")
+    subtype = "FLOAT" if bits == 32 else f"PCM_{bits}"
+    if format_ and subtype not in soundfile.available_subtypes(format_):
+        what = "floats of 32 bits" if bits == 32 else f"samples of {bits} bits"
+        raise AudioError(f"{path}: {format_} has no {what}; write a .wav, or drop the bits")
+    return subtype
+
+
 def _subtype(path: Path, format_: str, original: str | None) -> str:
     """The encoding of the samples."""
     available = soundfile.available_subtypes(format_)

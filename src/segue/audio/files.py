@@ -13,6 +13,7 @@ from .decode import Source, open_source
 from .decode.opening import opened
 from .encode import encode
 from .samples import Audio
+from .tags import Tags, tagged
 
 _TRUSTED_FRAMES = 1 << 24
 """Frames that are allocated at most because a header declares them."""
@@ -88,7 +89,7 @@ def check_output(path: str | Path, audio: Audio) -> None:
     encode(Path(path), audio.samples[:0], audio.sample_rate, audio.subtype, audio.layout)
 
 
-def write(path: str | Path, audio: Audio) -> list[str]:
+def write(path: str | Path, audio: Audio, tags: Tags | None = None) -> list[str]:
     """Write a file whole or not at all, in the format its name ends in.
 
     Samples are stored in their original encoding (`audio.subtype`) where the format has it, those
@@ -99,6 +100,7 @@ def write(path: str | Path, audio: Audio) -> list[str]:
     Args:
         path: its suffix gives the format.
         audio: what is written.
+        tags: title, comment and tempo; WAV, FLAC, OGG and MP3 have them.
 
     Returns:
         Notes for the user, one line each: samples that were limited, speakers that the format
@@ -111,6 +113,8 @@ def write(path: str | Path, audio: Audio) -> list[str]:
     path = Path(path)
     # Not by libsndfile itself, which does not always report a full disk.
     encoded, notes = encode(path, audio.samples, audio.sample_rate, audio.subtype, audio.layout)
+    if tags is not None:
+        encoded = tagged(path, encoded, tags)
     if atomic.is_pipe(path):
         with atomic.explained(path), path.open("wb") as pipe:
             pipe.write(encoded.getbuffer())

@@ -1,4 +1,4 @@
-"""The checkpoints that the plugin offers: MusicGen's own sizes, and fine-tunes of each."""
+"""The checkpoints that can be had: MusicGen's own sizes, fine-tunes of each, and its relatives."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Family:
         stereo: whether it generates two channels, as eight interleaved codebooks.
         alone: whether the base comes as fine-tunes do, the language model by itself.
         melody: whether it follows melodies, in the place of cross-attention.
+        sample_rate: of what it makes, in Hz.
     """
 
     dim: int
@@ -28,6 +29,7 @@ class Family:
     stereo: bool = False
     alone: bool = False
     melody: bool = False
+    sample_rate: int = 32_000
 
     def __iter__(self) -> Iterator[str]:
         yield self.base
@@ -101,7 +103,9 @@ CATALOGUE: Mapping[str, Family] = MappingProxyType(
         "stereo melody large": Family(
             2048, 48, "facebook/musicgen-stereo-melody-large", (), stereo=True, melody=True
         ),
-        "audiogen medium": Family(1536, 48, "facebook/audiogen-medium", (), alone=True),
+        "audiogen medium": Family(
+            1536, 48, "facebook/audiogen-medium", (), alone=True, sample_rate=16_000
+        ),
     }
 )
 

@@ -93,6 +93,38 @@ def download(name: str, files: FileChoice, folder: Path, progress: Progress) -> 
         return repository.snapshot
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How large a repository is.
+
+    Attributes:
+        total: bytes of the files that are needed.
+        missing: those of them that are not on this machine.
+    """
+
+    total: int
+    missing: int
+
+
+def sizes(name: str, files: FileChoice, folder: Path) -> Sizes:
+    """Ask the hub how large a repository is, without its weights.
+
+    Args:
+        name: see `download`.
+        files: see there.
+        folder: see there.
+
+    Raises:
+        CheckpointError: see there.
+    """
+    with _explained(name, folder):
+        repository = _Repository(name, folder)
+        needed = files.select(repository.files, lambda file: repository.fetch(file).read_bytes())
+        there = [file for file in needed if file in repository.files]
+        total = sum(repository.files[file].size for file in there)
+        return Sizes(total, repository.missing_bytes(there))
+
+
 @contextmanager
 def _explained(name: str, folder: Path) -> Iterator[None]:
     try:
@@ -194,17 +226,21 @@ class _Repository:
         )
         return answer.raise_for_status().json()
 
-    def check_disk_space(self, names: list[str]) -> None:
-        """Raise before the first byte, not hours later, if the disk has no room for all of it."""
-        cache = self.folder.parent
-        cache.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(cache).free
-        needed = sum(
+    def missing_bytes(self, names: list[str]) -> int:
+        """Bytes of the files `names` that are not stored, in parts neither."""
+        return sum(
             file.size - _size(self._part(file))
             for name in names
             if not (file := self.files[name]).has_size_of(self.snapshot / name)
             and not file.has_size_of(self._blob(file))
         )
+
+    def check_disk_space(self, names: list[str]) -> None:
+        """Raise before the first byte, not hours later, if the disk has no room for all of it."""
+        cache = self.folder.parent
+        cache.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(cache).free
+        needed = self.missing_bytes(names)
         if needed > free:
             raise CheckpointError(
                 f"{self.name} needs {needed / 1e9:.1f} GB more, and {cache} has "

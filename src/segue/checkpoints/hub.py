@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -63,19 +64,41 @@ def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILE
         _check_readable(local)
         return local
     _check_repository_name(name)
+    with _reaching(name, files):
+        from .download import download  # late: its libraries take a while to import
+
+        return download(name, files, _repository(name), progress)
+
+
+@contextmanager
+def _reaching(name: str, files: FileChoice) -> Iterator[None]:
+    """Say of a hub that is not to be asked, or does not answer, how much is here without it."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise CheckpointError(
             f"HF_HUB_OFFLINE is set, and {_state(name, files)}; unset it, or name a folder"
         )
-    # Late, because its libraries take a while to import, and are mostly not needed.
-    from .download import UnreachableError, download
+    from .download import UnreachableError
 
     try:
-        return download(name, files, _repository(name), progress)
+        yield
     except UnreachableError as error:
         raise CheckpointError(
             f"{error}, and {_state(name, files)}; connect and try again, or name a folder"
         ) from error
+
+
+def size(name: str, files: FileChoice = WHOLE_MODEL) -> tuple[int, int]:
+    """Ask the hub how large the repository `name` is: bytes in all, and bytes that are missing.
+
+    Raises:
+        CheckpointError: see `locate`.
+    """
+    _check_repository_name(name)
+    with _reaching(name, files):
+        from .download import sizes
+
+        found = sizes(name, files, _repository(name))
+    return found.total, found.missing
 
 
 def find_local(name: str, files: FileChoice = WHOLE_MODEL) -> Path | None:

@@ -44,6 +44,7 @@ def quantized(
     report: LoadReport | None = None,
     method: Method | None = None,
     details: Mapping[str, Any] | None = None,
+    trained: Mapping[str, mx.array] | None = None,
 ) -> Checkpoint:
     """View `checkpoint` with its language model cast and quantized; nothing is read yet.
 
@@ -59,6 +60,8 @@ def quantized(
             those that are left at once, and the seconds while tensors are read.
         method: how the weight of a module is quantized; None is the recipe's.
         details: what the `quantization` block says of the method beside its name and version.
+        trained: tensors of the language model, by name, in the place of the checkpoint's: what a
+            method trained beside what is quantized, in its final type.
 
     Returns:
         The view; its `config` says what of it is quantized.
@@ -87,6 +90,9 @@ def quantized(
             continue
         if covered:
             report.left.append(module)
+        if trained and name in trained:
+            view[name] = computed(tensor.shape, partial(trained.__getitem__, name), tensor.source)
+            continue
         view[name] = tensor if cast is None else _Cast(tensor, cast, report).tensor()
     report.quantized += quantized_modules(view)
     return replace(checkpoint, config=_config_of(config, recipe, report, details), lm=view)
@@ -197,6 +203,7 @@ def save_quantized(
     progress: Progress = SILENT,
     method: Method | None = None,
     details: Mapping[str, Any] | None = None,
+    trained: Mapping[str, mx.array] | None = None,
 ) -> Saved:
     """Write `checkpoint` to a new `folder`, whole or not at all; its tensors are taken from it.
 
@@ -208,6 +215,7 @@ def save_quantized(
         progress: shown while it runs.
         method: see `quantized`.
         details: see there.
+        trained: see there.
 
     Returns:
         What was written.
@@ -223,7 +231,7 @@ def save_quantized(
     atomic.check_new_folder(folder)
     text, report = checkpoint.text(progress), LoadReport()
     with atomic.creating(folder) as temporary:
-        view = quantized(checkpoint, recipe, cast_dtype, report, method, details)
+        view = quantized(checkpoint, recipe, cast_dtype, report, method, details, trained)
         stored = _stored_names(view)
         with progress.stage("quantize", len(stored), "tensors") as advance:
             shards = Shards(temporary)

@@ -38,7 +38,13 @@ POSSIBLE: Mapping[str, Mapping[int, tuple[int, ...]]] = MappingProxyType(
 """For each mode and number of bits, the group sizes that `mlx.core.quantize` has."""
 
 
-METHODS: Mapping[str, bool] = MappingProxyType({"nearest": False, "search": False, "gptq": True})
+DISTILLED = "+distill"
+"""Behind a method's name: scales, biases and norms are then trained."""
+
+METHODS: Mapping[str, bool] = MappingProxyType(
+    {"nearest": False, "search": False, "gptq": True}
+    | {f"{start}{DISTILLED}": True for start in ("nearest", "search", "gptq")}
+)
 """How the integers of a group and its scale are chosen, and whether that takes music to look at."""
 
 
@@ -84,6 +90,11 @@ more, with 384 hardly less (docs/quantization.md)."""
 
 MAX_SELF_TAKES = 4096
 
+DISTILL_STEPS = 128
+"""Of distillation, unless told otherwise: twice past the music of `SELF_TAKES`."""
+
+MAX_DISTILL_STEPS = 100_000
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -98,6 +109,8 @@ class Recipe:
             without one gets `default_method`.
         calibration: what the method looks at, if it takes music; None is `Calibration()` there.
         plan: modules that are quantized in other ways; None is none.
+        distill_steps: of training, for methods that end in `DISTILLED`: 1 or more; None is
+            `DISTILL_STEPS` there.
 
     Raises:
         RequestError: MLX has no such combination; the line lists those of the mode.  Or there is no
@@ -111,6 +124,7 @@ class Recipe:
     method: str = "nearest"
     calibration: Calibration | None = None
     plan: Plan | None = None
+    distill_steps: int | None = None
 
     def __post_init__(self) -> None:
         self._check_method()
@@ -150,6 +164,22 @@ class Recipe:
             raise RequestError(
                 f"the method {self.method} looks at no music; leave out what it is calibrated on"
             )
+        if self.distill_steps is None:
+            return
+        if not self.distils:
+            raise RequestError(
+                f"the method {self.method} trains nothing; leave out distill-steps, or add "
+                f"{DISTILLED} to the method"
+            )
+        if not 1 <= self.distill_steps <= MAX_DISTILL_STEPS:
+            raise RequestError(
+                f"distill-steps must lie between 1 and {MAX_DISTILL_STEPS}: {self.distill_steps}"
+            )
+
+    @property
+    def distils(self) -> bool:
+        """Whether its method trains what another one chose."""
+        return self.method.endswith(DISTILLED)
 
     @property
     def name(self) -> str:
@@ -183,6 +213,8 @@ class Recipe:
             }
         if self.plan is not None:
             found["plan"] = self.plan.to_json()
+        if self.distill_steps is not None:
+            found["distill_steps"] = self.distill_steps
         return found
 
     @classmethod

@@ -18,6 +18,7 @@ import soundfile
 
 from ..checkpoints import hub
 from ..engine.caching import cache_folder
+from ..engine.native.library import unavailable
 from ..errors import SegueError
 from ..lab.machine import machine
 from ..service.settings import Settings, state_folder
@@ -38,7 +39,7 @@ PACKAGES = (
     "fastapi",
     "uvicorn",
 )
-_COMPILED = ("cuda", "openvino")
+_COMPILED = ("cuda", "native", "openvino")
 _GIB = 1 << 30
 
 
@@ -71,7 +72,8 @@ class Report:
 
 def engines() -> list[str]:
     """List the installed engines."""
-    return [name for name in ("mlx", "openvino") if find_spec(name) is not None]
+    found = [name for name in ("mlx", "openvino") if find_spec(name) is not None]
+    return found + ["native"] * ("openvino" in found and unavailable() is None)
 
 
 def examine(port: int = Settings.port) -> Report:

@@ -41,7 +41,7 @@ class SelfTest:
     """The result of one engine's self-test.
 
     Attributes:
-        engine: `"mlx"` or `"openvino"`.
+        engine: `"mlx"`, `"native"` or `"openvino"`.
         device: the device it ran on.
         dtype: the type that the language model was computed in.
         load_seconds: to load the built-in checkpoint.

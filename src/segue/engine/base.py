@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -71,6 +71,25 @@ def check_melody(config: MelodyConfig | None, melody: np.ndarray | None) -> None
         raise RequestError(
             "this model follows no melody; take one that does, such as facebook/musicgen-melody"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class TakeGroup:
+    """Takes of one text, among others that run beside them.
+
+    Attributes are the arguments of `Engine.prefill`.
+    """
+
+    sequence: np.ndarray
+    seeds: tuple[int, ...]
+    sampling: Sampling
+    conditioning: Conditioning | None = None
+    first_step: int = 0
+
+    @property
+    def rows(self) -> int:
+        """The rows of a batch that it takes, see `rows_of`."""
+        return rows_of(self.seeds, self.sampling)
 
 
 def rows_of(seeds: tuple[int, ...], sampling: Sampling) -> int:
@@ -151,7 +170,7 @@ class Engine(Protocol):
     A sequence is codes in the delay pattern, `(K, S)`; see `segue.pattern`.
 
     Attributes:
-        name: `"mlx"` or `"openvino"`.
+        name: `"mlx"`, `"native"` or `"openvino"`.
         device: what it runs on, for people.
         dtype: what it computes the language model in.
         config: the shape of the model.
@@ -232,6 +251,20 @@ class Engine(Protocol):
             An iterator over the columns from the first with an unknown entry to the last, each
             `(N, K)` int32.  It may be dropped at any time.  A column whose logits are not finite
             raises `ModelOverflowError`, here or in the iterator.
+        """
+
+    def prefill_groups(self, groups: Sequence[TakeGroup]) -> Iterator[np.ndarray]:
+        """Run takes with different texts in one batch; see `prefill`.
+
+        Each group's columns are those that `prefill` gives it, as far as logits that differ by
+        rounding sample the same tokens.
+
+        Args:
+            groups: one or more, whose sequences are equally long and equally known.
+
+        Returns:
+            An iterator over the columns `(N, K)` int32 of the takes of all groups, one group behind
+            the other.
         """
 
     def batch(self, max_rows: int) -> Batch:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from ..terminal import print_line
+from ..terminal import print_line, print_table
 from .figures import BenchFigures
 
 _PARTS = {
@@ -28,7 +27,7 @@ _LOADING = {
 
 def show(report: Mapping[str, Any]) -> None:
     """Print what `segue.lab.bench.Report.to_json` gave."""
-    Console().print(_timings(report))
+    print_table(_timings(report))
     for line in _lines(report):
         print_line(line)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from ..terminal import print_table
 from .report.findings import columns, notes, why_no_pick
 from .results import Matrix, Row
 
@@ -14,7 +15,7 @@ from .results import Matrix, Row
 def show(matrix: Matrix) -> None:
     """Print the table, what failed, the notes and the pick."""
     console = Console(highlight=False, markup=False)
-    console.print(_table(matrix.rows))
+    print_table(_table(matrix.rows), console)
     for row in matrix.rows:
         if row.status != "ok" and row.error:
             console.print(f"{row.name}: {row.error}", soft_wrap=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.recipe import PRESETS, Calibration, Recipe
+from ..checkpoints.recipe_file import names_a_file
 from ..errors import RequestError
 from ..recipe_options import complete_recipe, named_recipe, with_method
 from .variant import BASELINE, Variant, name_of
@@ -32,6 +34,7 @@ _TYPES: Mapping[str, type] = {
     "calibrate": str,
     "self_takes": int,
     "calibration_seed": int,
+    "distill_steps": int,
     "checkpoint": str,
     "kv_bits": int,
 }
@@ -42,6 +45,7 @@ def rows_of(file: Path | None, typed: Sequence[str]) -> tuple[Variant, ...]:
 
     Args:
         file: holds a table `[[row]]` for each, with the keys of `_TYPES`, all of them optional.
+            Files that rows name lie here, or beside it.
         typed: such as `"name=q4, bits=4, group=64"` or `"recipe=q4"`.
 
     Raises:
@@ -69,7 +73,27 @@ def _read(file: Path) -> list[Variant]:
     tables = content.get("row")
     if not isinstance(tables, list) or not tables or set(content) != {"row"}:
         raise RequestError(f"{file}: write a table [[row]] for each row, and nothing else")
+    tables = [_resolved(table, file.parent) for table in tables]
     return [_variant(table, f"{file}, row {n}") for n, table in enumerate(tables, 1)]
+
+
+def _resolved(table: Any, folder: Path) -> Any:
+    """A row whose files are found: beside the file of rows, where there are none of that name here.
+
+    What is found nowhere stays as it was written, as do names of presets and of repositories.
+    """
+    if not isinstance(table, dict):
+        return table
+    found = dict(table)
+    for key in ("recipe", "calibrate", "checkpoint"):
+        path = found.get(key)
+        if not isinstance(path, str) or not path or os.path.lexists(path):
+            continue
+        if key == "recipe" and not names_a_file(path):
+            continue
+        if os.path.lexists(beside := folder / path):
+            found[key] = str(beside)
+    return found
 
 
 def _typed(text: str) -> dict[str, Any]:
@@ -111,14 +135,15 @@ def _variant(entry: Any, where: str) -> Variant:
 
 
 def _with_method(entry: Mapping[str, Any], recipe: Recipe | None) -> Recipe | None:
-    """The recipe with a row's method, and the music that this looks at."""
+    """The recipe with a row's method, the music that this looks at, and its steps."""
     method, path = entry.get("method"), entry.get("calibrate")
     takes, seed = entry.get("self_takes"), entry.get("calibration_seed")
     music = None
     if any(value is not None for value in (path, takes, seed)):
         music = Calibration(() if path is None else (path,), takes, seed or 0)
+    steps = entry.get("distill_steps")
     if recipe is not None:
-        return with_method(recipe, method, music)
-    if method is not None or music is not None:
+        return with_method(recipe, method, music, steps)
+    if any(value is not None for value in (method, music, steps)):
         raise RequestError("a method, or its music, without anything that is quantized; name bits")
     return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ..engine.text import TextTokenizer
 from ..errors import AudioError
 from ..pattern import UNKNOWN, delay, undelay
 from ..progress import SILENT, Progress
+from .takes_cache import Identity, TakesCache
 
 SECONDS = 10.0
 """Of a window."""
@@ -117,6 +118,7 @@ def collect(
     engine: Callable[[], Engine],
     progress: Progress = SILENT,
     texts: Sequence[str] = TEXTS,
+    identity: Identity | None = None,
 ) -> CalibrationSet:
     """Make what a recipe's method looks at.
 
@@ -126,6 +128,7 @@ def collect(
         engine: loads the model as it is stored, to generate and to encode.
         progress: shown while it does.
         texts: words for the takes; none for models without.
+        identity: by which takes are kept on disk; None keeps none.
 
     Raises:
         AudioError: music cannot be read.
@@ -134,12 +137,41 @@ def collect(
     if choice.paths:
         parts.append(of_files(choice.paths, config, engine, progress))
     if choice.takes:
-        parts.append(of_takes(engine(), choice.takes, choice.seed, texts, progress))
+        parts.append(self_takes(engine, choice.takes, choice.seed, texts, progress, identity))
     return CalibrationSet(
         tuple(window for part in parts for window in part.windows),
         tuple(window for part in parts for window in part.held_out),
         tuple(source for part in parts for source in part.sources),
     )
+
+
+def self_takes(
+    engine: Callable[[], Engine],
+    takes: int,
+    seed: int = 0,
+    texts: Sequence[str] = TEXTS,
+    progress: Progress = SILENT,
+    identity: Identity | None = None,
+) -> CalibrationSet:
+    """Return a model's takes from disk, or let it generate them: see `of_takes`.
+
+    Args:
+        engine: loads the model as it is stored, if it has to generate.
+        takes: see `of_takes`.
+        seed: see there.
+        texts: see there.
+        progress: see there.
+        identity: see `collect`.
+    """
+    if identity is None:
+        return of_takes(engine(), takes, seed, texts, progress)
+    cache = TakesCache([*astuple(identity), takes, seed, list(texts), SECONDS])
+    codes = cache.read()
+    if codes is not None:
+        return _calibration_set(codes, takes, seed, texts, identity.engine)
+    found = of_takes(engine(), takes, seed, texts, progress)
+    cache.write(np.stack([window.codes for window in (*found.windows, *found.held_out)]))
+    return found
 
 
 def of_takes(
@@ -161,13 +193,12 @@ def of_takes(
         texts: words for every other batch; none leaves them all without.
         progress: shown while it generates.
     """
-    seeds = [(seed + n) % (1 << 32) for n in range(takes + takes // HELD_OUT)]
-    batches = list(_batches(seeds, takes, texts))
+    batches = list(_batches(takes, seed, texts))
     lm = engine.config.lm
     frames = round(SECONDS * engine.config.codec.frame_rate)
     start = np.full((1, lm.num_codebooks, frames), UNKNOWN, np.int32)
     sequence = delay(start, lm.delays, lm.special_token)
-    found: list[Window] = []
+    found: list[np.ndarray] = []
     with progress.stage("generate to calibrate on", len(batches) * frames, "frames") as advance:
         for n, (batch, text) in enumerate(batches):
             conditioning = engine.condition(text) if text else None
@@ -175,16 +206,23 @@ def of_takes(
             for column in engine.prefill(sequence, tuple(batch), Sampling(), conditioning):
                 columns.append(column)
                 advance(n * frames + min(len(columns), frames))
-            codes = undelay(np.stack(columns, axis=-1), lm.delays)
-            found += [Window(c, text, f"take {s}") for c, s in zip(codes, batch, strict=True)]
-    source = {"takes": takes, "seed": seed, "engine": engine.name, "texts": list(texts)}
+            found.extend(undelay(np.stack(columns, axis=-1), lm.delays))
+    return _calibration_set(found, takes, seed, texts, engine.name)
+
+
+def _calibration_set(
+    codes: Iterable[np.ndarray], takes: int, seed: int, texts: Sequence[str], engine: str
+) -> CalibrationSet:
+    """What an engine generated, in the order of `_batches`."""
+    seeds = [(s, text) for batch, text in _batches(takes, seed, texts) for s in batch]
+    found = [Window(c, text, f"take {s}") for c, (s, text) in zip(codes, seeds, strict=True)]
+    source = {"takes": takes, "seed": seed, "engine": engine, "texts": list(texts)}
     return CalibrationSet(tuple(found[:takes]), tuple(found[takes:]), (source,))
 
 
-def _batches(
-    seeds: Sequence[int], takes: int, texts: Sequence[str]
-) -> Iterator[tuple[Sequence[int], str]]:
+def _batches(takes: int, seed: int, texts: Sequence[str]) -> Iterator[tuple[Sequence[int], str]]:
     """Seeds that are generated together, and their words; what is held out is apart."""
+    seeds = [(seed + n) % (1 << 32) for n in range(takes + takes // HELD_OUT)]
     used = texts[:: max(1, len(texts) // TAKE_TEXTS)][:TAKE_TEXTS]
     size = min(BATCH, max(1, takes // 4))
     described = 0

@@ -61,7 +61,7 @@ def divergence(
     found = []
     for n, last in enumerate(baseline.last):
         parts = []
-        for k, rows in enumerate(_counted(config, len(last), context)):
+        for k, rows in enumerate(counted(config, len(last), context)):
             p, q = (model.log_softmax(n, k, rows) for model in (baseline, variant))
             parts.append((np.exp(p) * (p - q)).sum(axis=-1).mean())
         found.append(np.mean(parts))
@@ -78,7 +78,7 @@ def surprise(
     """
     met, expected = [], []
     for n, window in enumerate(windows):
-        for k, rows in enumerate(_counted(config, len(model.last[n]), CONTEXT_FRAMES)):
+        for k, rows in enumerate(counted(config, len(model.last[n]), CONTEXT_FRAMES)):
             p = model.log_softmax(n, k, rows)
             codes = window.codes[k, -len(p) :]
             met.append(-np.take_along_axis(p, codes[:, None], axis=1).mean())
@@ -97,7 +97,7 @@ def foreign_note(met: float, expected: float) -> str | None:
     )
 
 
-def _counted(config: LMConfig, columns: int, context: int) -> list[slice]:
+def counted(config: LMConfig, columns: int, context: int) -> list[slice]:
     """For each codebook, the columns after which codes stand that count."""
     frames = columns - max(config.delays) - 1
     first = min(context, frames // 2)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -23,8 +22,6 @@ from ..checkpoints.arrays import DTYPES
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
 from ..checkpoints.layouts import LM
-from ..checkpoints.load_report import LoadReport
-from ..checkpoints.quantize import quantized
 from ..checkpoints.recipe import Recipe
 from ..errors import ModelOverflowError, RequestError
 from ..progress import SILENT, Advance, Progress
@@ -34,29 +31,12 @@ from .calibration import CalibrationSet, TextCodes
 from .effort import Effort, spoken, work
 from .forward import Forward
 from .layer_cache import LayerCache, cache_folder, sweep
-from .methods import KINDS, VERSIONS, Method, Parts, parts_of, search
+from .methods import KINDS, VERSIONS, Calibrated, Parts, parts_of, search
 from .moments import Moments
-from .weights import HEADS, site_of, weights_of
+from .weights import HEADS, samples_of, site_of, weights_of
 from .windows import Hidden, Windows
 
 NAME = "gptq"
-
-_SAMPLED = 4096
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """A method that has looked at its music.
-
-    Attributes:
-        method: how a module's weight is quantized: for `quantized` and `save_quantized`.
-        details: what their `quantization` block says of it.
-        notes: lines for the user on what it looked at.
-    """
-
-    method: Method
-    details: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
 
 
 def gptq(
@@ -100,22 +80,6 @@ def gptq(
     return Calibrated(work.parts, details, () if music.note is None else (music.note,))
 
 
-def quantize_with(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    music: CalibrationSet,
-    cast_dtype: str | None = None,
-    progress: Progress = SILENT,
-    report: LoadReport | None = None,
-) -> Checkpoint:
-    """View `checkpoint` quantized by a recipe whose method looks at music: `gptq`, `quantized`.
-
-    Engines load from the view as it is: without a recipe.
-    """
-    found = gptq(checkpoint, recipe, music, cast_dtype, progress)
-    return quantized(checkpoint, recipe, cast_dtype, report, found.method, found.details)
-
-
 @dataclass(eq=False)
 class _Work:
     checkpoint: Checkpoint
@@ -143,13 +107,8 @@ class _Work:
         facts = [VERSIONS[NAME], self.arithmetic.name, self.cast_dtype, self.music.digest]
         ways = [[name, repr(self.recipe.params_of(name))] for name in sorted(self._shapes)]
         digest = hashlib.sha256(json.dumps([facts, ways]).encode())
-        for name, tensor in sorted(self.checkpoint.lm.items()):
-            values = tensor.read().reshape(-1)
-            digest.update(f"{name} {tensor.shape} {values.dtype}".encode())
-            middle = values.size // 2
-            for start in (0, middle, max(0, values.size - _SAMPLED)):
-                part = np.ascontiguousarray(values[start : start + _SAMPLED])
-                digest.update(part.view(np.uint8).data)
+        for part in samples_of(self.checkpoint.lm):
+            digest.update(part)
         return digest.hexdigest()[:32]
 
     def _all_stages(self) -> dict[int | None, list[str]]:

@@ -26,11 +26,11 @@ KEPT_SECONDS = 60.0
 _HIDDEN = "hidden-before-{}.f32"
 
 
-def cache_folder() -> Path:
-    """Return where layers are kept: `$XDG_CACHE_HOME/segue/gptq`, by default in `~/.cache`."""
+def cache_folder(method: str = "gptq") -> Path:
+    """Return where a method keeps things: `$XDG_CACHE_HOME/segue/METHOD`, or in `~/.cache`."""
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     root = home if home.is_absolute() else Path.home() / ".cache"  # relative ones are ignored
-    return root / "segue" / "gptq"
+    return root / "segue" / method
 
 
 def sweep(root: Path, keep: Path, limit: int = MAX_BYTES) -> None:

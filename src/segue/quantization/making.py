@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.config import QuantizationParams
@@ -15,16 +18,17 @@ from ..checkpoints.recipe_file import SCHEMA
 from ..engine.base import Engine
 from ..errors import RequestError
 from ..progress import SILENT, Progress
-from .calibration import CalibrationSet, TextCodes, Window, collect, of_takes
+from .calibration import CalibrationSet, TextCodes, Window, collect, self_takes
 from .effort import duration
 from .losses import MEASURED, Options, Problem, Ways, way_name
 from .methods import VERSIONS
 from .planning import Goal, plan, recipe_of
-from .sensitivity import Losses, Measurements, kept
+from .sensitivity import Losses, Measurements, kept, rounded_to_nearest
 from .sensitivity_cache import SensitivityCache, weights_digest
 from .step_costs import Table, step_costs
+from .takes_cache import Identity, identity_of
 from .units import Unit, average_bits, units_of
-from .weights import weights_of
+from .weights import Weight, weights_of
 from .windows import Windows
 
 WINDOWS = 12
@@ -32,6 +36,9 @@ WINDOWS = 12
 
 HELD_OUT_WINDOWS = 8
 """That whole plans are measured on."""
+
+METHOD_WINDOWS = 32
+"""That a method looks at to round units alone, to measure them; plans are rounded with all."""
 
 _HELD_OUT_SEED = 1 << 31
 """Added to the seed of takes: what is held out must not be what a method looks at."""
@@ -47,7 +54,11 @@ class RecipeRequest:
         options: the widths and groups to choose from.
         music: what units are measured on, and what the method looks at.
         method: how the plan is quantized; one of `METHODS`.
+        distill_steps: see `Recipe`.
         label: what the recipe is called.
+
+    Raises:
+        RequestError: there is no such method, or it has no such steps.
     """
 
     name: str
@@ -55,7 +66,12 @@ class RecipeRequest:
     options: Options = field(default_factory=Options)
     music: Calibration = field(default_factory=Calibration)
     method: str = "nearest"
+    distill_steps: int | None = None
     label: str = ""
+
+    def __post_init__(self) -> None:
+        # Refused now, not after minutes.
+        Recipe(method=self.method, distill_steps=self.distill_steps)
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,8 @@ def make_recipe(
     problem = Problem(units, request.options, dict.fromkeys((u.name for u in units), 0.0))
     if request.goal.bits is not None:
         problem.fewest_nats(request.goal.bits)  # refused now, not after minutes
-    music = _music(request.music, checkpoint, sources, progress)
+    own = identity_of(checkpoint, sources.engine_name)
+    music = _music(request.music, checkpoint, sources, progress, own)
     if any(window in music.windows for window in music.held_out):
         say("no music is left to hold out: the plan is measured on what its units were measured on")
     texts = TextCodes(checkpoint, progress)
@@ -119,10 +136,25 @@ def make_recipe(
 
     looked_at = CalibrationSet(())
     if METHODS[request.method]:
-        looked_at = collect(request.music, checkpoint.config, sources.engine, progress)
+        looked_at = collect(
+            request.music, checkpoint.config, sources.engine, progress, identity=own
+        )
     weight = kept(weights_of(checkpoint.lm))
     identity = weights_digest(checkpoint)
-    losses = _losses(run, units, music, identity, say, clock)
+    facts: dict[str, Any] = {
+        "weights": identity,
+        "windows": music.digest,
+        "measured": asdict(MEASURED),
+    }
+    rounded, method = None, request.method.partition("+")[0]  # units are measured without training
+    if METHODS[method]:
+        # How much a method makes up for differs from unit to unit, so each is measured by it.
+        bits, group = MEASURED.bits, MEASURED.group_size
+        alike = Recipe(bits=bits, group_size=group, method=method, calibration=request.music)
+        part = CalibrationSet(_some(looked_at.windows, METHOD_WINDOWS))
+        facts |= {"method": [method, VERSIONS[method]], "music": part.digest}
+        rounded = partial(_rounded_by, sources, alike, part)
+    losses = _losses(partial(run, music.windows), units, facts, rounded, say, clock)
     held_out = run(music.held_out)
     step = None
     if request.goal.minimised == "milliseconds":
@@ -134,7 +166,8 @@ def make_recipe(
     calibration = request.music if METHODS[request.method] else None
 
     def recipe_for(ways: Ways) -> Recipe:
-        return recipe_of(problem, ways, shape, request.method, calibration, request.label)
+        found = recipe_of(problem, ways, shape, request.method, calibration, request.label)
+        return replace(found, distill_steps=request.distill_steps)
 
     def measure(ways: Ways) -> float:
         view = sources.quantized(recipe_for(ways), looked_at)
@@ -174,17 +207,23 @@ def make_recipe(
 
 
 def _music(
-    choice: Calibration, checkpoint: Checkpoint, sources: Sources, progress: Progress
+    choice: Calibration,
+    checkpoint: Checkpoint,
+    sources: Sources,
+    progress: Progress,
+    own: Identity,
 ) -> CalibrationSet:
     """The windows that units are measured on, and those that plans are."""
     takes = choice.self_takes
     if takes is None or takes > WINDOWS:
         takes = 0 if choice.paths and takes is None else WINDOWS
-    music = collect(replace(choice, self_takes=takes), checkpoint.config, sources.engine, progress)
+    some = replace(choice, self_takes=takes)
+    music = collect(some, checkpoint.config, sources.engine, progress, identity=own)
     windows, held_out, found_at = _some(music.windows, WINDOWS), music.held_out, music.sources
     if len(held_out) < HELD_OUT_WINDOWS and not choice.paths:
         seed = (choice.seed + _HELD_OUT_SEED) % (1 << 32)
-        apart = of_takes(sources.engine(), min(takes, HELD_OUT_WINDOWS), seed, progress=progress)
+        count = min(takes, HELD_OUT_WINDOWS)
+        apart = self_takes(sources.engine, count, seed, progress=progress, identity=own)
         held_out = apart.windows
         found_at = (*found_at, *(source | {"held_out": True} for source in apart.sources))
     return CalibrationSet(windows, _some(held_out or windows, HELD_OUT_WINDOWS), found_at)
@@ -196,30 +235,42 @@ def _some(windows: Sequence[Window], most: int) -> tuple[Window, ...]:
     return tuple(windows[n * len(windows) // count] for n in range(count))
 
 
+def _rounded_by(sources: Sources, recipe: Recipe, music: CalibrationSet) -> Weight:
+    """Weights as a recipe's method rounds them; to the nearest value what its groups do not fit."""
+    view = sources.quantized(recipe, music)
+    read = weights_of(view.lm, view.config.quantization)
+
+    def rounded(name: str) -> np.ndarray:
+        packed = f"{name.removesuffix('.weight')}.scales" in view.lm
+        return read(name) if packed else rounded_to_nearest(read(name))
+
+    return rounded
+
+
 def _losses(
-    run: Callable[[Sequence[Window]], Measurements],
+    run: Callable[[], Measurements],
     units: Sequence[Unit],
-    music: CalibrationSet,
-    identity: str,
+    facts: Mapping[str, Any],
+    rounded: Callable[[], Weight] | None,
     say: Callable[[str], None],
     clock: Callable[[], float],
 ) -> Losses:
     """The units' losses, from the cache as far as they were measured before."""
-    facts = {"weights": identity, "windows": music.digest, "measured": asdict(MEASURED)}
     cache = SensitivityCache(facts)
     known = cache.read()
     left = [unit for unit in units if unit.name not in known]
     if not left:
         return {unit.name: known[unit.name] for unit in units}
+    values = None if rounded is None else rounded()
     started = clock()
-    measurements = run(music.windows)
+    measurements = run()
     # What was just run are all layers and the heads, which are about one more.
     share = measurements.layers_of(left) / measurements.layers_of(units[-1:], whole=True)
     say(
-        f"{len(left)} units to measure on {len(music.windows)} windows: about "
+        f"{len(left)} units to measure on {measurements.windows} windows: about "
         f"{duration((clock() - started) * share)}"
     )
-    return measurements.sensitivities(units, known, cache.write)
+    return measurements.sensitivities(units, known, cache.write, values)
 
 
 def _unit(unit: Unit, way: QuantizationParams, loss: float) -> dict[str, Any]:

@@ -7,6 +7,8 @@ which scales are chosen, not how they are stored or computed with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -31,6 +33,23 @@ DTYPE_NAMES = {mx.float16: "float16", mx.bfloat16: "bfloat16", mx.float32: "floa
 
 KINDS = ("weight", "scales", "biases")
 """The tensors of a quantized module; in the affine mode alone there are biases."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A method that has looked at its music.
+
+    Attributes:
+        method: how a module's weight is quantized: for `quantized` and `save_quantized`.
+        details: what their `quantization` block says of it.
+        notes: lines for the user on what it looked at.
+        trained: tensors of the language model, by name, in the place of the checkpoint's.
+    """
+
+    method: Method
+    details: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    trained: Mapping[str, mx.array] = field(default_factory=dict)
 
 
 def nearest(module: str, weight: mx.array, params: QuantizationParams) -> Parts:
@@ -103,5 +122,12 @@ def weight_method(name: str) -> Method:
 METHODS: Mapping[str, Method] = {"nearest": nearest, "search": search}
 """What a recipe's `method` names, of those that need no music."""
 
-VERSIONS: Mapping[str, int] = {"nearest": 1, "search": 3, "gptq": 2}
-"""Counted up when a method gives other integers for the same weights."""
+VERSIONS: Mapping[str, int] = {
+    "nearest": 1,
+    "search": 3,
+    "gptq": 2,
+    "nearest+distill": 1,
+    "search+distill": 2,
+    "gptq+distill": 2,
+}
+"""Counted up when a method gives other integers, scales or norms for the same weights."""

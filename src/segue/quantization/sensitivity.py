@@ -135,6 +135,11 @@ class Measurements:
             yield [np.require(a.give(part), requirements="W") for part in parts]
             start += count
 
+    @property
+    def windows(self) -> int:
+        """How many windows it is measured on."""
+        return len(self._windows)
+
     def layers_of(self, units: Sequence[Unit], whole: bool = False) -> int:
         """Return how many layers are run to measure some units, the heads as one more.
 
@@ -151,6 +156,7 @@ class Measurements:
         units: Sequence[Unit],
         known: Mapping[str, float] | None = None,
         done: Callable[[Losses], None] = lambda losses: None,
+        rounded: Weight | None = None,
     ) -> Losses:
         """Quantize one unit after the other at `losses.MEASURED`, all others as they are.
 
@@ -161,6 +167,8 @@ class Measurements:
             units: in the order of `units_of`.
             known: units that were measured before, on the same windows.
             done: called with all that are known, after each unit.
+            rounded: reads weights as they are rounded at `losses.MEASURED`; None rounds them to
+                the nearest value.
 
         Returns:
             The losses of all.
@@ -177,20 +185,23 @@ class Measurements:
                         hidden = self._forward.layer(n, hidden)
                     at = first[unit.name]
                     unread = unit.reads_text and not spoken
-                    losses[unit.name] = 0.0 if unread else self._loss_of(unit, hidden, at)
+                    losses[unit.name] = (
+                        0.0 if unread else self._loss_of(unit, hidden, at, rounded or self._nearest)
+                    )
                     done(losses)
                 passed += self.layers_of([unit])
                 advance(passed)
         return {unit.name: losses[unit.name] for unit in units}
 
-    def _loss_of(self, unit: Unit, hidden: Hidden, layer: int) -> float:
-        rounded = {
-            f"{module}.weight": rounded_to_nearest(self._weight(f"{module}.weight"))
-            for module in unit.modules
-        }
+    def _nearest(self, name: str) -> np.ndarray:
+        return rounded_to_nearest(self._weight(name))
+
+    def _loss_of(self, unit: Unit, hidden: Hidden, layer: int, rounded: Weight) -> float:
+        names = [f"{module}.weight" for module in unit.modules]
+        values = {name: rounded(name) for name in names}
 
         def replaced(name: str) -> np.ndarray:
-            found = rounded.get(name)
+            found = values.get(name)
             return self._weight(name) if found is None else found
 
         return self._divergence(Forward(self._config, replaced), hidden, layer)

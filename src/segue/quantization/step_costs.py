@@ -36,7 +36,7 @@ def step_costs(
     of the difference.  A step without text runs no cross-attention, so that costs nothing.
 
     Args:
-        engine: `"mlx"` or `"openvino"`.
+        engine: `"mlx"`, `"native"` or `"openvino"`.
         units: of the model.
         options: the ways that are timed.
         threads: see `segue.load`.
@@ -112,8 +112,13 @@ def _runner(
         from ..engine.mlx.measured_products import products as on_mlx
 
         return on_mlx(packed, params)
-    from ..engine.openvino.measured_products import products as on_openvino
     from ..engine.openvino.packed import Packed
 
-    arrays = [[np.array(part) for part in parts] for parts in packed]
-    return on_openvino([Packed(params, *parts) for parts in arrays], threads)
+    weights = [Packed(params, *(np.array(part) for part in parts)) for parts in packed]
+    if engine == "native":
+        from ..engine.native.measured_products import products as on_native
+
+        return on_native(weights, threads)
+    from ..engine.openvino.measured_products import products as on_openvino
+
+    return on_openvino(weights, threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import mlx.core as mx
 import numpy as np
@@ -14,6 +14,8 @@ Weight = Callable[[str], np.ndarray]
 """Returns a tensor of the language model in float32, by its name; a quantized one dequantized."""
 
 HEADS = "decoder.lm_heads"
+
+_SAMPLED = 4096
 
 
 def site_of(module: str) -> str:
@@ -81,3 +83,14 @@ def dense(
         biases = None if biases is None else biases.astype(mx.float32)
     values = mx.dequantize(weight, scales, biases, group_size, bits, mode)
     return np.array(values.astype(mx.float32))
+
+
+def samples_of(lm: Tensors) -> Iterator[bytes | memoryview]:
+    """What tells a language model's tensors from others': shapes, types, and parts of each."""
+    for name, tensor in sorted(lm.items()):
+        values = tensor.read().reshape(-1)
+        yield f"{name} {tensor.shape} {values.dtype}".encode()
+        middle = values.size // 2
+        for start in (0, middle, max(0, values.size - _SAMPLED)):
+            part = np.ascontiguousarray(values[start : start + _SAMPLED])
+            yield part.view(np.uint8).data

@@ -47,9 +47,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def part(self, start: int, stop: int) -> Windows:
-        """Return some of them."""
-        return Windows(self.tokens[start:stop], self.encoded[start:stop])
+    def some(self, numbers: Sequence[int]) -> Windows:
+        """Return those with the numbers `numbers`, in that order."""
+        tokens = tuple(self.tokens[n] for n in numbers)
+        return Windows(tokens, tuple(self.encoded[n] for n in numbers))
 
 
 class Rows(Protocol):
@@ -140,6 +141,12 @@ class Hidden:
         """All rows, in memory."""
         return self.rows.read(0, self.rows.shape[0])
 
+    def with_x(self, x: np.ndarray) -> Hidden:
+        """Return the same windows with other values, in memory."""
+        rows = _RowsInMemory(x.shape)
+        rows.write(0, x)
+        return self.with_rows(rows)
+
     def with_rows(self, rows: Rows) -> Hidden:
         """Return the same windows with other values."""
         return Hidden(rows, self.edges, self.counts, self.text, self.folder)
@@ -171,3 +178,12 @@ class Hidden:
         ends, counts = self.edges[first + 1 : behind + 1], self.counts[first:behind]
         parts = [self.rows.read(end - n, end) for end, n in zip(ends, counts, strict=True)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def spread(self, columns: np.ndarray) -> np.ndarray:
+        """Rows of all windows, zero but for those of their columns: what `columns` undoes."""
+        if len(columns) == self.rows.shape[0]:
+            return columns
+        rows, start = np.zeros(self.rows.shape, np.float32), 0
+        for end, n in zip(self.edges[1:], self.counts, strict=True):
+            rows[end - n : end] = columns[start : (start := start + n)]
+        return rows

@@ -15,6 +15,7 @@ from ..checkpoints import hub
 from ..errors import OutputError, RequestError
 from ..model import ENGINES, MAX_THREADS, default_batch_rows
 from ..options import HelpFormatter, add_threads_option
+from .adapters import FOLDER as ADAPTERS_FOLDER
 from .logs import FORMATS
 from .settings import GIB, Limits, Settings, state_folder
 
@@ -63,6 +64,13 @@ def add_parser(commands: Any) -> None:
         help="a folder of recipes that segue recipe wrote, which a request may name as its "
         "quantization_mode (default: recipes in the folder of the state)",
     )
+    parser.add_argument(
+        "--adapters",
+        metavar="DIR",
+        type=Path,
+        help="a folder of LoRA adapters, each a folder in PEFT's layout, which a request may name "
+        "(default: $G4L_ADAPTERS, or adapters in the folder of the state)",
+    )
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the models")
     add_threads_option(parser)
     parser.add_argument(
@@ -87,7 +95,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         type=int,
         help="rows of jobs that may run together, a job having one for each take, two with a "
-        "description; 1 runs one job at a time (default: 4 with OpenVINO, else 1)",
+        "description; 1 runs one job at a time (default: 4 on processors, else 1)",
     )
     parser.add_argument(
         "--max-disk",
@@ -129,7 +137,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
             1 <= options.threads <= MAX_THREADS,
             f"threads must lie between 1 and {MAX_THREADS}, not {options.threads}",
         )
-        demand(options.engine != "mlx", "threads are OpenVINO's to count; leave --engine mlx out")
+        demand(
+            options.engine != "mlx",
+            "threads are counted on processors alone; leave --engine mlx out",
+        )
     for folder in options.models:
         # Not Path's own, which raises for some names and folders.
         there = os.path.isdir(folder)  # noqa: PTH112
@@ -141,6 +152,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if options.recipes is not None:
         there = os.path.isdir(options.recipes)  # noqa: PTH112
         demand(there, f"--recipes {options.recipes}: there is no such folder")
+    adapters = options.adapters
+    if adapters is None and (typed := os.environ.get(ADAPTERS_FOLDER)):
+        adapters = Path(os.path.expanduser(typed))  # noqa: PTH111 - Path's own may raise
+    if adapters is not None:
+        there = os.path.isdir(adapters)  # noqa: PTH112
+        named = "--adapters" if options.adapters is not None else ADAPTERS_FOLDER
+        demand(there, f"{named} {adapters}: there is no such folder")
     token = options.token or os.environ.get("SEGUE_TOKEN") or None
     settings = Settings(
         state=(options.state_dir or state_folder()).absolute(),
@@ -153,6 +171,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         models=tuple(folder.absolute() for folder in options.models),
         quantization=from_environment(os.environ),
         recipes=None if options.recipes is None else options.recipes.absolute(),
+        adapters=None if adapters is None else adapters.absolute(),
         keep_seconds=options.keep * 3600,
         max_disk_bytes=round(options.max_disk * GIB),
         batch_rows=default_batch_rows(options.engine) if rows is None else rows,

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from fastapi import Request
 
-from ..errors import SegueError
+from ..checkpoints.abilities import Abilities
+from ..errors import RequestError, SegueError
+from .adapters import adapters_in
+from .adapters import chosen as chosen_adapters
 from .exceptions import BusyError, RefusalError, TaskError, WorkerDiedError
 from .http.open_streams import OpenStreams
-from .http.schemas.requests import Parameters
+from .http.schemas.requests import NativeOptions, Parameters
 from .http.uploads import Uploads
 from .jobs.admission import Reservation
 from .jobs.downloads import Downloads
@@ -106,18 +109,20 @@ class Service:
         self,
         kind: str,
         given: Parameters,
-        audio: Path | Input,
+        audio: Path | Input | None,
         reservation: Reservation,
         earlier: JobSpec | None = None,
+        melody: Path | None = None,
     ) -> Job:
         """Build the spec of a request, check all of it, and queue the job.
 
         Args:
             kind: the route that it came by, see `JobSpec`.
             given: the parameters that the client sent.
-            audio: an upload, or the input of an earlier job.
+            audio: an upload, or the input of an earlier job; None for music from words alone.
             reservation: of room for the job.
             earlier: the job that is retried; what `given` leaves open is as it was there.
+            melody: an upload that a melody model follows.
 
         Raises:
             SegueError: there is no such model or quantization, or length and options of the request
@@ -136,8 +141,13 @@ class Service:
         if given.quantization_mode is None and earlier and earlier.quantization.explicit:
             quantization = earlier.quantization
         parameters = given.parameters()
-        if earlier is None:
+        if earlier is None and not parameters.get("texts"):
             parameters.setdefault("text", model.description)
+        if audio is None:
+            parameters |= {"start": 0.0, "prompt_seconds": 0.0}
+        if isinstance(given, NativeOptions) and given.adapters is not None:
+            known = await asyncio.to_thread(adapters_in, settings.adapters_folder)
+            parameters["adapters"] = chosen_adapters(given.adapters, known)
         spec = JobSpec.build(
             kind,
             model.path,
@@ -146,27 +156,40 @@ class Service:
             earlier=earlier,
             reduce_seed=given.reduces_seed,
         )
-        if isinstance(audio, Input):
-            reservation.hold(0)
-            input_ = audio
-        else:
-            reservation.hold(audio.stat().st_size)
-            input_, notes = await self.decode(audio)
-            spec = replace(spec, notes=notes)
+        abilities = await asyncio.to_thread(lambda: model.abilities)
+        follows = melody is not None or spec.melody is not None
+        _check_music(spec, abilities, follows)
+        uploads = [path for path in (audio, melody) if isinstance(path, Path)]
+        reservation.hold(sum(path.stat().st_size for path in uploads))
+        decoded: list[Input] = []
         try:
+            if isinstance(audio, Input):
+                input_ = audio
+            elif audio is None:
+                input_ = self.store.new_silence(abilities or Abilities())
+            else:
+                input_, notes = await self.decode(audio)
+                decoded.append(input_)
+                spec = replace(spec, notes=notes)
+            followed = None
+            if melody is not None:
+                followed, notes = await self.decode(melody, "melody")
+                decoded.append(followed)
+                spec = replace(spec, melody=followed.id, notes=(*spec.notes, *notes))
             spec.plan(input_.frames, input_.sample_rate)
             await self.jobs.make_room()
-            return await self.jobs.submit(spec, model, input_, reservation)
+            return await self.jobs.submit(spec, model, input_, reservation, followed)
         except BaseException:
-            if input_ is not audio:
-                self.store.input_path(input_.id).unlink(missing_ok=True)
+            for each in decoded:
+                self.store.input_path(each.id).unlink(missing_ok=True)
             raise
 
-    async def decode(self, upload: Path) -> tuple[Input, tuple[str, ...]]:
+    async def decode(self, upload: Path, what: str = "audio") -> tuple[Input, tuple[str, ...]]:
         """Decode an audio file into the store, in a worker process.
 
         Args:
             upload: in any format that segue reads.
+            what: it is, for the lines that speak of it.
 
         Returns:
             The input, and what the user should know about it, one line each.
@@ -185,14 +208,35 @@ class Service:
             async with asyncio.timeout(self.settings.limits.read_seconds * 4):
                 decoded = await self._decode_worker.run(task)
         except WorkerDiedError:
-            line = "the audio cannot be read: it breaks the decoder; save it anew as WAV"
+            line = f"the {what} cannot be read: it breaks the decoder; save it anew as WAV"
             raise RefusalError(422, line) from None
         except TimeoutError:
-            raise RefusalError(422, "the audio takes too long to read; send it as WAV") from None
+            line = f"the {what} takes too long to read; send it as WAV"
+            raise RefusalError(422, line) from None
         except TaskError as error:
-            raise RefusalError(422, str(error)) from None
-        notes = tuple(decoded.pop("notes"))
+            line = str(error).replace("the audio", f"the {what}", 1)
+            raise RefusalError(422, line) from None
+        notes = tuple(n.replace("the audio", f"the {what}", 1) for n in decoded.pop("notes"))
         return Input(name, **decoded), notes
+
+
+def _check_music(spec: JobSpec, abilities: Abilities | None, melody: bool) -> None:
+    """Check that there is something to begin with, and that the model takes it.
+
+    Args:
+        spec: of the job.
+        abilities: of its model, if they are known.
+        melody: whether there is a melody.
+
+    Raises:
+        RequestError: there is not, or it does not.
+    """
+    if not (spec.prompted or spec.described or melody):
+        raise RequestError("there is nothing to begin with: send a description of the music")
+    if melody and abilities is not None and not abilities.melody:
+        raise RequestError(
+            "this model follows no melody; choose one that does, such as facebook/musicgen-melody"
+        )
 
 
 def service_of(request: Request) -> Service:

@@ -38,6 +38,7 @@ class Limits:
         output_seconds: of prompt and continuation together.
         variations: takes of a job.
         description: characters.
+        adapters: of a job.
         waiting: jobs in the queue.
     """
 
@@ -61,6 +62,7 @@ class Limits:
     output_seconds: float = 300.0
     variations: int = 4
     description: int = 2_000
+    adapters: int = 4
     waiting: int = 100
 
 
@@ -77,6 +79,7 @@ class Settings:
         models: folders whose checkpoints a request may name, too.
         quantization: where a request names none.
         recipes: the folder of the recipes that a request may name; None is one in `state`.
+        adapters: the folder of the adapters that a request may name; None is one in `state`.
         keep_seconds: how long a finished job is kept.
         max_disk_bytes: what inputs and results may take together.
         max_variants_bytes: what quantized checkpoints may take.
@@ -96,6 +99,7 @@ class Settings:
     models: tuple[Path, ...] = ()
     quantization: Quantization = NONE
     recipes: Path | None = None
+    adapters: Path | None = None
     keep_seconds: float = 3600.0
     max_disk_bytes: int = 4 * GIB
     max_variants_bytes: int = 16 * GIB
@@ -107,6 +111,11 @@ class Settings:
     def recipes_folder(self) -> Path:
         """Where the recipes lie."""
         return self.recipes or self.state / "recipes"
+
+    @property
+    def adapters_folder(self) -> Path:
+        """Where the adapters lie."""
+        return self.adapters or self.state / "adapters"
 
     @property
     def on_loopback(self) -> bool:

@@ -121,6 +121,7 @@ def test_the_grid_is_in_both_reports(tmp_path):
     matrix = Matrix.from_json(found)
     assert "| layer | Q, K, V |" in markdown(matrix)
     assert "| 1 | 6/32 | 4/64 |" in markdown(matrix)
+    assert "2 to 8 bits by a plan, decoder-linears" in markdown(matrix)
     html = page(matrix, tmp_path)
     assert '<td class="bits-6">6<small>32</small></td>' in html
     assert "plan" in html

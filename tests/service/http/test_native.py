@@ -48,7 +48,7 @@ def test_a_finished_job_has_every_field(server, takes):
     assert takes["success"] is True
     assert (takes["status"], takes["progress"], takes["seed"]) == ("completed", 100, 3)
     assert (takes["model_name"], takes["quantization"]) == (server.options[3], "none")
-    assert takes["engine"] in ("mlx", "openvino")
+    assert takes["engine"] in ("mlx", "native", "openvino")
     assert takes["join_seconds"] == pytest.approx(2)
     assert [(t["number"], t["seed"], t["seconds"]) for t in takes["takes"]] == [
         (1, 3, 3),

@@ -61,7 +61,10 @@ STORED = {
 def test_a_row_of_an_earlier_version_is_read_and_written_as_it_was():
     assert JobSpec.from_json(json.loads(json.dumps(STORED))) == SPEC
     written: dict[str, Any] = SPEC.to_json()
-    new = {"extend_stride": None, "top_p": 0.0}
+    new: dict[str, Any] = {"extend_stride": None, "top_p": 0.0, "texts": [], "adapters": []}
+    new |= {"melody": None, "seconds": None, "bpm": None, "bars": None}
+    new |= {"beats_per_bar": 4.0, "downbeat": 0.0, "prompt_bars": None, "snap": "bar"}
+    new |= {"loop_crossfade": False}
     assert {name: written["request"].pop(name) for name in new} == new
     assert written == STORED
     plain = JobSpec("process", "built-in", seed=3)
@@ -173,3 +176,42 @@ def test_a_prompt_behind_the_audio_is_refused_by_both_ends():
     for refused in (lambda: spec.plan(RATE, RATE), lambda: spec.request(second)):
         with pytest.raises(RequestError, match=r"cannot start at 1.5 s: the audio is 1 s long"):
             refused()
+
+
+# --- Beats and bars -------------------------------------------------------------------------------
+
+
+def test_a_job_in_bars_has_its_lengths_in_seconds_too():
+    given = {"bpm": 93, "bars": 4, "prompt_bars": 2, "start": 1.5, "downbeat": 1.5, "seed": 1}
+    spec = JobSpec.build("native", "built-in", NONE, given)
+    bar = 240 / 93
+    assert spec.prompt_seconds == pytest.approx(2 * bar)
+    assert spec.output_seconds == pytest.approx(6 * bar)
+    again = JobSpec.build("native", "built-in", NONE, {"bars": 8}, earlier=spec)
+    assert again.output_seconds == pytest.approx(10 * bar)
+    assert JobSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_a_job_in_bars_is_laid_out_as_its_request_is():
+    given = {"bpm": 93, "bars": 4, "prompt_bars": 2, "start": 1.5, "downbeat": 1.5, "seed": 1}
+    spec = JobSpec.build("native", "built-in", NONE, given)
+    rate, bar = 44_100, 240 / 93
+    laid_out = spec.plan(20 * rate, rate)
+    assert laid_out.join == round((1.5 + 2 * bar) * rate)
+    assert laid_out.stop - laid_out.loop == round(6 * bar * rate)
+    request = spec.request(audio.Audio(np.zeros((20 * rate, 1), np.float32), rate))
+    assert (request.bpm, request.bars, request.prompt_bars, request.downbeat) == (93, 4, 2, 1.5)
+    assert len(request.audio.samples) == laid_out.join
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"bars": 4}, "needs a tempo"),
+        ({"bpm": 5}, "bpm must lie between"),
+        ({"bpm": 20, "bars": 400}, "output-seconds"),
+    ],
+)
+def test_bars_that_cannot_be_are_refused_before_the_job_is_accepted(given, words):
+    with pytest.raises(RequestError, match=words):
+        JobSpec.build("native", "built-in", NONE, given)

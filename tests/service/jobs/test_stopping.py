@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from segue.service.exceptions import TaskError
+from segue.service.exceptions import TaskCancelledError, TaskError
 from segue.service.jobs.downloads import Downloads
 from segue.service.jobs.models import ListedModel
 from segue.service.jobs.queue import Jobs
-from segue.service.jobs.rows import COMPLETED, FAILED, QUEUED, Input
+from segue.service.jobs.rows import CANCELLED, COMPLETED, FAILED, QUEUED, Input
 from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.store import Store
 from segue.service.metrics import Metrics
@@ -184,3 +184,58 @@ def test_an_end_that_found_the_disk_full_is_written_with_the_stop(tmp_path, toy,
             assert db.execute("SELECT state FROM jobs").fetchall() == [("running",)]
     else:
         assert next_start(tmp_path) == [(FAILED, 0)]
+
+
+class Heeding(Player):
+    """Plays until it is told to stop."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = asyncio.Event()
+
+    async def run(self, task, heard=None):
+        await self.told.wait()
+        raise TaskCancelledError
+
+    def cancel(self, name):
+        self.told.set()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_cancels_is_told_so_however_long_it_takes_to_write_down(tmp_path, toy, full):
+    async def scene():
+        store = HeldStore(tmp_path, None if full else "end", "before")
+        jobs, job = await queued(store, Heeding(), toy)
+        while not jobs.running:
+            await asyncio.sleep(0.001)
+        store.full = full
+        cancelling = asyncio.create_task(jobs.cancel(job))
+        if not full:
+            assert await asyncio.to_thread(store.reached.wait, 30)
+            await asyncio.sleep(0.3)  # more than `cancel` waits between two looks
+            assert not cancelling.done()
+            store.go.set()
+        assert await cancelling
+        assert jobs.view(job.id).job.state == CANCELLED
+        store.full = False
+        await jobs.close()
+        store.close()
+
+    asyncio.run(scene())
+
+
+def test_a_job_that_is_cancelled_while_it_begins_is_not_run(tmp_path, toy):
+    async def scene():
+        store = HeldStore(tmp_path, "begin", "after")
+        jobs, job = await queued(store, Heeding(), toy)
+        assert await asyncio.to_thread(store.reached.wait, 30)
+        assert await jobs.cancel(job)
+        store.go.set()
+        for _ in range(100):
+            assert not jobs.running
+            assert jobs.rows == 0
+            await asyncio.sleep(0.001)
+        await jobs.close()
+        store.close()
+
+    asyncio.run(scene())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
@@ -26,8 +26,9 @@ from ...errors import ModelOverflowError
 from ...pattern import first_unknown
 from ...progress import SILENT, Progress
 from .. import chroma
-from ..base import Sampling, check_melody
+from ..base import Sampling, TakeGroup, check_melody
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
+from ..groups import run_groups
 from ..text import TextTokenizer
 from . import codec_pieces, kernels
 from .batch import MLXBatch
@@ -39,7 +40,7 @@ from .execution import Execution
 from .footprint import Footprint, footprint, in_turns, takes_at_once
 from .lm import LM, CrossKV, Prefix
 from .lookups import Lookup
-from .preparing import Code, start_compiling, start_compiling_codec, wait_for
+from .preparing import Code, start_compiling, start_compiling_codec, start_compiling_joins, wait_for
 from .sampling import Sampler, controls
 from .step import Step, StepFunction
 from .t5 import T5Encoder
@@ -270,6 +271,38 @@ class MLXEngine:
         )
         return self._wired(columns)
 
+    def prefill_groups(self, groups: Sequence[TakeGroup]) -> Iterator[np.ndarray]:
+        """See `Engine.prefill_groups`."""
+        apart = [self._apart(group.conditioning) for group in groups]
+        before = max(0 if prefix is None else prefix.length for _, prefix in apart)
+        tokens = max(0 if cross is None else cross[0][0].shape[2] for cross, _ in apart)
+        guided = [group.sampling for group in groups if group.sampling.guidance_coef is not None]
+        takes = sorted((len(group.seeds) for group in groups), reverse=True)
+        sequence = groups[0].sequence
+        at_once = takes_at_once(
+            len(groups),
+            mx.get_memory_limit() - mx.get_active_memory(),
+            lambda some: self.footprint(
+                sum(takes[:some]),
+                next(iter(guided), groups[0].sampling),
+                known=before + first_unknown(sequence),
+                length=before + sequence.shape[-1],
+                tokens=tokens,
+            ),
+        )
+        if at_once < len(groups):
+            return in_turns(len(groups), at_once, lambda some: self.prefill_groups(groups[some]))
+        if len(groups) == 1:
+            (group,) = groups
+            return self.prefill(
+                group.sequence,
+                group.seeds,
+                group.sampling,
+                group.conditioning,
+                group.first_step,
+            )
+        return run_groups(self.batch(sum(group.rows for group in groups)), groups)
+
     def footprint(
         self,
         takes: int,
@@ -299,6 +332,9 @@ class MLXEngine:
 
     def batch(self, max_rows: int) -> MLXBatch:
         """See `Engine.batch`."""
+        if kernels.ATTEND in self.kernels:
+            with turn():
+                start_compiling_joins(self.lm)
         return MLXBatch(
             self.lm,
             self.execution,

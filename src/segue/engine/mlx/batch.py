@@ -7,7 +7,7 @@ is compiled.  A member that is alone runs the steps of `decoding.decode` instead
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from .batch_inputs import Inputs, MLXMember, controls_of
 from .batch_reads import Reads
 from .batch_text import Texts
 from .cache import Cache
-from .decoding import LAG, prefill, text_of
+from .decoding import LAG, Prefilled, prefill, text_of
 from .execution import Execution
 from .kernels import ATTEND
 from .lm import LM, CrossKV, Prefix
@@ -68,6 +68,9 @@ class MLXBatch:
         self._row_steps: dict[RowSampler, tuple[RowStep, StepFunction]] = {}
         self._resident, self._held = resident, ExitStack()
         self._reads = Reads(lm.config.cardinality, execution.columns_per_read)
+        # So many steps are under way that the device has work while the host lets a request join.
+        more = execution.columns_per_read if execution.columns_per_read > 1 else 0
+        self._lag = LAG + more
         self._masks, self._places = kv_cache.Masks(lm.dtype), mx.arange(0)
         self._members: list[MLXMember] = []
         self._forget()
@@ -81,9 +84,11 @@ class MLXBatch:
         self._inputs: Inputs | None = None
         self._texts = Texts(self._lm)
         self._text_alone: CrossKV | list[mx.array] | None = None
-        self._run: StepFunction | None = None
+        self._run: StepFunction | None = None  # None where members have changed
         self._makes_noise = False
-        self._controls: RowControls | None = None  # None as long as a member is alone
+        self._alone = True  # as long as there is one member
+        self._controls: RowControls | None = None
+        self._longest: int | None = None
         self._held.close()
 
     @property
@@ -144,65 +149,72 @@ class MLXBatch:
                 cross=cross,
                 prefix=prefix,
                 first_step=first_step,
-                in_place=False,
+                in_place=ATTEND in self._execution.kernels,
                 for_batch=True,
             )
             with self._failing():
                 self._reads.flush()
-                self._reads.add(start.tokens, [(member, np.arange(member.takes), begin)])
+                self._reads.add(start.tokens, lambda: [(member, np.arange(member.takes), begin)])
                 self._reads.flush()
                 if begin + 1 < length:
-                    cache, start.cache = start.cache, []
-                    self._add(member, start.tokens, cache)
+                    self._add(member, start)
         return member
 
-    def _add(self, member: MLXMember, tokens: mx.array, cache: Cache) -> None:
+    def _add(self, member: MLXMember, start: Prefilled) -> None:
         """Run the steps of a member from now on."""
+        tokens = start.tokens
         rows = mx.concatenate([tokens, tokens]) if member.sampler.guided else tokens
         if not self._members:
             self._held.enter_context(self._resident())
             self._members.append(member)
-            self._tokens, self._cache = rows, cache
+            self._tokens, self._cache, start.cache = rows, start.cache, []
+            if start.products:
+                self._cache = self._lm.empty_cache(member.rows, self._length())
+                done = self._write_in_place(range(member.rows), start)
+                mx.async_eval(self._cache, done)
             self._settle([(member, n) for n in range(member.rows)])
             self._be_alone(member)
             return
-        if self._controls is None:
+        if self._alone:
             self._be_shared()
         self._members.append(member)
+        self._longest = None
         free = self._slots.count(None)
         missing = self._size(self.rows) - len(self._slots) if free < member.rows else 0
         self._arrange([*self._slots, *[None] * missing])
         places = [n for n, row in enumerate(self._slots) if row is None][: member.rows]
-        slots = list(self._slots)
         for n, slot in enumerate(places):
-            slots[slot] = (member, n)
-        self._settle(slots)
-        self._write(places, rows, cache)
+            self._slots[slot] = (member, n)
+        member.slots = np.array(places)
+        self._write(places, rows, start)
         self._texts.put(member, len(self._slots))
-        self._be_mixed()
+        self._run = None
 
-    def _write(self, places: list[int], tokens: mx.array, cache: Cache) -> None:
-        """Give slots their tokens `(rows, K)`, and what a prefill left in its cache.
+    def _write(self, places: list[int], tokens: mx.array, start: Prefilled) -> None:
+        """Give slots their tokens `(rows, K)`, and the keys and values of a prefill.
 
         The whole row: what was there before may hold a NaN, which no mask would hide.
         """
         index = np.arange(len(self._slots))
         index[places] = len(index) + np.arange(len(places))
         self._tokens = self._lookup(mx.concatenate([self._tokens, tokens]), mx.array(index))
-        if ATTEND in self.kernels:
+        if start.products:
             # In the order of submission, behind the steps that are under way: nobody waits.
-            done = [
-                kernels.write_rows(kv, own, places)
-                for kv, own in zip(self._cache, cache, strict=True)
-            ]
-            mx.async_eval(self._tokens, done)
+            mx.async_eval(self._tokens, self._write_in_place(places, start))
             return
         at, length = mx.array(places), self._cache[0].shape[3]
-        for n, kv in enumerate(cache):
+        for n, kv in enumerate(start.cache):
             self._cache[n][at] = _of_length(kv, length)
         # MLX writes into the cache, and does not copy all of it, only if no step still reads it.
         synchronize()
         mx.async_eval(self._tokens, self._cache)
+
+    def _write_in_place(self, places: Sequence[int], start: Prefilled) -> mx.array:
+        """Write keys and values of a prefill to slots; something to evaluate."""
+        filled = start.before + start.begin
+        return kernels.write_rows(
+            self._cache, start.products, places, start.sources.tolist(), filled
+        )
 
     def leave(self, member: Any) -> None:
         """See `Batch.leave`."""
@@ -211,6 +223,7 @@ class MLXBatch:
         with self._failing(), turn():
             self._reads.flush()
             self._members.remove(member)
+            self._longest = None
             if not self._members:
                 self._forget()
                 return
@@ -225,7 +238,7 @@ class MLXBatch:
                 kept = [row for row in self._slots if row]
                 self._arrange([*kept, *[None] * (size - len(kept))])
             self._texts.drop_unused(self._members)
-            self._be_mixed()
+            self._run = None
 
     def _size(self, rows: int) -> int:
         """How many slots so many rows have."""
@@ -237,7 +250,7 @@ class MLXBatch:
     def _be_alone(self, member: MLXMember) -> None:
         """Run the steps that a request alone runs, of the rows of a member in their order."""
         step, self._run = self._steps(member.sampler)
-        self._makes_noise = step.makes_noise
+        self._makes_noise, self._alone, self._longest = step.makes_noise, True, None
         self._texts, self._controls, self._inputs = Texts(self._lm), None, None
         self._arrange([(member, n) for n in range(member.rows)])
         self._tokens = self._tokens[: member.takes]
@@ -249,32 +262,37 @@ class MLXBatch:
         (member,) = self._members
         if member.sampler.guided:
             self._tokens = mx.concatenate([self._tokens, self._tokens])
-        self._text_alone = None
+        self._text_alone, self._alone = None, False
         self._texts.put(member, len(self._slots))
 
-    def _be_mixed(self) -> None:
-        """Run steps for the rows of several members."""
+    def _choose_step(self) -> StepFunction:
+        """The step for the rows of several members, once for all who have joined and left."""
         sampler = RowSampler.of(member.sampler for member in self._members)
         if sampler not in self._row_steps:
             step = RowStep(self._lm, sampler, self._execution.kernels)
             run = step.compiled() if self._execution.compiled else step
             self._row_steps[sampler] = step, run
-        step, self._run = self._row_steps[sampler]
+        step, run = self._row_steps[sampler]
         self._inputs, self._makes_noise = None, step.makes_noise
         self._controls = controls_of(self._members, len(self._slots), self._shape[1])
+        return run
 
     # --- Where rows lie ---------------------------------------------------------------------------
 
     def _length(self) -> int:
         """Positions that the cache needs for the next step."""
         if ATTEND in self.kernels:  # written in place, with its whole length at once
-            whole = kv_cache.capacity_for(max(m.before + m.length for m in self._members))
+            if self._longest is None:
+                self._longest = max(m.before + m.length for m in self._members)
+            whole = kv_cache.capacity_for(self._longest)
             # It stays as long as it was: to be shorter saves a step nothing, and costs a copy.
-            return max(whole, self._cache[0].shape[3])
+            return max(whole, self._cache[0].shape[3]) if self._cache else whole
         return kv_cache.capacity_for(max(member.position for member in self._members) + 1)
 
     def _arrange(self, slots: Slots) -> None:
         """Put rows into other slots, in a cache that is as long as they need."""
+        if slots == self._slots and self._length() == self._cache[0].shape[3]:
+            return
         places = {row: n for n, row in enumerate(self._slots) if row}
         # A free slot keeps what lies there, so that where no row moves nothing is copied.
         last = len(self._slots) - 1
@@ -297,9 +315,12 @@ class MLXBatch:
     def _settle(self, slots: Slots) -> None:
         """Note which rows lie in the slots."""
         self._slots = list(slots)
-        for member in self._members:
-            own = [(row[1], n) for n, row in enumerate(slots) if row and row[0] is member]
-            member.slots = np.array([slot for _, slot in sorted(own)], int)
+        found: dict[MLXMember, list[int]] = {m: [0] * m.rows for m in self._members}
+        for n, row in enumerate(slots):
+            if row and row[0] in found:
+                found[row[0]][row[1]] = n
+        for member, own in found.items():
+            member.slots = np.array(own, int)
 
     # --- Steps ------------------------------------------------------------------------------------
 
@@ -310,21 +331,24 @@ class MLXBatch:
             if self._members:
                 with turn():
                     self._submit()
-                    ended = [m for m in self._members if m.column + 1 == m.length]
+                    if self._inputs is not None and self._inputs.used_up:
+                        ended = [m for m in self._members if m.column + 1 == m.length]
                     if ended:
                         self._reads.flush()
             # Where steps are under way, waiting for the last of them would leave the device idle.
             wait = ended and (not self._execution.compiled or len(ended) == len(self._members))
             for member in ended:
                 self.leave(member)
-            for member in self._reads.deliver(LAG if self._members and not wait else 0):
+            for member in self._reads.deliver(self._lag if self._members and not wait else 0):
                 self.leave(member)
 
     def _submit(self) -> None:
         """Run one step on the device."""
         if self._length() > self._cache[0].shape[3]:
             self._arrange(self._slots)
-        alone, in_place = self._controls is None, ATTEND in self.kernels
+        alone, in_place = self._alone, ATTEND in self._execution.kernels
+        if self._run is None:
+            self._run = self._choose_step()
         if self._inputs is None or self._inputs.used_up:
             rows = len(self._tokens)
             self._inputs = Inputs(self._members, rows, self._shape, alone, self._makes_noise)
@@ -332,7 +356,6 @@ class MLXBatch:
         # The old cache must not outlive its step: MLX updates in place what nobody else refers to.
         cache, self._cache = self._cache, []
         length, run, mask = cache[0].shape[3], self._run, None
-        assert run is not None  # noqa: S101 - there is a member
         if alone:
             (member,) = self._members
             if not in_place:
@@ -347,7 +370,9 @@ class MLXBatch:
         self._tokens, self._cache = run(self._tokens, known, position, *more)
         del cache, more
         mx.async_eval(self._tokens)
-        self._reads.add(self._tokens, [(m, m.take_slots, m.column + 1) for m in self._members])
+        self._reads.add(
+            self._tokens, lambda: [(m, m.take_slots, m.column + 1) for m in self._members]
+        )
         for member in self._members:
             member.column += 1
 

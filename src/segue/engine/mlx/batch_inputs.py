@@ -12,6 +12,7 @@ from functools import cached_property
 import mlx.core as mx
 import numpy as np
 
+from ...pattern import UNKNOWN
 from ..base import Member, Sampling
 from .lm import CrossKV
 from .lookups import entry
@@ -76,6 +77,21 @@ class MLXMember(Member):
         return Sampler.of(self.sampling)
 
     @cached_property
+    def unknown(self) -> tuple[int, int]:
+        """The longest range of columns of which nothing is known: its first, and the one after."""
+        some = np.flatnonzero((self.known != UNKNOWN).any(axis=(1, 2)))
+        ends = np.concatenate([[-1], some, [self.length]])
+        n = int(np.diff(ends).argmax())
+        return int(ends[n]) + 1, int(ends[n + 1])
+
+    def numbers(self, cardinality: int) -> tuple[float, float, int, float]:
+        """Temperature, guidance coefficient, top-k and top-p, as `rows.RowControls` has them."""
+        sampling, sampler = self.sampling, self.sampler
+        temperature = sampling.temperature if sampler.noisy else 1.0
+        top_k = sampler.top_k if 0 < sampler.top_k < cardinality else cardinality
+        return temperature, sampling.guidance_coef or 0.0, top_k, sampler.top_p
+
+    @cached_property
     def controls(self) -> Controls:
         """The numbers of its sampling, on the device."""
         return controls(self.sampling)
@@ -112,11 +128,16 @@ class Inputs:
         steps = np.arange(self._steps, dtype=np.int32)
         known = np.zeros((self._steps, rows, K), np.int32)  # slots that are free sample nothing
         positions = np.zeros((max(LEAST_POSITIONS, self._steps), rows), np.int32)
+        at, counts = _places(members, alone)
+        known[:, at] = UNKNOWN
         for member in members:
             start = member.column + 1
-            for slots in _streams(member, alone):
-                known[:, slots] = member.known[start : start + self._steps]
-                positions[: self._steps, slots] = member.position + steps[:, None]
+            begin, end = member.unknown
+            if not begin <= start <= end - self._steps:
+                for slots in _streams(member, alone):
+                    known[:, slots] = member.known[start : start + self._steps]
+        first = np.repeat(np.array([m.position for m in members], np.int32), counts)
+        positions[: self._steps, at] = first + steps[:, None]
         self._known = mx.array(known)
         self._positions = mx.array(positions[:, 0] if alone else positions)
 
@@ -125,10 +146,11 @@ class Inputs:
     ) -> mx.array:
         """Gumbel noise `(steps, rows, K, V)`, that of a take for each of its rows; or its keys."""
         seeds, first = np.zeros(rows, np.uint32), np.zeros(rows, np.uint32)
-        for member in members:
-            for slots in _streams(member, self._alone):
-                seeds[slots] = member.seeds
-                first[slots] = member.first_step + member.column + 1
+        at, counts = _places(members, self._alone)
+        each = zip(members, counts, strict=True)
+        seeds[at] = np.concatenate([np.resize(np.array(m.seeds, np.uint32), n) for m, n in each])
+        begin = np.array([m.first_step + m.column + 1 for m in members], np.uint32)
+        first[at] = np.repeat(begin, counts)
         numbers = first + np.arange(self._steps, dtype=np.uint32)[:, None]
         if keys:
             return keys_of(seeds, numbers)
@@ -150,6 +172,14 @@ class Inputs:
         return entry(self._known, n), position, gumbel
 
 
+def _places(members: Sequence[MLXMember], alone: bool) -> tuple[np.ndarray, list[int]]:
+    """The rows of all members, one after the other, and how many each has."""
+    if alone:
+        (member,) = members
+        return np.arange(member.takes), [member.takes]
+    return np.concatenate([m.slots for m in members]), [m.rows for m in members]
+
+
 def _streams(member: MLXMember, alone: bool) -> list[np.ndarray]:
     """The rows of a member's takes, once for each stream."""
     if alone:
@@ -165,15 +195,12 @@ def controls_of(members: Sequence[MLXMember], rows: int, cardinality: int) -> Ro
         rows: slots.
         cardinality: V.
     """
-    numbers = np.ones((4, rows), np.float32)
-    partners = np.tile(np.arange(rows), (2, 1))
+    numbers, partners = np.ones((4, rows), np.float32), np.tile(np.arange(rows), (2, 1))
+    at, counts = _places(members, alone=False)
+    own = np.array([member.numbers(cardinality) for member in members], np.float32)
+    numbers[:, at] = np.repeat(own.T, counts, axis=1)
     for member in members:
-        sampling, top_k = member.sampling, member.sampler.top_k
-        streams = _streams(member, alone=False)
-        numbers[0, member.slots] = sampling.temperature if member.sampler.noisy else 1.0
-        numbers[1, member.slots] = sampling.guidance_coef or 0.0
-        numbers[3, member.slots] = member.sampler.top_p
-        numbers[2, member.slots] = top_k if 0 < top_k < cardinality else cardinality
-        for slots in streams:
-            partners[0, slots], partners[1, slots] = streams[0], streams[-1]
+        if member.sampler.guided:
+            first, second = _streams(member, alone=False)
+            partners[:, first] = partners[:, second] = first, second
     return row_controls(numbers, partners)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -13,7 +13,7 @@ from ...pattern import UNKNOWN
 from .batch_inputs import MLXMember
 
 Owner = tuple[MLXMember, np.ndarray, int]
-"""A member, where its takes lie among the rows of a column, and the column's number."""
+"""A member, where its takes lie among the rows, and the number of the first column."""
 
 
 class Reads:
@@ -30,13 +30,20 @@ class Reads:
         self._overflow_token, self._columns_per_read = overflow_token, columns_per_read
         self._added = 0
         self._collected: list[mx.array] = []
-        self._owners: list[Sequence[Owner]] = []
-        self._under_way: deque[tuple[int, mx.array, list[Sequence[Owner]]]] = deque()
+        self._owners: Sequence[Owner] = ()
+        self._under_way: deque[tuple[int, mx.array, Sequence[Owner]]] = deque()
 
-    def add(self, tokens: mx.array, owners: Sequence[Owner]) -> None:
-        """Take the next column `(rows, K)`, in a turn."""
+    def add(self, tokens: mx.array, owners: Callable[[], Sequence[Owner]]) -> None:
+        """Take the next column `(rows, K)`, in a turn.
+
+        Args:
+            tokens: the column.
+            owners: of its rows, asked for where it is the first that is sent with others; before
+                rows have others, those that are collected are to be sent (`flush`).
+        """
+        if not self._collected:
+            self._owners = owners()
         self._collected.append(tokens)
-        self._owners.append(owners)
         self._added += 1
         if len(self._collected) >= self._columns_per_read:
             self.flush()
@@ -48,7 +55,7 @@ class Reads:
             stacked = mx.stack(self._collected) if several else self._collected[0][None]
             mx.async_eval(stacked)
             self._under_way.append((self._added, stacked, self._owners))
-            self._collected, self._owners = [], []
+            self._collected, self._owners = [], ()
 
     def deliver(self, lag: int) -> list[MLXMember]:
         """Give members the columns that were sent at least `lag` columns ago.
@@ -58,31 +65,35 @@ class Reads:
         """
         overflown = []
         while self._under_way and self._under_way[0][0] + lag <= self._added:
-            _, stacked, owners_of = self._under_way.popleft()
+            _, stacked, owners = self._under_way.popleft()
             columns = np.array(stacked)
             # Asked once for all rows, since there may be many and hardly ever one that is.
-            suspects = (columns == self._overflow_token).any(axis=(1, 2))
-            for tokens, suspect, owners in zip(columns, suspects, owners_of, strict=True):
-                for member, rows, column in owners:
-                    if member.error is not None:
-                        continue
-                    own = tokens[rows]
-                    if suspect and self._spoils(own, member.known[column]):
-                        member.error = ModelOverflowError("logits")
-                        overflown.append(member)
-                        continue
-                    member.left -= 1
-                    member.columns.append(own)
+            suspect = bool((columns == self._overflow_token).any())
+            for member, rows, first in owners:
+                if member.error is not None:
+                    continue
+                own = columns[:, rows]
+                good = len(own)
+                if suspect:
+                    known = member.known[first : first + len(own)]
+                    good = self._before_overflow(own, known)
+                # Who looks at `left` meanwhile, in another thread, must not miss the last ones.
+                member.columns.extend(own[:good])
+                member.left -= good
+                if good < len(own):
+                    member.error = ModelOverflowError("logits")
+                    overflown.append(member)
         return overflown
 
-    def _spoils(self, tokens: np.ndarray, known: np.ndarray) -> bool:
-        """Whether one of the tokens that were sampled reports an overflow."""
-        return bool(((tokens == self._overflow_token) & (known == UNKNOWN)).any())
+    def _before_overflow(self, tokens: np.ndarray, known: np.ndarray) -> int:
+        """How many columns come before the first whose tokens, where sampled, report one."""
+        overflown = ((tokens == self._overflow_token) & (known == UNKNOWN)).any(axis=(1, 2))
+        return int(overflown.argmax()) if overflown.any() else len(tokens)
 
     def fail(self, error: Exception) -> None:
         """Give up what has not been delivered; whoever waits for it has an error."""
-        for owners_of in (self._owners, *(each[2] for each in self._under_way)):
-            for member, _, _ in (owner for owners in owners_of for owner in owners):
+        for owners in (self._owners, *(each[2] for each in self._under_way)):
+            for member, _, _ in owners:
                 member.error = member.error or error
-        self._collected, self._owners = [], []
+        self._collected, self._owners = [], ()
         self._under_way.clear()

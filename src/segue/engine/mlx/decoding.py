@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
@@ -18,6 +18,7 @@ from . import cache as kv_cache
 from .cache import Cache
 from .lm import LM, CrossKV, Prefix
 from .lookups import entry
+from .prompt import filled_up, prompt_forward
 from .sampling import Controls, Noise
 from .step import Step, StepFunction
 from .turns import turn
@@ -41,6 +42,8 @@ class Prefilled:
         first_step: the number of the first column for the noise.
         before: positions in the cache before column 0.
         alike: how many of the first positions are the same for all takes (`Step.__call__`).
+        products: in place of a cache where a batch writes it: see `prompt.prompt_forward`.
+        sources: `(B,)`, for each row of the batch the row of the products.
     """
 
     begin: int
@@ -53,6 +56,8 @@ class Prefilled:
     first_step: int
     before: int = 0
     alike: mx.array | None = None
+    products: list[mx.array] = field(default_factory=list)
+    sources: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     def gumbel(self, column: int) -> mx.array | None:
         """The noise `(N, K, V)` that a column is sampled with, or its keys."""
@@ -86,7 +91,8 @@ def prefill(
         first_step: the number of the first column.
         in_place: whether the step writes the cache in place, which then has its whole length at
             once.
-        for_batch: whether a batch runs the steps, so that noise and text are prepared there.
+        for_batch: whether a batch runs the steps, so that noise and text are prepared there, and
+            the cache if it is written in place.
     """
     with turn():
         sampler = step.sampler
@@ -94,23 +100,29 @@ def prefill(
         begin, length = first_unknown(sequence), sequence.shape[-1]
         unknown = sequence.transpose(2, 0, 1) == UNKNOWN
         columns = mx.array(sequence.transpose(2, 0, 1))  # (S, starts, K)
-        prompt = columns[:begin].swapaxes(0, 1)
-        rows = mx.concatenate([prompt, prompt]) if sampler.guided else prompt
-        before = 0 if prefix is None else prefix.length
-        hidden, cache = lm(
-            rows,
-            0,
-            lm.empty_cache(len(rows), before + begin),
-            cross_of_batch(cross, starts, sampler.guided),
-            None if prefix is None else prefix.of_batch(starts, sampler.guided),
-            step.lookup,
-        )
-        hidden = hidden[:, -1:]
+        before, times = 0 if prefix is None else prefix.length, takes // starts
+        streams = 2 if sampler.guided else 1
+        texts = cross_of_batch(cross, starts, sampler.guided)
+        melody = None if prefix is None else prefix.of_batch(starts, sampler.guided)
+        cache: Cache = []
+        products: list[mx.array] = []
+        if for_batch and in_place:
+            prompt = sequence[:, :, :begin].transpose(0, 2, 1)
+            prompt = filled_up(prompt, lm.config.cardinality, len(lm.positions) - before)
+            rows = mx.array(np.concatenate([prompt] * streams))
+            last = before + begin - 1
+            hidden, products = prompt_forward(lm, rows, last, texts, melody, step.lookup)
+        else:
+            known = columns[:begin].swapaxes(0, 1)
+            rows = mx.concatenate([known] * streams) if streams > 1 else known
+            empty = lm.empty_cache(len(rows), before + begin)
+            hidden, cache = lm(rows, 0, empty, texts, melody, step.lookup)
+            del empty
+            hidden = hidden[:, -1:]
         if starts < takes:
-            hidden = mx.repeat(hidden, takes, axis=0)
-            columns = mx.repeat(columns, takes, axis=1)
-        times = takes // starts
-        if in_place:
+            hidden = mx.repeat(hidden, times, axis=0)
+            columns = mx.repeat(columns, times, axis=1)
+        if cache and in_place:
             cache = kv_cache.widened(cache, times, before + length)
         elif times > 1:
             cache = kv_cache.repeated(cache, times)
@@ -121,16 +133,27 @@ def prefill(
             noise = Noise(seeds, shape, first_step + begin, stop, step.makes_noise)
         batch = None if for_batch else text_of(step, cross, takes)
         alike = None
-        if in_place and times > 1 and starts == 1:
+        if cache and in_place and times > 1 and starts == 1:
             # Several numbers, since MLX keeps one alone in the host's memory.
             alike = mx.full((4,), before + begin, mx.int32)
         logits = lm.logits(hidden)[:, 0]
         gumbel = None if noise is None else noise.of(first_step + begin)
         tokens = step.sample(logits, entry(columns, begin), gumbel, controls)
         # Beside others' steps, waiting for them would leave the device idle afterwards.
-        (mx.async_eval if for_batch else mx.eval)(tokens, cache, batch, columns, alike)
+        (mx.async_eval if for_batch else mx.eval)(tokens, cache, products, batch, columns, alike)
     return Prefilled(
-        begin, unknown, columns, tokens, cache, batch, noise, first_step, before, alike
+        begin=begin,
+        unknown=unknown,
+        columns=columns,
+        tokens=tokens,
+        cache=cache,
+        cross=batch,
+        noise=noise,
+        first_step=first_step,
+        before=before,
+        alike=alike,
+        products=products,
+        sources=np.repeat(np.arange(streams * starts), times),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from ...progress import Progress
+from . import kernels
 from .cache import BUCKET
 from .codec import Codec
 from .kernels import runtime
@@ -31,6 +32,11 @@ def start_compiling(
 def start_compiling_codec(codec: Codec, channels: int, num_codebooks: int) -> None:
     """Have what encodes and decodes one take compiled in threads; see `codec_kernels_of`."""
     runtime.start_compiling(codec_kernels_of(codec, channels, num_codebooks))
+
+
+def start_compiling_joins(lm: LM) -> None:
+    """Have what a request launches that joins a batch compiled in threads; see `joins_of`."""
+    runtime.start_compiling(joins_of(lm))
 
 
 def wait_for(compiling: list[Code], progress: Progress) -> None:
@@ -83,6 +89,17 @@ def kernels_of(
             cross,
             mx.zeros((4,), mx.int32) if takes > 1 else None,
         )
+    return list(found)
+
+
+def joins_of(lm: LM) -> list[runtime.Kernel]:
+    """The kernels of a prompt for a batch, besides those that any prefill launches."""
+    config, layers = lm.config, len(lm.layers)
+    with runtime.collecting() as found:
+        kernels.gelu(mx.zeros((1, 1, config.ffn_dim), lm.dtype))
+        product = mx.zeros((1, 1, 3 * config.dim), lm.dtype)
+        cache = mx.zeros((1, 2, config.num_heads, 1, config.head_dim), lm.dtype)
+        kernels.write_rows([cache] * layers, [product] * layers, [0], [0], 1)
     return list(found)
 
 

@@ -19,6 +19,7 @@ from . import kernels
 from .cache import Cache
 from .kernels import ATTEND, CODEC, NAMES, SAMPLE
 from .lm import LM, Layer
+from .lookups import entry
 from .sampling import Sampler
 from .step import Step
 
@@ -211,13 +212,14 @@ def row_controls(numbers: np.ndarray, partners: np.ndarray) -> RowControls:
         numbers: `(4, B)` float32: temperature, guidance coefficient, top-k, top-p.
         partners: `(2, B)`: the conditioned and the unconditioned row.
     """
-    temperature, coef, top_k, top_p = (row.reshape(-1, 1, 1) for row in numbers)
-    conditioned, unconditioned = partners.astype(np.int32)
+    # Two arrays, of which these are parts: each that is sent to a GPU costs the host time.
+    real = mx.array(numbers[[0, 1, 3]].astype(np.float32))
+    whole = mx.array(np.concatenate([numbers[2:3], partners]).astype(np.int32))
     return RowControls(
-        mx.array(temperature.astype(np.float32)),
-        mx.array(coef.astype(np.float32)),
-        mx.array(top_k.astype(np.int32)),
-        mx.array(top_p.astype(np.float32)),
-        mx.array(conditioned),
-        mx.array(unconditioned),
+        temperature=entry(real, 0).reshape(-1, 1, 1),
+        coef=entry(real, 1).reshape(-1, 1, 1),
+        top_k=entry(whole, 0).reshape(-1, 1, 1),
+        top_p=entry(real, 2).reshape(-1, 1, 1),
+        conditioned=entry(whole, 1),
+        unconditioned=entry(whole, 2),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -13,8 +13,9 @@ from ...checkpoints.quantize import quantized
 from ...checkpoints.recipe import Recipe
 from ...progress import SILENT, Progress
 from .. import chroma
-from ..base import Sampling, check_finite, check_melody
+from ..base import Sampling, TakeGroup, check_finite, check_melody
 from ..codec_rows import codes_of_rows, rows_of_codes, rows_of_samples, samples_of_rows
+from ..groups import run_groups
 from ..text import TextTokenizer
 from .batch import OpenVINOBatch
 from .codec import Codec
@@ -65,11 +66,15 @@ class OpenVINOEngine:
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
         with progress.stage("load"):
             self.lm = LM(self.config.lm, weights, threads, kv_bits)
-            _ = self.lm.plain
+            self._load_lm(weights, threads, kv_bits)
         give_back()
         widened = ", ".join(sorted(weights.widened))
         self.dtype = f"float32 ({widened} weights widened to it)" if widened else "float32"
         self._conditioned = lru_cache(16)(self._condition)
+
+    def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
+        """Read the weights of the language model; an engine with one of its own does it here."""
+        _ = self.lm.plain
 
     def read_weights(self) -> None:
         """See `Engine.read_weights`: whatever is compiled has been read."""
@@ -162,6 +167,10 @@ class OpenVINOEngine:
         return decode(
             lm=self.lm, start=start, seeds=seeds, sampling=sampling, first_step=first_step
         )
+
+    def prefill_groups(self, groups: Sequence[TakeGroup]) -> Iterator[np.ndarray]:
+        """See `Engine.prefill_groups`."""
+        return run_groups(self.batch(sum(group.rows for group in groups)), groups)
 
     def batch(self, max_rows: int) -> OpenVINOBatch:
         """See `Engine.batch`."""

@@ -23,6 +23,7 @@ import numpy as np
 from ...atomic import SUFFIX, replacing
 from ...checkpoints.checkpoint import Checkpoint
 from ...errors import RequestError
+from ...model import CPU_ENGINES
 from ...progress import SILENT, Progress
 from ..machine import machine
 from ..variant import Variant
@@ -150,7 +151,7 @@ def origin_of(
     Args:
         checkpoint: opened.
         variant: how it runs.
-        engine: what runs it, `"mlx"` or `"openvino"`.
+        engine: what runs it, `"mlx"`, `"native"` or `"openvino"`.
         text: what is described.
         progress: shown while the text encoder is looked for.
 
@@ -179,7 +180,7 @@ def origin_of(
 
 def _device(engine: str) -> str:
     # Late, because an engine's library takes a while to import, and may not be installed.
-    if engine == "openvino":
+    if engine in CPU_ENGINES:
         from ...engine.openvino.runtime import device_name
     else:
         from ...engine.mlx.device import device_name
@@ -210,5 +211,6 @@ def _sources(package: Path) -> Iterable[Path]:
     yield from sorted(package.glob("*.py"))
     for folder in ("audio", "checkpoints", "engine"):
         yield from sorted((package / folder).rglob("*.py"))
+    yield from sorted((package / "engine" / "native" / "c").iterdir())
     for name in ("distances", "free_running", "request", "teacher_forced"):
         yield package / "lab" / "quality" / f"{name}.py"

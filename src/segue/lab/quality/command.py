@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ...checkpoints.hub import BUILT_IN
@@ -25,7 +24,8 @@ from ...options import (
 )
 from ...outputs import write_json
 from ...recipe_options import add_recipe_options, recipe_of
-from ...terminal import print_json, print_line, progress_for
+from ...terminal import print_json, print_line, print_table, progress_for
+from ...time_options import seconds
 from ..files import read_json
 from ..variant import Variant, name_of
 from .measure import measure
@@ -82,13 +82,15 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--prompt-seconds",
-        type=float,
+        metavar="TIME",
+        type=seconds,
         default=QualityRequest.prompt_seconds,
         help="how much of each prompt the models continue",
     )
     parser.add_argument(
         "--output-seconds",
-        type=float,
+        metavar="TIME",
+        type=seconds,
         help="length of prompt and continuation together "
         f"(default: {CONTINUATION_SECONDS:g} more than the prompt)",
     )
@@ -114,7 +116,7 @@ def add_parser(commands: Any) -> None:
 
 def _add_former_names(parser: argparse.ArgumentParser) -> None:
     """Add names from before commands had the same ones: they work, and no help shows them."""
-    parser.add_argument("--continuation-seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--continuation-seconds", type=seconds, help=argparse.SUPPRESS)
     parser.add_argument(
         "--takes",
         dest="variations",
@@ -235,7 +237,7 @@ def _continuation_seconds(options: argparse.Namespace) -> float:
 
 def show(quality: Mapping[str, Any]) -> None:
     """Print what `QualityReport.to_json` gave."""
-    Console().print(_table(quality))
+    print_table(_table(quality))
     for line in _lines(quality):
         print_line(line)
 

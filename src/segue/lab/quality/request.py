@@ -124,7 +124,7 @@ class Measurement:
 
     Attributes:
         request: what is measured.
-        engine: what runs both, `"mlx"` or `"openvino"`.
+        engine: what runs both, `"mlx"`, `"native"` or `"openvino"`.
         config: the shape of the model.
         clips: music as sound; the models continue some of it.
         seconds: length of each clip.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ..figures import dig, number
 from ..results import Matrix, Row
 
 COLUMNS_EXPLAINED = (
@@ -165,18 +166,29 @@ def describe(row: Row) -> str:
     if row.recipe is not None:
         mode = row.recipe.get("mode")
         method = row.recipe.get("method")
+        size = f"{row.recipe.get('bits')} bits, groups of {row.recipe.get('group_size')}"
         parts.append(
-            f"{row.recipe.get('bits')} bits, groups of {row.recipe.get('group_size')}, "
-            f"{row.recipe.get('scope')}"
+            f"{_planned(row.recipe) or size}, {row.recipe.get('scope')}"
             + (f", {mode}" if mode not in (None, "affine") else "")
             + (f", {method}" if method not in (None, "nearest") else "")
-            + (", by a plan" if "plan" in row.recipe else "")
         )
     if row.checkpoint is not None:
         parts.append(f"{row.checkpoint}, as stored")
     if row.kv_bits is not None:
         parts.append(f"keys and values in {row.kv_bits} bits")
     return "; ".join(parts) or "as stored"
+
+
+def _planned(recipe: Mapping[str, Any]) -> str | None:
+    """The widths that a plan gives modules; None without a plan that can be read."""
+    modules = dig(recipe, "plan", "modules")
+    if not isinstance(modules, Mapping):
+        return None
+    widths = {width for each in modules.values() if (width := number(each, "bits")) is not None}
+    if not widths:
+        return None
+    least, most = min(widths), max(widths)
+    return f"{least:g} to {most:g} bits by a plan" if least < most else f"{least:g} bits by a plan"
 
 
 def failure(row: Row) -> str | None:

@@ -8,18 +8,20 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from ...checkpoints.abilities import Abilities
 from ...checkpoints.recipe import PRESETS
 from ...model import ENGINES
+from ..adapters import adapters_in
 from ..exceptions import RefusalError
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
 from ..jobs.waiting import View
 from ..quantization import recipes_in
 from ..service import Service, service_of
 from .prompts import prompts
-from .schemas.requests import LONGEST_PROMPT, NativeAudio, NativeParameters
+from .schemas.requests import LONGEST_PROMPT, NativeAudio, NativeParameters, NativeText
 from .schemas.responses import JOB_LINKS, JobStarted, JobState, Said, refusals
 from .streaming import events, wav
-from .uploads import documented
+from .uploads import AUDIO, MELODY, documented
 from .views import join_seconds, progress_of, quantization_of, queue_status, status_of
 
 router = APIRouter()
@@ -37,8 +39,32 @@ async def add_job(request: Request) -> Any:
     """Continue a slice of some audio; what lies before it stays, what lies behind it is cut."""
     service = service_of(request)
     with service.jobs.admission.reserve() as room:
-        async with service.uploads.audio(request, NativeAudio) as (fields, audio):
-            return _begun(await service.new_job("native", fields, audio, room))
+        files_of = service.uploads.files(request, NativeAudio, optional=(MELODY,))
+        async with files_of as (fields, files):
+            return _begun(
+                await service.new_job(
+                    "native", fields, files[AUDIO], room, melody=files.get(MELODY)
+                )
+            )
+
+
+@router.post(
+    "/api/generate",
+    status_code=202,
+    response_model=JobStarted,
+    responses={202: JOB_LINKS, **refusals(404, 408, 413, 415, 422, 429)},
+    openapi_extra=documented(NativeText),
+    tags=["jobs"],
+)
+async def generate(request: Request) -> Any:
+    """Make music from a description, or from a melody, without a prompt."""
+    service = service_of(request)
+    with service.jobs.admission.reserve() as room:
+        files_of = service.uploads.files(request, NativeText, required=(), optional=(MELODY,))
+        async with files_of as (fields, files):
+            return _begun(
+                await service.new_job("native", fields, None, room, melody=files.get(MELODY))
+            )
 
 
 @router.post(
@@ -93,6 +119,8 @@ def _state(view: View, input_: Input | None) -> dict[str, Any]:
         "model_name": job.spec.model,
         "quantization": quantization_of(view),
         "engine": ran.get("engine"),
+        "adapters": [f"{each.name}:{each.scale:g}" for each in job.spec.adapters],
+        "melody": job.spec.melody is not None,
         "join_seconds": join_seconds(job, input_),
         "takes": [
             {
@@ -100,8 +128,11 @@ def _state(view: View, input_: Input | None) -> dict[str, Any]:
                 "seed": take["seed"],
                 "seconds": take["frames"] / rate,
                 "url": f"/api/jobs/{job.id}/takes/{n}.wav",
+                "description": description,
             }
-            for n, take in enumerate(result.get("takes", ()), 1)
+            for n, (take, description) in enumerate(
+                zip(result.get("takes", ()), job.spec.text_of_takes, strict=False), 1
+            )
         ],
         "notes": result.get("notes", []),
     }
@@ -171,6 +202,10 @@ async def service_state(request: Request) -> dict[str, Any]:
     listed = await asyncio.to_thread(service.models.all)
     default = settings.quantization
     recipes = await asyncio.to_thread(recipes_in, settings.recipes_folder)
+    adapters = await asyncio.to_thread(adapters_in, settings.adapters_folder)
+    takes = await asyncio.to_thread(
+        lambda: [(model.abilities or Abilities()).takes for model in listed]
+    )
     return {
         "success": True,
         "version": service.version,
@@ -193,10 +228,12 @@ async def service_state(request: Request) -> dict[str, Any]:
             "output_seconds": limits.output_seconds,
             "variations": limits.variations,
             "description": limits.description,
+            "adapters": limits.adapters,
             "waiting": limits.waiting,
             "keep_seconds": settings.keep_seconds,
         },
         "prompts": prompts(),
+        "adapters": list(adapters),
         "models": [
             {
                 "name": model.name,
@@ -205,8 +242,9 @@ async def service_state(request: Request) -> dict[str, Any]:
                 "size_class": model.size,
                 "bytes": model.bytes,
                 "description": model.description,
+                "takes": list(taken),
             }
-            for model in listed
+            for model, taken in zip(listed, takes, strict=True)
         ],
     }
 

@@ -27,6 +27,9 @@ from .schemas.requests import line_of
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
+AUDIO, MELODY = "audio_data", "melody_data"
+"""The fields that hold a file."""
+
 _PARSED_AT_ONCE = 2
 _FED_AT_ONCE = 1 << 20
 _SECONDS_TO_ARRIVE = 30.0
@@ -74,16 +77,16 @@ class Base64File:
         self._decode(text + b"=" * (-len(text) % 4))
         self._file.close()
 
-    def check(self) -> None:
-        """Look at what came.
+    def check(self, field: str = AUDIO) -> None:
+        """Look at what came in a field.
 
         Raises:
             RefusalError: it was no base64, or nothing.
         """
         if not self._valid:
-            raise RefusalError(422, "audio_data is no base64; send the file again")
+            raise RefusalError(422, f"{field} is no base64; send the file again")
         if self.path.stat().st_size == 0:
-            raise RefusalError(422, "there is no audio: audio_data is empty")
+            raise RefusalError(422, f"there is no audio: {field} is empty")
 
     def discard(self) -> None:
         """Remove the file."""
@@ -121,8 +124,32 @@ class Uploads:
     ) -> AsyncIterator[tuple[Fields, Path]]:
         """Read a body with audio: its fields, and the audio file, which is gone afterwards.
 
+        Errors are those of `files`.
+        """
+        async with self.files(request, model) as (fields, files):
+            yield fields, files[AUDIO]
+
+    @asynccontextmanager
+    async def files(
+        self,
+        request: Request,
+        model: type[Fields],
+        required: tuple[str, ...] = (AUDIO,),
+        optional: tuple[str, ...] = (),
+    ) -> AsyncIterator[tuple[Fields, dict[str, Path]]]:
+        """Read a body with audio files: its fields, and the files, which are gone afterwards.
+
+        Args:
+            request: whose body it is.
+            model: of its fields, those of the files among them.
+            required: fields that hold a file.
+            optional: fields that may hold one.
+
+        Yields:
+            The fields, and the files that there are, by the names of their fields.
+
         Raises:
-            RefusalError: it is no JSON, a field is not as it must be, or the audio is no base64.
+            RefusalError: it is no JSON, a field is not as it must be, or a file is no base64.
             BusyError: others send so much that there is no room.
         """
         files: list[Base64File] = []
@@ -135,8 +162,10 @@ class Uploads:
         try:
             await self._receive(request, stream)
             async with self._parsing:
-                fields, file = await run_to_end(_finish, stream, open_file, model)
-            yield fields, file.path
+                fields, found = await run_to_end(
+                    _finish, stream, open_file, model, required, optional
+                )
+            yield fields, found
         finally:
             self._received.pop(stream, None)
             for each in files:
@@ -164,24 +193,36 @@ class Uploads:
 
 
 def _finish(
-    stream: JsonStream[Base64File], open_file: Callable[[], Base64File], model: type[Fields]
-) -> tuple[Fields, Base64File]:
-    """The fields of a body that has arrived, and its audio."""
+    stream: JsonStream[Base64File],
+    open_file: Callable[[], Base64File],
+    model: type[Fields],
+    required: tuple[str, ...],
+    optional: tuple[str, ...],
+) -> tuple[Fields, dict[str, Path]]:
+    """The fields of a body that has arrived, and its files."""
     content = stream.close()
-    encoded = content.get("audio_data")
-    if encoded is None or encoded == "":
-        raise RefusalError(422, "there is no audio: audio_data is missing or empty")
-    if not isinstance(encoded, str):
-        raise RefusalError(422, "audio_data must be an audio file in base64")
-    content["audio_data"] = "..."  # it need not be looked at again
+    sent: dict[str, str] = {}
+    for field in (*required, *optional):
+        encoded = content.get(field)
+        if encoded is None or encoded == "":
+            if field in required:
+                raise RefusalError(422, f"there is no audio: {field} is missing or empty")
+            content.pop(field, None)
+            continue
+        if not isinstance(encoded, str):
+            raise RefusalError(422, f"{field} must be an audio file in base64")
+        sent[field], content[field] = encoded, "..."  # it need not be looked at again
     fields = validated(content, model)
-    file: Base64File | None = stream.sinks.get(encoded)
-    if file is None:  # a short one
-        file = open_file()
-        file.write(encoded.encode(errors="surrogatepass"))
-        file.close()
-    file.check()
-    return fields, file
+    files: dict[str, Path] = {}
+    for field, encoded in sent.items():
+        file: Base64File | None = stream.sinks.get(encoded)
+        if file is None:  # a short one
+            file = open_file()
+            file.write(encoded.encode(errors="surrogatepass"))
+            file.close()
+        file.check(field)
+        files[field] = file.path
+    return fields, files
 
 
 def validated(content: dict[str, Any], model: type[Fields]) -> Fields:

@@ -54,7 +54,7 @@ def join_seconds(job: Job, input_: Input | None) -> float | None:
         laid_out = job.spec.plan(input_.frames, input_.sample_rate)
     except SegueError:  # accepted by an earlier version, to fail
         return None
-    return laid_out.join / input_.sample_rate
+    return (laid_out.join - laid_out.first) / input_.sample_rate
 
 
 def queue_status(view: View) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import sqlite3
@@ -24,6 +25,7 @@ class Endings:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._unwritten: dict[str, Job] = {}
+        self._being_written: dict[str, asyncio.Event] = {}
 
     def get(self, name: str) -> Job | None:
         """A job that has ended, but not on the disk."""
@@ -31,10 +33,19 @@ class Endings:
 
     async def end(self, name: str, state: str, error: str) -> bool:
         """End a job that waits or runs; False if it does not."""
+        written = self._being_written.setdefault(name, asyncio.Event())
         try:
             return await run_to_end(self._store.end, name, state, error)
         except (OSError, sqlite3.Error):
             return self._remember(name, state, error)
+        finally:
+            self._being_written.pop(name, None)
+            written.set()
+
+    async def written(self, name: str) -> None:
+        """Wait while the end of a job is being written down, if it is."""
+        if (written := self._being_written.get(name)) is not None:
+            await written.wait()
 
     def _remember(self, name: str, state: str, error: str) -> bool:
         job = self._store.job(name)

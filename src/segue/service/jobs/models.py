@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoints import hub
+from ...checkpoints.abilities import Abilities, abilities_of, known_abilities
 from ...checkpoints.catalogue import CATALOGUE, DEFAULT_DESCRIPTIONS
 from ...checkpoints.files import AUDIOCRAFT_LM, CONFIG
 from ...checkpoints.hub import BUILT_IN
@@ -52,6 +53,14 @@ class ListedModel:
     def description(self) -> str:
         """The description that it gets where a request has none."""
         return DEFAULT_DESCRIPTIONS.get(self.path, "")
+
+    @property
+    def abilities(self) -> Abilities | None:
+        """What it takes and makes; None where that is not known before it is here."""
+        known = known_abilities(self.path)
+        if known is None and not self.missing:
+            known = abilities_of(self.source, self.base)
+        return known
 
 
 class ModelList:

@@ -80,6 +80,7 @@ class Jobs:
             self._estimates,
             metrics,
             clock,
+            settings.adapters_folder,
             end=self._end,
             ended=self._wake.set,
         )
@@ -112,8 +113,7 @@ class Jobs:
         except SegueError as error:
             await self._end(job.id, FAILED, str(error))
             return
-        input_ = self._store.input(job.input)
-        await self._enqueue(job, model, 0 if input_ is None else input_.bytes)
+        await self._enqueue(job, model, self._audio_bytes(job))
 
     async def close(self) -> None:
         """Stop at once; jobs that run are queued again."""
@@ -162,7 +162,12 @@ class Jobs:
     # --- Submitting ---------------------------------------------------------------------------
 
     async def submit(
-        self, spec: JobSpec, model: ListedModel, input_: Input, reservation: Reservation
+        self,
+        spec: JobSpec,
+        model: ListedModel,
+        input_: Input,
+        reservation: Reservation,
+        melody: Input | None = None,
     ) -> Job:
         """Queue a job.
 
@@ -171,13 +176,19 @@ class Jobs:
             model: that generates.
             input_: its audio, which lies in its place in the store.
             reservation: of the room for it, which ends here.
+            melody: which lies there, too; None if there is none, or an earlier job has brought it.
         """
-        job = await asyncio.to_thread(self._store.add, spec, input_)
+        job = await asyncio.to_thread(self._store.add, spec, input_, melody)
         self._metrics.submitted(spec.kind)
         log.info("job queued", extra={"job": job.id, "kind": spec.kind, "model": model.path})
         self.admission.release(reservation)  # the job counts itself from the next line on
-        await self._enqueue(job, model, input_.bytes)
+        await self._enqueue(job, model, self._audio_bytes(job))
         return job
+
+    def _audio_bytes(self, job: Job) -> int:
+        """Bytes of a job's audio and of its melody."""
+        inputs = [self._store.input(name) for name in (job.input, job.spec.melody) if name]
+        return sum(input_.bytes for input_ in inputs if input_ is not None)
 
     async def _enqueue(self, job: Job, model: ListedModel, audio_bytes: int) -> None:
         """Let a job wait for its turn, and for what is missing of its model."""
@@ -194,7 +205,7 @@ class Jobs:
     async def _fetch_missing(self, waiting: WaitingJob) -> None:
         """Download what a job needs of its model; without a text, that is less than all."""
         model, name = waiting.model, waiting.job.id
-        text = bool(waiting.job.spec.text.strip())
+        text = waiting.job.spec.described
         missing = await asyncio.to_thread(missing_repositories, model.source, model.base, text)
         if missing and name in self._waiting:  # not cancelled meanwhile
             waiting.fetch = fetch = self._downloads.ensure(model, text, name)
@@ -283,7 +294,9 @@ class Jobs:
                 self._worker.cancel(job.id)  # again, for the worker may not have been at it yet
                 await asyncio.sleep(0.1)
             if job.id in self._waiting.running or job.id not in self._waiting:
-                after = self._store.job(job.id)
+                # A job is taken from those that wait before its end is written down.
+                await self._endings.written(job.id)
+                after = self._endings.get(job.id) or self._store.job(job.id)
                 return after is not None and after.state == CANCELLED
         if job.id not in self._waiting:  # else it waits, or waits again
             return False

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from ...checkpoints.adapters import AdapterChoice
 from ...errors import SegueError
+from ..adapters import adapters_in, located
 from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
 from ..metrics import Metrics
 from ..threads import run_to_end
@@ -37,6 +40,7 @@ class Runner:
         estimates: that learn from jobs that are done.
         metrics: what is counted.
         clock: see `Jobs`.
+        adapters: the folder of those that requests may name.
         end: writes down that a job failed or was cancelled.
         ended: called when a job runs no more.
 
@@ -53,19 +57,20 @@ class Runner:
         estimates: Estimates,
         metrics: Metrics,
         clock: Clock,
+        adapters: Path,
         end: Callable[[str, str, str], Awaitable[bool]],
         ended: Callable[[], None],
     ) -> None:
         self._store, self._worker, self._waiting = store, worker, waiting
         self._estimates, self._metrics, self._clock = estimates, metrics, clock
-        self._end, self._ended = end, ended
+        self._adapters, self._end, self._ended = adapters, end, ended
         self.tasks: set[asyncio.Task[None]] = set()
         self.ran: dict[str, Any] = {}
 
     async def begin(self, waiting: WaitingJob) -> None:
         """Begin a job; the rest of it goes on in a task."""
         job = await run_to_end(self._store.begin, waiting.job)
-        if job is None:  # cancelled
+        if job is None or waiting.job.id not in self._waiting:  # cancelled, meanwhile perhaps
             self._waiting.remove(waiting.job.id)
             return
         waiting.job, progress = job, waiting.progress
@@ -98,13 +103,8 @@ class Runner:
     async def _generate(self, waiting: WaitingJob) -> str:
         """Let the worker run a job; the state that it ends in."""
         job = waiting.job
-        task = {
-            **task_of(job.spec, waiting.model),
-            "id": job.id,
-            "input": str(self._store.input_path(job.input)),
-            "folder": str(self._store.attempt_folder(job)),
-        }
         try:
+            task = await asyncio.to_thread(self._task, waiting)
             outcome = await self._worker.run(task, waiting.progress.update)
         except TaskCancelledError:
             await self._end(job.id, CANCELLED, CANCELLED_LINE)
@@ -121,6 +121,25 @@ class Runner:
             return FAILED
         await self._complete(waiting, outcome)
         return COMPLETED
+
+    def _task(self, waiting: WaitingJob) -> dict[str, Any]:
+        """The worker's task of a job.
+
+        Raises:
+            RequestError: an adapter is not there any more.
+        """
+        job, spec = waiting.job, waiting.job.spec
+        input_ = self._store.input(job.input)
+        sound = None if input_ is None else [input_.sample_rate, input_.channels]
+        adapters = located(spec.adapters, adapters_in(self._adapters)) if spec.adapters else ()
+        return {
+            **task_of(spec, waiting.model, adapters),
+            "id": job.id,
+            "input": str(self._store.input_path(job.input)),
+            "sound": sound,
+            "melody": None if spec.melody is None else str(self._store.input_path(spec.melody)),
+            "folder": str(self._store.attempt_folder(job)),
+        }
 
     async def _put_back_alone(self, waiting: WaitingJob) -> None:
         """Queue a job again, in its old place: it or one beside it has ended the worker."""
@@ -148,7 +167,15 @@ class Runner:
             )
 
 
-def task_of(spec: JobSpec, model: ListedModel) -> dict[str, Any]:
-    """The worker's task: the spec as it is, and where its model lies."""
+def task_of(
+    spec: JobSpec, model: ListedModel, adapters: Sequence[AdapterChoice] = ()
+) -> dict[str, Any]:
+    """The worker's task: the spec as it is, and where its model and its adapters lie."""
     kind = "load" if spec.kind == "warm" else "generate"
-    return {"kind": kind, "source": model.source, "base": model.base, "spec": spec.to_json()}
+    return {
+        "kind": kind,
+        "source": model.source,
+        "base": model.base,
+        "adapters": [[each.name, each.scale] for each in adapters],
+        "spec": spec.to_json(),
+    }

@@ -7,15 +7,18 @@ into a `Request`.  So what is accepted by the service does not fail in the worke
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
-from ...admission import MAX_SEED, Plan, PromptFrom, check_options, plan
+from ...admission import MAX_SEED, PromptFrom, check_options, variations_for
 from ...audio import Audio
+from ...bars import Grid, Snap, Timing
+from ...checkpoints.adapters import AdapterChoice
 from ...checkpoints.recipe import Recipe
 from ...continuation import Request
 from ...errors import RequestError
+from ...layout import Plan, plan
 from ..quantization import NONE, Quantization
 
 RANDOM_SEEDS = 100_000
@@ -46,8 +49,13 @@ class JobSpec:
         quantization: of the model.
         start: where the prompt begins, in seconds; None puts it at the end of the audio.
         prompt_seconds, output_seconds, text, top_k, temperature, guidance_coef, variations,
-            extend_stride, top_p: see `Request`.
+            extend_stride, top_p, texts: see `Request`; 0 seconds of prompt are music from a
+            description alone.
+        seconds, bpm, beats_per_bar, downbeat, bars, prompt_bars, snap, loop_crossfade: see there,
+            too; `prompt_seconds` and `output_seconds` are the lengths that follow from them.
         seed: of the first take, 0 to 2³² - 1; each further take counts one up.
+        adapters: that are merged into the model, by their names in the list of adapters.
+        melody: the id of the input that a melody model follows; None for none.
         notes: what the user should know about the audio, one line each.
     """
 
@@ -65,6 +73,17 @@ class JobSpec:
     variations: int = 1
     extend_stride: float | None = None
     top_p: float = 0.0
+    texts: tuple[str, ...] = ()
+    adapters: tuple[AdapterChoice, ...] = ()
+    melody: str | None = None
+    seconds: float | None = None
+    bpm: float | None = None
+    beats_per_bar: float = 4.0
+    downbeat: float = 0.0
+    bars: float | None = None
+    prompt_bars: float | None = None
+    snap: Snap = "bar"
+    loop_crossfade: bool = False
     notes: tuple[str, ...] = ()
 
     # --- From a request ---------------------------------------------------------------------------
@@ -96,13 +115,32 @@ class JobSpec:
             RequestError: an option is out of range, or two contradict each other.
         """
         base = earlier or cls(kind, model, start=None if kind == "continue" else 0.0)
-        spec = replace(
-            base, kind=kind, model=model, quantization=quantization, **{**given, "seed": 0}
-        )
+        changed = {**given, **_texts_of(given), "seed": 0}
+        if earlier is not None and not earlier.prompted:
+            changed |= {"start": 0.0, "prompt_seconds": 0.0, "prompt_bars": None}
+        spec = replace(base, kind=kind, model=model, quantization=quantization, **changed)
         # Chosen now and kept, so that a job that is interrupted generates the same again.
         spec = replace(spec, seed=choose_seed(given.get("seed"), spec.variations, reduce_seed))
         spec.check()
+        spec = spec._with_lengths()
+        spec.check()
         return spec
+
+    def _with_lengths(self) -> JobSpec:
+        """The same with the lengths in seconds that follow from those in bars."""
+        bar = 0.0 if self.timing is None else self.timing.grid.bar_seconds
+        prompt = self.prompt_seconds if self.prompt_bars is None else self.prompt_bars * bar
+        new = self.seconds if self.bars is None else self.bars * bar
+        output = self.output_seconds if new is None else prompt + new
+        return replace(self, prompt_seconds=prompt, output_seconds=output)
+
+    @property
+    def timing(self) -> Timing | None:
+        """Beats and bars, as a `Request` has them; None without a tempo."""
+        if self.bpm is None:
+            return None
+        grid = Grid(self.bpm, self.beats_per_bar, self.downbeat)
+        return Timing(grid, self.bars, self.prompt_bars, self.snap)
 
     def check(self) -> None:
         """Check all that needs no audio.
@@ -110,8 +148,16 @@ class JobSpec:
         Raises:
             RequestError: an option is out of range, or two contradict each other.
         """
-        check_options(**self._options, prompt_seconds=self.prompt_seconds, prompt_from="start")
-        if self.output_seconds <= self.prompt_seconds:
+        options = self._options
+        del options["loop_crossfade"]  # on or off: it has no range
+        check_options(
+            **options,
+            prompt_seconds=self.prompt_seconds,
+            prompt_from="start",
+            prompted=self.prompted,
+        )
+        lengths = self.seconds is None and self.bars is None
+        if lengths and self.output_seconds <= self.prompt_seconds:
             raise RequestError(
                 f"the prompt of {self.prompt_seconds:g} s leaves nothing to play of "
                 f"{self.output_seconds:g} s; make it shorter"
@@ -123,9 +169,25 @@ class JobSpec:
         return {name: getattr(self, name) for name in _REQUEST_OPTIONS}
 
     @property
+    def prompted(self) -> bool:
+        """Whether there is audio to continue."""
+        return self.prompt_seconds > 0
+
+    @property
+    def text_of_takes(self) -> tuple[str, ...]:
+        """The text of each take; a blank one is none."""
+        return self.texts or (self.text,) * self.variations
+
+    @property
+    def described(self) -> bool:
+        """Whether any take has a text."""
+        return any(text.strip() for text in self.text_of_takes)
+
+    @property
     def rows(self) -> int:
-        """The rows of a batch that it takes: one for each take, two with a text."""
-        return self.variations * (2 if self.text.strip() else 1)
+        """The rows of a batch that it takes: one for each take, two with a text or a melody."""
+        guided = [bool(text.strip()) or self.melody is not None for text in self.text_of_takes]
+        return len(guided) + sum(guided)
 
     # --- With the audio ---------------------------------------------------------------------------
 
@@ -176,13 +238,16 @@ class JobSpec:
             prompt_seconds=span.prompt_seconds,
             output_seconds=self.output_seconds,
             prompt_from=span.prompt_from,
+            seconds=self.seconds,
+            timing=self.timing,
         )
 
-    def request(self, audio: Audio) -> Request:
+    def request(self, audio: Audio, melody: Audio | None = None) -> Request:
         """Turn the job into a request of the library.
 
         Args:
             audio: of the job; at least the first `audio_seconds` of it.
+            melody: that a melody model follows.
 
         Raises:
             RequestError: the audio ends before the prompt would start.
@@ -192,6 +257,7 @@ class JobSpec:
             replace(audio, samples=audio.samples[: span.frames]),
             prompt_seconds=span.prompt_seconds,
             prompt_from=span.prompt_from,
+            melody=melody,
             **self._options,
         )
 
@@ -207,7 +273,13 @@ class JobSpec:
             "quantization": quantization.mode,
             "recipe": None if recipe is None else recipe.to_json(),
             "demanded": quantization.explicit,
-            "request": {**request, "notes": [*self.notes]},
+            "request": {
+                **request,
+                "texts": [*self.texts],
+                "adapters": [[each.name, each.scale] for each in self.adapters],
+                "melody": self.melody,
+                "notes": [*self.notes],
+            },
         }
 
     @classmethod
@@ -229,18 +301,39 @@ class JobSpec:
                 stored.get("demanded", False),
             ),
             notes=tuple(request.get("notes", ())),
-            **{name: request[name] for name in PARAMETERS if name in request},
+            melody=request.get("melody"),
+            texts=tuple(request.get("texts", ())),
+            adapters=tuple(AdapterChoice(*each) for each in request.get("adapters", ())),
+            **{name: request[name] for name in _PLAIN if name in request},
         )
 
 
 PARAMETERS = tuple(
     each.name
     for each in fields(JobSpec)
-    if each.name not in ("kind", "model", "quantization", "notes")
+    if each.name not in ("kind", "model", "quantization", "adapters", "melody", "notes")
 )
-"""The attributes that a client may set; in the JSON they lie under `request`."""
+"""The attributes that a client sets as they are; in the JSON they lie under `request`."""
 
+_PLAIN = tuple(name for name in PARAMETERS if name != "texts")
 _REQUEST_OPTIONS = tuple(name for name in PARAMETERS if name not in ("start", "prompt_seconds"))
+
+
+def _texts_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client's texts change, besides itself: one is that of all, several are as many takes.
+
+    Raises:
+        RequestError: there are neither one text nor as many as takes.
+    """
+    texts: Sequence[str] = tuple(given.get("texts", ()))
+    if "texts" not in given:
+        return {"texts": ()} if "text" in given else {}
+    if given.get("text", "").strip() and texts:
+        raise RequestError("description is the text of all takes, descriptions are those of each")
+    if len(texts) <= 1:
+        return {"texts": (), "text": next(iter(texts), given.get("text", ""))}
+    variations = variations_for(texts, given.get("variations"))
+    return {"texts": texts, "text": "", "variations": variations}
 
 
 def choose_seed(seed: int | None, variations: int, reduce: bool) -> int:

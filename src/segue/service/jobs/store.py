@@ -1,7 +1,8 @@
 """Jobs, inputs and results on disk, so that nothing is lost, however the service ends.
 
     segue.db                     jobs, inputs, downloads, speeds            (SQLite)
-    inputs/ID.wav                decoded audio of a job; a retry has the same
+    inputs/ID.wav                decoded audio of a job, or its melody; a retry has the same;
+                                 music from a description alone has a row without a file
     jobs/ID/ATTEMPT/take-N.wav   results; every attempt has a folder of its own
     uploads/                     audio files as they were sent; emptied at the start
 
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ...checkpoints.abilities import Abilities
 from ...errors import SegueError
 from .database import Database
 from .rows import COMPLETED, QUEUED, RUNNING, WAITING, Download, Input, Job
@@ -116,18 +118,27 @@ class Store:
         name = str(uuid.uuid4())
         return name, self.inputs / f"{name}.wav"
 
+    def new_silence(self, abilities: Abilities) -> Input:
+        """Make the input of music without a prompt, which has no file, for `add`.
+
+        Args:
+            abilities: of the model, which say what it sounds like.
+        """
+        return Input(str(uuid.uuid4()), abilities.sample_rate, abilities.channels, 0, 0)
+
     def input_path(self, name: str) -> Path:
         """The file of an input."""
         return self.inputs / f"{name}.wav"
 
-    def add(self, spec: JobSpec, input_: Input) -> Job:
-        """Queue a job; the file of its input exists, or is an earlier job's."""
+    def add(self, spec: JobSpec, input_: Input, melody: Input | None = None) -> Job:
+        """Queue a job; the files of its input and its melody exist, or are an earlier job's."""
         name = str(uuid.uuid4())
+        inputs = [input_] if melody is None else [input_, melody]
         with self.database.transaction() as db:
-            db.execute(
+            db.executemany(
                 "INSERT OR IGNORE INTO inputs (id, sample_rate, channels, frames, bytes) "
                 "VALUES (?, ?, ?, ?, ?)",
-                (input_.id, input_.sample_rate, input_.channels, input_.frames, input_.bytes),
+                [(i.id, i.sample_rate, i.channels, i.frames, i.bytes) for i in inputs],
             )
             db.execute(
                 "INSERT INTO jobs (id, state, input, asked, created) VALUES (?, ?, ?, ?, ?)",
@@ -246,7 +257,11 @@ class Store:
             return
         with self.database.transaction() as db:
             db.executemany("DELETE FROM jobs WHERE id = ?", [(name,) for name in ids])
-            unused = "id NOT IN (SELECT input FROM jobs)"
+            unused = (
+                "id NOT IN (SELECT input FROM jobs UNION SELECT melody FROM "
+                "(SELECT json_extract(asked, '$.request.melody') AS melody FROM jobs) "
+                "WHERE melody IS NOT NULL)"
+            )
             gone = [r["id"] for r in db.execute(f"SELECT id FROM inputs WHERE {unused}")]  # noqa: S608
             db.executemany("DELETE FROM inputs WHERE id = ?", [(name,) for name in gone])
         for name in ids:

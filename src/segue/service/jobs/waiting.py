@@ -41,6 +41,7 @@ class WaitingJob:
         ours, theirs = self.model, other.model
         same = (ours.source, ours.base) == (theirs.source, theirs.base)
         quantized_alike = self.job.spec.quantization.mode == other.job.spec.quantization.mode
+        same = same and self.job.spec.adapters == other.job.spec.adapters
         return same and quantized_alike and not self.alone and not other.alone
 
 

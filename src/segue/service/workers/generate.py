@@ -15,6 +15,7 @@ from ...atomic import replacing, sync_folder
 from ...audio import Audio
 from ...audio.encode import count_beyond, limited, new_wav
 from ...channel import Message
+from ...checkpoints.adapters import AdapterChoice
 from ...continuation import Continuation, Take
 from ...engine.base import Engine
 from ...engine.shared import SharedEngine
@@ -58,7 +59,8 @@ class Generator:
         """Load a model, so that the first request need not wait for it.
 
         Args:
-            task: `spec`, a `JobSpec` as JSON; `source` and `base` of its model, see `ModelSpec`.
+            task: `spec`, a `JobSpec` as JSON; `source`, `base` and `adapters` of its model, see
+                `ModelSpec`.
             channel: takes the progress.
 
         Returns:
@@ -90,8 +92,9 @@ class Generator:
         `{"preview": samples}` as previews grow on disk, while somebody listens.
 
         Args:
-            task: what `load` takes, and `input`, a WAV of the store's; `folder`, where takes and
-                previews go.
+            task: what `load` takes, and `input`, a WAV of the store's, or, without a prompt,
+                `sound`, the rate and the channels of the result; `melody`, another one or None;
+                `folder`, where takes and previews go.
             channel: takes the progress.
 
         Returns:
@@ -105,7 +108,7 @@ class Generator:
         loaded, load_s = self._load(model, channel)
         channel.check()
         channel.send(generating=True, **loaded.describe())
-        request = spec.request(audio.read(task["input"], spec.audio_seconds))
+        request = spec.request(*_sounds(task, spec))
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob("preview-*"):  # of a worker that was ended
@@ -159,7 +162,19 @@ class _Fill:
 
 def _read(task: Message) -> tuple[JobSpec, ModelSpec]:
     spec = JobSpec.from_json(task["spec"])
-    return spec, ModelSpec(task["source"], task["base"], spec.quantization)
+    adapters = tuple(AdapterChoice(*each) for each in task.get("adapters", ()))
+    return spec, ModelSpec(task["source"], task["base"], spec.quantization, adapters)
+
+
+def _sounds(task: Message, spec: JobSpec) -> tuple[Audio, Audio | None]:
+    """The audio of a job, of no length without a prompt, and its melody."""
+    if spec.prompted:
+        prompt = audio.read(task["input"], spec.audio_seconds)
+    else:
+        sample_rate, channels = task["sound"]
+        prompt = Audio(np.zeros((0, channels), np.float32), sample_rate)
+    melody = task.get("melody")
+    return prompt, None if melody is None else audio.read(melody, spec.output_seconds)
 
 
 def _write_takes(

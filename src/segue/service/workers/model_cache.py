@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...checkpoints import hub
+from ...checkpoints.adapters import AdapterChoice
 from ...checkpoints.config import ModelConfig
 from ...checkpoints.opening import open_checkpoint
 from ...checkpoints.recipe import Recipe
 from ...engine.base import Engine
 from ...engine.shared import SharedEngine
 from ...errors import BaseModelRequiredError, CheckpointError, RequestError
-from ...model import Model, engine_for, load
+from ...model import CPU_ENGINES, Model, engine_for, load
 from ...progress import Progress
 from ..quantization import Quantization
 from .quantized_cache import QuantizedCache
@@ -35,11 +37,18 @@ class ModelSpec:
         source: name for `hub.locate`.
         base: the catalogue's base model of a fine-tune.
         quantization: of the job.
+        adapters: that are merged into it, by their folders.
     """
 
     source: str
     base: str | None
     quantization: Quantization
+    adapters: tuple[AdapterChoice, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, tuple[AdapterChoice, ...]]:
+        """The same for what is the same when it is loaded."""
+        return self.source, self.quantization.mode, self.adapters
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +97,15 @@ class ModelCache:
         batch_rows: int = 1,
     ) -> None:
         self._engine = engine_for(engine)
-        self._threads = threads if self._engine == "openvino" else None
+        self._threads = threads if self._engine in CPU_ENGINES else None
         self._quantized, self._budget, self._batch_rows = quantized, budget, batch_rows
-        self._models: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
+        self._models: OrderedDict[tuple[str, str, tuple[AdapterChoice, ...]], LoadedModel] = (
+            OrderedDict()
+        )
 
     def __contains__(self, spec: ModelSpec) -> bool:
         """Whether the model of `spec` is loaded."""
-        return (spec.source, spec.quantization.mode) in self._models
+        return spec.key in self._models
 
     def get(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
         """Return the model of `spec`; load it if it is not loaded.
@@ -103,7 +114,7 @@ class ModelCache:
             CheckpointError: the checkpoint cannot be used.
             RequestError: it cannot be quantized as the request asked.
         """
-        key = (spec.source, spec.quantization.mode)
+        key = spec.key
         if (loaded := self._models.get(key)) is None:
             self._evict(self._expected_bytes(spec))
             loaded = self._load(spec, progress)
@@ -140,12 +151,12 @@ class ModelCache:
                 raise _quantized_already(stored)
             recipe, quantization = None, stored
         folder = None
-        if recipe is not None:
+        if recipe is not None and not spec.adapters:
             folder = self._quantized.find_or_make(spec.source, base, recipe, progress)
         if folder is not None:
-            model = self._load_model(str(folder), None, None, progress)
+            model = self._load_model(str(folder), None, None, (), progress)
         else:
-            model = self._load_model(spec.source, base, recipe, progress)
+            model = self._load_model(spec.source, base, recipe, spec.adapters, progress)
         if recipe is None and model.config.quantization is not None:
             quantization = _name(model.config)
         engine: Engine = model.engine
@@ -156,7 +167,12 @@ class ModelCache:
         return LoadedModel(model, engine, quantization, _approximate_bytes(model))
 
     def _load_model(
-        self, name: str, base: str | None, recipe: Recipe | None, progress: Progress
+        self,
+        name: str,
+        base: str | None,
+        recipe: Recipe | None,
+        adapters: Sequence[AdapterChoice],
+        progress: Progress,
     ) -> Model:
         with progress.stage("load"):
             return load(
@@ -165,6 +181,7 @@ class ModelCache:
                 engine=self._engine,
                 threads=self._threads,
                 recipe=recipe,
+                adapters=adapters,
                 progress=progress,
             )
 

@@ -12,6 +12,8 @@ export interface ServiceAnswer {
   quantization?: { enabled?: boolean; default_mode?: string; modes?: string[] };
   limits?: ServiceLimits;
   prompts?: BuiltInPrompt[];
+  /** Their names, which `adapters` takes. */
+  adapters?: string[];
   models?: Model[];
 }
 
@@ -34,6 +36,8 @@ export interface Model {
   /** Of the download. */
   bytes?: number | null;
   description?: string | null;
+  /** `prompt`, `text`, `melody`. */
+  takes?: string[];
 }
 
 /** Audio that the service brings along. */
@@ -47,7 +51,12 @@ export interface BuiltInPrompt {
 export interface GenerationParameters {
   model_name?: string;
   quantization_mode?: string;
+  /** Of all takes; empty where there is none, or one for each. */
   description: string;
+  /** One for each take. */
+  descriptions?: string[];
+  /** Each `NAME:SCALE`. */
+  adapters?: string[];
   variations: number;
   top_k: number;
   temperature: number;
@@ -56,10 +65,10 @@ export interface GenerationParameters {
   seed: number;
 }
 
-/** The same with the slice of the audio that is the prompt, in seconds. */
+/** The same with the slice of the audio that is the prompt, if there is one, in seconds. */
 export interface JobParameters extends GenerationParameters {
-  prompt_start: number;
-  prompt_seconds: number;
+  prompt_start?: number;
+  prompt_seconds?: number;
   /** Prompt and continuation. */
   output_seconds: number;
 }

@@ -30,6 +30,7 @@ from .choosing import (
 )
 from .convolution import convolution_fits, convolve, convolve_transposed, transposed_fits
 from .embedding import embed
+from .gelu import gelu
 from .layer import (
     alike,
     heads_fit,
@@ -69,6 +70,7 @@ __all__ = [
     "convolve",
     "convolve_transposed",
     "embed",
+    "gelu",
     "heads_fit",
     "layer_fits",
     "layers_forward",

@@ -65,9 +65,11 @@ for (int first = 0; first < ROWS; first += PASS) {
 }
 grid_barrier(counter, [] {});
 
-FC1Product::prefetch(fc1_stored);
+constexpr bool FC1_LATE = UNITS > BLOCKS;  // keys and values keep memory busy until then
+if (!FC1_LATE) FC1Product::prefetch(fc1_stored);
 attend<OutProduct>(
   qkv, places[n].cache, position, length, ALIKE_PART, mixed, found, room, copies);
+if (FC1_LATE) FC1Product::prefetch(fc1_stored);
 OutProduct out_product;
 TEXT_PRODUCTS_PART
 grid_barrier(counter, [&] {

@@ -187,7 +187,7 @@ class Shape:
     def key_places(self) -> int:
         """Keys and values of each thread that there is room for while attention runs."""
         available = min(MAX_SHARED_BYTES, self.gpu.shared_bytes)
-        places = 4 if self.rows * self.heads <= self.blocks else 6
+        places = 4 if self.rows * self.heads <= self.blocks else 8
         while places > 2 and self._places_bytes + self._attention_bytes(places) > available:
             places -= 1
         return places

@@ -43,6 +43,8 @@ _LINES = {
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "list_type": "must be a list of texts",
+    "too_long": "must not hold more than {max_length}",
     "greater_than_equal": "must lie between {low:.15g} and {high:.15g}",
     "less_than_equal": "must lie between {low:.15g} and {high:.15g}",
     "value_error": "{error}",
@@ -178,22 +180,36 @@ class PluginRetry(PluginParameters):
     session_id: str = Field(description="Of the session whose input is continued again.")
 
 
-class NativeParameters(Parameters):
-    """The service's own."""
+class NativeOptions(Parameters):
+    """The service's own, with a prompt and without."""
 
-    start: Annotated[Annotated[float, Field(ge=0, le=36_000)] | None, _LENIENT] = Field(
+    texts: (
+        Annotated[
+            list[Annotated[str, Field(max_length=_LIMITS.description), _TEXT]],
+            Field(max_length=_LIMITS.variations),
+        ]
+        | None
+    ) = Field(
         None,
-        alias="prompt_start",
-        description="Where in the audio the prompt begins, in seconds.  Default: 0.",
+        alias="descriptions",
+        description="Words for each take, in the place of description; as many takes are made.",
     )
-    prompt_seconds: Annotated[
-        Annotated[float, Field(ge=0.02, le=LONGEST_PROMPT)] | None, _LENIENT
-    ] = Field(None, description="Seconds of the prompt.  Default: 6.")
+    adapters: (
+        Annotated[
+            list[Annotated[str, Field(max_length=MAX_NAME), _TEXT]],
+            Field(max_length=_LIMITS.adapters),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="LoRA adapters that the service has, each NAME or NAME:SCALE; merged into the "
+        "model in their order.",
+    )
     output_seconds: Annotated[
         Annotated[float, Field(ge=0.04, le=_LIMITS.output_seconds)] | None, _LENIENT
     ] = Field(None, description="Prompt and continuation together.  Default: 30.")
     variations: Annotated[Annotated[int, Field(ge=1, le=_LIMITS.variations)] | None, _LENIENT] = (
-        Field(None, description="How many takes.  Default: 1.")
+        Field(None, description="How many takes.  Default: 1, or as many as descriptions.")
     )
     extend_stride: Annotated[Annotated[float, Field(ge=0.02, le=300)] | None, _LENIENT] = Field(
         None,
@@ -207,12 +223,40 @@ class NativeParameters(Parameters):
     )
 
 
+_MELODY = Field(
+    None,
+    description="An audio file in base64, whose strongest notes a melody model follows from the "
+    "start of the prompt on.",
+    examples=[_TENTH_OF_A_SECOND],
+)
+
+
+class NativeParameters(NativeOptions):
+    """The service's own."""
+
+    start: Annotated[Annotated[float, Field(ge=0, le=36_000)] | None, _LENIENT] = Field(
+        None,
+        alias="prompt_start",
+        description="Where in the audio the prompt begins, in seconds.  Default: 0.",
+    )
+    prompt_seconds: Annotated[
+        Annotated[float, Field(ge=0.02, le=LONGEST_PROMPT)] | None, _LENIENT
+    ] = Field(None, description="Seconds of the prompt.  Default: 6.")
+
+
 class NativeAudio(NativeParameters):
     """A new job."""
 
     audio_data: str = Field(
         description="An audio file in base64.", min_length=1, examples=[_TENTH_OF_A_SECOND]
     )
+    melody_data: str | None = _MELODY
+
+
+class NativeText(NativeOptions):
+    """Music without a prompt."""
+
+    melody_data: str | None = _MELODY
 
 
 class ModelName(_Fields):

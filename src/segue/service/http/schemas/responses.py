@@ -119,6 +119,7 @@ class Take(_Response):
     seed: int
     seconds: float
     url: str
+    description: str = ""
 
 
 class JobState(_Response):
@@ -133,6 +134,8 @@ class JobState(_Response):
     model_name: str
     quantization: str
     engine: str | None = None
+    adapters: list[str] = []
+    melody: bool = False
     join_seconds: float | None = None
     takes: list[Take]
     error: str | None = None

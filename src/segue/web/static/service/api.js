@@ -69,17 +69,26 @@ export function cancel(id) {
 }
 
 /**
- * Queue a job.
+ * The files of a job: parts of their base64 text, null where there is none.
  *
- * @param {Blob[]} parts  the base64 text of the audio file
+ * @typedef {{ audio_data?: Blob[] | null, melody_data?: Blob[] | null }} Files
+ */
+
+/**
+ * Queue a job: on the audio among its files, or, without, on words or a melody alone.
+ *
+ * @param {Files} files
  * @param {JobParameters} parameters
  * @returns {Promise<JobStarted>}
  */
-export function start(parts, parameters) {
-  const rest = JSON.stringify(parameters).slice(1);
+export function start(files, parameters) {
   // The audio is never one string here: it may be tens of megabytes long.
-  const body = new Blob(['{"audio_data":"', ...parts, '"', rest === "}" ? "" : ",", rest]);
-  return requestJson("/api/jobs", { method: "POST", body });
+  const fields = Object.entries(files).flatMap(([name, parts]) =>
+    parts ? [`"${name}":"`, ...parts, '",'] : [],
+  );
+  const body = new Blob(["{", ...fields, JSON.stringify(parameters).slice(1)]);
+  const path = files.audio_data ? "/api/jobs" : "/api/generate";
+  return requestJson(path, { method: "POST", body });
 }
 
 /**

@@ -187,7 +187,8 @@ export class JobView {
 }
 
 /** @param {JobAbout} about */
-function origin({ file, parameters }) {
-  const words = parameters.description ? `, “${parameters.description}”` : "";
-  return `from ${file}${words}`;
+function origin({ file, melody, parameters }) {
+  const texts = parameters.descriptions ?? [parameters.description];
+  const words = texts.filter(Boolean).map((text) => `, “${text}”`);
+  return `from ${file}${melody ? `, after ${melody}` : ""}${words.join("")}`;
 }

@@ -49,35 +49,39 @@ export class Jobs extends EventTarget {
     this.#announcements = announcements;
   }
 
-  /** Continue the slice with what the form says. */
+  /** Continue the slice with what the form says, or begin without one. */
   async start() {
-    const { upload, slice } = this.#panel;
-    if (!upload || !slice) return;
+    const { upload, slice, alone } = this.#panel;
+    if (!alone && !slice) return;
     const { length, listen, ...generation } = this.#form.parameters();
+    const melody = this.#form.melodyFile();
+    const described = [generation.description, ...(generation.descriptions ?? [])].some(Boolean);
     this.#form.store();
+    const [start, prompt] = slice ? [slice.start, slice.seconds] : [0, 0];
     /** @type {JobParameters} */
     const parameters = {
       ...generation,
-      prompt_start: slice.start,
-      prompt_seconds: slice.seconds,
-      output_seconds: slice.seconds + length,
+      ...(slice ? { prompt_start: start, prompt_seconds: prompt } : {}),
+      output_seconds: prompt + length,
     };
     const about = {
-      file: upload.name,
-      key: upload.key,
-      start: slice.start,
-      seconds: slice.seconds,
+      file: upload?.name ?? `${melody && !described ? "a melody" : "words"} alone`,
+      key: upload?.key ?? "",
+      start,
+      seconds: prompt,
+      melody: melody?.name,
       parameters,
     };
-    const context = contextFor(listen, upload.buffer);
+    const buffer = upload?.buffer ?? null;
+    const context = contextFor(listen, buffer);
     this.#panel.pause();
     this.#form.showError("");
     this.#form.busy("Sending…");
     try {
-      const { job_id: id } = await send(upload, parameters);
-      upload.job = id;
+      const { job_id: id } = await send(upload, melody, parameters);
+      if (upload) Object.assign(upload, { job: id, melody: melody?.key ?? null });
       this.#form.busy(null);
-      const sound = { prompt: upload.buffer, at: about.start, context };
+      const sound = { prompt: buffer, at: about.start, context };
       this.#add(new JobCard(id, about, sound), true);
     } catch (error) {
       context?.close();
@@ -208,10 +212,14 @@ export class Jobs extends EventTarget {
       return await api.retry(card.id, parameters);
     } catch (error) {
       if (api.statusOf(error) !== 404) throw error;
-      const { upload } = this.#panel;
-      if (upload?.key === card.about.key) return api.start(await upload.encoded(), parameters);
+      const { file, key, seconds, melody: followed } = card.about;
+      const upload = seconds ? this.#panel.upload : null;
+      const melody = followed ? this.#form.melodyFile() : null;
+      const there = (upload?.key ?? "") === key && melody?.name === followed;
+      if (there) return sendFiles(upload, melody, parameters);
       throw new api.ServiceError(
-        `The service does not have this run's audio any more. Choose ${card.about.file} again.`,
+        "The service does not have this run's audio any more. Choose " +
+          `${followed && (upload?.key ?? "") === key ? followed : file} again.`,
       );
     }
   }
@@ -224,20 +232,31 @@ export class Jobs extends EventTarget {
 }
 
 /**
- * Queue a job on an upload, which is sent only once.
+ * Queue a job on an upload and a melody, which are sent only once, or on words alone.
  *
- * @param {Upload} upload
+ * @param {Upload | null} upload
+ * @param {Upload | null} melody
  * @param {JobParameters} parameters
  */
-async function send(upload, parameters) {
-  if (upload.job) {
+async function send(upload, melody, parameters) {
+  if (upload?.job && upload.melody === (melody?.key ?? null)) {
     try {
       return await api.retry(upload.job, parameters);
     } catch (error) {
       if (api.statusOf(error) !== 404) throw error;
     }
   }
-  return api.start(await upload.encoded(), parameters);
+  return sendFiles(upload, melody, parameters);
+}
+
+/**
+ * @param {Upload | null} upload
+ * @param {Upload | null} melody
+ * @param {JobParameters} parameters
+ */
+async function sendFiles(upload, melody, parameters) {
+  const [audio, followed] = await Promise.all([upload?.encoded(), melody?.encoded()]);
+  return api.start({ audio_data: audio, melody_data: followed }, parameters);
 }
 
 /**

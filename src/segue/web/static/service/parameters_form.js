@@ -2,7 +2,10 @@
 // The generation parameters: a form, and what it last held in this tab.
 
 import { h } from "../shared/dom.js";
+import { adaptersField } from "./adapters_field.js";
 import { modeName, shortName, size } from "./format.js";
+import { melodyField } from "./melody_field.js";
+import { wordsField } from "./words_field.js";
 
 /** @import { GenerationParameters, Model } from "../../types/service.js" */
 /** @import { Service } from "./connection.js" */
@@ -55,12 +58,9 @@ export function parametersForm(service) {
       ? "This service offers no other."
       : "Fewer bits: faster, less memory, a little worse.",
   );
-  const text = h("input", {
-    name: "description",
-    autocomplete: "off",
-    maxlength: limits.description,
-    value: saved.description ?? "",
-  });
+  const words = wordsField(limits.description, limits.variations, saved);
+  const melody = melodyField(limits);
+  const adapters = adaptersField(service.adapters ?? [], saved.adapters);
   const length = number("length", saved.length ?? 24, { min: 1, max: limits.output, step: 1 });
   const variations = h(
     "span",
@@ -110,9 +110,11 @@ export function parametersForm(service) {
     { class: "parameters", "aria-label": "What to play" },
     field("Model", model, modelNote, "model"),
     field("Quantization", mode, modeNote, "mode"),
-    field("In words, if you like", text, null, "words"),
+    words,
     field("Plays on for", h("span", { class: "unit" }, length, " s"), null, "length"),
     h("div", { class: "field takes" }, h("span", {}, "Takes"), variations),
+    melody,
+    adapters,
     finer,
     h(
       "div",
@@ -123,17 +125,19 @@ export function parametersForm(service) {
     ),
   );
 
+  const takes = () => Number(new FormData(form).get("variations") ?? 1);
   /**
-   * `description` is empty if there is none, `seed` -1 to draw one.
+   * `seed` is -1 to draw one.
    *
    * @returns {Values}
    */
   const parameters = () => ({
     model_name: model.value || undefined,
     quantization_mode: mode.disabled ? undefined : mode.value,
-    description: text.value.trim(),
+    ...words.words(),
+    adapters: adapters.adapters(),
     length: Number(length.value) || 0,
-    variations: Number(new FormData(form).get("variations") ?? 1),
+    variations: takes(),
     top_k: Number(topK.value),
     temperature: Number(temperature.value),
     cfg_coef: Number(guidance.value),
@@ -144,8 +148,13 @@ export function parametersForm(service) {
   const explain = () => {
     const chosen = model.selectedOptions[0];
     modelNote.textContent = chosen?.dataset.note ?? "";
-    text.placeholder = chosen?.dataset.words || "strings and piano, slow";
+    words.suggest(chosen?.dataset.words || "strings and piano, slow");
+    words.fit(takes());
+    melody.offer(Boolean(chosen?.dataset.takes?.includes("melody")));
   };
+  let prompted = true;
+  const demand = () => words.require(!prompted && !melody.file());
+  melody.addEventListener("melody", demand);
   form.addEventListener("input", () => {
     explain();
     complaint.textContent = "";
@@ -163,6 +172,13 @@ export function parametersForm(service) {
 
   return Object.assign(form, {
     parameters,
+    /** The melody that the model is to follow, or null. */
+    melodyFile: () => melody.file(),
+    /** @param {boolean} on  whether there is a prompt; without one, words are needed */
+    expectPrompt(on) {
+      prompted = on;
+      demand();
+    },
     store: save,
     /** @param {string} line  what went wrong; empty to clear it */
     showError(line) {
@@ -207,7 +223,7 @@ export function parametersForm(service) {
 function models({ models: found }) {
   /** @type {Record<string, HTMLOptionElement[]>} */
   const groups = Object.fromEntries(["", ...SIZES].map((name) => [name, []]));
-  for (const { name, path, downloaded, size_class: group, bytes, description } of found) {
+  for (const { name, path, downloaded, size_class: group, bytes, description, takes } of found) {
     const where = SIZES.find((one) => String(group ?? "").includes(one)) ?? "";
     const missing = downloaded === false;
     const amount = Number(bytes) > 0 ? `, about ${size(Number(bytes))}` : "";
@@ -219,7 +235,12 @@ function models({ models: found }) {
     groups[where].push(
       h(
         "option",
-        { value: path ?? name, "data-note": note, "data-words": description },
+        {
+          value: path ?? name,
+          "data-note": takes ? `${note} Takes ${takesLine(takes)}.` : note,
+          "data-words": description,
+          "data-takes": takes?.join(" "),
+        },
         `${shortName(name ?? path)}${missing ? " (not downloaded yet)" : ""}`,
       ),
     );
@@ -227,6 +248,18 @@ function models({ models: found }) {
   return Object.entries(groups).flatMap(([label, options]) =>
     !options.length ? [] : label ? [h("optgroup", { label }, options)] : options,
   );
+}
+
+/**
+ * What a model takes, in words for people.
+ *
+ * @param {string[]} takes
+ */
+function takesLine(takes) {
+  /** @type {Record<string, string>} */
+  const names = { prompt: "a prompt", text: "words", melody: "a melody" };
+  const [last, ...before] = takes.map((one) => names[one] ?? one).reverse();
+  return before.length ? `${before.reverse().join(", ")} and ${last}` : last;
 }
 
 /**

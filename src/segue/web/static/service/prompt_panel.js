@@ -18,10 +18,13 @@ import { follow } from "../shared/transport.js";
 /** In seconds. */
 const USUAL_PROMPT = 6;
 
-/** Events: `open` (another file is there), `change` (another slice). */
+/** Events: `open` (another file is there, or none is wanted), `change` (another slice). */
 export class PromptPanel extends EventTarget {
-  /** The file. @type {Upload | null} */
+  /** The file; null as long as there is none, or where none is wanted. @type {Upload | null} */
   upload = null;
+
+  /** Whether the music begins without a prompt. */
+  alone = false;
 
   /** The prompt in it. @type {SegueSlice | null} */
   slice = null;
@@ -75,8 +78,34 @@ export class PromptPanel extends EventTarget {
       h("p", { class: "invitation" }, "Drop a piece of music here"),
       h("p", { class: "choosing" }, this.chooser, label, formats),
       ...(ready.length ? [h("p", { class: "ready" }, note("or take one of these"), ready)] : []),
+      h("p", { class: "ready" }, this.#alone("Begin without music, from words")),
     );
     this.#stage.replaceChildren(this.#drop, this.#chosen, this.#complaint);
+  }
+
+  /** @param {string} line  on a button that begins without a prompt */
+  #alone(line) {
+    const onclick = () => this.#showAlone();
+    return h("button", { type: "button", class: "quiet alone", onclick }, line);
+  }
+
+  /** Want no prompt. */
+  #showAlone() {
+    this.pause();
+    this.#preview = null;
+    this.#complaint.textContent = "";
+    this.upload = this.slice = null;
+    this.alone = true;
+    const heading = h("h3", { tabindex: -1 }, "From words alone");
+    const file = h("label", { for: "file", class: "button" }, "Choose a file");
+    this.#drop.hidden = true;
+    this.#chosen.hidden = false;
+    this.#chosen.replaceChildren(
+      h("div", { class: "run-head alone-head" }, heading, note("The music begins by itself.")),
+      h("div", { class: "buttons" }, this.chooser, file),
+    );
+    this.dispatchEvent(new Event("open"));
+    heading.focus();
   }
 
   #receiveDrops() {
@@ -137,6 +166,7 @@ export class PromptPanel extends EventTarget {
     this.pause();
     this.#preview = null;
     this.upload = upload;
+    this.alone = false;
     const slice = document.createElement("segue-slice");
     this.slice = slice;
     const { buffer, peaks, seconds: duration } = upload;
@@ -157,7 +187,7 @@ export class PromptPanel extends EventTarget {
         !buffer && note("This browser cannot draw this file; the service may read it."),
       ),
       slice,
-      h("div", { class: "buttons" }, play, this.chooser, other),
+      h("div", { class: "buttons" }, play, this.chooser, other, this.#alone("Words alone")),
     );
     this.dispatchEvent(new Event("open"));
     slice.focusFirst();

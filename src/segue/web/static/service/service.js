@@ -32,6 +32,7 @@ const jobs = new Jobs({
 
 panel.addEventListener("open", () => {
   $("parameters").hidden = false;
+  form.expectPrompt(!panel.alone);
   showOutcome();
 });
 panel.addEventListener("change", showOutcome);
@@ -48,11 +49,16 @@ jobs.restore();
 
 /** Show what is going to be made. */
 function showOutcome() {
-  const { upload, slice } = panel;
-  if (!upload || !slice) return;
+  const { upload, slice, alone } = panel;
   const { length, variations } = form.parameters();
-  form.limitLength(slice.seconds);
   const times = variations > 1 ? `, ${variations} times` : "";
+  if (alone) {
+    form.limitLength(0);
+    form.summarize(`${seconds(length)} new${times}`);
+    preview.hidden = true;
+  }
+  if (!upload || !slice) return;
+  form.limitLength(slice.seconds);
   form.summarize(`${seconds(slice.seconds)} of yours, then ${seconds(length)} new${times}`);
   preview.hidden = !upload.peaks;
   if (!upload.peaks) return;

@@ -5,13 +5,15 @@
 
 /**
  * What is stored of a job: the file's name and key (see `Upload`), the prompt's place in it in
- * seconds, and the request's parameters.
+ * seconds, none of which there is where the music begins by itself, the name of the melody, and the
+ * request's parameters.
  *
  * @typedef {object} JobAbout
  * @property {string} file
  * @property {string} key
  * @property {number} start
  * @property {number} seconds
+ * @property {string} [melody]
  * @property {JobParameters} parameters
  */
 

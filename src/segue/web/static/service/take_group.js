@@ -27,6 +27,14 @@ export function groupKey({ key, start, seconds: length }) {
   return JSON.stringify([key, start, length]);
 }
 
+/** @param {JobAbout} about */
+function placeOf({ start, seconds: length }) {
+  if (length === 0) return "There is no prompt: the music begins by itself.";
+  if (start <= 0.05) return `The prompt is the first ${seconds(length)}.`;
+  const range = `${clock(start)} to ${clock(start + length)}`;
+  return `The prompt is ${range}. What lies before it is in the downloads, too.`;
+}
+
 /** Something has happened to the takes of `card`'s job. */
 export class JobEvent extends Event {
   /**
@@ -51,12 +59,9 @@ export class TakeGroup extends EventTarget {
   constructor(about) {
     super();
     this.about = about;
-    this.heading = h("h3", { tabindex: -1 }, about.file);
-    const before = about.start > 0.05;
-    const where = before
-      ? `The prompt is ${clock(about.start)} to ${clock(about.start + about.seconds)}. What lies ` +
-        "before it is in the downloads, too."
-      : `The prompt is the first ${seconds(about.seconds)}.`;
+    const name = about.seconds ? about.file : sentence(about.file);
+    this.heading = h("h3", { tabindex: -1 }, name);
+    const where = placeOf(about);
     this.player = document.createElement("segue-player");
     this.complaint = h("p", { role: "alert", class: "complaint" });
     this.blind = h("details", { class: "blind", hidden: true }, h("summary", {}, "Blind test"));
@@ -87,7 +92,7 @@ export class TakeGroup extends EventTarget {
     await Promise.all(sources.map(fetched));
     const first = !this.sources.length;
     this.sources.push(...sources);
-    if (first) this.player.open(this.sources.slice(), this.about.seconds);
+    if (first) this.player.open(this.sources.slice(), this.about.seconds || null);
     else this.player.ready = this.player.show(this.sources.slice());
     await this.player.ready;
     this.#level();
@@ -108,11 +113,14 @@ export class TakeGroup extends EventTarget {
     const title = mode === "none" ? model : `${model}, ${modeName(mode)}`;
     const unique = this.#unique(`${title}, seed ${take.seed}`);
     const source = new Recording(unique, take.url, this.about.start, card);
+    const text = parameters.descriptions?.[take.number - 1] ?? parameters.description;
     const different = [
-      parameters.description && `“${parameters.description}”`,
+      text && `“${text}”`,
+      card.about.melody && `after ${card.about.melody}`,
+      ...(parameters.adapters ?? []).map((adapter) => adapter.replace(/:1$/, "")),
       parameters.temperature !== 1 && `temperature ${parameters.temperature}`,
       parameters.top_k !== 250 && `top k ${parameters.top_k}`,
-      parameters.description && parameters.cfg_coef !== 3 && `guidance ${parameters.cfg_coef}`,
+      text && parameters.cfg_coef !== 3 && `guidance ${parameters.cfg_coef}`,
     ];
     source.title = title;
     source.note = [`seed ${take.seed}`, ...different.filter(Boolean)].join(", ");

@@ -47,6 +47,7 @@ export function timeline() {
         drawn.forEach(({ picture }) => picture.redraw(view));
       }
       const share = at / seconds;
+      join.hidden = joined.hidden = at === 0;
       join.style.left = joined.style.left = `${100 * share}%`;
       joined.textContent = clock(at);
       end.textContent = clock(seconds);

@@ -7,7 +7,7 @@ import { Peaks } from "../shared/waveform.js";
 /** @import { Limits } from "./connection.js" */
 
 /**
- * A file that may be sent.
+ * A file that may be sent: the music, or a melody.
  *
  * @typedef {object} Upload
  * @property {string} name
@@ -17,6 +17,7 @@ import { Peaks } from "../shared/waveform.js";
  * @property {number | null} seconds
  * @property {() => Promise<Blob[]>} encoded  parts of its base64 text
  * @property {string | null} job  that the service has it from already
+ * @property {string | null} melody  the key of the one that this job follows
  */
 
 /** A multiple of three: chunks of base64 then join without padding between them. */
@@ -62,6 +63,7 @@ export async function inspect(file, limits) {
     seconds: buffer && buffer.duration,
     encoded: once(() => encoded(file)),
     job: null,
+    melody: null,
   };
 }
 

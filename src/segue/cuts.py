@@ -1,0 +1,66 @@
+"""What of a take is written: the whole, what is new, or the loop; as what, and with which tags."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Literal
+
+from .audio import Audio, Tags
+from .bars import Grid
+from .continuation import Result, Take
+from .layout import Plan
+
+Cut = Literal["whole", "new", "loop"]
+CUTS: tuple[Cut, ...] = ("whole", "new", "loop")
+FORMATS = ("wav", "flac", "mp3", "ogg")
+BITS = (16, 24, 32)
+
+
+def add_cut_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--only`, `--format` and `--bits`."""
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=CUTS,
+        help="write the whole (the default), the new part alone, or the loop: prompt and new part, "
+        "without what lies before them; may be repeated",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="of the file, where no -o says it (default: wav)"
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=BITS,
+        help="of a sample, 32 being floats (default: those of the prompt)",
+    )
+
+
+def cuts_of(options: argparse.Namespace) -> list[Cut]:
+    """Return what is written of each take, each once."""
+    return list(dict.fromkeys(options.only or ["whole"]))
+
+
+def audio_of(take: Take, result: Result, cut: Cut) -> Audio:
+    """Return what is written of a take."""
+    start = {"whole": 0, "new": result.join, "loop": result.loop}[cut]
+    return replace(take.audio, samples=take.audio.samples[start:])
+
+
+def tags_of(take: Take, result: Result, cut: Cut, title: str, model: str, text: str) -> Tags:
+    """Return the tags of a file; see `audio_of`."""
+    comment = f"made with segue by {model}, seed {take.seed}" + (f": {text}" if text else "")
+    grid = result.grid
+    if grid is None:
+        return Tags(title, comment)
+    beats = audio_of(take, result, cut).seconds / grid.beat_seconds
+    whole = abs(beats - round(beats)) * grid.beat_seconds * take.audio.sample_rate <= 1.5
+    begins = cut != "whole" or result.loop == 0
+    return Tags(title, comment, grid.bpm, grid.beats_per_bar, beats, whole and begins)
+
+
+def bars_of(plan: Plan, cut: Cut, grid: Grid, sample_rate: int) -> float:
+    """Return how many bars a file will have, before anything is played; see `audio_of`."""
+    start = {"whole": plan.first, "new": plan.join, "loop": plan.loop}[cut]
+    return ((plan.stop or 0) - start) / sample_rate / grid.bar_seconds

@@ -1,0 +1,82 @@
+/* The structures that Python fills (layout.py mirrors them) and the functions that it calls. */
+#ifndef SEGUE_NATIVE_H
+#define SEGUE_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SEGUE_VERSION 1 /* of these structures; Python refuses a library of another one */
+#define BLOCK 16        /* output rows that lie interleaved in a matrix, positions in a block of keys */
+#define MAX_COLUMNS 256 /* columns of one call */
+#define MAX_THREADS 1024
+#define MAX_HEAD_DIM 512
+
+/* How the numbers of a matrix are stored. */
+enum kind { FLOAT32, FLOAT16, BFLOAT16, PACKED };
+
+/* What stands at the head of a packed group, for each of its BLOCK rows. */
+enum head {
+    HALF_BIAS,  /* float16 scale, float16 bias: w = scale * q + bias */
+    FLOAT_BIAS, /* float32 scale, float32 bias */
+    ZERO_POINT  /* float32 scale, uint8 zero point: w = scale * (q - zero) */
+};
+
+/* A matrix in blocks of BLOCK rows, the last one filled up with zeros.
+ *
+ * Floats: [block][column][BLOCK].  Packed: [block][group] records of `record` bytes: the head, then
+ * the group's 32-bit words [word][BLOCK], each with 32 / bits columns of one row, lowest bits first. */
+struct matrix {
+    const uint8_t *data;
+    int32_t rows, columns;
+    int32_t kind, bits, group, head, record;
+    int32_t unused;
+};
+
+struct layer {
+    const float *self_norm, *cross_norm, *ffn_norm; /* weights [dim], then biases [dim] */
+    struct matrix qkv, self_out, cross_q, cross_out, fc1, fc2;
+};
+
+struct config {
+    int32_t dim, heads, ffn, layers, logits; /* logits: of all codebooks */
+    int32_t threads, half_cache, text;       /* text: whether layers have cross-attention */
+};
+
+/* Keys and values of consecutive positions, of all layers.
+ *
+ * Per layer, [head][position / BLOCK][head_dim][BLOCK] keys, then [head][position][padded head_dim]
+ * values; `capacity` is a multiple of BLOCK.  Positions before `base_length` lie in `base`. */
+struct cache {
+    void *data;
+    const struct cache *base;
+    int32_t capacity, base_length;
+    int32_t length; /* of a text: how many of its positions there are */
+    int32_t unused;
+};
+
+/* One column to run: it is written at `position` of `cache`, and attends to all up to there. */
+struct column {
+    struct cache *cache;
+    const struct cache *text; /* NULL attends to nothing, which adds nothing */
+    int32_t position;
+    int32_t wanted; /* whether its logits are returned */
+};
+
+struct model;
+
+int32_t segue_version(void);
+const char *segue_paths(void); /* those that this processor runs, best first, by spaces */
+struct model *segue_new(const struct config *, const struct layer *, const float *last_norm,
+                        const struct matrix *heads, const char *path);
+void segue_free(struct model *);
+const char *segue_path(const struct model *);
+size_t segue_cache_bytes(const struct config *, int32_t capacity);
+int32_t segue_reserve(struct model *, int32_t positions);
+int32_t segue_forward(struct model *, const struct column *, int32_t columns, const float *hidden,
+                      float *logits);
+int32_t segue_store_text(struct model *, struct cache *, int32_t layer, const float *keys,
+                         const float *values);
+int32_t segue_product(struct model *, const struct matrix *, const float *x, int32_t columns,
+                      float *out);
+
+#endif

@@ -1,0 +1,82 @@
+"""The engine for processors: the language model in C of our own, the rest on OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..base import Sampling
+from ..openvino import OpenVINOEngine
+from ..openvino.lm import Prefix
+from ..openvino.weights import Weights
+from .batch import NativeBatch
+from .decoding import decode, prefill
+from .lm import Cache, NativeLM, Rows, TextCache
+
+
+class NativeEngine(OpenVINOEngine):
+    """A checkpoint on the processor; fulfils `segue.engine.base.Engine`.
+
+    The codec, the text encoder and the projections of what it says are OpenVINO's; what runs for
+    every column is `NativeLM`.  Quantized weights stay packed, at 2, 4 and 8 bits as they are, at
+    3, 5 and 6 in 4 or 8; activations are multiplied in 16 bits.
+
+    Args: see `OpenVINOEngine`.  Of `kv_bits` there are 16; None is 32 for a checkpoint in float32
+    that is not quantized, else 16.
+
+    Attributes:
+        native: the language model.
+    """
+
+    name = "native"
+
+    def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
+        """See `OpenVINOEngine`."""
+        half_cache = None if kv_bits is None else kv_bits == 16
+        self.native = NativeLM(self.config.lm, weights, threads, half_cache)
+        self.device += f" ({self.native.path})"
+
+    def prefill(
+        self,
+        sequence: np.ndarray,
+        seeds: tuple[int, ...],
+        sampling: Sampling,
+        conditioning: Any = None,
+        first_step: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """See `Engine.prefill`."""
+        text, prefix = self.attended(conditioning)
+        self._make_room()
+        start = prefill(
+            lm=self.native,
+            sequence=sequence,
+            seeds=seeds,
+            sampling=sampling,
+            text=text,
+            prefix=prefix,
+            first_step=first_step,
+        )
+        return decode(
+            lm=self.native, start=start, seeds=seeds, sampling=sampling, first_step=first_step
+        )
+
+    def batch(self, max_rows: int) -> Any:
+        """See `Engine.batch`."""
+        return NativeBatch(self.native, self.attended, self._make_room, max_rows)
+
+    def logits(self, sequence: np.ndarray, conditioning: Any = None) -> np.ndarray:
+        """See `Engine.logits`."""
+        text, prefix = self.attended(conditioning)
+        K, S = sequence.shape
+        hidden = self.native.embed(sequence.T, 0 if prefix is None else prefix.length)
+        if prefix is not None:
+            hidden = prefix.before(hidden[None], guided=False)[0]
+        rows = Rows(Cache(self.native, len(hidden)), hidden, text, last=S)
+        return self.native.run([rows]).reshape(S, K, -1)
+
+    def attended(self, conditioning: Any) -> tuple[TextCache | None, Prefix | None]:
+        """What layers attend to, and what comes before the sequence."""
+        cross, prefix = self._apart(conditioning)
+        return None if cross is None else TextCache(self.native, cross), prefix

@@ -1,0 +1,340 @@
+"""The language model of MusicGen on the native library: columns in, logits out.
+
+What runs is `c/step.c`.  Here the checkpoint's weights become its matrices, and rows their caches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...checkpoints.config import LMConfig
+from ...checkpoints.layouts import LM as PREFIX
+from ..openvino.lm import CrossKV, positions
+from ..openvino.weights import Table, Weights
+from . import library, packing
+from .structures import (
+    BLOCK,
+    FLOAT32,
+    MAX_COLUMNS,
+    CacheStructure,
+    Column,
+    Config,
+    Layer,
+    Matrix,
+)
+
+
+class Cache:
+    """Keys and values of one row, or of what several rows have in common.
+
+    Args:
+        model: whose they are.
+        capacity: positions that it holds; with a base, those that follow what is in that.
+        base: what comes before; it is read, and never written any more.
+
+    Attributes:
+        length: positions that are in it, those of `base` included.
+    """
+
+    def __init__(self, model: NativeLM, capacity: int, base: Cache | None = None) -> None:
+        self.length: int = 0 if base is None else base.length
+        # Whole blocks of the base are read where they lie, so that a row's sums have the order
+        # that they have without a base; the rest is copied.
+        self._first: int = self.length // BLOCK * BLOCK
+        rest = self.length - self._first
+        capacity = -(-max(capacity + rest, 1) // BLOCK) * BLOCK
+        self._memory = packing.zeros(model.cache_bytes(capacity))
+        self._base = base if self._first else None
+        self.structure: CacheStructure = CacheStructure(
+            data=self._memory.ctypes.data,
+            base=None if self._base is None else ctypes.addressof(self._base.structure),
+            capacity=capacity,
+            base_length=self._first,
+        )
+        model.reserve(self.end)
+        if base is not None and rest:
+            theirs, ours = (model.keys_and_values(cache) for cache in (base, self))
+            at = (self._first - base.first) // BLOCK
+            for given, taken in zip(theirs, ours, strict=True):
+                taken[:, :, 0] = given[:, :, at]
+
+    @property
+    def first(self) -> int:
+        """Its first position that is not in `base`."""
+        return self._first
+
+    @property
+    def memory(self) -> np.ndarray:
+        """All of it, in bytes."""
+        return self._memory
+
+    @property
+    def end(self) -> int:
+        """The position that it has no room for."""
+        return self._first + int(self.structure.capacity)
+
+
+class TextCache:
+    """Keys and values of a text.
+
+    Args:
+        model: whose they are.
+        cross: for each layer, keys and values `(1, H, L, D)` float32.
+    """
+
+    def __init__(self, model: NativeLM, cross: CrossKV) -> None:
+        self.length = cross[0][0].shape[2]
+        capacity = -(-self.length // BLOCK) * BLOCK
+        self._memory = packing.zeros(model.cache_bytes(capacity))
+        self.structure = CacheStructure(
+            data=self._memory.ctypes.data, capacity=capacity, length=self.length
+        )
+        model.store_text(self, cross)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns that follow each other in one cache.
+
+    Attributes:
+        cache: where they are written.
+        hidden: `(S, dim)` float32, from `NativeLM.embed`.
+        text: what they attend to, or None.
+        last: after how many of them, the last ones, logits are wanted.
+    """
+
+    cache: Cache
+    hidden: np.ndarray
+    text: TextCache | None = None
+    last: int = 1
+
+
+class NativeLM:
+    """Codes in, logits over the next codes out.
+
+    Args:
+        config: its shape.
+        weights: its weights.
+        threads: how many to use; None for as many as this process may run on.
+        half_cache: whether keys and values are stored in float16, else in float32; None stores them
+            as exactly as the weights: in float32 where all of these are float32.
+        path: the name of the path to run; None for the best one.
+
+    Raises:
+        UnavailableError: there is no library.
+    """
+
+    def __init__(
+        self,
+        config: LMConfig,
+        weights: Weights,
+        threads: int | None = None,
+        half_cache: bool | None = None,
+        path: str | None = None,
+    ) -> None:
+        self._library = library.load()
+        self._turn = threading.Lock()
+        self.config = config
+        self._table = Table(
+            weights, [f"{PREFIX}embed_tokens.{k}" for k in range(config.num_codebooks)]
+        )
+        self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
+        self._kept: list[np.ndarray] = []
+        text = f"{PREFIX}layers.0.encoder_attn.q_proj.weight" in weights.tensors
+        layers = (Layer * config.num_layers)(
+            *(self._layer(weights, f"{PREFIX}layers.{n}.", text) for n in range(config.num_layers))
+        )
+        heads = self._matrix(
+            weights, [f"decoder.lm_heads.{k}" for k in range(config.num_codebooks)]
+        )
+        if half_cache is None:
+            half_cache = any(layer.qkv.kind != FLOAT32 for layer in layers)
+        self._structure = Config(
+            dim=config.dim,
+            heads=config.num_heads,
+            ffn=config.ffn_dim,
+            layers=config.num_layers,
+            logits=config.num_codebooks * config.cardinality,
+            threads=threads or library.processors(),
+            half_cache=half_cache,
+            text=text,
+        )
+        path = path or os.environ.get(library.PATH_VARIABLE, "")
+        self._model = self._library.segue_new(
+            self._structure,
+            layers,
+            self._norm(weights, f"{PREFIX}layer_norm"),
+            heads,
+            path.encode(),
+        )
+        if not self._model:
+            paths = self._library.segue_paths().decode()
+            raise library.UnavailableError(
+                f"the library refuses this model, or the path {path!r}; here run {paths}"
+            )
+        # At the end of the process a thread may still be in it; then its memory just goes.
+        weakref.finalize(self, self._library.segue_free, self._model).atexit = False
+
+    # --- Weights ----------------------------------------------------------------------------------
+
+    def _layer(self, weights: Weights, name: str, text: bool) -> Layer:
+        self_attention, cross_attention = f"{name}self_attn.", f"{name}encoder_attn."
+        layer = Layer(
+            self_norm=self._norm(weights, f"{name}self_attn_layer_norm"),
+            ffn_norm=self._norm(weights, f"{name}final_layer_norm"),
+            qkv=self._matrix(weights, [f"{self_attention}{part}_proj" for part in "qkv"]),
+            self_out=self._matrix(weights, [f"{self_attention}out_proj"]),
+            fc1=self._matrix(weights, [f"{name}fc1"]),
+            fc2=self._matrix(weights, [f"{name}fc2"]),
+        )
+        if text:
+            layer.cross_norm = self._norm(weights, f"{name}encoder_attn_layer_norm")
+            layer.cross_q = self._matrix(weights, [f"{cross_attention}q_proj"])
+            layer.cross_out = self._matrix(weights, [f"{cross_attention}out_proj"])
+        return layer
+
+    def _norm(self, weights: Weights, module: str) -> int:
+        parts = [weights.floats(f"{module}.{part}") for part in ("weight", "bias")]
+        both = np.ascontiguousarray(np.concatenate(parts), np.float32)
+        self._kept.append(both)
+        return int(both.ctypes.data)
+
+    def _matrix(self, weights: Weights, modules: list[str]) -> Matrix:
+        packed = weights.packed(modules)
+        if packed is not None and packing.packable(packed):
+            matrix, memory = packing.packed_matrix(packed)
+        else:
+            if packed is None:
+                values = np.concatenate([weights.floats(f"{name}.weight") for name in modules])
+            else:
+                values = packed.dense()
+                params = packed.params
+                weights.widened.add(
+                    params.mode if params.mode != "affine" else f"{params.bits}-bit"
+                )
+            matrix, memory = packing.float_matrix(values)
+        self._kept.append(memory)
+        return matrix
+
+    # --- Caches -----------------------------------------------------------------------------------
+
+    @property
+    def half_cache(self) -> bool:
+        """Whether keys and values are stored in float16, else in float32."""
+        return bool(self._structure.half_cache)
+
+    @property
+    def path(self) -> str:
+        """The name of the path that runs."""
+        return str(self._library.segue_path(self._model).decode())
+
+    def cache_bytes(self, capacity: int) -> int:
+        """Bytes of a cache of some positions."""
+        return int(self._library.segue_cache_bytes(self._structure, capacity))
+
+    def keys_and_values(self, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values of a cache in blocks `(layers, heads, capacity / BLOCK, bytes)`."""
+        heads, dim = self.config.num_heads, self.config.head_dim
+        layers = cache.memory.reshape(self.config.num_layers, -1)
+        per_head = layers.shape[1] // heads
+        padded = -(-dim // BLOCK) * BLOCK
+        keys = per_head * dim // (dim + padded) * heads
+        blocks = int(cache.structure.capacity) // BLOCK
+        shape = (len(layers), heads, blocks, -1)
+        return layers[:, :keys].reshape(shape), layers[:, keys:].reshape(shape)
+
+    def reserve(self, positions: int) -> None:
+        """Have room for rows of so many positions."""
+        with self._turn:
+            if self._library.segue_reserve(self._model, positions):
+                raise MemoryError
+
+    def store_text(self, text: TextCache, cross: CrossKV) -> None:
+        """Fill the keys and values of a text, see `TextCache`."""
+        self.reserve(text.length)
+        for layer, pair in enumerate(cross):
+            keys, values = (np.ascontiguousarray(part[0], np.float32) for part in pair)
+            _check(
+                self._library.segue_store_text(
+                    self._model, text.structure, layer, _floats(keys), _floats(values)
+                )
+            )
+
+    # --- Columns ----------------------------------------------------------------------------------
+
+    def embed(self, tokens: np.ndarray, position: int) -> np.ndarray:
+        """Hidden states `(S, dim)` of `tokens` `(S, K)` that start at `position`."""
+        embedded: np.ndarray = self._table.rows(tokens + self._offsets).sum(axis=1)
+        embedded += positions(position, len(tokens), self.config.dim)
+        return embedded
+
+    def run(self, rows: Sequence[Rows]) -> np.ndarray:
+        """Run columns of some rows; weights are read once for up to `MAX_COLUMNS` of them.
+
+        Args:
+            rows: each with a cache of its own.
+
+        Returns:
+            Logits `(n, K * V)` float32 after the columns for which they are wanted, in their order.
+        """
+        starts = [row.cache.length for row in rows]
+        for row, start in zip(rows, starts, strict=True):
+            if start + len(row.hidden) > row.cache.end:
+                raise ValueError("a cache has no room for its columns")
+            if row.hidden.shape[1] != self.config.dim:
+                raise ValueError("hidden states are not the model's")
+        pieces = [
+            (row, start + at, at, at + 1 > len(row.hidden) - row.last)
+            for row, start in zip(rows, starts, strict=True)
+            for at in range(len(row.hidden))
+        ]
+        found = [np.zeros((0, self._width), np.float32)]
+        for first in range(0, len(pieces), MAX_COLUMNS):
+            found.append(self._some(pieces[first : first + MAX_COLUMNS]))
+        for row, start in zip(rows, starts, strict=True):
+            row.cache.length = start + len(row.hidden)
+        logits = found[1] if len(found) == 2 else np.concatenate(found)
+        return logits[:, : int(self._structure.logits)]
+
+    def _some(self, pieces: list[tuple[Rows, int, int, bool]]) -> np.ndarray:
+        columns = (Column * len(pieces))(
+            *(
+                Column(
+                    cache=ctypes.addressof(row.cache.structure),
+                    text=None if row.text is None else ctypes.addressof(row.text.structure),
+                    position=position,
+                    wanted=wanted,
+                )
+                for row, position, _, wanted in pieces
+            )
+        )
+        hidden = np.array([row.hidden[at] for row, _, at, _ in pieces], np.float32)
+        logits = np.empty((sum(wanted for *_, wanted in pieces), self._width), np.float32)
+        with self._turn:
+            _check(
+                self._library.segue_forward(
+                    self._model, columns, len(columns), _floats(hidden), _floats(logits)
+                )
+            )
+        return logits
+
+    @property
+    def _width(self) -> int:
+        return -(-int(self._structure.logits) // BLOCK) * BLOCK
+
+
+def _floats(values: np.ndarray) -> Any:
+    return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+def _check(status: int) -> None:
+    if status:
+        raise ValueError("the native library refuses columns that are not in their caches")
