@@ -421,7 +421,7 @@ def test_files_that_rows_name_lie_here_or_beside_the_file_of_rows(tmp_path):
     )
     found = {row.name: row for row in rows_of(beside / "rows.toml", [])}
     assert found["a"].recipe == Recipe(bits=5)
-    assert found["b"].recipe == Recipe()
+    assert found["b"].recipe == Recipe(method="search")
     assert [found[name].checkpoint for name in "cd"] == [str(beside / "saved"), "who/what"]
 
     Path("r.json").write_text(json.dumps(recipe | {"recipe": Recipe(bits=6).to_json()}))
