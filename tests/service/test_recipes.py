@@ -36,7 +36,7 @@ def test_a_request_names_a_recipe_of_the_folder(folder):
 
 
 def test_a_preset_is_itself_whatever_lies_in_the_folder(folder):
-    assert chosen("q4", NONE, recipes_in(folder)).recipe == Recipe()
+    assert chosen("q4", NONE, recipes_in(folder)).recipe == Recipe(method="search")
 
 
 @pytest.mark.parametrize(
