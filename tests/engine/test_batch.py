@@ -1,6 +1,7 @@
 """Requests that share steps have the columns that they have alone, whoever their neighbours are."""
 
 import shutil
+from collections import deque
 
 import mlx.core as mx
 import numpy as np
@@ -58,6 +59,38 @@ def test_a_batch_does_the_same_again(engine):
     batch = engine.batch(8)
     first = run(engine, batch, schedule)
     assert_equal(run(engine, batch, schedule), first)
+
+
+class Watched(deque):
+    """Columns that note how many their member says are left when some come."""
+
+    def __init__(self, member, noted):
+        super().__init__(member.columns)
+        self.member, self.noted = member, noted
+
+    def append(self, column):
+        self.extend([column])
+
+    def extend(self, columns):
+        columns = list(columns)
+        self.noted.append((len(columns), self.member.left))
+        super().extend(columns)
+
+
+def test_columns_are_there_before_fewer_are_left(engine):
+    """Other threads look without a lock: none left and no columns would be the end."""
+    asked, noted = Asked(10, 30, (3,), Sampling(20)), []
+    batch = engine.batch(4)
+    member = batch.join(*asked.arguments(engine))
+    member.columns = Watched(member, noted)
+    left = member.left
+    assert left > 1
+    while member.left:
+        batch.step()
+    assert sum(count for count, _ in noted) == left
+    for count, before in noted:
+        assert before == left
+        left -= count
 
 
 @pytest.mark.parametrize("total", [10, 11])

@@ -113,6 +113,15 @@ class Member:
     columns: deque[np.ndarray] = field(default_factory=deque)
     error: Exception | None = None
 
+    def hand_out(self, columns: Sequence[np.ndarray]) -> None:
+        """Add columns `(N, K)` to those that can be taken.
+
+        Other threads look at a member without a lock: one that saw none left and no columns would
+        take that for the end, so the columns are there before `left` is less.
+        """
+        self.columns.extend(columns)
+        self.left -= len(columns)
+
 
 class Batch(Protocol):
     """A decode loop that requests join and leave: each step runs one column of every member.

@@ -77,9 +77,7 @@ class Reads:
                 if suspect:
                     known = member.known[first : first + len(own)]
                     good = self._before_overflow(own, known)
-                # Who looks at `left` meanwhile, in another thread, must not miss the last ones.
-                member.columns.extend(own[:good])
-                member.left -= good
+                member.hand_out(list(own[:good]))
                 if good < len(own):
                     member.error = ModelOverflowError("logits")
                     overflown.append(member)

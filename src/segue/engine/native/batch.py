@@ -108,7 +108,7 @@ class NativeBatch:
             before=start.before,
         )
         if start.begin < sequence.shape[-1]:
-            _hand_out(member)
+            member.hand_out([member.tokens])
         if not member.over:
             self._members.append(member)
         return member
@@ -145,7 +145,7 @@ class NativeBatch:
                 except ModelOverflowError as error:
                     member.error = error
                     continue
-                _hand_out(member)
+                member.hand_out([member.tokens])
             for member in list(self._members):
                 if member.over or member.error is not None:
                     self.leave(member)
@@ -160,8 +160,3 @@ class NativeBatch:
                 member.error = member.error or error
                 self.leave(member)
             raise
-
-
-def _hand_out(member: NativeMember) -> None:
-    member.left -= 1
-    member.columns.append(member.tokens)

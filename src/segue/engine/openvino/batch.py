@@ -130,7 +130,7 @@ class OpenVINOBatch:
             before=start.before,
         )
         if begin < length:
-            _hand_out(member)
+            member.hand_out([member.tokens])
         if member.over:
             start.run.release()
             return member
@@ -256,7 +256,7 @@ class OpenVINOBatch:
                 except ModelOverflowError as error:
                     member.error = error
                     continue
-                _hand_out(member)
+                member.hand_out([member.tokens])
             for member in list(self._members):
                 if member.over or member.error is not None:
                     self.leave(member)
@@ -282,11 +282,6 @@ class OpenVINOBatch:
                 member.error = member.error or error
             self._forget()
             raise
-
-
-def _hand_out(member: OpenVINOMember) -> None:
-    member.left -= 1
-    member.columns.append(member.tokens)
 
 
 def _last(values: np.ndarray, length: int) -> np.ndarray:
