@@ -205,7 +205,13 @@ class _Watch(Progress):
 
         def advance(done: int, total: int | None = None) -> None:
             minutes = (time.perf_counter() - self.began) / 60
-            print(f"{name}: {done} of {self.estimate} s after {minutes:.1f} min", file=sys.stderr)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(
+                f"{name}: {done} of {self.estimate} s after {minutes:.1f} min, peak {peak:.2f} GiB "
+                f"in all, {self.anonymous / 2**30:.2f} without what is mapped",
+                file=sys.stderr,
+                flush=True,
+            )
 
         yield advance
 

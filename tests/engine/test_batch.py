@@ -205,13 +205,20 @@ def test_a_step_that_fails_ends_all_and_the_batch_goes_on_empty(toy, name, monke
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_compiled_steps_have_few_numbers_of_rows(toy):
     engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution(compiled=True))
-    plain = {asked: asked.alone(engine) for asked in MIXED[:5]}
     batch, sizes = engine.batch(64), set()
     for asked in MIXED[:5]:
         batch.join(*asked.arguments(engine))
         sizes.add(batch.slots)
     assert sizes == {1, 8, 16}  # 1 alone, then 5, 6, 7 and 9 rows
     assert sizes <= {1, *SIZES}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("number", [3, 5])  # rows for 8 and for 16: each is compiled
+def test_compiled_steps_compute_what_requests_have_alone(toy, number):
+    engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution(compiled=True))
+    plain = {asked: asked.alone(engine) for asked in MIXED[:5][-number:]}
     found = run(engine, engine.batch(64), [(3 * n, asked) for n, asked in enumerate(plain)])
     assert_equal(found, plain)
 
