@@ -90,6 +90,16 @@ def test_what_openvino_does_not_keep_packed_is_said(toy):
     assert held[QKV[0]] == 64 * 64 * 4
 
 
+def test_what_the_native_engine_stores_wider_is_said(toy):
+    pytest.importorskip("openvino")
+    from segue.engine.native import library
+
+    if not library.compilers():
+        pytest.skip("needs a C compiler")
+    engine = segue.load(str(toy), engine="native", recipe=MIXED).engine
+    assert "5 of 24 quantized modules have 3, 5, 6 bits" in engine.load_report.notes[-1]
+
+
 def test_learned_biases_with_fractional_zero_points_are_exact_on_openvino(toy, tmp_path):
     pytest.importorskip("openvino")
     from segue.engine.openvino import runtime

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from ...checkpoints.checkpoint import Checkpoint
 from ..base import Sampling
 from ..openvino import OpenVINOEngine
 from ..openvino.lm import Prefix
-from ..openvino.weights import Weights
+from ..openvino.weights import Weights, unpacked_note
 from .batch import NativeBatch
 from .decoding import decode, prefill
 from .lm import Cache, NativeLM, Rows, TextCache
+from .packing import STORED_BITS
 
 
 class NativeEngine(OpenVINOEngine):
@@ -31,6 +33,16 @@ class NativeEngine(OpenVINOEngine):
     """
 
     name = "native"
+
+    def _unpacked_note(self, checkpoint: Checkpoint) -> str | None:
+        """See `OpenVINOEngine`."""
+        return unpacked_note(
+            checkpoint.lm,
+            checkpoint.config.quantization,
+            [bits for bits, stored in STORED_BITS.items() if bits == stored],
+            "which this engine stores in the next of 4 and 8 bits: they are computed exactly, and "
+            "take its memory and time",
+        )
 
     def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
         """See `OpenVINOEngine`."""

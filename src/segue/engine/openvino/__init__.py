@@ -60,7 +60,7 @@ class OpenVINOEngine:
         checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
         self.config = checkpoint.config
         weights = Weights(checkpoint.lm, self.config.quantization)
-        if note := unpacked_note(checkpoint.lm, self.config.quantization):
+        if note := self._unpacked_note(checkpoint):
             self.load_report.notes.append(note)
         self.codec = Codec(self.config.codec, checkpoint.codec, threads)
         self._checkpoint, self._progress, self._threads = checkpoint, progress, threads
@@ -71,6 +71,10 @@ class OpenVINOEngine:
         widened = ", ".join(sorted(weights.widened))
         self.dtype = f"float32 ({widened} weights widened to it)" if widened else "float32"
         self._conditioned = lru_cache(16)(self._condition)
+
+    def _unpacked_note(self, checkpoint: Checkpoint) -> str | None:
+        """What to say of quantized modules that this engine does not keep as they are stored."""
+        return unpacked_note(checkpoint.lm, checkpoint.config.quantization)
 
     def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
         """Read the weights of the language model; an engine with one of its own does it here."""

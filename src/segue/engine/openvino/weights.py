@@ -5,6 +5,7 @@ Nothing is stored here but the checkpoint's tensors: a graph that is built again
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,23 +90,32 @@ class Weights:
         return values if values.dtype == np.uint8 else self.floats(name)
 
 
-def unpacked_note(tensors: Tensors, quantization: QuantizationConfig | None) -> str | None:
-    """Return what to say of a checkpoint of which OpenVINO keeps some modules packed, not all.
+def unpacked_note(
+    tensors: Tensors,
+    quantization: QuantizationConfig | None,
+    kept: Collection[int] = PACKED_BITS,
+    otherwise: str = "which OpenVINO does not keep packed: they are computed in float32, exactly, "
+    "and take its memory and time",
+) -> str | None:
+    """Return what to say of a checkpoint of which an engine keeps some modules packed, not all.
 
     Where all are alike, the engine's type says it.
+
+    Args:
+        tensors: of the language model.
+        quantization: what is quantized, if anything.
+        kept: the bits of a weight that the engine keeps as they are.
+        otherwise: what becomes of others.
     """
     if quantization is None or not quantization.modules:
         return None
     names = [name.removesuffix(".scales") for name in tensors if name.endswith(".scales")]
     ways = [quantization.of(name) for name in names]
-    wide = [way for way in ways if way.mode != "affine" or way.bits not in PACKED_BITS]
+    wide = [way for way in ways if way.mode != "affine" or way.bits not in kept]
     if not wide:
         return None
     bits = ", ".join(map(str, sorted({way.bits for way in wide})))
-    return (
-        f"{len(wide)} of {len(ways)} quantized modules have {bits} bits, which OpenVINO does not "
-        "keep packed: they are computed in float32, exactly, and take its memory and time"
-    )
+    return f"{len(wide)} of {len(ways)} quantized modules have {bits} bits, {otherwise}"
 
 
 class Table:
