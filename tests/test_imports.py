@@ -34,7 +34,7 @@ LAYERS = (
     ("model", "stream"),
     (
         *("continuation", "layout", "preview", "splice", "request", "admission", "demo", "beats"),
-        "text_groups",
+        *("text_groups", "result", "melody"),
     ),
     ("bars",),
     ("quantization",),

@@ -12,11 +12,12 @@ for chunk in model.stream(samples, sample_rate, seed=1):  # sound, while it is g
 
 from .audio import Audio
 from .checkpoints.recipe import PRESETS, Recipe
-from .continuation import Continuation, Request, Result, Take
+from .continuation import Continuation
 from .errors import AudioError, CheckpointError, RequestError, SegueError
 from .model import ENGINES, Model, load
 from .progress import Progress
-from .request import Part
+from .request import Part, Request
+from .result import Result, Take
 
 __all__ = [
     "ENGINES",

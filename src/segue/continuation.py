@@ -19,94 +19,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .admission import MAX_SEED as MAX_SEED  # its place for those who use this module alone
-from .audio import Audio, fit, resample, to_channels
+from .audio import LOUDEST, fit, resample, to_channels
 from .bars import Grid
-from .engine.base import Conditioning, Engine, Sampling, check_melody
+from .engine.base import Conditioning, Engine, Sampling
 from .errors import AudioError
 from .layout import plan_request, stride_frames, windows
+from .melody import MIX_NOTE, melody_at_rate, melody_of_windows
 from .pattern import UNKNOWN, complete_frames, delay, undelay
 from .progress import SILENT, Progress
 from .request import Request as Request  # and theirs
 from .request import RequestOptions as RequestOptions
 from .request import part_seed
+from .result import PlayedPart, Result, Take
 from .splice import close_loop, splice
 from .text_groups import TextGroups
-
-MIX_NOTE = (
-    "the melody is that of the whole mix: AudioCraft takes drums and bass out of it first "
-    "(Demucs), which segue does not; a recording without them is followed best"
-)
-
-LOUDEST = 1e30
-"""Beyond it, float32 is full before the codec has added up a frame."""
-
-
-@dataclass(frozen=True, eq=False)
-class Take:
-    """One continuation.
-
-    Attributes:
-        seed: that its tokens were sampled with.
-        audio: the result, at the rate and with the channels of the request's audio.
-        codes: `(K, F)`, prompt and continuation.
-        played: `codes` as the codec decodes them, as `audio` without what lies before the prompt:
-            the prompt as it was encoded, then the continuation.
-        text: that it was described with; blank for none.
-    """
-
-    seed: int
-    audio: Audio
-    codes: np.ndarray
-    played: Audio
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class PlayedPart:
-    """A stretch of every take that has a text of its own.
-
-    Attributes:
-        text: that it was played with; None where takes have texts of their own.
-        start, stop: samples of the take's audio.
-        seeds: of the takes there.
-    """
-
-    text: str | None
-    start: int
-    stop: int
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What came of a request.
-
-    Attributes:
-        takes: one for each variation.
-        join: the sample of every take's audio where the continuation starts; 0 without a prompt.
-        prompt_frames, new_frames: of the codec.
-        guided: whether guidance ran, for any take.
-        timings: seconds of each part: `prompt_encode_s`, `text_encode_s`, `prefill_s`,
-            `token_generate_s`, `decode_full_s`.
-        steps: decode steps that were run, each for all takes at once.
-        notes: what the user should know, one line each.
-        loop: the sample of every take's audio where the prompt starts: from there to the end it is
-            whole bars where the request has a tempo.
-        grid: the tempo, and where in every take's audio the bars lie; None without a tempo.
-        parts: the continuation, and the parts behind it.
-    """
-
-    takes: tuple[Take, ...]
-    join: int
-    prompt_frames: int
-    new_frames: int
-    guided: bool
-    timings: dict[str, float]
-    steps: int
-    notes: tuple[str, ...] = ()
-    loop: int = 0
-    grid: Grid | None = None
-    parts: tuple[PlayedPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,7 +111,9 @@ class Continuation:
             )
         if len(prompt) > 0 and not prompt.any():
             self._notes.append("the prompt is silent: the model plays on from silence")
-        self._melody = self._melody_at_rate()
+        self._melody = melody_at_rate(engine.config, request.melody)
+        if self._melody is not None:
+            self._notes.append(MIX_NOTE)
         first = secrets.randbelow(2**31) if request.seed is None else request.seed
         self.seeds = tuple(range(first, first + request.variations))
         self._groups = [
@@ -227,17 +155,6 @@ class Continuation:
         with self._clock("prompt_encode_s"), self._progress.stage("encode"):
             return self._engine.encode(encoded)
 
-    def _melody_at_rate(self) -> np.ndarray | None:
-        """The melody `(T, C)` at the codec's rate."""
-        melody, codec = self.request.melody, self._engine.config.codec
-        check_melody(self._engine.config.lm.melody, None if melody is None else melody.samples)
-        if melody is None:
-            return None
-        if len(melody.samples) == 0 or not (np.abs(melody.samples) < LOUDEST).all():
-            raise AudioError("the melody is empty, or holds samples that are no sound")
-        self._notes.append(MIX_NOTE)
-        return resample(melody.samples, melody.sample_rate, codec.sample_rate)
-
     def _conditioning(self) -> list[list[Conditioning | None]]:
         """What each window's groups of takes are conditioned on; None for nothing."""
         melody, parts = self._melody, [window.part for window in self._windows]
@@ -255,23 +172,12 @@ class Continuation:
             return [read[part] for part in parts]
 
     def _followed(self, melody: np.ndarray) -> list[np.ndarray]:
-        """What each window follows of a melody `(T, C)` at the codec's rate, or all windows.
-
-        As AudioCraft extends: each its own part, of a short melody again.
-        """
-        codec, lm, request = self._engine.config.codec, self._engine.config.lm, self.request
-        samples = lm.window_frames * codec.hop_length
-        if lm.melody is not None and lm.melody.samples is not None:
-            samples = lm.melody.samples
+        """What each window follows of a melody `(T, C)` at the codec's rate, or all windows."""
+        config, request = self._engine.config, self.request
         length = request.output_seconds
         if request.seconds is not None or request.bpm is not None or request.parts:
-            length = self.total_frames / codec.frame_rate
-        if length <= samples / codec.sample_rate:
-            return [melody]
-        window = np.arange(samples)
-        # Rounded as there, which is one sample less now and then.
-        starts = [int(w.start / codec.frame_rate * codec.sample_rate) for w in self._windows]
-        return [melody.take(window + start, axis=0, mode="wrap") for start in starts]
+            length = self.total_frames / config.codec.frame_rate
+        return melody_of_windows(config, melody, length, [w.start for w in self._windows])
 
     @property
     def prompt(self) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from .audio import Audio, Tags
 from .bars import Grid
-from .continuation import Result, Take
 from .layout import Plan
+from .result import Result, Take
 
 Cut = Literal["whole", "new", "loop"]
 CUTS: tuple[Cut, ...] = ("whole", "new", "loop")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from . import takes
-from .continuation import Request
 from .model import Model
 from .options import HelpFormatter, add_output_options, request_options_of
+from .request import Request
 from .time_options import bar_options_of
 
 

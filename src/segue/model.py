@@ -19,10 +19,12 @@ from .checkpoints.opening import open_checkpoint
 from .checkpoints.recipe import METHODS, Recipe, preset
 from .checkpoints.recipe_file import names_a_file, read_recipe
 from .checkpoints.tensors import Tensors
-from .continuation import Request, RequestOptions, Result, continue_audio
+from .continuation import continue_audio
 from .engine.base import Engine
 from .errors import RequestError
 from .progress import SILENT, Progress
+from .request import Request, RequestOptions
+from .result import Result
 from .stream import stream
 
 if TYPE_CHECKING:

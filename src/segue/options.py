@@ -12,10 +12,10 @@ from .admission import variations_for
 from .atomic import check_writable
 from .checkpoints import hub
 from .checkpoints.adapters import AdapterChoice
-from .continuation import Request, RequestOptions
 from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES, KV_BITS
 from .part_options import BeforeParts, OfPart, parts_of
+from .request import Request, RequestOptions
 from .time_options import bar_options_of, length_of, seconds, with_found_bars
 
 JUDGES = ("full", "small")

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from . import beats
 from .checkpoints.recipe import Recipe
-from .continuation import Request, Result, Take
 from .errors import SegueError
 from .model import Model
 from .progress import Progress
+from .request import Request
+from .result import Result, Take
 from .terminal import print_line, print_table
 
 _PARTS = {

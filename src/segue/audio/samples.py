@@ -12,6 +12,9 @@ from ..errors import AudioError
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 """No converter is slower or faster; a header with another rate is wrong."""
 
+LOUDEST = 1e30
+"""Samples beyond it are no sound: float32 is full before the codec has added up a frame."""
+
 _MOST_CHANNELS = 64
 """More than any recording has; an array with more is transposed, `(C, T)`."""
 

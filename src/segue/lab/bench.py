@@ -18,9 +18,10 @@ from .. import audio
 from ..audio import Audio
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.opening import open_checkpoint
-from ..continuation import Result, continue_audio
+from ..continuation import continue_audio
 from ..model import Model
 from ..progress import SILENT, Progress
+from ..result import Result
 from .machine import is_busy, machine, peak_memory_bytes, versions
 from .modules import modules_of
 from .requests import BenchRequest, sampling

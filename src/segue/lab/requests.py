@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.hub import BUILT_IN
-from ..continuation import Request
 from ..errors import RequestError
+from ..request import Request
 from .machine import machine, versions
 from .pick import MAX_KL, check_budget
 from .results import SCHEMA

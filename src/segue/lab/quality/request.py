@@ -11,11 +11,11 @@ from ...atomic import check_writable
 from ...audio import Audio
 from ...checkpoints.config import ModelConfig
 from ...checkpoints.hub import BUILT_IN
-from ...continuation import Request
 from ...errors import AudioError, RequestError
 from ...model import engine_for
 from ...options import JUDGES
 from ...progress import SILENT, Progress
+from ...request import Request
 from ..variant import BASELINE, Variant
 from .baselines import BaselineCache
 from .clips import Clip, find_clips

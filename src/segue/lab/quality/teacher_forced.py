@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...audio import Audio
-from ...continuation import Request
 from ...engine.base import Engine, check_finite
 from ...pattern import delay
+from ...request import Request
 from .baselines import key_of
 from .clips import windows
 from .divergence import BLOCK_FRAMES, Bootstrap, Tokens, compare, concatenated, summarise

@@ -16,9 +16,9 @@ from ...audio import Audio
 from ...bars import Grid, Snap, Timing
 from ...checkpoints.adapters import AdapterChoice
 from ...checkpoints.recipe import Recipe
-from ...continuation import Request
 from ...errors import RequestError
 from ...layout import Plan, plan
+from ...request import Request
 from ..quantization import NONE, Quantization
 
 RANDOM_SEEDS = 100_000

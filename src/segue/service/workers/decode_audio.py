@@ -17,10 +17,10 @@ import numpy as np
 import soundfile
 
 from ...atomic import publish
+from ...audio import LOUDEST
 from ...audio.decode import Source, open_source
 from ...audio.encode import new_wav
 from ...channel import Message
-from ...continuation import LOUDEST
 from ...errors import AudioError
 from .task_loop import TaskChannel
 

@@ -16,11 +16,12 @@ from ...audio import Audio
 from ...audio.encode import count_beyond, limited, new_wav
 from ...channel import Message
 from ...checkpoints.adapters import AdapterChoice
-from ...continuation import Continuation, Take
+from ...continuation import Continuation
 from ...engine.base import Engine
 from ...engine.shared import SharedEngine
 from ...preview import Preview
 from ...progress import Progress
+from ...result import Take
 from ..jobs.spec import JobSpec
 from .model_cache import LoadedModel, ModelCache, ModelSpec
 from .quantized_cache import QuantizedCache
