@@ -215,10 +215,10 @@ def test_compiled_steps_have_few_numbers_of_rows(toy):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("number", [3, 5])  # rows for 8 and for 16: each is compiled
-def test_compiled_steps_compute_what_requests_have_alone(toy, number):
+def test_compiled_steps_compute_what_requests_have_alone(toy):
+    """Of 1 and of 8 rows: each number is compiled, which on CUDA takes most of a minute."""
     engine = MLXEngine(open_checkpoint(str(toy)), execution=Execution(compiled=True))
-    plain = {asked: asked.alone(engine) for asked in MIXED[:5][-number:]}
+    plain = {asked: asked.alone(engine) for asked in MIXED[:4]}
     found = run(engine, engine.batch(64), [(3 * n, asked) for n, asked in enumerate(plain)])
     assert_equal(found, plain)
 
