@@ -17,18 +17,21 @@ from .adapters import adapters_in
 from .adapters import chosen as chosen_adapters
 from .exceptions import BusyError, RefusalError, TaskError, WorkerDiedError
 from .http.open_streams import OpenStreams
-from .http.schemas.requests import NativeOptions, Parameters
+from .http.schemas.native import NativeOptions
+from .http.schemas.requests import Parameters
 from .http.uploads import Uploads
 from .jobs.admission import Reservation
 from .jobs.downloads import Downloads
 from .jobs.models import ModelList
+from .jobs.play_on import inherited, new_piece
 from .jobs.queue import Jobs
-from .jobs.rows import Input, Job
+from .jobs.rows import Input, Job, Parent
 from .jobs.spec import JobSpec
 from .jobs.store import Store
 from .metrics import Metrics
 from .quantization import chosen, recipes_in
 from .settings import MIB, Settings
+from .threads import run_to_end
 from .workers.client import Worker
 
 log = logging.getLogger("segue.service")
@@ -113,16 +116,18 @@ class Service:
         reservation: Reservation,
         earlier: JobSpec | None = None,
         melody: Path | None = None,
+        parent: Parent | None = None,
     ) -> Job:
         """Build the spec of a request, check all of it, and queue the job.
 
         Args:
             kind: the route that it came by, see `JobSpec`.
             given: the parameters that the client sent.
-            audio: an upload, or the input of an earlier job; None for music from words alone.
+            audio: an upload, or a kept input; None for music from words alone, or with a parent.
             reservation: of room for the job.
             earlier: the job that is retried; what `given` leaves open is as it was there.
             melody: an upload that a melody model follows.
+            parent: the take that is played on from; what `given` leaves open is as it was there.
 
         Raises:
             SegueError: there is no such model or quantization, or length and options of the request
@@ -131,19 +136,23 @@ class Service:
             BusyError: there is no room for the audio.
         """
         settings = self.settings
+        above = None if parent is None else self.store.job(parent.job)
+        before = earlier if above is None else above.spec
         name = (given.model_name or "").strip()
-        name = name or (earlier.model if earlier else settings.default_model)
+        name = name or (before.model if before else settings.default_model)
         model = await asyncio.to_thread(self.models.find, name)
         recipes = await asyncio.to_thread(recipes_in, settings.recipes_folder)
         quantization = await asyncio.to_thread(
             chosen, given.quantization_mode, settings.quantization, recipes
         )
-        if given.quantization_mode is None and earlier and earlier.quantization.explicit:
-            quantization = earlier.quantization
+        if given.quantization_mode is None and before and before.quantization.explicit:
+            quantization = before.quantization
         parameters = given.parameters()
-        if earlier is None and not parameters.get("texts"):
+        if above is not None and parent is not None:
+            parameters = inherited(above, parent.take, model.path, parameters)
+        elif earlier is None and not parameters.get("texts"):
             parameters.setdefault("text", model.description)
-        if audio is None:
+        if audio is None and above is None:
             parameters |= {"start": 0.0, "prompt_seconds": 0.0}
         if isinstance(given, NativeOptions) and given.adapters is not None:
             known = await asyncio.to_thread(adapters_in, settings.adapters_folder)
@@ -162,26 +171,52 @@ class Service:
         uploads = [path for path in (audio, melody) if isinstance(path, Path)]
         reservation.hold(sum(path.stat().st_size for path in uploads))
         decoded: list[Input] = []
+        kept = [audio.id] if isinstance(audio, Input) else []
+        if spec.melody is not None:
+            kept.append(spec.melody)
         try:
-            if isinstance(audio, Input):
-                input_ = audio
-            elif audio is None:
-                input_ = self.store.new_silence(abilities or Abilities())
-            else:
-                input_, notes = await self.decode(audio)
-                decoded.append(input_)
-                spec = replace(spec, notes=notes)
-            followed = None
-            if melody is not None:
-                followed, notes = await self.decode(melody, "melody")
-                decoded.append(followed)
-                spec = replace(spec, melody=followed.id, notes=(*spec.notes, *notes))
-            spec.plan(input_.frames, input_.sample_rate)
-            await self.jobs.make_room()
-            return await self.jobs.submit(spec, model, input_, reservation, followed)
+            with self.store.holding(*kept):
+                if above is not None and parent is not None:
+                    input_ = await run_to_end(new_piece, self.store, above, parent)
+                    decoded.append(input_)
+                elif isinstance(audio, Input):
+                    input_ = audio
+                elif audio is None:
+                    input_ = self.store.new_silence(abilities or Abilities())
+                else:
+                    input_, notes = await self.decode(audio)
+                    input_ = replace(input_, name=given.file_name)
+                    decoded.append(input_)
+                    spec = replace(spec, notes=notes)
+                followed = None
+                if melody is not None:
+                    followed, notes = await self.decode(melody, "melody")
+                    decoded.append(followed)
+                    spec = replace(spec, melody=followed.id, notes=(*spec.notes, *notes))
+                spec.plan(input_.frames, input_.sample_rate)
+                await self.jobs.make_room()
+                return await self.jobs.submit(spec, model, input_, reservation, followed, parent)
         except BaseException:
             for each in decoded:
                 self.store.input_path(each.id).unlink(missing_ok=True)
+            raise
+
+    async def keep_input(self, upload: Path, name: str) -> tuple[Input, tuple[str, ...]]:
+        """Keep audio for jobs to come.
+
+        Args:
+            upload: in any format that segue reads.
+            name: of the file, where the client said it.
+
+        Returns:
+            See `decode`, which says what is raised, too.
+        """
+        input_, notes = await self.decode(upload)
+        try:
+            await self.jobs.make_room()
+            return await run_to_end(self.store.add_input, replace(input_, name=name)), notes
+        except BaseException:
+            self.store.input_path(input_.id).unlink(missing_ok=True)
             raise
 
     async def decode(self, upload: Path, what: str = "audio") -> tuple[Input, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """What is kept, and what a start makes of what it finds."""
 
+import json
 import sqlite3
 import uuid
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from segue.errors import SegueError
-from segue.service.jobs.rows import COMPLETED, FAILED, QUEUED, RUNNING, Input
+from segue.service.jobs.rows import COMPLETED, FAILED, QUEUED, RUNNING, Input, Parent
 from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.store import Store
 from tests.disks import fill, small_disk
@@ -226,3 +227,79 @@ def test_a_database_of_another_version_is_left_alone(tmp_path):
 def test_names_from_clients_are_only_compared(store):
     for name in ("", "' OR 1=1 --", "../../etc/passwd", "a" * 10_000, "\0", "\ud800"):
         assert store.job(name) is None
+
+
+# --- Chains and inputs ----------------------------------------------------------------------------
+
+
+def first_version(path):
+    """A database as the first version made it, with a job in it."""
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            """
+            CREATE TABLE inputs (id TEXT PRIMARY KEY, sample_rate INTEGER NOT NULL,
+                channels INTEGER NOT NULL, frames INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+            CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+                state TEXT NOT NULL, input TEXT NOT NULL REFERENCES inputs (id),
+                asked TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+                deaths INTEGER NOT NULL DEFAULT 0, created REAL NOT NULL, finished REAL,
+                result TEXT, bytes INTEGER NOT NULL DEFAULT 0, error TEXT) STRICT;
+            CREATE TABLE downloads (id TEXT PRIMARY KEY, model TEXT NOT NULL, state TEXT NOT NULL,
+                error TEXT, created REAL NOT NULL, finished REAL) STRICT;
+            CREATE TABLE speeds (key TEXT PRIMARY KEY, seconds REAL NOT NULL,
+                count INTEGER NOT NULL) STRICT;
+            PRAGMA user_version = 1;
+            """
+        )
+        name, input_ = str(uuid.uuid4()), str(uuid.uuid4())
+        db.execute("INSERT INTO inputs VALUES (?, 44100, 2, 1000, 100)", (input_,))
+        db.execute(
+            "INSERT INTO jobs (id, state, input, asked, created) VALUES (?, 'queued', ?, ?, 1.0)",
+            (name, input_, json.dumps(SPEC.to_json())),
+        )
+    return name
+
+
+def test_a_store_of_the_first_version_is_brought_to_this_one_once(tmp_path):
+    name = first_version(tmp_path / "segue.db")
+    for _ in range(2):
+        store = Store(tmp_path)
+        job = store.job(name)
+        assert (job.parent, job.root, job.spec) == (None, name, SPEC)
+        assert store.input(job.input).name == ""
+        store.close()
+
+
+def test_a_store_of_a_later_version_is_left_alone(tmp_path):
+    Store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "segue.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(SegueError, match="another version of segue: schema 99"):
+        Store(tmp_path)
+
+
+def test_a_chain_keeps_its_root_whatever_becomes_of_it(store):
+    first = add(store)
+    complete(store, first)
+    input_ = store.input(first.input)
+    second = store.add(SPEC, input_, parent=Parent(first.id, 1, 2.5))
+    assert second.parent == Parent(first.id, 1, 2.5)
+    complete(store, second)
+    store.sweep(keep_seconds=1e9, limit=store.bytes() - 1)
+    assert store.job(first.id) is None
+    third = store.add(SPEC, input_, parent=Parent(second.id, 1, 1.0))
+    assert third.root == second.root == first.id
+
+
+def test_an_input_that_a_job_is_being_made_of_is_not_swept(store):
+    job = add(store)
+    complete(store, job)
+    with store.holding(job.input):
+        store.sweep(keep_seconds=0, limit=0)
+        assert store.input(job.input) is not None
+        assert store.input_path(job.input).exists()
+        again = store.add(SPEC, store.input(job.input))
+    complete(store, again)
+    store.sweep(keep_seconds=0, limit=0)
+    assert store.input(job.input) is None
+    assert not store.input_path(job.input).exists()

@@ -40,7 +40,10 @@ HEADERS = {
 _WITHOUT_TOKEN = ("/", "/health")
 """Answered without a token: the page, which asks the user for it, and `/health`."""
 
-_UPLOADS = ("/api/juce/process_audio", "/api/juce/continue_music", "/api/jobs", "/api/generate")
+_UPLOADS = (
+    *("/api/juce/process_audio", "/api/juce/continue_music"),
+    *("/api/jobs", "/api/generate", "/api/inputs"),
+)
 
 
 class ServiceMiddleware:

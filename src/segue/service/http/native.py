@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -13,16 +14,17 @@ from ...checkpoints.recipe import PRESETS
 from ...model import ENGINES
 from ..adapters import adapters_in
 from ..exceptions import RefusalError
-from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
-from ..jobs.waiting import View
+from ..jobs.play_on import place
+from ..jobs.rows import COMPLETED, Input, Job, Parent
 from ..quantization import recipes_in
 from ..service import Service, service_of
+from .job_state import input_of, job_of, not_known, state_of, view_of
 from .prompts import prompts
-from .schemas.requests import LONGEST_PROMPT, NativeAudio, NativeParameters, NativeText
+from .schemas.native import KeptAudio, NativeAudio, NativeParameters, NativeText
+from .schemas.requests import LONGEST_PROMPT
 from .schemas.responses import JOB_LINKS, JobStarted, JobState, Said, refusals
 from .streaming import events, wav
 from .uploads import AUDIO, MELODY, documented
-from .views import join_seconds, progress_of, quantization_of, queue_status, status_of
 
 router = APIRouter()
 
@@ -36,16 +38,39 @@ router = APIRouter()
     tags=["jobs"],
 )
 async def add_job(request: Request) -> Any:
-    """Continue a slice of some audio; what lies before it stays, what lies behind it is cut."""
+    """Continue a slice of some audio; what lies before it stays, what lies behind it is cut.
+
+    The audio is sent, or it is an input or a take that the service has.
+    """
     service = service_of(request)
     with service.jobs.admission.reserve() as room:
-        files_of = service.uploads.files(request, NativeAudio, optional=(MELODY,))
+        files_of = service.uploads.files(request, NativeAudio, (), (AUDIO, MELODY))
         async with files_of as (fields, files):
+            audio, parent = _source(service, fields.input, files.get(AUDIO))
+            melody = files.get(MELODY)
             return _begun(
-                await service.new_job(
-                    "native", fields, files[AUDIO], room, melody=files.get(MELODY)
-                )
+                await service.new_job("native", fields, audio, room, melody=melody, parent=parent)
             )
+
+
+def _source(
+    service: Service, kept: KeptAudio | None, sent: Path | None
+) -> tuple[Path | Input | None, Parent | None]:
+    """What is continued: a file that was sent, a kept input, or a take."""
+    named = kept is not None and (kept.input_id is not None or kept.job is not None)
+    if not named and sent is None:
+        raise RefusalError(
+            422, "there is no audio: audio_data is missing or empty, and no input is named"
+        )
+    if kept is None or not named:
+        return sent, None
+    if sent is not None or (kept.input_id is not None and kept.job is not None):
+        raise RefusalError(422, "audio_data, an input_id and a job are three sources; send one")
+    if kept.job is None:
+        return input_of(service, kept.input_id or ""), None
+    longest = service.settings.limits.audio_seconds
+    number = 1 if kept.take is None else kept.take
+    return None, place(job_of(service, kept.job), number, kept.until_seconds, longest)
 
 
 @router.post(
@@ -79,10 +104,10 @@ async def retry_job(request: Request, job_id: str) -> Any:
     """Continue an earlier job's input; an absent parameter is as it was, but for the seed."""
     service = service_of(request)
     fields = await service.uploads.fields(request, NativeParameters)
-    earlier = _job(service, job_id)
+    earlier = job_of(service, job_id)
     input_ = service.store.input(earlier.input)
     if input_ is None:
-        raise _not_known()
+        raise not_known()
     with service.jobs.admission.reserve() as room:
         return _begun(await service.new_job("native", fields, input_, room, earlier.spec))
 
@@ -101,46 +126,7 @@ def _begun(job: Job) -> dict[str, Any]:
 async def job_state(request: Request, job_id: str) -> Response:
     """How far a job is, and its result."""
     service = service_of(request)
-    view = _view(service, job_id)
-    return JSONResponse(_state(view, service.store.input(view.job.input)))
-
-
-def _state(view: View, input_: Input | None) -> dict[str, Any]:
-    job, result = view.job, view.job.result or {}
-    ran = result or (view.progress.ran if view.progress is not None else {})
-    rate = result.get("sample_rate", 1)
-    state: dict[str, Any] = {
-        "success": job.state not in (FAILED, CANCELLED),
-        "job_id": job.id,
-        "status": status_of(view),
-        "progress": progress_of(view),
-        "queue_status": queue_status(view),
-        "seed": job.spec.seed,
-        "model_name": job.spec.model,
-        "quantization": quantization_of(view),
-        "engine": ran.get("engine"),
-        "adapters": [f"{each.name}:{each.scale:g}" for each in job.spec.adapters],
-        "melody": job.spec.melody is not None,
-        "join_seconds": join_seconds(job, input_),
-        "takes": [
-            {
-                "number": n,
-                "seed": take["seed"],
-                "seconds": take["frames"] / rate,
-                "url": f"/api/jobs/{job.id}/takes/{n}.wav",
-                "description": description,
-            }
-            for n, (take, description) in enumerate(
-                zip(result.get("takes", ()), job.spec.text_of_takes, strict=False), 1
-            )
-        ],
-        "notes": result.get("notes", []),
-    }
-    if result:
-        state["timings_s"] = result["timings_s"]
-    if job.error is not None:
-        state["error"] = job.error
-    return state
+    return JSONResponse(state_of(service, view_of(service, job_id)))
 
 
 @router.get(
@@ -152,7 +138,7 @@ def _state(view: View, input_: Input | None) -> dict[str, Any]:
 async def take(request: Request, job_id: str, number: int) -> Response:
     """A take that is done; parts of it, too, by `Range`."""
     service = service_of(request)
-    job = _job(service, job_id)
+    job = job_of(service, job_id)
     if job.state != COMPLETED:
         raise RefusalError(409, "this music is not done")
     path = service.store.take_path(job, number)
@@ -177,7 +163,7 @@ async def stream(
 ) -> Response:
     """The continuation while it is generated, from its start: events, or the first take as WAV."""
     service = service_of(request)
-    job = _job(service, job_id)
+    job = job_of(service, job_id)
     if format_ == "wav" or (format_ is None and "audio/wav" in accept):
         return wav(service, job)
     return events(service, job)
@@ -189,7 +175,7 @@ async def stream(
 async def cancel_job(request: Request, job_id: str) -> Any:
     """Cancel a job, the plugin's sessions included."""
     service = service_of(request)
-    if not await service.jobs.cancel(_job(service, job_id)):
+    if not await service.jobs.cancel(job_of(service, job_id)):
         raise RefusalError(409, "this music is over already")
     return {"success": True, "message": "the music was cancelled"}
 
@@ -247,21 +233,3 @@ async def service_state(request: Request) -> dict[str, Any]:
             for model, taken in zip(listed, takes, strict=True)
         ],
     }
-
-
-def _not_known() -> RefusalError:
-    return RefusalError(404, "this music is not known any more; send the audio again")
-
-
-def _job(service: Service, name: str) -> Job:
-    job = service.store.job(name)
-    if job is None:
-        raise _not_known()
-    return job
-
-
-def _view(service: Service, name: str) -> View:
-    view = service.jobs.view(name)
-    if view is None:
-        raise _not_known()
-    return view

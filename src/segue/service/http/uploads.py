@@ -23,7 +23,7 @@ from ..exceptions import BusyError, RefusalError
 from ..settings import Settings
 from ..threads import run_to_end
 from .json_stream import JsonStream, object_of
-from .schemas.requests import line_of
+from .schemas.requests import inlined_schema, line_of
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -239,5 +239,5 @@ def validated(content: dict[str, Any], model: type[Fields]) -> Fields:
 
 def documented(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
     """OpenAPI's `requestBody` for a route whose body is read here and not by FastAPI."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
+    content = {"application/json": {"schema": inlined_schema(model)}}
     return {"requestBody": {"required": required, "content": content}}

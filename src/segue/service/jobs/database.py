@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 
 _TABLES = """
 CREATE TABLE inputs (
@@ -49,6 +49,27 @@ CREATE TABLE speeds (
 ) STRICT;
 """
 
+_SECOND = """
+ALTER TABLE inputs ADD COLUMN name TEXT NOT NULL DEFAULT '';
+ALTER TABLE inputs ADD COLUMN added REAL NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN parent TEXT;
+ALTER TABLE jobs ADD COLUMN parent_take INTEGER;
+ALTER TABLE jobs ADD COLUMN parent_seconds REAL;
+ALTER TABLE jobs ADD COLUMN root TEXT;
+CREATE INDEX jobs_by_root ON jobs (root);
+CREATE TABLE marks (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    take INTEGER NOT NULL,
+    name TEXT NOT NULL DEFAULT '',
+    note TEXT NOT NULL DEFAULT '',
+    starred INTEGER NOT NULL DEFAULT 0,
+    deleted REAL,
+    beats TEXT,
+    PRIMARY KEY (job, take)
+) STRICT;
+"""
+"""What the second version added: chains of takes, and what people say of them."""
+
 
 class Database:
     """A SQLite file: writes one at a time, from any thread; reads beside them.
@@ -70,10 +91,11 @@ class Database:
         self.writer, self._reader = _connect(path), _connect(path)
         self._writing, self._reading = threading.Lock(), threading.Lock()
         (version,) = self.writer.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self.writer.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        elif version != SCHEMA:
+        if version not in range(SCHEMA + 1):
             raise sqlite3.DatabaseError(f"made by another version of segue: schema {version}")
+        if version < SCHEMA:
+            steps = "".join((_TABLES, _SECOND)[version:])
+            self.writer.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA}; COMMIT;")
 
     def close(self) -> None:
         """Close both connections, once nobody uses them."""

@@ -24,7 +24,7 @@ from .estimates import Estimates
 from .missing_files import missing_repositories
 from .models import ListedModel, ModelList
 from .progress import Clock, JobProgress
-from .rows import CANCELLED, FAILED, RUNNING, Input, Job
+from .rows import CANCELLED, FAILED, RUNNING, Input, Job, Parent
 from .runner import CANCELLED_LINE, Runner, task_of
 from .spec import JobSpec
 from .store import Store
@@ -168,6 +168,7 @@ class Jobs:
         input_: Input,
         reservation: Reservation,
         melody: Input | None = None,
+        parent: Parent | None = None,
     ) -> Job:
         """Queue a job.
 
@@ -177,8 +178,9 @@ class Jobs:
             input_: its audio, which lies in its place in the store.
             reservation: of the room for it, which ends here.
             melody: which lies there, too; None if there is none, or an earlier job has brought it.
+            parent: the take that it plays on from.
         """
-        job = await asyncio.to_thread(self._store.add, spec, input_, melody)
+        job = await asyncio.to_thread(self._store.add, spec, input_, melody, parent)
         self._metrics.submitted(spec.kind)
         log.info("job queued", extra={"job": job.id, "kind": spec.kind, "model": model.path})
         self.admission.release(reservation)  # the job counts itself from the next line on

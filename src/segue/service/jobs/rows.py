@@ -29,6 +29,9 @@ class Input:
         channels: how many.
         frames: samples per channel.
         bytes: of the file.
+        name: of the file that was sent, where the client said it.
+        added: when it was sent by itself, in seconds since 1970, to be kept as long as a job is;
+            0 for one that came with a job, and goes with the last one that has it.
     """
 
     id: str
@@ -36,11 +39,28 @@ class Input:
     channels: int
     frames: int
     bytes: int
+    name: str = ""
+    added: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Length of the audio."""
         return self.frames / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a job plays on from.
+
+    Attributes:
+        job: the id of a job, which may be kept no more.
+        take: which of its takes, from 1.
+        seconds: where in it.
+    """
+
+    job: str
+    take: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,8 @@ class Job:
         created, finished: seconds since 1970.
         result: the worker's outcome, where it is completed.
         error: one line, where it failed.
+        parent: the take that it plays on from, if it does.
+        root: the id of the first job of its chain.
     """
 
     number: int
@@ -71,11 +93,15 @@ class Job:
     finished: float | None
     result: dict[str, Any] | None
     error: str | None
+    parent: Parent | None = None
+    root: str = ""
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> Job:
         """The job of a row."""
-        result = row["result"]
+        result, parent = row["result"], None
+        if row["parent"] is not None:
+            parent = Parent(row["parent"], row["parent_take"], row["parent_seconds"])
         return cls(
             number=row["number"],
             id=row["id"],
@@ -88,6 +114,8 @@ class Job:
             finished=row["finished"],
             result=None if result is None else json.loads(result),
             error=row["error"],
+            parent=parent,
+            root=row["root"] or row["id"],
         )
 
 

@@ -3,7 +3,8 @@
     segue.db                     jobs, inputs, downloads, speeds            (SQLite)
     inputs/ID.wav                decoded audio of a job, or its melody; a retry has the same;
                                  music from a description alone has a row without a file
-    jobs/ID/ATTEMPT/take-N.wav   results; every attempt has a folder of its own
+    jobs/ID/ATTEMPT/take-N.wav   results in 16 bits; every attempt has a folder of its own
+    jobs/ID/ATTEMPT/new-N.wav    the continuation alone, in floats; see `take_files`
     uploads/                     audio files as they were sent; emptied at the start
 
 A file is on the disk before the row that names it, and a job is completed by one transaction: an
@@ -19,15 +20,23 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...checkpoints.abilities import Abilities
 from ...errors import SegueError
 from .database import Database
-from .rows import COMPLETED, QUEUED, RUNNING, WAITING, Download, Input, Job
+from .rows import COMPLETED, QUEUED, RUNNING, WAITING, Download, Input, Job, Parent
 from .spec import JobSpec
+
+_INSERT_INPUT = (
+    "INSERT OR IGNORE INTO inputs (id, sample_rate, channels, frames, bytes, name, added) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 
 _ID = re.compile(r"[0-9a-f-]{36}")
 
@@ -48,6 +57,7 @@ class Store:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder, self.clock = folder, clock
+        self._in_use: Counter[str] = Counter()
         self.inputs, self.jobs = folder / "inputs", folder / "jobs"
         self.uploads, self.variants = folder / "uploads", folder / "variants"
         try:
@@ -126,23 +136,58 @@ class Store:
         """
         return Input(str(uuid.uuid4()), abilities.sample_rate, abilities.channels, 0, 0)
 
+    def add_input(self, input_: Input) -> Input:
+        """Keep an input whose file exists, for jobs to come."""
+        kept = replace(input_, added=self.clock())
+        with self.database.transaction() as db:
+            db.execute(_INSERT_INPUT, astuple(kept))
+        return kept
+
     def input_path(self, name: str) -> Path:
         """The file of an input."""
         return self.inputs / f"{name}.wav"
 
-    def add(self, spec: JobSpec, input_: Input, melody: Input | None = None) -> Job:
-        """Queue a job; the files of its input and its melody exist, or are an earlier job's."""
-        name = str(uuid.uuid4())
+    @contextmanager
+    def holding(self, *inputs: str) -> Iterator[None]:
+        """Keep these inputs while a job is made of them, whatever is swept meanwhile."""
+        self._in_use.update(inputs)
+        try:
+            yield
+        finally:
+            self._in_use.subtract(inputs)
+
+    def add(
+        self,
+        spec: JobSpec,
+        input_: Input,
+        melody: Input | None = None,
+        parent: Parent | None = None,
+    ) -> Job:
+        """Queue a job; the files of its input and its melody exist, or are an earlier job's.
+
+        Args:
+            spec: of the job.
+            input_: its audio.
+            melody: that it follows, if it is new.
+            parent: what it plays on from.
+        """
+        name, now = str(uuid.uuid4()), self.clock()
         inputs = [input_] if melody is None else [input_, melody]
         with self.database.transaction() as db:
             db.executemany(
-                "INSERT OR IGNORE INTO inputs (id, sample_rate, channels, frames, bytes) "
-                "VALUES (?, ?, ?, ?, ?)",
-                [(i.id, i.sample_rate, i.channels, i.frames, i.bytes) for i in inputs],
+                _INSERT_INPUT,
+                [astuple(each) for each in inputs],
             )
+            above = None if parent is None else self.job(parent.job)
+            root = name if parent is None else above.root if above is not None else parent.job
             db.execute(
-                "INSERT INTO jobs (id, state, input, asked, created) VALUES (?, ?, ?, ?, ?)",
-                (name, QUEUED, input_.id, json.dumps(spec.to_json()), self.clock()),
+                "INSERT INTO jobs (id, state, input, asked, created, parent, parent_take, "
+                "parent_seconds, root) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(name, QUEUED, input_.id, json.dumps(spec.to_json()), now),
+                    *((None,) * 3 if parent is None else astuple(parent)),
+                    root,
+                ),
             )
         job = self.job(name)
         assert job is not None  # noqa: S101 - it was just written
@@ -262,7 +307,8 @@ class Store:
                 "(SELECT json_extract(asked, '$.request.melody') AS melody FROM jobs) "
                 "WHERE melody IS NOT NULL)"
             )
-            gone = [r["id"] for r in db.execute(f"SELECT id FROM inputs WHERE {unused}")]  # noqa: S608
+            query = f"SELECT id FROM inputs WHERE {unused} AND added = 0"  # noqa: S608
+            gone = [r["id"] for r in db.execute(query) if not self._in_use[r["id"]]]
             db.executemany("DELETE FROM inputs WHERE id = ?", [(name,) for name in gone])
         for name in ids:
             shutil.rmtree(self.jobs / name, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,10 @@ from ...checkpoints.adapters import AdapterChoice
 from ...continuation import Continuation
 from ...engine.base import Engine
 from ...engine.shared import SharedEngine
+from ...layout import plan_request
 from ...preview import Preview
 from ...progress import Progress
-from ...result import Take
+from ...result import Result
 from ..jobs.spec import JobSpec
 from .model_cache import LoadedModel, ModelCache, ModelSpec
 from .quantized_cache import QuantizedCache
@@ -124,14 +125,19 @@ class Generator:
         rows = fill.mean(spec.rows)
         result = continuation.result()
         channel.check()
-        takes, limited_notes = _write_takes(folder, result.takes, progress)
+        takes, limited_notes = _write_takes(folder, result, progress)
+        frame_rate = loaded.model.config.codec.frame_rate
         return {
             **loaded.describe(),
             "takes": takes,
             "sample_rate": request.audio.sample_rate,
             "channels": request.audio.channels,
             "join": result.join,
-            "new_seconds": result.new_frames / loaded.model.config.codec.frame_rate,
+            "first": plan_request(request, frame_rate).first,
+            "loop": result.loop,
+            "grid": None if result.grid is None else asdict(result.grid),
+            "parts": [asdict(part) for part in result.parts],
+            "new_seconds": result.new_frames / frame_rate,
             "notes": [*spec.notes, *result.notes, *limited_notes],
             "load_s": load_s,
             "play_s": time.perf_counter() - started,
@@ -179,18 +185,28 @@ def _sounds(task: Message, spec: JobSpec) -> tuple[Audio, Audio | None]:
 
 
 def _write_takes(
-    folder: Path, takes: Sequence[Take], progress: Progress
+    folder: Path, result: Result, progress: Progress
 ) -> tuple[list[Message], list[str]]:
     """Write all takes; return what the store keeps of each, and notes on their samples."""
     written, notes = [], []
-    with progress.stage("write", len(takes), "takes") as advance:
-        for n, take in enumerate(takes):
+    with progress.stage("write", len(result.takes), "takes") as advance:
+        for n, take in enumerate(result.takes):
             path = folder / f"take-{n + 1}.wav"
             beyond = write_take(path, take.audio)
             if beyond:
                 notes.append(f"take {n + 1}: {limited(beyond, take.audio.samples.size)}")
-            frames, size = len(take.audio.samples), path.stat().st_size
-            written.append({"seed": take.seed, "file": path.name, "frames": frames, "bytes": size})
+            new = folder / f"new-{n + 1}.wav"
+            _write_floats(new, take.audio, result.join)
+            frames, size = len(take.audio.samples), path.stat().st_size + new.stat().st_size
+            written.append(
+                {
+                    "seed": take.seed,
+                    "file": path.name,
+                    "new": new.name,
+                    "frames": frames,
+                    "bytes": size,
+                }
+            )
             advance(n + 1)
     sync_folder(folder.parent)
     return written, notes
@@ -247,6 +263,15 @@ def write_take(path: Path, take: Audio) -> int:
             beyond += count_beyond(block)
             file.write(_int16(block))
     return beyond
+
+
+def _write_floats(path: Path, take: Audio, start: int) -> None:
+    """Write a take from the sample `start` on as a WAV of floats, whole or not at all."""
+    with (
+        replacing(path, durable=True) as temporary,
+        new_wav(temporary, take.sample_rate, take.channels, "FLOAT", take.layout) as file,
+    ):
+        file.write(take.samples[start:])
 
 
 def _int16(samples: np.ndarray) -> np.ndarray:

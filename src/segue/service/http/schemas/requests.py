@@ -25,11 +25,11 @@ from ...jobs.spec import PARAMETERS
 from ...settings import Limits
 from ..wav_header import wav_header
 
-_LIMITS = Limits()
+LIMITS = Limits()
 
 MAX_NAME = 300
 LONGEST_PROMPT = 29.0
-_TENTH_OF_A_SECOND = base64.b64encode(wav_header(8_000, 1, 1_600) + bytes(1_600)).decode()
+TENTH_OF_A_SECOND = base64.b64encode(wav_header(8_000, 1, 1_600) + bytes(1_600)).decode()
 
 _LINES = {
     "missing": "is missing",
@@ -48,6 +48,11 @@ _LINES = {
     "greater_than_equal": "must lie between {low:.15g} and {high:.15g}",
     "less_than_equal": "must lie between {low:.15g} and {high:.15g}",
     "value_error": "{error}",
+    "literal_error": "must be {expected}",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
 }
 """What a user reads, for each type of pydantic's errors that the fields below can have."""
 
@@ -63,10 +68,37 @@ def line_of(error: ValidationError, model: type[BaseModel]) -> str:
     name = ".".join(map(str, first["loc"]))
     facts = dict(first.get("ctx", {}))
     if first["type"] in ("greater_than_equal", "less_than_equal"):
-        number = model.model_json_schema()["properties"][name]["anyOf"][0]
+        number = _schema_of(model, first["loc"])["anyOf"][0]
         facts = {"low": number["minimum"], "high": number["maximum"]}
     line = _LINES.get(first["type"])
     return f"{name} {first['msg'] if line is None else line.format(**facts)}"
+
+
+def inlined_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema without references, for a place inside another document."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inlined(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return inlined(definitions[part["$ref"].rpartition("/")[2]])
+        return {name: inlined(each) for name, each in part.items()}
+
+    found: dict[str, Any] = inlined(schema)
+    return found
+
+
+def _schema_of(model: type[BaseModel], place: tuple[int | str, ...]) -> dict[str, Any]:
+    """The JSON schema of a field, or of a field of an object inside it."""
+    schema: dict[str, Any] = inlined_schema(model)
+    for step in place:
+        schema = schema["anyOf"][0] if "anyOf" in schema else schema
+        schema = schema["items"] if isinstance(step, int) else schema["properties"][step]
+    return schema
 
 
 class _Lenient:
@@ -104,17 +136,17 @@ def _checked(text: str) -> str:
     return text
 
 
-_LENIENT = _Lenient()
-_TEXT = AfterValidator(_checked)
+LENIENT = _Lenient()
+TEXT = AfterValidator(_checked)
 
 
-class _Fields(BaseModel):
+class Fields(BaseModel):
     """Fields that are not known are left alone: clients of other ages send others."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, protected_namespaces=())
 
 
-class Parameters(_Fields):
+class Parameters(Fields):
     """What every route that makes a job takes.
 
     An attribute is named as in `JobSpec`, its alias as in the request.
@@ -122,29 +154,34 @@ class Parameters(_Fields):
 
     reduces_seed: ClassVar[bool] = False
 
-    model_name: Annotated[str, Field(max_length=MAX_NAME), _TEXT] | None = Field(
+    model_name: Annotated[str, Field(max_length=MAX_NAME), TEXT] | None = Field(
         None, description="A path of the list of models; absent or blank: the default model."
     )
-    text: Annotated[str, Field(max_length=_LIMITS.description), _TEXT] | None = Field(
+    text: Annotated[str, Field(max_length=LIMITS.description), TEXT] | None = Field(
         None, alias="description", description="Words that describe the music."
     )
-    top_k: Annotated[Annotated[int, Field(ge=0, le=1_000_000)] | None, _LENIENT] = Field(
+    top_k: Annotated[Annotated[int, Field(ge=0, le=1_000_000)] | None, LENIENT] = Field(
         None, description="Sample from the k likeliest; 0: all.  Default: 250."
     )
-    temperature: Annotated[Annotated[float, Field(ge=0, le=100)] | None, _LENIENT] = Field(
+    temperature: Annotated[Annotated[float, Field(ge=0, le=100)] | None, LENIENT] = Field(
         None, description="0 takes the likeliest.  Default: 1."
     )
-    guidance_coef: Annotated[Annotated[float, Field(ge=-100, le=100)] | None, _LENIENT] = Field(
+    guidance_coef: Annotated[Annotated[float, Field(ge=-100, le=100)] | None, LENIENT] = Field(
         None, alias="cfg_coef", description="How much the description counts.  Default: 3."
     )
-    seed: Annotated[Annotated[int, Field(ge=-1, le=MAX_SEED)] | None, _LENIENT] = Field(
+    seed: Annotated[Annotated[int, Field(ge=-1, le=MAX_SEED)] | None, LENIENT] = Field(
         None, description="-1 or absent: a random one."
     )
-    quantization_mode: Annotated[str, Field(max_length=MAX_NAME), _TEXT] | None = Field(
+    quantization_mode: Annotated[str, Field(max_length=MAX_NAME), TEXT] | None = Field(
         None,
         description="none, q8_decoder_linears, q4_decoder_linears, q4_decoder_linears_emb, and "
         "what people type for them; absent: what the service was started with.",
     )
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file that is sent along; empty where it is not said."""
+        return ""
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that the client sent, by the names of `JobSpec`."""
@@ -156,13 +193,13 @@ class PluginParameters(Parameters):
 
     reduces_seed: ClassVar[bool] = True
 
-    seed: Annotated[int | None, _LENIENT] = Field(
+    seed: Annotated[int | None, LENIENT] = Field(
         None,
         description="Negative or absent: a random one.  Beyond 2^32 - 1 it is reduced modulo 2^32; "
         "the answer says what is used.",
     )
     prompt_seconds: Annotated[
-        Annotated[float, Field(ge=0.02, le=LONGEST_PROMPT)] | None, _LENIENT
+        Annotated[float, Field(ge=0.02, le=LONGEST_PROMPT)] | None, LENIENT
     ] = Field(None, alias="prompt_duration", description="Seconds of the prompt.  Default: 6.")
 
 
@@ -170,7 +207,7 @@ class PluginAudio(PluginParameters):
     """`process_audio` and `continue_music`."""
 
     audio_data: str = Field(
-        description="An audio file in base64.", min_length=1, examples=[_TENTH_OF_A_SECOND]
+        description="An audio file in base64.", min_length=1, examples=[TENTH_OF_A_SECOND]
     )
 
 
@@ -180,86 +217,7 @@ class PluginRetry(PluginParameters):
     session_id: str = Field(description="Of the session whose input is continued again.")
 
 
-class NativeOptions(Parameters):
-    """The service's own, with a prompt and without."""
-
-    texts: (
-        Annotated[
-            list[Annotated[str, Field(max_length=_LIMITS.description), _TEXT]],
-            Field(max_length=_LIMITS.variations),
-        ]
-        | None
-    ) = Field(
-        None,
-        alias="descriptions",
-        description="Words for each take, in the place of description; as many takes are made.",
-    )
-    adapters: (
-        Annotated[
-            list[Annotated[str, Field(max_length=MAX_NAME), _TEXT]],
-            Field(max_length=_LIMITS.adapters),
-        ]
-        | None
-    ) = Field(
-        None,
-        description="LoRA adapters that the service has, each NAME or NAME:SCALE; merged into the "
-        "model in their order.",
-    )
-    output_seconds: Annotated[
-        Annotated[float, Field(ge=0.04, le=_LIMITS.output_seconds)] | None, _LENIENT
-    ] = Field(None, description="Prompt and continuation together.  Default: 30.")
-    variations: Annotated[Annotated[int, Field(ge=1, le=_LIMITS.variations)] | None, _LENIENT] = (
-        Field(None, description="How many takes.  Default: 1, or as many as descriptions.")
-    )
-    extend_stride: Annotated[Annotated[float, Field(ge=0.02, le=300)] | None, _LENIENT] = Field(
-        None,
-        description="Seconds by which the model's window moves where the output is longer.  "
-        "Default: the model's own, 18 of MusicGen's 30.",
-    )
-    top_p: Annotated[Annotated[float, Field(ge=0, le=1)] | None, _LENIENT] = Field(
-        None,
-        description="Sample from the likeliest that have this probability together, in the place "
-        "of top_k.  0: off, the default.",
-    )
-
-
-_MELODY = Field(
-    None,
-    description="An audio file in base64, whose strongest notes a melody model follows from the "
-    "start of the prompt on.",
-    examples=[_TENTH_OF_A_SECOND],
-)
-
-
-class NativeParameters(NativeOptions):
-    """The service's own."""
-
-    start: Annotated[Annotated[float, Field(ge=0, le=36_000)] | None, _LENIENT] = Field(
-        None,
-        alias="prompt_start",
-        description="Where in the audio the prompt begins, in seconds.  Default: 0.",
-    )
-    prompt_seconds: Annotated[
-        Annotated[float, Field(ge=0.02, le=LONGEST_PROMPT)] | None, _LENIENT
-    ] = Field(None, description="Seconds of the prompt.  Default: 6.")
-
-
-class NativeAudio(NativeParameters):
-    """A new job."""
-
-    audio_data: str = Field(
-        description="An audio file in base64.", min_length=1, examples=[_TENTH_OF_A_SECOND]
-    )
-    melody_data: str | None = _MELODY
-
-
-class NativeText(NativeOptions):
-    """Music without a prompt."""
-
-    melody_data: str | None = _MELODY
-
-
-class ModelName(_Fields):
+class ModelName(Fields):
     """A model."""
 
     model_name: str = Field(description="A path of the list of models.", max_length=MAX_NAME)

@@ -112,6 +112,33 @@ class Predownload(_Response):
     error: str | None = None
 
 
+class InputState(_Response):
+    """Audio that the service has."""
+
+    input_id: str
+    seconds: float
+    sample_rate: int
+    channels: int
+    name: str = ""
+    url: str
+
+
+class InputSaid(InputState):
+    """The same, as an answer."""
+
+    success: bool = True
+    notes: list[str] = []
+
+
+class ParentState(_Response):
+    """The take that a job plays on from: where in it, and whether it is kept still."""
+
+    job: str
+    take: int
+    until_seconds: float
+    known: bool
+
+
 class Take(_Response):
     """A continuation that is done."""
 
@@ -127,6 +154,9 @@ class JobState(_Response):
 
     success: bool
     job_id: str
+    kind: str
+    created: float
+    finished: float | None = None
     status: str
     progress: int
     queue_status: QueueStatus
@@ -136,6 +166,9 @@ class JobState(_Response):
     engine: str | None = None
     adapters: list[str] = []
     melody: bool = False
+    input: InputState | None = None
+    parent: ParentState | None = None
+    root: str
     join_seconds: float | None = None
     takes: list[Take]
     error: str | None = None
@@ -194,6 +227,7 @@ SESSION_LINKS = leads_to(
     ("poll_status", "session_id"),
     *((name, "job_id") for name in ("job_state", "stream", "cancel_job")),
 )
+INPUT_LINKS = leads_to("input_id", *((name, "input_id") for name in ("input_state", "input_audio")))
 DOWNLOAD_LINKS = leads_to(
     "session_id",
     *((name, "session_id") for name in ("predownload_status", "cancel_predownload")),
