@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from .jobs.store import Store
 from .metrics import Metrics
 from .quantization import chosen, recipes_in
 from .settings import MIB, Settings
+from .tempo import Tempo, checkable, is_auto
 from .threads import run_to_end
 from .workers.client import Worker
 
@@ -50,7 +52,7 @@ class Service:
     Attributes:
         settings: what it was started with.
         version: of segue.
-        store, models, downloads, jobs, uploads, streams, metrics: see their modules.
+        store, models, downloads, jobs, uploads, streams, metrics, tempo: see their modules.
         generate_worker: the process that generates.
         stopping: set when streams shall end.
     """
@@ -74,6 +76,7 @@ class Service:
             at_once=settings.batch_rows,
         )
         self._decode_worker = Worker("reader", {"limits": asdict(settings.limits)})
+        self.tempo = Tempo(store, Worker("measurer", {}))
         self.jobs = Jobs(
             settings, store, self.models, self.downloads, self.generate_worker, self.metrics
         )
@@ -104,6 +107,7 @@ class Service:
             self._warming.cancel()
         await self.jobs.close()
         await self._decode_worker.stop()
+        await self.tempo.close()
         await asyncio.to_thread(self.store.close)
 
     # --- From a request to a job ------------------------------------------------------------------
@@ -157,14 +161,18 @@ class Service:
         if isinstance(given, NativeOptions) and given.adapters is not None:
             known = await asyncio.to_thread(adapters_in, settings.adapters_folder)
             parameters["adapters"] = chosen_adapters(given.adapters, known)
-        spec = JobSpec.build(
+        build = partial(
+            JobSpec.build,
             kind,
             model.path,
             quantization,
-            parameters,
             earlier=earlier,
             reduce_seed=given.reduces_seed,
         )
+        auto = is_auto(parameters)
+        if auto:
+            self.tempo.check(audio is not None or above is not None)
+        spec = build(checkable(parameters) if auto else parameters)
         abilities = await asyncio.to_thread(lambda: model.abilities)
         follows = melody is not None or spec.melody is not None
         _check_music(spec, abilities, follows)
@@ -188,12 +196,15 @@ class Service:
                     input_ = replace(input_, name=given.file_name)
                     decoded.append(input_)
                     spec = replace(spec, notes=notes)
+                if auto:
+                    typed, note = await self.tempo.resolved(parameters, spec, input_)
+                    spec = replace(build(typed), notes=(*spec.notes, note))
                 followed = None
                 if melody is not None:
                     followed, notes = await self.decode(melody, "melody")
                     decoded.append(followed)
                     spec = replace(spec, melody=followed.id, notes=(*spec.notes, *notes))
-                spec.plan(input_.frames, input_.sample_rate)
+                spec.check_length(input_.frames, input_.sample_rate, settings.limits.output_seconds)
                 await self.jobs.make_room()
                 return await self.jobs.submit(spec, model, input_, reservation, followed, parent)
         except BaseException:

@@ -64,7 +64,7 @@ def test_a_row_of_an_earlier_version_is_read_and_written_as_it_was():
     new: dict[str, Any] = {"extend_stride": None, "top_p": 0.0, "texts": [], "adapters": []}
     new |= {"melody": None, "seconds": None, "bpm": None, "bars": None}
     new |= {"beats_per_bar": 4.0, "downbeat": 0.0, "prompt_bars": None, "snap": "bar"}
-    new |= {"loop_crossfade": False}
+    new |= {"loop_crossfade": False, "parts": []}
     assert {name: written["request"].pop(name) for name in new} == new
     assert written == STORED
     plain = JobSpec("process", "built-in", seed=3)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from ..service import service_of
 from .job_state import described_input, input_of
 from .schemas.native import NewInput
-from .schemas.responses import INPUT_LINKS, InputSaid, refusals
+from .schemas.responses import INPUT_LINKS, Beats, InputSaid, refusals
 from .uploads import documented
 
 router = APIRouter()
@@ -53,3 +53,24 @@ async def input_audio(request: Request, input_id: str) -> Response:
     path = service.store.input_path(input_.id)
     name = f"{(input_.name or 'input').rpartition('.')[0] or input_.name or 'input'}.wav"
     return FileResponse(path, media_type="audio/wav", filename=name)
+
+
+@router.get(
+    "/api/inputs/{input_id}/beats",
+    response_model=Beats,
+    responses=refusals(404, 422),
+    tags=["inputs"],
+)
+async def input_beats(
+    request: Request,
+    input_id: str,
+    prompt_from: Literal["start", "end"] = "start",
+    beats_per_bar: Annotated[int | None, Query(ge=2, le=12)] = None,
+) -> Any:
+    """Find its tempo, metre, downbeat and beats, in its first minute or its last one."""
+    service = service_of(request)
+    input_ = input_of(service, input_id)
+    end = None if prompt_from == "end" else 60.0
+    with service.store.holding(input_.id):
+        found = await service.tempo.find(input_, end, beats_per_bar)
+    return {"success": True, **found, "downbeat_seconds": found["downbeat"]}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..exceptions import RefusalError
+from ..jobs.play_on import grid_of
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
+from ..jobs.spec import JobSpec
 from ..jobs.waiting import View
 from ..service import Service
 from .views import join_seconds, progress_of, quantization_of, queue_status, status_of
@@ -39,7 +41,11 @@ def state_of(service: Service, view: View) -> dict[str, Any]:
         "input": None if input_ is None or not job.spec.prompted else described_input(input_),
         "parent": _parent(service, job),
         "root": job.root,
+        "parameters": _parameters(job.spec),
         "join_seconds": join_seconds(job, input_),
+        "loop_seconds": result["loop"] / result["sample_rate"] if "loop" in result else None,
+        "bars": _bars(job, result),
+        "parts": _parts(result),
         "takes": _takes(job, result),
         "notes": result.get("notes", []),
     }
@@ -48,6 +54,74 @@ def state_of(service: Service, view: View) -> dict[str, Any]:
     if job.error is not None:
         state["error"] = job.error
     return state
+
+
+def _parameters(spec: JobSpec) -> dict[str, Any]:
+    """What a client would send to get the same again, of the same input."""
+    texts = {"descriptions": [*spec.texts]} if spec.texts else {"description": spec.text}
+    lengths = {name: getattr(spec, name) for name in ("seconds", "bars", "prompt_bars")}
+    quantization = spec.quantization.mode if spec.quantization.explicit else None
+    return {
+        "model_name": spec.model,
+        **texts,
+        "prompt_start": spec.start,
+        "prompt_from": "end" if spec.start is None else "start",
+        "prompt_seconds": spec.prompt_seconds,
+        "output_seconds": spec.output_seconds,
+        **lengths,
+        **{name: getattr(spec, name) for name in _SAME_NAMES},
+        "cfg_coef": spec.guidance_coef,
+        "parts": [
+            {
+                "description": part.text,
+                "seconds": part.seconds,
+                "bars": part.bars,
+                "seed": part.seed,
+            }
+            for part in spec.parts
+        ],
+        "quantization_mode": quantization,
+        "adapters": [f"{each.name}:{each.scale:g}" for each in spec.adapters],
+    }
+
+
+_SAME_NAMES = (
+    *("bpm", "beats_per_bar", "downbeat", "snap", "loop_crossfade"),
+    *("top_k", "top_p", "temperature", "variations", "extend_stride", "seed"),
+)
+
+
+def _bars(job: Job, result: dict[str, Any]) -> dict[str, Any] | None:
+    """Where the bars of a result lie, if it has a tempo."""
+    if (grid := grid_of(result)) is None:
+        return None
+    rate, join = result["sample_rate"], result["join"]
+    new = result["takes"][0]["frames"] - join
+    return {
+        "bpm": grid.bpm,
+        "beats_per_bar": grid.beats_per_bar,
+        "downbeat_seconds": round(grid.downbeat % grid.bar_seconds, 6),
+        "snap": job.spec.snap,
+        "prompt_bars": round((join - result["loop"]) / rate / grid.bar_seconds, 4),
+        "new_bars": round(new / rate / grid.bar_seconds, 4),
+    }
+
+
+def _parts(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The continuation and the parts behind it, in seconds of a take."""
+    grid, rate = grid_of(result), result.get("sample_rate", 1)
+    return [
+        {
+            "description": part["text"],
+            "start_seconds": part["start"] / rate,
+            "stop_seconds": part["stop"] / rate,
+            "seeds": part["seeds"],
+            "bars": None
+            if grid is None
+            else round((part["stop"] - part["start"]) / rate / grid.bar_seconds, 4),
+        }
+        for part in result.get("parts", ())
+    ]
 
 
 def _takes(job: Job, result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from ... import beats
 from ...checkpoints.abilities import Abilities
 from ...checkpoints.recipe import PRESETS
 from ...model import ENGINES
@@ -220,6 +221,7 @@ async def service_state(request: Request) -> dict[str, Any]:
         },
         "prompts": prompts(),
         "adapters": list(adapters),
+        "beats": beats.available(),
         "models": [
             {
                 "name": model.name,

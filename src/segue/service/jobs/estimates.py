@@ -88,4 +88,4 @@ def _key(spec: JobSpec) -> str:
 
 
 def _new_seconds(spec: JobSpec) -> float:
-    return max(_LEAST_SECONDS, spec.output_seconds - spec.prompt_seconds)
+    return max(_LEAST_SECONDS, spec.new_seconds)

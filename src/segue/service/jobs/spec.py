@@ -7,19 +7,22 @@ into a `Request`.  So what is accepted by the service does not fail in the worke
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
-from ...admission import MAX_SEED, PromptFrom, check_options, variations_for
+import numpy as np
+
+from ...admission import FRAME_RATE, MAX_SEED, SAMPLE_RATE, PromptFrom
 from ...audio import Audio
 from ...bars import Grid, Snap, Timing
 from ...checkpoints.adapters import AdapterChoice
 from ...checkpoints.recipe import Recipe
 from ...errors import RequestError
-from ...layout import Plan, plan
-from ...request import Request
+from ...layout import Plan, plan, with_parts
+from ...request import Part, Request
 from ..quantization import NONE, Quantization
+from .given import lengths_cleared, texts_of
 
 RANDOM_SEEDS = 100_000
 """How many seeds there are to draw from, from 0: musicians read a seed off, and type it."""
@@ -51,8 +54,9 @@ class JobSpec:
         prompt_seconds, output_seconds, text, top_k, temperature, guidance_coef, variations,
             extend_stride, top_p, texts: see `Request`; 0 seconds of prompt are music from a
             description alone.
-        seconds, bpm, beats_per_bar, downbeat, bars, prompt_bars, snap, loop_crossfade: see there,
-            too; `prompt_seconds` and `output_seconds` are the lengths that follow from them.
+        seconds, bpm, beats_per_bar, downbeat, bars, prompt_bars, snap, loop_crossfade, parts: see
+            there, too; `prompt_seconds` and `output_seconds` are the lengths that follow from them,
+            without parts.
         seed: of the first take, 0 to 2³² - 1; each further take counts one up.
         adapters: that are merged into the model, by their names in the list of adapters.
         melody: the id of the input that a melody model follows; None for none.
@@ -84,6 +88,7 @@ class JobSpec:
     prompt_bars: float | None = None
     snap: Snap = "bar"
     loop_crossfade: bool = False
+    parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
 
     # --- From a request ---------------------------------------------------------------------------
@@ -115,7 +120,7 @@ class JobSpec:
             RequestError: an option is out of range, or two contradict each other.
         """
         base = earlier or cls(kind, model, start=None if kind == "continue" else 0.0)
-        changed = {**given, **_texts_of(given), "seed": 0}
+        changed = {**lengths_cleared(given), **given, **texts_of(given), "seed": 0}
         if earlier is not None and not earlier.prompted:
             changed |= {"start": 0.0, "prompt_seconds": 0.0, "prompt_bars": None}
         spec = replace(base, kind=kind, model=model, quantization=quantization, **changed)
@@ -148,14 +153,8 @@ class JobSpec:
         Raises:
             RequestError: an option is out of range, or two contradict each other.
         """
-        options = self._options
-        del options["loop_crossfade"]  # on or off: it has no range
-        check_options(
-            **options,
-            prompt_seconds=self.prompt_seconds,
-            prompt_from="start",
-            prompted=self.prompted,
-        )
+        silence = Audio(np.zeros((int(self.prompted), 1), np.float32), SAMPLE_RATE)
+        Request(silence, prompt_seconds=self.prompt_seconds, **self._options)  # which checks itself
         lengths = self.seconds is None and self.bars is None
         if lengths and self.output_seconds <= self.prompt_seconds:
             raise RequestError(
@@ -180,13 +179,25 @@ class JobSpec:
 
     @property
     def described(self) -> bool:
-        """Whether any take has a text."""
-        return any(text.strip() for text in self.text_of_takes)
+        """Whether any take has a text, in any part."""
+        return any(text.strip() for text in (*self.text_of_takes, *self._texts_of_parts))
+
+    @property
+    def _texts_of_parts(self) -> tuple[str, ...]:
+        return tuple(part.text for part in self.parts)
+
+    @property
+    def new_seconds(self) -> float:
+        """How long the continuation is with all parts, about."""
+        bar = 0.0 if self.timing is None else self.timing.grid.bar_seconds
+        parts = sum(part.seconds or (part.bars or 0.0) * bar for part in self.parts)
+        return self.output_seconds - self.prompt_seconds + parts
 
     @property
     def rows(self) -> int:
         """The rows of a batch that it takes: one for each take, two with a text or a melody."""
-        guided = [bool(text.strip()) or self.melody is not None for text in self.text_of_takes]
+        all_guided = self.melody is not None or any(map(str.strip, self._texts_of_parts))
+        guided = [all_guided or bool(text.strip()) for text in self.text_of_takes]
         return len(guided) + sum(guided)
 
     # --- With the audio ---------------------------------------------------------------------------
@@ -232,7 +243,7 @@ class JobSpec:
             RequestError: the prompt lies behind the audio, or nothing is left to generate.
         """
         span = self.span(frames, sample_rate)
-        return plan(
+        laid_out = plan(
             span.frames,
             sample_rate,
             prompt_seconds=span.prompt_seconds,
@@ -241,6 +252,27 @@ class JobSpec:
             seconds=self.seconds,
             timing=self.timing,
         )
+        lengths = [(part.seconds, part.bars) for part in self.parts]
+        return with_parts(laid_out, lengths, sample_rate, FRAME_RATE, self.timing)
+
+    def check_length(self, frames: int, sample_rate: int, most_seconds: float) -> None:
+        """Check what only shows with the audio: what `plan` raises, and how long it all gets.
+
+        Args:
+            frames: see `plan`.
+            sample_rate: see there.
+            most_seconds: that prompt, continuation and parts may have together.
+
+        Raises:
+            AudioError: see `plan`.
+            RequestError: see there; or it is longer.
+        """
+        seconds = self.plan(frames, sample_rate).total_frames / FRAME_RATE
+        if seconds > most_seconds + 1 / FRAME_RATE:
+            raise RequestError(
+                f"prompt, continuation and parts would be {seconds:.1f} s long together; at most "
+                f"{most_seconds:g} can be"
+            )
 
     def request(self, audio: Audio, melody: Audio | None = None) -> Request:
         """Turn the job into a request of the library.
@@ -276,6 +308,7 @@ class JobSpec:
             "request": {
                 **request,
                 "texts": [*self.texts],
+                "parts": [asdict(part) for part in self.parts],
                 "adapters": [[each.name, each.scale] for each in self.adapters],
                 "melody": self.melody,
                 "notes": [*self.notes],
@@ -303,6 +336,7 @@ class JobSpec:
             notes=tuple(request.get("notes", ())),
             melody=request.get("melody"),
             texts=tuple(request.get("texts", ())),
+            parts=tuple(Part(**part) for part in request.get("parts", ())),
             adapters=tuple(AdapterChoice(*each) for each in request.get("adapters", ())),
             **{name: request[name] for name in _PLAIN if name in request},
         )
@@ -315,25 +349,8 @@ PARAMETERS = tuple(
 )
 """The attributes that a client sets as they are; in the JSON they lie under `request`."""
 
-_PLAIN = tuple(name for name in PARAMETERS if name != "texts")
+_PLAIN = tuple(name for name in PARAMETERS if name not in ("texts", "parts"))
 _REQUEST_OPTIONS = tuple(name for name in PARAMETERS if name not in ("start", "prompt_seconds"))
-
-
-def _texts_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a client's texts change, besides itself: one is that of all, several are as many takes.
-
-    Raises:
-        RequestError: there are neither one text nor as many as takes.
-    """
-    texts: Sequence[str] = tuple(given.get("texts", ()))
-    if "texts" not in given:
-        return {"texts": ()} if "text" in given else {}
-    if given.get("text", "").strip() and texts:
-        raise RequestError("description is the text of all takes, descriptions are those of each")
-    if len(texts) <= 1:
-        return {"texts": (), "text": next(iter(texts), given.get("text", ""))}
-    variations = variations_for(texts, given.get("variations"))
-    return {"texts": texts, "text": "", "variations": variations}
 
 
 def choose_seed(seed: int | None, variations: int, reduce: bool) -> int:

@@ -28,6 +28,10 @@ def tasks_of(settings: Message) -> dict[str, Task]:
         from .download import download
 
         return {"download": download}
+    if settings["role"] == "measurer":
+        from . import measure
+
+        return {"find_beats": measure.find_beats, "beat_offsets": measure.beat_offsets}
     from .generate import Generator
 
     generator = Generator(settings)

@@ -181,7 +181,9 @@ def _sounds(task: Message, spec: JobSpec) -> tuple[Audio, Audio | None]:
         sample_rate, channels = task["sound"]
         prompt = Audio(np.zeros((0, channels), np.float32), sample_rate)
     melody = task.get("melody")
-    return prompt, None if melody is None else audio.read(melody, spec.output_seconds)
+    return prompt, None if melody is None else audio.read(
+        melody, spec.prompt_seconds + spec.new_seconds
+    )
 
 
 def _write_takes(

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, core_schema
 
+from ....admission import MAX_SEED
+from ....bars import MAX_BARS, MAX_BEATS_PER_BAR, MAX_BPM, MIN_BPM
+from ....request import Part
 from .requests import (
     LENIENT,
     LIMITS,
@@ -16,6 +25,57 @@ from .requests import (
     Fields,
     Parameters,
 )
+
+MOST_PARTS = 8
+
+AUTO = "auto"
+"""In the place of a tempo or a downbeat: find it in the audio."""
+
+
+class _OrAuto:
+    """A lenient number, or `auto`."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """See pydantic."""
+        return core_schema.no_info_wrap_validator_function(self._validate, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """See pydantic."""
+        found: dict[str, Any] = dict(handler(schema))
+        return {"anyOf": [*found["anyOf"], {"const": AUTO}]}
+
+    @staticmethod
+    def _validate(value: Any, number: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, str) and value.strip().lower() == AUTO:
+            return AUTO
+        return number(value)
+
+
+_OR_AUTO = _OrAuto()
+
+_Seconds = Annotated[Annotated[float, Field(ge=0.02, le=LIMITS.output_seconds)] | None, LENIENT]
+_Bars = Annotated[Annotated[float, Field(ge=0.001, le=MAX_BARS)] | None, LENIENT]
+
+
+class PartFields(Fields):
+    """What is played after the continuation."""
+
+    text: Annotated[str, Field(max_length=LIMITS.description), TEXT] | None = Field(
+        None, alias="description", description="Words that describe the part, for all takes."
+    )
+    seconds: _Seconds = Field(None, description="Its length; or")
+    bars: _Bars = Field(None, description="its length in bars.")
+    seed: Annotated[Annotated[int, Field(ge=0, le=MAX_SEED)] | None, LENIENT] = Field(
+        None, description="Absent: it follows from the take's."
+    )
+
+    def part(self) -> Part:
+        """The part of a request."""
+        return Part(self.text or "", self.seconds, self.bars, self.seed)
 
 
 class NativeOptions(Parameters):
@@ -46,6 +106,32 @@ class NativeOptions(Parameters):
     output_seconds: Annotated[
         Annotated[float, Field(ge=0.04, le=LIMITS.output_seconds)] | None, LENIENT
     ] = Field(None, description="Prompt and continuation together.  Default: 30.")
+    seconds: _Seconds = Field(
+        None, description="Length of the new part alone, in the place of output_seconds."
+    )
+    bpm: Annotated[
+        Annotated[Annotated[float, Field(ge=0, le=MAX_BPM)] | None, LENIENT], _OR_AUTO
+    ] = Field(
+        None,
+        description=f"The tempo, {MIN_BPM:g} to {MAX_BPM:g}: lengths become whole bars, so that "
+        "takes loop; auto finds it in the audio, with metre and downbeat.  0: none.",
+    )
+    beats_per_bar: Annotated[
+        Annotated[float, Field(ge=0.25, le=MAX_BEATS_PER_BAR)] | None, LENIENT
+    ] = Field(None, description="3.5 is 7/8.  Default: 4, or what is found.")
+    bars: _Bars = Field(None, description="Length of the new part in bars; wants bpm.")
+    snap: Literal["off", "beat", "bar"] | None = Field(
+        None,
+        description="What lengths in seconds and the prompt's place are rounded to, with a tempo.  "
+        "Default: bar.",
+    )
+    loop_crossfade: bool | None = Field(
+        None, description="Fade the last 10 ms into what comes before the loop's first sample."
+    )
+    parts: Annotated[list[PartFields], Field(max_length=MOST_PARTS)] | None = Field(
+        None,
+        description="Played one after the other behind the continuation, each with one length.",
+    )
     variations: Annotated[Annotated[int, Field(ge=1, le=LIMITS.variations)] | None, LENIENT] = (
         Field(None, description="How many takes.  Default: 1, or as many as descriptions.")
     )
@@ -60,6 +146,15 @@ class NativeOptions(Parameters):
         "of top_k.  0: off, the default.",
     )
 
+    def parameters(self) -> dict[str, Any]:
+        """See `Parameters`; a tempo of 0 is none, and `auto` is as it was sent."""
+        found = super().parameters()
+        if found.get("bpm") == 0:
+            found["bpm"] = None
+        if self.parts is not None:
+            found["parts"] = tuple(part.part() for part in self.parts)
+        return found
+
 
 _MELODY = Field(
     None,
@@ -71,6 +166,17 @@ _MELODY = Field(
 
 class NativeParameters(NativeOptions):
     """The service's own."""
+
+    prompt_bars: _Bars = Field(
+        None, description="Length of the prompt in bars, in the place of prompt_seconds; wants bpm."
+    )
+    downbeat: Annotated[
+        Annotated[Annotated[float, Field(ge=0, le=36_000)] | None, LENIENT], _OR_AUTO
+    ] = Field(
+        None,
+        description="Seconds from the start of the audio to where a bar begins, any of them, or "
+        "auto.  Default: 0, or what is found.",
+    )
 
     start: Annotated[Annotated[float, Field(ge=0, le=36_000)] | None, LENIENT] = Field(
         None,

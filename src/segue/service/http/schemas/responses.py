@@ -139,6 +139,48 @@ class ParentState(_Response):
     known: bool
 
 
+class BarsState(_Response):
+    """Where the bars of a result lie."""
+
+    bpm: float
+    beats_per_bar: float
+    downbeat_seconds: float
+    snap: str
+    prompt_bars: float
+    new_bars: float
+
+
+class PartState(_Response):
+    """A stretch of every take that has a text of its own; the first is the continuation."""
+
+    description: str | None = None
+    start_seconds: float
+    stop_seconds: float
+    seeds: list[int]
+    bars: float | None = None
+
+
+class Beats(_Response):
+    """Tempo, metre, downbeat and beats that were found, in seconds of the input."""
+
+    success: bool = True
+    bpm: float
+    beats_per_bar: float
+    downbeat_seconds: float
+    beats: list[float]
+    counts: list[int]
+
+
+class BeatOffsets(_Response):
+    """How far the beats of what is new lie from the grid, in milliseconds."""
+
+    beats: int
+    median_ms: float
+    worst_ms: float
+    mean_ms: float
+    bpm: float
+
+
 class Take(_Response):
     """A continuation that is done."""
 
@@ -169,7 +211,11 @@ class JobState(_Response):
     input: InputState | None = None
     parent: ParentState | None = None
     root: str
+    parameters: dict[str, Any]
     join_seconds: float | None = None
+    loop_seconds: float | None = None
+    bars: BarsState | None = None
+    parts: list[PartState] = []
     takes: list[Take]
     error: str | None = None
     notes: list[str] = []
