@@ -2,15 +2,17 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from segue import RequestError, audio
+from segue import Request, RequestError, audio
 from segue.admission import MAX_SEED
 from segue.checkpoints.recipe import Recipe
+from segue.layout import plan_request
 from segue.service.jobs.rows import Input
 from segue.service.jobs.spec import PARAMETERS, RANDOM_SEEDS, JobSpec, choose_seed
 from segue.service.jobs.store import Store
@@ -202,6 +204,23 @@ def test_a_job_in_bars_is_laid_out_as_its_request_is():
     request = spec.request(audio.Audio(np.zeros((20 * rate, 1), np.float32), rate))
     assert (request.bpm, request.bars, request.prompt_bars, request.downbeat) == (93, 4, 2, 1.5)
     assert len(request.audio.samples) == laid_out.join
+
+
+@pytest.mark.parametrize("prompt", [{"prompt_bars": 1}, {"prompt_seconds": 3.3}])
+def test_a_prompt_from_the_start_begins_with_the_first_bar(prompt):
+    given = {"bpm": 120, "downbeat": 1.75, "bars": 1, "seed": 1} | prompt
+    spec = JobSpec.build("native", "built-in", NONE, given)
+    rate = 8_000
+    sound = audio.Audio(np.ones((10 * rate, 1), np.float32), rate)
+    request = spec.request(
+        replace(sound, samples=sound.samples[: round(spec.audio_seconds * rate)])
+    )
+    whole = Request(sound, **{"prompt_from": "start", **given})
+    for laid_out in (spec.plan(10 * rate, rate), plan_request(request)):
+        assert (laid_out.first, laid_out.join) == (
+            plan_request(whole).first,
+            plan_request(whole).join,
+        )
 
 
 @pytest.mark.parametrize(

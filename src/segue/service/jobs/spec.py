@@ -214,8 +214,7 @@ class JobSpec:
         """
         if self.start is None:
             return PromptSpan(frames, self.prompt_seconds, "end")
-        end = self.start + self.prompt_seconds
-        kept = round(min(frames, end * sample_rate))
+        kept = round(min(frames, (self.audio_seconds or 0.0) * sample_rate))
         if self.start == 0:
             return PromptSpan(kept, self.prompt_seconds, "start")
         left = kept / sample_rate - self.start
@@ -228,8 +227,12 @@ class JobSpec:
 
     @property
     def audio_seconds(self) -> float | None:
-        """How much of the audio `request` uses, from its start; None for all of it."""
-        return None if self.start is None else self.start + self.prompt_seconds
+        """How much of the audio `request` uses at most, from its start; None for all of it."""
+        if self.start is None:
+            return None
+        # A prompt from the start begins with the first bar, and may be rounded up to a whole one.
+        snapped = 0.0 if self.timing is None or self.start > 0 else 2 * self.timing.grid.bar_seconds
+        return self.start + self.prompt_seconds + snapped
 
     def plan(self, frames: int, sample_rate: int) -> Plan:
         """Lay the job out over its audio, with the codec's usual frame rate.
