@@ -50,14 +50,39 @@ def audio_of(take: Take, result: Result, cut: Cut) -> Audio:
 
 def tags_of(take: Take, result: Result, cut: Cut, title: str, model: str, text: str) -> Tags:
     """Return the tags of a file; see `audio_of`."""
-    comment = f"made with segue by {model}, seed {take.seed}" + (f": {text}" if text else "")
-    grid = result.grid
+    return tags_for(
+        title,
+        comment_for(model, take.seed, text),
+        result.grid,
+        len(audio_of(take, result, cut).samples),
+        take.audio.sample_rate,
+        cut != "whole" or result.loop == 0,
+    )
+
+
+def comment_for(model: str, seed: int, text: str) -> str:
+    """Return what a file says of how it was made."""
+    return f"made with segue by {model}, seed {seed}" + (f": {text}" if text else "")
+
+
+def tags_for(
+    title: str, comment: str, grid: Grid | None, samples: int, sample_rate: int, on_a_bar: bool
+) -> Tags:
+    """Return the tags of a file.
+
+    Args:
+        title: of the music.
+        comment: see `comment_for`.
+        grid: where its bars lie; None without a tempo.
+        samples: of the file, per channel.
+        sample_rate: in Hz.
+        on_a_bar: whether it begins with a bar.
+    """
     if grid is None:
         return Tags(title, comment)
-    beats = audio_of(take, result, cut).seconds / grid.beat_seconds
-    whole = abs(beats - round(beats)) * grid.beat_seconds * take.audio.sample_rate <= 1.5
-    begins = cut != "whole" or result.loop == 0
-    return Tags(title, comment, grid.bpm, grid.beats_per_bar, beats, whole and begins)
+    beats = samples / sample_rate / grid.beat_seconds
+    whole = abs(beats - round(beats)) * grid.beat_seconds * sample_rate <= 1.5
+    return Tags(title, comment, grid.bpm, grid.beats_per_bar, beats, whole and on_a_bar)
 
 
 def bars_of(plan: Plan, cut: Cut, grid: Grid, sample_rate: int) -> float:

@@ -104,16 +104,22 @@ def telling(
     for number in count(1):
         behind = "" if number == 1 else f"-{number}"
         paths = [
-            Path(
-                f"{begin}-{length:.6g}bar{'s' * (length != 1)}-{bpm:.6g}bpm-seed{seed}"
-                f"{'' if cut == 'whole' else f'-{cut}'}{behind}{ending}"
-            )
+            Path(f"{told(begin, bars[cut], bpm, seed, cut)}{behind}{ending}")
             for seed in seeds
-            for cut, length in ((cut, round(bars[cut], 2)) for cut in bars)
+            for cut in bars
         ]
         if not any(map(os.path.lexists, paths)):
             return paths
     raise AssertionError  # numbers do not end
+
+
+def told(begin: str, bars: float, bpm: float, seed: int, cut: str) -> str:
+    """Return a name that says what is in a file, without its ending; see `telling`."""
+    length = round(bars, 2)
+    return (
+        f"{begin}-{length:.6g}bar{'s' * (length != 1)}-{bpm:.6g}bpm-seed{seed}"
+        f"{'' if cut == 'whole' else f'-{cut}'}"
+    )
 
 
 def begin_of(prompt: Path) -> str:

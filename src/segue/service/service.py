@@ -17,6 +17,7 @@ from ..errors import RequestError, SegueError
 from .adapters import adapters_in
 from .adapters import chosen as chosen_adapters
 from .exceptions import BusyError, RefusalError, TaskError, WorkerDiedError
+from .exports import Exports
 from .http.open_streams import OpenStreams
 from .http.schemas.native import NativeOptions
 from .http.schemas.requests import Parameters
@@ -52,7 +53,8 @@ class Service:
     Attributes:
         settings: what it was started with.
         version: of segue.
-        store, models, downloads, jobs, uploads, streams, metrics, tempo: see their modules.
+        store, models, downloads, jobs, uploads, streams, metrics: see their modules.
+        tempo, exports: see theirs, too.
         generate_worker: the process that generates.
         stopping: set when streams shall end.
     """
@@ -77,6 +79,7 @@ class Service:
         )
         self._decode_worker = Worker("reader", {"limits": asdict(settings.limits)})
         self.tempo = Tempo(store, Worker("measurer", {}))
+        self.exports = Exports(store, Worker("exporter", {}))
         self.jobs = Jobs(
             settings, store, self.models, self.downloads, self.generate_worker, self.metrics
         )
@@ -108,6 +111,7 @@ class Service:
         await self.jobs.close()
         await self._decode_worker.stop()
         await self.tempo.close()
+        await self.exports.close()
         await asyncio.to_thread(self.store.close)
 
     # --- From a request to a job ------------------------------------------------------------------

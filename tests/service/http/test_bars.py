@@ -3,7 +3,7 @@
 import pytest
 
 from segue import beats
-from segue.request import part_seed
+from segue.request import Part, part_seed
 from segue.service.jobs.spec import JobSpec
 from segue.service.quantization import NONE
 from tests.service.http.test_native import done, samples_of
@@ -107,10 +107,8 @@ def test_a_length_takes_the_place_of_another_when_a_job_is_tried_again():
 
 
 def test_parts_count_for_what_a_job_takes():
-    parts = [{"text": "drums", "bars": 2}, {"seconds": 3.0}]
-    from segue.request import Part
-
-    given = {"bpm": 120, "bars": 1, "prompt_bars": 1, "parts": tuple(Part(**p) for p in parts)}
+    parts = (Part("drums", bars=2), Part(seconds=3.0))
+    given = {"bpm": 120, "bars": 1, "prompt_bars": 1, "parts": parts}
     spec = JobSpec.build("native", "a", NONE, given)
     assert spec.new_seconds == pytest.approx(2 + 4 + 3)
     assert spec.described

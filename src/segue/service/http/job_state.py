@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..exceptions import RefusalError
+from ..exports import file_names
 from ..jobs.play_on import grid_of
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
 from ..jobs.spec import JobSpec
@@ -46,7 +47,7 @@ def state_of(service: Service, view: View) -> dict[str, Any]:
         "loop_seconds": result["loop"] / result["sample_rate"] if "loop" in result else None,
         "bars": _bars(job, result),
         "parts": _parts(result),
-        "takes": _takes(job, result),
+        "takes": _takes(service, job, result),
         "notes": result.get("notes", []),
     }
     if result:
@@ -124,7 +125,7 @@ def _parts(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _takes(job: Job, result: dict[str, Any]) -> list[dict[str, Any]]:
+def _takes(service: Service, job: Job, result: dict[str, Any]) -> list[dict[str, Any]]:
     rate = result.get("sample_rate", 1)
     return [
         {
@@ -133,6 +134,7 @@ def _takes(job: Job, result: dict[str, Any]) -> list[dict[str, Any]]:
             "seconds": take["frames"] / rate,
             "url": f"/api/jobs/{job.id}/takes/{n}.wav",
             "description": description,
+            "file_names": file_names(service.store, job, n),
         }
         for n, (take, description) in enumerate(
             zip(result.get("takes", ()), job.spec.text_of_takes, strict=False), 1

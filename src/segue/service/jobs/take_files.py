@@ -36,6 +36,11 @@ class Stretch:
         """The same for a worker's task."""
         return {"path": str(self.path), "start": self.start, "stop": self.stop}
 
+    @classmethod
+    def of(cls, sent: dict[str, Any]) -> Stretch:
+        """The stretch that `to_json` wrote."""
+        return cls(Path(sent["path"]), sent["start"], sent["stop"])
+
 
 def stretches(
     result: dict[str, Any], number: int, folder: Path, input_: Path, start: int, stop: int

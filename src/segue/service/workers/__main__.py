@@ -32,6 +32,10 @@ def tasks_of(settings: Message) -> dict[str, Task]:
         from . import measure
 
         return {"find_beats": measure.find_beats, "beat_offsets": measure.beat_offsets}
+    if settings["role"] == "exporter":
+        from .export import export
+
+        return {"export": export}
     from .generate import Generator
 
     generator = Generator(settings)

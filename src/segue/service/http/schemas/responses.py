@@ -189,6 +189,7 @@ class Take(_Response):
     seconds: float
     url: str
     description: str = ""
+    file_names: dict[str, str]
 
 
 class JobState(_Response):
