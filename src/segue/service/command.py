@@ -85,7 +85,7 @@ def add_parser(commands: Any) -> None:
         metavar="HOURS",
         type=float,
         default=Settings.keep_seconds / 3600,
-        help="how long finished music is kept",
+        help="how long finished music is kept; with a star it is kept until it is removed",
     )
     parser.add_argument(
         "--max-queue", metavar="N", type=int, default=Limits.waiting, help="jobs that may wait"
@@ -102,7 +102,7 @@ def add_parser(commands: Any) -> None:
         metavar="GB",
         type=float,
         default=Settings.max_disk_bytes / GIB,
-        help="what inputs and results may take; the oldest go first",
+        help="what inputs and results may take; the oldest go first, those with a star never",
     )
     parser.add_argument(
         "--log-format", choices=FORMATS, default="text", help="how log lines are written"

@@ -20,6 +20,7 @@ from ..atomic import shortened
 from ..audio import Tags
 from ..cuts import Cut, comment_for, tags_for
 from .exceptions import BusyError, RefusalError, TaskError, WorkerDiedError
+from .jobs.kept import WHOLE_JOB
 from .jobs.play_on import grid_of
 from .jobs.rows import Job
 from .jobs.store import Store
@@ -159,7 +160,11 @@ def start_of(result: dict[str, Any], cut: Cut) -> int:
 
 
 def title_of(store: Store, job: Job, number: int) -> str:
-    """What a take is called: by its input, or by its words."""
+    """What a take is called: by its user, by its input, or by its words."""
+    marks = store.kept.marks(job.id)
+    for n in (number, WHOLE_JOB):
+        if n in marks and marks[n].name:
+            return marks[n].name
     input_ = store.input(job.input)
     if input_ is not None and input_.name:
         return outputs.begin_of(Path(input_.name))

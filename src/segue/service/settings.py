@@ -40,6 +40,7 @@ class Limits:
         description: characters.
         adapters: of a job.
         waiting: jobs in the queue.
+        undo_seconds: for how long what a user removed can be restored.
     """
 
     body_bytes: int = 160 * MIB
@@ -64,6 +65,7 @@ class Limits:
     description: int = 2_000
     adapters: int = 4
     waiting: int = 100
+    undo_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Settings:
         quantization: where a request names none.
         recipes: the folder of the recipes that a request may name; None is one in `state`.
         adapters: the folder of the adapters that a request may name; None is one in `state`.
-        keep_seconds: how long a finished job is kept.
+        keep_seconds: how long a finished job is kept that has no star.
         max_disk_bytes: what inputs and results may take together.
         max_variants_bytes: what quantized checkpoints may take.
         batch_rows: rows of jobs that may share a model's steps, see `JobSpec.rows`; with 1, one job
@@ -100,7 +102,7 @@ class Settings:
     quantization: Quantization = NONE
     recipes: Path | None = None
     adapters: Path | None = None
-    keep_seconds: float = 3600.0
+    keep_seconds: float = 7 * 24 * 3600.0
     max_disk_bytes: int = 4 * GIB
     max_variants_bytes: int = 16 * GIB
     batch_rows: int = 1

@@ -27,7 +27,8 @@ def own(tmp_path_factory, toy_options):
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory, toy_options):
     """A service with room for two that wait, and for 3 MB."""
-    options = ("--max-queue", "2", "--max-disk", str(3_000_000 / 2**30), *ONE_AT_A_TIME)
+    room = ("--max-queue", "2", "--max-disk", str(3_000_000 / 2**30), "--keep", "1")
+    options = (*room, *ONE_AT_A_TIME)
     state = tmp_path_factory.mktemp("narrow") / "state"
     with Server(state, *toy_options, *options) as server:
         yield server

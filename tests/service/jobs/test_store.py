@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from segue.errors import SegueError
+from segue.service.jobs.kept import WHOLE_JOB
 from segue.service.jobs.rows import COMPLETED, FAILED, QUEUED, RUNNING, Input, Parent
 from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.store import Store
@@ -303,3 +304,93 @@ def test_an_input_that_a_job_is_being_made_of_is_not_swept(store):
     store.sweep(keep_seconds=0, limit=0)
     assert store.input(job.input) is None
     assert not store.input_path(job.input).exists()
+
+
+# --- What is kept ---------------------------------------------------------------------------------
+
+
+def test_a_star_outlives_age_and_bound(store):
+    jobs = [add(store) for _ in range(3)]
+    for job in jobs:
+        complete(store, job)
+    store.kept.change(jobs[0].id, WHOLE_JOB, {"starred": True})
+    store.kept.change(jobs[1].id, 1, {"starred": True})
+    assert store.sweep(keep_seconds=0, limit=0) == 1
+    assert [store.job(job.id) is not None for job in jobs] == [True, True, False]
+    assert store.kept.starred_bytes() == store.bytes() == 2 * 150
+    store.kept.change(jobs[1].id, 1, {"starred": False})
+    assert store.sweep(keep_seconds=0, limit=1000) == 1
+
+
+def test_what_was_removed_goes_after_a_while_star_or_not(store, clock):
+    jobs = [add(store) for _ in range(2)]
+    for job in jobs:
+        complete(store, job)
+        store.kept.change(job.id, WHOLE_JOB, {"starred": True})
+    store.kept.remove(store.job(jobs[0].id))
+    assert store.sweep(1e9, 1e9, undo_seconds=100) == 0
+    clock.now += 100
+    assert store.sweep(1e9, 1e9, undo_seconds=100) == 1
+    assert store.job(jobs[0].id) is None
+    assert store.kept.marks(jobs[0].id) == {}
+    assert not (store.jobs / jobs[0].id).exists()
+
+
+def test_a_take_that_was_removed_loses_its_files_and_the_others_stay(store, clock):
+    job = store.begin(add(store))
+    folder = store.attempt_folder(job)
+    folder.mkdir(parents=True)
+    takes = []
+    for n in (1, 2):
+        for what in ("take", "new"):
+            (folder / f"{what}-{n}.wav").write_bytes(bytes(10))
+        takes.append({"file": f"take-{n}.wav", "new": f"new-{n}.wav", "bytes": 20})
+    store.complete(job, {"takes": takes})
+    job = store.job(job.id)
+    store.kept.remove(job, 1)
+    store.sweep(1e9, 1e9, undo_seconds=100)
+    assert store.kept.restore(job, 1, 100) is True
+    store.kept.remove(job, 1)
+    clock.now += 100
+    for _ in range(2):
+        assert store.sweep(1e9, 1e9, undo_seconds=100) == 0
+        assert sorted(path.name for path in folder.iterdir()) == ["new-2.wav", "take-2.wav"]
+        assert store.bytes() == 120
+    assert store.kept.restore(job, 1, 1e9) is None
+    assert store.kept.restore(job, 2, 1e9) is False
+
+
+def test_what_was_removed_and_unused_inputs_make_room_first(store):
+    jobs = [add(store) for _ in range(3)]
+    for job in jobs:
+        complete(store, job)
+    name, path = store.new_input()
+    path.write_bytes(bytes(100))
+    input_ = store.add_input(Input(name, 44_100, 2, 1000, 100))
+    store.kept.remove(store.job(jobs[2].id))
+    for left in (jobs[2].id, None, jobs[0].id):
+        assert store.input(input_.id) is not None or left != jobs[2].id
+        store.sweep(1e9, store.bytes() - 1, undo_seconds=1e9)
+        assert left is None or store.job(left) is None
+    assert store.input(input_.id) is None
+    assert not path.exists()
+    assert store.job(jobs[1].id) is not None
+
+
+def test_an_input_of_its_own_is_kept_as_long_as_a_job(store, clock):
+    name, path = store.new_input()
+    path.write_bytes(bytes(100))
+    store.add_input(Input(name, 44_100, 2, 1000, 100))
+    complete(store, add(store))
+    clock.now += 1000
+    store.sweep(500, 1 << 20)
+    assert store.input(name) is None
+    name, path = store.new_input()
+    path.write_bytes(bytes(100))
+    used = store.add_input(Input(name, 44_100, 2, 1000, 100))
+    job = store.add(SPEC, used)
+    complete(store, job)
+    store.sweep(500, 100)
+    assert store.job(job.id) is None
+    assert store.input(name) == used  # it is not as old as that
+    assert path.exists()

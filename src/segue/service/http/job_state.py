@@ -6,6 +6,7 @@ from typing import Any
 
 from ..exceptions import RefusalError
 from ..exports import file_names
+from ..jobs.kept import NO_MARK, WHOLE_JOB, Mark
 from ..jobs.play_on import grid_of
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
 from ..jobs.spec import JobSpec
@@ -23,13 +24,18 @@ def state_of(service: Service, view: View) -> dict[str, Any]:
     """
     job, result = view.job, view.job.result or {}
     ran = result or (view.progress.ran if view.progress is not None else {})
-    input_ = service.store.input(job.input)
+    input_, marks = service.store.input(job.input), service.store.kept.marks(job.id)
+    own = marks.get(WHOLE_JOB, NO_MARK)
     state: dict[str, Any] = {
         "success": job.state not in (FAILED, CANCELLED),
         "job_id": job.id,
         "kind": "native" if job.spec.kind == "native" else "plugin",
         "created": job.created,
         "finished": job.finished,
+        "expires": _expires(service, job, marks),
+        "name": own.name,
+        "note": own.note,
+        "starred": own.starred,
         "status": status_of(view),
         "progress": progress_of(view),
         "queue_status": queue_status(view),
@@ -47,14 +53,25 @@ def state_of(service: Service, view: View) -> dict[str, Any]:
         "loop_seconds": result["loop"] / result["sample_rate"] if "loop" in result else None,
         "bars": _bars(job, result),
         "parts": _parts(result),
-        "takes": _takes(service, job, result),
+        "takes": _takes(service, job, result, marks),
         "notes": result.get("notes", []),
     }
     if result:
         state["timings_s"] = result["timings_s"]
     if job.error is not None:
         state["error"] = job.error
+    if own.deleted is not None:
+        state["deleted"] = own.deleted
+        state["undo_until"] = own.deleted + service.settings.limits.undo_seconds
     return state
+
+
+def _expires(service: Service, job: Job, marks: dict[int, Mark]) -> float | None:
+    """When a job goes; None where it has a star, or is not over."""
+    starred = any(mark.starred and mark.deleted is None for mark in marks.values())
+    if starred or job.finished is None:
+        return None
+    return job.finished + service.settings.keep_seconds
 
 
 def _parameters(spec: JobSpec) -> dict[str, Any]:
@@ -125,21 +142,30 @@ def _parts(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _takes(service: Service, job: Job, result: dict[str, Any]) -> list[dict[str, Any]]:
-    rate = result.get("sample_rate", 1)
-    return [
-        {
-            "number": n,
-            "seed": take["seed"],
-            "seconds": take["frames"] / rate,
-            "url": f"/api/jobs/{job.id}/takes/{n}.wav",
-            "description": description,
-            "file_names": file_names(service.store, job, n),
-        }
-        for n, (take, description) in enumerate(
-            zip(result.get("takes", ()), job.spec.text_of_takes, strict=False), 1
-        )
-    ]
+def _takes(
+    service: Service, job: Job, result: dict[str, Any], marks: dict[int, Mark]
+) -> list[dict[str, Any]]:
+    rate, found = result.get("sample_rate", 1), []
+    for n, (take, description) in enumerate(
+        zip(result.get("takes", ()), job.spec.text_of_takes, strict=False), 1
+    ):
+        mark = marks.get(n, NO_MARK)
+        if mark.deleted is None:
+            found.append(
+                {
+                    "number": n,
+                    "seed": take["seed"],
+                    "seconds": take["frames"] / rate,
+                    "url": f"/api/jobs/{job.id}/takes/{n}.wav",
+                    "description": description,
+                    "name": mark.name,
+                    "note": mark.note,
+                    "starred": mark.starred,
+                    "file_names": file_names(service.store, job, n),
+                    "beat_offsets": mark.beats,
+                }
+            )
+    return found
 
 
 def _parent(service: Service, job: Job) -> dict[str, Any] | None:
@@ -150,7 +176,7 @@ def _parent(service: Service, job: Job) -> dict[str, Any] | None:
         "job": parent.job,
         "take": parent.take,
         "until_seconds": parent.seconds,
-        "known": above is not None and above.state == COMPLETED,
+        "known": above is not None and not service.store.kept.removed(above.id, parent.take),
     }
 
 
@@ -175,25 +201,40 @@ def not_known() -> RefusalError:
 
 
 def job_of(service: Service, name: str) -> Job:
-    """The job of an id.
+    """The job of an id, which was not removed.
 
     Raises:
         RefusalError: there is none.
     """
     job = service.store.job(name)
-    if job is None:
+    if job is None or service.store.kept.removed(job.id):
         raise not_known()
     return job
 
 
+def done_job(service: Service, name: str, number: int) -> Job:
+    """The job of an id, which is done and has a take of that number.
+
+    Raises:
+        RefusalError: there is none, or it is not.
+    """
+    job = job_of(service, name)
+    if job.state != COMPLETED:
+        raise RefusalError(409, "this music is not done")
+    path = service.store.take_path(job, number)
+    if path is None or not path.is_file() or service.store.kept.removed(job.id, number):
+        raise RefusalError(404, f"there is no take {number}")
+    return job
+
+
 def view_of(service: Service, name: str) -> View:
-    """The job of an id as it is now.
+    """The job of an id as it is now, which was not removed.
 
     Raises:
         RefusalError: there is none.
     """
     view = service.jobs.view(name)
-    if view is None:
+    if view is None or service.store.kept.removed(view.job.id):
         raise not_known()
     return view
 

@@ -16,14 +16,14 @@ from ...model import ENGINES
 from ..adapters import adapters_in
 from ..exceptions import RefusalError
 from ..jobs.play_on import place
-from ..jobs.rows import COMPLETED, Input, Job, Parent
+from ..jobs.rows import Input, Job, Parent
 from ..quantization import recipes_in
 from ..service import Service, service_of
-from .job_state import input_of, job_of, not_known, state_of, view_of
+from .job_state import done_job, input_of, job_of, not_known, state_of, view_of
 from .prompts import prompts
-from .schemas.native import KeptAudio, NativeAudio, NativeParameters, NativeText
+from .schemas.native import MOST_PARTS, KeptAudio, NativeAudio, NativeParameters, NativeText
 from .schemas.requests import LONGEST_PROMPT
-from .schemas.responses import JOB_LINKS, JobStarted, JobState, Said, refusals
+from .schemas.responses import JOB_LINKS, JobStarted, JobState, refusals
 from .streaming import events, wav
 from .uploads import AUDIO, MELODY, documented
 
@@ -71,7 +71,9 @@ def _source(
         return input_of(service, kept.input_id or ""), None
     longest = service.settings.limits.audio_seconds
     number = 1 if kept.take is None else kept.take
-    return None, place(job_of(service, kept.job), number, kept.until_seconds, longest)
+    parent = place(job_of(service, kept.job), number, kept.until_seconds, longest)
+    done_job(service, kept.job, number)
+    return None, parent
 
 
 @router.post(
@@ -139,12 +141,8 @@ async def job_state(request: Request, job_id: str) -> Response:
 async def take(request: Request, job_id: str, number: int) -> Response:
     """A take that is done; parts of it, too, by `Range`."""
     service = service_of(request)
-    job = job_of(service, job_id)
-    if job.state != COMPLETED:
-        raise RefusalError(409, "this music is not done")
-    path = service.store.take_path(job, number)
-    if path is None or not path.is_file():
-        raise RefusalError(404, f"there is no take {number}")
+    path = service.store.take_path(done_job(service, job_id, number), number)
+    assert path is not None  # noqa: S101 - there is such a take
     return FileResponse(path, media_type="audio/wav", filename=f"segue-{job_id[:8]}-{number}.wav")
 
 
@@ -168,17 +166,6 @@ async def stream(
     if format_ == "wav" or (format_ is None and "audio/wav" in accept):
         return wav(service, job)
     return events(service, job)
-
-
-@router.delete(
-    "/api/jobs/{job_id}", response_model=Said, responses=refusals(404, 409), tags=["jobs"]
-)
-async def cancel_job(request: Request, job_id: str) -> Any:
-    """Cancel a job, the plugin's sessions included."""
-    service = service_of(request)
-    if not await service.jobs.cancel(job_of(service, job_id)):
-        raise RefusalError(409, "this music is over already")
-    return {"success": True, "message": "the music was cancelled"}
 
 
 @router.get("/api/service", responses=refusals(), tags=["service"])
@@ -218,6 +205,13 @@ async def service_state(request: Request) -> dict[str, Any]:
             "adapters": limits.adapters,
             "waiting": limits.waiting,
             "keep_seconds": settings.keep_seconds,
+            "undo_seconds": limits.undo_seconds,
+            "parts": MOST_PARTS,
+            "disk_bytes": settings.max_disk_bytes,
+        },
+        "kept": {
+            "bytes": service.store.bytes(),
+            "starred_bytes": service.store.kept.starred_bytes(),
         },
         "prompts": prompts(),
         "adapters": list(adapters),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from ...cuts import Cut
 from ..exceptions import RefusalError
 from ..exports import Format
-from ..jobs.rows import COMPLETED, Job
-from ..service import Service, service_of
-from .job_state import job_of
-from .schemas.responses import refusals
+from ..jobs.kept import NO_MARK
+from ..jobs.play_on import grid_of
+from ..service import service_of
+from ..threads import run_to_end
+from .job_state import done_job
+from .schemas.responses import TakeBeats, refusals
 
 router = APIRouter()
 
@@ -41,16 +45,21 @@ async def take_file(
     return FileResponse(made.path, media_type=made.media_type, filename=made.name)
 
 
-def done_job(service: Service, name: str, number: int) -> Job:
-    """The job of an id, which is done and has a take of that number.
-
-    Raises:
-        RefusalError: there is none, or it is not.
-    """
-    job = job_of(service, name)
-    if job.state != COMPLETED:
-        raise RefusalError(409, "this music is not done")
-    path = service.store.take_path(job, number)
-    if path is None or not path.is_file():
-        raise RefusalError(404, f"there is no take {number}")
-    return job
+@router.get(
+    "/api/jobs/{job_id}/takes/{number}/beats",
+    response_model=TakeBeats,
+    responses=refusals(404, 409, 422),
+    tags=["jobs"],
+)
+async def take_beats(request: Request, job_id: str, number: int) -> Any:
+    """Measure how far the beats of what is new lie from the grid; the job's state keeps it."""
+    service = service_of(request)
+    job = done_job(service, job_id, number)
+    if grid_of(job.result or {}) is None:
+        raise RefusalError(422, "this music has no tempo, and so no grid to lie off")
+    known = service.store.kept.marks(job.id).get(number, NO_MARK).beats
+    if known is None:
+        known = await service.tempo.offsets(job, number)
+        if known is not None:
+            await run_to_end(service.store.kept.change, job.id, number, {"beats": known})
+    return {"success": True, "beat_offsets": known}

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import Any
 
 from ...errors import SegueError
-from ..exceptions import TaskCancelledError, TaskError
+from ..exceptions import RefusalError, TaskCancelledError, TaskError
 from ..metrics import Metrics
 from ..quantization import Quantization
-from ..settings import Settings
+from ..settings import GIB, Settings
 from ..threads import run_to_end
 from ..workers.client import Worker
 from .admission import Admission, Reservation
@@ -306,16 +306,30 @@ class Jobs:
 
     async def _sweep(self) -> None:
         await self._endings.flush()
-        removed = await asyncio.to_thread(
-            self._store.sweep, self._settings.keep_seconds, self._settings.max_disk_bytes
-        )
+        removed = await asyncio.to_thread(self._swept)
         if removed:
             log.info("swept", extra={"jobs": removed})
         await asyncio.sleep(SWEEP_SECONDS)
 
     async def make_room(self) -> None:
-        """Sweep now, before more audio comes in."""
-        if self._store.bytes() > self._settings.max_disk_bytes:
-            await asyncio.to_thread(
-                self._store.sweep, self._settings.keep_seconds, self._settings.max_disk_bytes
+        """Sweep now, before more audio comes in.
+
+        Raises:
+            RefusalError: what has a star fills the room.
+        """
+        most = self._settings.max_disk_bytes
+        if self._store.bytes() <= most:
+            return
+        await asyncio.to_thread(self._swept)
+        if self._store.kept.starred_bytes() > most:
+            raise RefusalError(
+                507,
+                f"music with a star fills the {most / GIB:.3g} GB that there are for it; remove "
+                "some of it, or start segue serve with a larger --max-disk",
             )
+
+    def _swept(self) -> int:
+        settings = self._settings
+        return self._store.sweep(
+            settings.keep_seconds, settings.max_disk_bytes, settings.limits.undo_seconds
+        )

@@ -255,6 +255,22 @@ class NewInput(FileName):
     )
 
 
+class Marks(Fields):
+    """What people say of a job or of a take."""
+
+    name: Annotated[str, Field(max_length=200), TEXT] | None = Field(
+        None, description="Its name, which its files get; empty for none."
+    )
+    note: Annotated[str, Field(max_length=2000), TEXT] | None = Field(
+        None, description="A note; empty for none."
+    )
+    starred: bool | None = Field(None, description="With a star it is kept until it is removed.")
+
+    def changes(self) -> dict[str, Any]:
+        """What the client sent."""
+        return self.model_dump(exclude_none=True)
+
+
 class NativeText(NativeOptions):
     """Music without a prompt."""
 

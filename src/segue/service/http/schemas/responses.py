@@ -189,17 +189,32 @@ class Take(_Response):
     seconds: float
     url: str
     description: str = ""
+    name: str = ""
+    note: str = ""
+    starred: bool = False
     file_names: dict[str, str]
+    beat_offsets: BeatOffsets | None = None
+
+
+class TakeBeats(_Response):
+    """What is known of a take's beats; None where none were found."""
+
+    success: bool = True
+    beat_offsets: BeatOffsets | None = None
 
 
 class JobState(_Response):
-    """A job."""
+    """A job.  `deleted` and `undo_until` are there where it was removed."""
 
     success: bool
     job_id: str
     kind: str
     created: float
     finished: float | None = None
+    expires: float | None = None
+    name: str = ""
+    note: str = ""
+    starred: bool = False
     status: str
     progress: int
     queue_status: QueueStatus
@@ -228,6 +243,21 @@ class Said(_Response):
 
     success: bool = True
     message: str
+
+
+class Removed(Said):
+    """It is cancelled, or removed: until then it can be restored."""
+
+    undo_until: float | None = None
+
+
+class JobPage(_Response):
+    """Jobs, newest first; `next` is what the next page comes `before`."""
+
+    success: bool = True
+    jobs: list[JobState]
+    next: int | None = None
+    total: int
 
 
 class Health(_Response):
@@ -268,6 +298,7 @@ def leads_to(name: str, *operations: tuple[str, str]) -> dict[str, Any]:
 JOB_LINKS = leads_to(
     "job_id",
     *((name, "job_id") for name in ("job_state", "stream", "cancel_job", "retry_job", "take")),
+    *((name, "job_id") for name in ("take_file", "mark_job", "mark_take", "remove_take")),
 )
 SESSION_LINKS = leads_to(
     "session_id",
