@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from .http import inputs, kept, native, pages, plugin, prompts, system, takes
+from .http import downloads, inputs, kept, native, pages, plugin, prompts, system, takes
 from .http.errors import add_handlers
 from .http.middleware import ServiceMiddleware
 from .jobs.store import Store
@@ -51,7 +51,7 @@ def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
     )
     app.state.service = service
     add_handlers(app)
-    for module in (plugin, native, takes, kept, inputs, prompts, system, pages):
+    for module in (plugin, native, takes, kept, inputs, downloads, prompts, system, pages):
         app.include_router(module.router)
     pages.mount_files(app)
     return ServiceMiddleware(app, settings, service.metrics), service

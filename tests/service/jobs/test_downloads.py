@@ -9,6 +9,7 @@ from tests.service.server import Server, encoded, song
 
 SIZES = ("small", "medium", "large")
 MODEL, OTHER, THIRD = (f"facebook/musicgen-{size}" for size in SIZES)
+PAUSED, UNASKED = "facebook/musicgen-stereo-large", "facebook/musicgen-melody-large"
 AUDIO = encoded(song(2.0))
 WEIGHTS = "model.safetensors"
 
@@ -18,7 +19,7 @@ def hub(toy):
     """With a model for each test."""
     with FakeHub() as hub:
         files = {path.name: path.read_bytes() for path in toy.iterdir()}
-        for model in (MODEL, OTHER, THIRD):
+        for model in (MODEL, OTHER, THIRD, PAUSED, UNASKED):
             hub.add(model, files)
         yield hub
 
@@ -170,3 +171,73 @@ def test_the_percent_of_a_stage_is_a_whole_number_and_of_that_stage_alone():
         fields = progress.fields()
         assert (fields["stage_index"], fields["download_percent"]) == (index, percent)
         assert type(fields["download_percent"]) is int
+
+
+# --- Sizes, pausing, the list ---------------------------------------------------------------------
+
+
+def post(server, path):
+    return server.client.post(f"/api/models/{path}")
+
+
+def test_the_size_is_known_before_anything_is_downloaded(server, hub, toy):
+    size = sum(path.stat().st_size for path in toy.iterdir())
+    found = server.get("/api/models/size", params={"model_name": UNASKED}).json()
+    assert found["repositories"] == [
+        {"name": UNASKED, "bytes": found["bytes"], "missing_bytes": found["missing_bytes"]}
+    ]
+    weights = (toy / WEIGHTS).stat().st_size
+    assert weights <= found["missing_bytes"] <= found["bytes"] <= size
+    assert found["free_bytes"] > 0
+    assert not [r for r in hub.requests if r.repository == UNASKED and r.at_cdn]
+    here = server.get("/api/models/size", params={"model_name": server.options[3]}).json()
+    assert (here["bytes"], here["missing_bytes"], here["repositories"]) == (0, 0, [])
+    assert server.get("/api/models/size", params={"model_name": "no/such"}).status_code == 404
+    assert server.get("/api/models/size").status_code == 422
+
+
+@pytest.mark.slow
+def test_a_download_is_paused_over_a_restart_and_goes_on_where_it_stopped(server, hub, toy):
+    hub.pace_s = 0.5
+    session = begin(server, PAUSED)
+    under_way(server, session, toy)
+    paused = post(server, f"predownload/{session}/pause").json()
+    assert (paused["status"], paused["queue_status"]["message"]) == ("paused", "paused")
+    assert post(server, f"predownload/{session}/pause").status_code == 409
+    server.until(lambda: not server.workers("downloader"), "it goes on")
+    server.stop()
+    server.start()
+    assert not server.workers("downloader")
+    first = server.get("/api/models/downloads").json()["downloads"][0]
+    assert (first["session_id"], first["status"]) == (session, "paused")
+    left = server.get("/api/models/size", params={"model_name": PAUSED}).json()
+    assert 0 < left["missing_bytes"] < left["bytes"]
+    hub.pace_s = 0.0
+    assert post(server, f"predownload/{session}/resume").json()["status"] == "warming"
+    server.until(lambda: status(server, session)["status"] == "completed", "it does not end")
+    ranges = [r.range for r in hub.requests if r.at_cdn and r.repository == PAUSED]
+    assert ranges[0] is None
+    assert all(range_ is not None for range_ in ranges[1:])
+    assert post(server, f"predownload/{session}/resume").status_code == 409
+    assert server.get("/api/models/downloads").json()["downloads"][0]["status"] == "completed"
+
+
+def test_a_paused_download_can_be_cancelled(server, hub, toy):
+    hub.pace_s = 0.5
+    session = begin(server, UNASKED)
+    under_way(server, session, toy)
+    assert post(server, f"predownload/{session}/pause").status_code == 200
+    assert server.delete(f"/api/models/predownload/{session}").status_code == 200
+    assert status(server, session)["status"] == "failed"
+    assert server.delete(f"/api/models/predownload/{session}").status_code == 409
+    assert post(server, f"predownload/{session}/resume").status_code == 409
+    assert post(server, "predownload/no/resume").status_code == 404
+    hub.pace_s = 0.0
+
+
+def test_a_hub_that_does_not_say_how_large_a_model_is_is_a_refusal(toy_options, tmp_path):
+    environment = {"HF_HUB_OFFLINE": "1"}
+    with Server(tmp_path / "state", *toy_options, environment=environment) as offline:
+        answer = offline.get("/api/models/size", params={"model_name": MODEL})
+    assert answer.status_code == 422
+    assert "HF_HUB_OFFLINE is set" in answer.json()["error"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -12,11 +11,11 @@ from fastapi.responses import JSONResponse, Response
 
 from ..exceptions import RefusalError
 from ..jobs.models import grouped
-from ..jobs.progress import DownloadProgress
-from ..jobs.rows import CANCELLED, COMPLETED, FAILED, RUNNING, WAITING, Download, Job
+from ..jobs.rows import COMPLETED, WAITING, Job
 from ..jobs.waiting import View
 from ..service import Service, service_of
 from .base64_response import Base64Response
+from .downloads import download_of, download_state
 from .schemas.requests import MAX_NAME, ModelName, PluginAudio, PluginRetry
 from .schemas.responses import (
     DOWNLOAD_LINKS,
@@ -31,7 +30,7 @@ from .schemas.responses import (
     refusals,
 )
 from .uploads import documented
-from .views import SOURCE, downloading, plugin_status, progress_of, quantization_of, queue_status
+from .views import plugin_status, progress_of, quantization_of, queue_status
 
 router = APIRouter()
 
@@ -220,7 +219,7 @@ async def predownload(request: Request) -> Any:
 async def predownload_status(request: Request, session_id: str) -> Any:
     """How far a download is."""
     service = service_of(request)
-    return JSONResponse(_predownload(service, _download(service, session_id)))
+    return JSONResponse(download_state(service, download_of(service, session_id)))
 
 
 @router.delete(
@@ -232,41 +231,9 @@ async def predownload_status(request: Request, session_id: str) -> Any:
 async def cancel_predownload(request: Request, session_id: str) -> Any:
     """Stop a download; what has arrived is kept for the next time."""
     service = service_of(request)
-    if not await service.downloads.cancel(_download(service, session_id)):
+    if not await service.downloads.cancel(download_of(service, session_id)):
         raise RefusalError(409, "this download is over already")
     return {"success": True, "message": "the download was cancelled"}
-
-
-def _download(service: Service, name: str) -> Download:
-    download = service.store.download(name)
-    if download is None:
-        raise RefusalError(404, "this download is not known any more")
-    return download
-
-
-def _predownload(service: Service, download: Download) -> dict[str, Any]:
-    progress = service.downloads.progress_of(download)
-    answer: dict[str, Any] = {
-        "success": True,  # or gary4local shows a line of its own and not the reason
-        "session_id": download.id,
-        "model_name": download.model,
-        "status": FAILED if download.state == CANCELLED else download.state,
-        "progress": 100 if download.state == COMPLETED else 0,
-        "queue_status": {"status": download.state, "message": download.error or "done"},
-    }
-    if download.state == RUNNING:
-        answer["status"] = "warming"
-        progress = progress or DownloadProgress(download.model)
-        answer["progress"] = min(99, math.floor(progress.percent))
-        answer["queue_status"] = {
-            "position": 0,
-            "total_queued": 0,
-            "source": SOURCE,
-            **downloading(progress),
-        }
-    if download.error is not None:
-        answer["error"] = download.error
-    return answer
 
 
 def _now() -> str:

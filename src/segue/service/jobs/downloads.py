@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ..exceptions import TaskCancelledError, TaskError
 from ..workers.client import Worker
 from .models import ListedModel
 from .progress import DownloadProgress
-from .rows import CANCELLED, COMPLETED, FAILED, Download
+from .rows import CANCELLED, COMPLETED, FAILED, PAUSED, RUNNING, Download
 from .store import Store
 
 log = logging.getLogger("segue.service")
@@ -52,7 +53,7 @@ class Downloads:
     def __init__(self, store: Store, make_worker: Callable[[], Worker]) -> None:
         self._store, self._make_worker = store, make_worker
         self._fetches: dict[tuple[str, bool], Fetch] = {}
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._room, self._asking = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
         self._ahead: dict[str, Fetch] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -132,15 +133,55 @@ class Downloads:
         return None if fetch is None else fetch.progress
 
     async def cancel(self, download: Download) -> bool:
-        """Stop a download; False if it does not run."""
+        """Stop a download that runs or is paused; False if it is over."""
         fetch = self._ahead.pop(download.id, None)
-        if fetch is None:
+        if fetch is None and download.state != PAUSED:
             return False
         await asyncio.to_thread(
             self._store.end_download, download.id, CANCELLED, "the download was cancelled"
         )
+        if fetch is not None:
+            self.release(fetch, download.id)
+        return True
+
+    async def pause(self, download: Download) -> bool:
+        """Stop a download for now; False if it does not run.
+
+        What has arrived stays.  A job that waits for the model goes on with it.
+        """
+        fetch = self._ahead.get(download.id)
+        if fetch is None or not await asyncio.to_thread(
+            self._store.change_download, download.id, RUNNING, PAUSED
+        ):
+            return False
+        self._ahead.pop(download.id, None)
         self.release(fetch, download.id)
         return True
+
+    async def go_on(self, download: Download, model: ListedModel) -> bool:
+        """Go on with a download; False if it is not paused."""
+        if not await asyncio.to_thread(self._store.change_download, download.id, PAUSED, RUNNING):
+            return False
+        if model.missing:
+            self.resume(download, model)
+        else:  # it came with a job meanwhile
+            await asyncio.to_thread(self._store.end_download, download.id, COMPLETED)
+        return True
+
+    async def size(self, model: ListedModel) -> dict[str, Any]:
+        """Ask the hub how large a download will be; see `segue.service.workers.download.size`.
+
+        Raises:
+            TaskError: the hub does not say.
+        """
+        worker = self._make_worker()
+        try:
+            async with self._asking:
+                return await worker.run(
+                    {"kind": "size", "source": model.source, "base": model.base}
+                )
+        finally:
+            await worker.stop()
 
     async def close(self) -> None:
         """Stop all; the next start resumes those that were requested ahead of time."""

@@ -18,6 +18,9 @@ QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
 )
 WAITING = (QUEUED, RUNNING)
 
+PAUSED = "paused"
+"""A download that its user goes on with later."""
+
 
 @dataclass(frozen=True)
 class Input:

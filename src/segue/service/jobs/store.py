@@ -31,7 +31,7 @@ from ...checkpoints.abilities import Abilities
 from ...errors import SegueError
 from .database import Database
 from .kept import GONE, MAY_GO, REMOVED, WHOLE_JOB, Kept
-from .rows import COMPLETED, QUEUED, RUNNING, WAITING, Download, Input, Job, Parent
+from .rows import COMPLETED, PAUSED, QUEUED, RUNNING, WAITING, Download, Input, Job, Parent
 from .spec import JobSpec
 
 _INSERT_INPUT = (
@@ -377,9 +377,25 @@ class Store:
         with self.database.transaction() as db:
             db.execute(
                 "UPDATE downloads SET state = ?, error = ?, finished = ? "
-                "WHERE id = ? AND state = ?",
-                (state, error, self.clock(), name, RUNNING),
+                "WHERE id = ? AND state IN (?, ?)",
+                (state, error, self.clock(), name, RUNNING, PAUSED),
             )
+
+    def change_download(self, name: str, before: str, after: str) -> bool:
+        """Pause or resume a download; False if it was not in the state `before`."""
+        with self.database.transaction() as db:
+            changed = db.execute(
+                "UPDATE downloads SET state = ? WHERE id = ? AND state = ?", (after, name, before)
+            ).rowcount
+        return bool(changed)
+
+    def downloads(self) -> list[Download]:
+        """All downloads that are known: those that are not over first, then newest first."""
+        rows = self.database.rows(
+            "SELECT id, model, state, error FROM downloads "
+            "ORDER BY finished IS NOT NULL, created DESC"
+        )
+        return [Download(**dict(row)) for row in rows]
 
     def download(self, name: str) -> Download | None:
         """The download of that id; None if there is none or it has been swept."""

@@ -25,9 +25,9 @@ def tasks_of(settings: Message) -> dict[str, Task]:
 
         return {"decode_audio": AudioDecoder(settings["limits"]).decode}
     if settings["role"] == "downloader":
-        from .download import download
+        from .download import download, size
 
-        return {"download": download}
+        return {"download": download, "size": size}
     if settings["role"] == "measurer":
         from . import measure
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from ...channel import Message
 from ...checkpoints import hub
 from ...errors import CheckpointError
@@ -36,3 +38,26 @@ def download(task: Message, channel: TaskChannel) -> Message:
     if left := missing_repositories(*wanted):
         raise CheckpointError(f"{', '.join(left)} did not arrive whole; try again")
     return {}
+
+
+def size(task: Message, channel: TaskChannel) -> Message:
+    """Ask the hub how large the repositories are that a model needs and this machine lacks.
+
+    Args:
+        task: `{source, base}`, see `missing_files`.
+        channel: of the task.
+
+    Returns:
+        `{repositories, free_bytes}`: of each repository its `name`, its `bytes`, and
+        `missing_bytes` of them; what is free on the disk that they go to.
+
+    Raises:
+        CheckpointError: one line; the network or the hub failed.
+    """
+    found = []
+    for repository in missing_repositories(task["source"], task["base"], True):
+        total, missing = hub.size(repository)
+        found.append({"name": repository, "bytes": total, "missing_bytes": missing})
+    folder = hub.cache_folder()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return {"repositories": found, "free_bytes": shutil.disk_usage(there).free}

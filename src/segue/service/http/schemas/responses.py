@@ -112,6 +112,32 @@ class Predownload(_Response):
     error: str | None = None
 
 
+class RepositorySize(_Response):
+    """How large a repository of the hub is."""
+
+    name: str
+    bytes: int
+    missing_bytes: int
+
+
+class DownloadSize(_Response):
+    """How large the download of a model will be, and what the disk has for it."""
+
+    success: bool = True
+    model_name: str
+    bytes: int
+    missing_bytes: int
+    repositories: list[RepositorySize]
+    free_bytes: int
+
+
+class DownloadList(_Response):
+    """Downloads."""
+
+    success: bool = True
+    downloads: list[Predownload]
+
+
 class InputState(_Response):
     """Audio that the service has."""
 
@@ -309,4 +335,5 @@ INPUT_LINKS = leads_to("input_id", *((name, "input_id") for name in ("input_stat
 DOWNLOAD_LINKS = leads_to(
     "session_id",
     *((name, "session_id") for name in ("predownload_status", "cancel_predownload")),
+    *((name, "session_id") for name in ("pause_predownload", "resume_predownload")),
 )
