@@ -49,4 +49,4 @@ def _answer(status: str, answer: dict[str, Any]) -> str:
 
 
 def _code(value: Any) -> str:
-    return f"<pre>{escape(json.dumps(value, indent=2))}</pre>"
+    return f"<pre class=wide>{escape(json.dumps(value, indent=2))}</pre>"
