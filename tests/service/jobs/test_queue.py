@@ -26,8 +26,8 @@ def own(tmp_path_factory, toy_options):
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory, toy_options):
-    """A service with room for two that wait, and for 3 MB."""
-    room = ("--max-queue", "2", "--max-disk", str(3_000_000 / 2**30), "--keep", "1")
+    """A service with room for two that wait, and for 4 MB: a take of 6 s has 3."""
+    room = ("--max-queue", "2", "--max-disk", str(4_000_000 / 2**30), "--keep", "1")
     options = (*room, *ONE_AT_A_TIME)
     state = tmp_path_factory.mktemp("narrow") / "state"
     with Server(state, *toy_options, *options) as server:
@@ -246,8 +246,8 @@ def test_the_disk_is_bounded_and_the_oldest_results_go_first(narrow):
     assert states[0] == "unknown"
     assert states[-1] == "completed"
     kept = sum(p.stat().st_size for p in narrow.state.rglob("*.wav"))
-    assert kept < 4_500_000
-    large = encoded(song(20))
+    assert kept < 7_500_000
+    large = encoded(song(30))
     answer = narrow.post("/api/jobs", audio_data=large)
     assert answer.status_code == 429
     assert "no room" in answer.json()["error"]
