@@ -53,6 +53,20 @@ def test_a_job_finds_its_tempo_and_says_so(server, rock, found):
     assert "found 131 BPM, 4 beats a bar, a bar at 1.29" in "".join(state["notes"])
 
 
+def test_how_far_the_beats_of_a_take_lie_from_the_grid_is_kept_in_the_state(server, rock, found):
+    fields = {"bpm": 131, "downbeat": found["downbeat_seconds"], "prompt_bars": 2, "bars": 2}
+    answer = server.post("/api/jobs", input={"input_id": rock}, seed=1, **fields)
+    state = done(server, answer.json()["job_id"])
+    assert state["takes"][0]["beat_offsets"] is None
+    answer = server.get(f"/api/jobs/{state['job_id']}/takes/1/beats")
+    assert answer.status_code == 200, answer.text
+    measured = answer.json()["beat_offsets"]
+    state = server.get(f"/api/jobs/{state['job_id']}").json()
+    assert state["takes"][0]["beat_offsets"] == measured
+    if measured is not None:  # the toy plays noise
+        assert 0 <= measured["median_ms"] <= measured["worst_ms"] <= 60_000 / 131 / 2 + 1
+
+
 def test_a_downbeat_is_found_where_the_tempo_is_typed(server, rock, found):
     fields = {"bpm": 131, "downbeat": "auto", "prompt_bars": 1, "bars": 1}
     answer = server.post("/api/jobs", input={"input_id": rock}, **fields)

@@ -4,6 +4,7 @@ import pytest
 
 from segue import beats
 from segue.request import Part, part_seed
+from segue.service.http.schemas.native import NativeAudio
 from segue.service.jobs.spec import JobSpec
 from segue.service.quantization import NONE
 from tests.service.http.test_native import done, samples_of
@@ -168,3 +169,9 @@ def test_words_alone_have_no_tempo_to_be_found(server):
     assert answer.status_code == 422
     assert "there is no audio to find a tempo in; type the bpm" in answer.json()["error"]
     assert server.get("/api/inputs/no/beats").status_code == 404
+
+
+def test_what_is_to_be_found_is_read_without_a_warning(recwarn):
+    fields = NativeAudio.model_validate({"bpm": " Auto", "downbeat": "auto", "bars": "2"})
+    assert fields.parameters() == {"bpm": "auto", "downbeat": "auto", "bars": 2.0}
+    assert not recwarn.list

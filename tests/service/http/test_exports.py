@@ -92,6 +92,29 @@ def test_a_take_in_16_bits_is_the_one_that_plays_in_the_page(server, state):
     assert (read(get(server, state, format="wav16"), "int16") == plain).all()
 
 
+def test_a_chain_comes_as_one_piece_that_nothing_was_rounded_in(server, state):
+    """Three links; each sample is from where it was played, or from the first one's input."""
+    link = state
+    for seed in (1, 2):
+        answer = server.post(
+            "/api/jobs",
+            input={"job": link["job_id"]},
+            prompt_bars=1,
+            bars=0.5,
+            snap="off",
+            seed=seed,
+        )
+        before, link = link, done(server, answer.json()["job_id"])
+        join = round(link["join_seconds"] * RATE)
+        parts = (read(get(server, each, format="wav32f"), "float32") for each in (before, link))
+        whole, longer = parts
+        assert len(longer) > len(whole) >= join
+        assert (longer[:join] == whole[:join]).all()
+    first = round(state["join_seconds"] * RATE)
+    assert (read(get(server, link, format="wav24"))[:first] == WIDE[:first]).all()
+    assert link["root"] == state["job_id"]
+
+
 def test_parts_are_cut_to_the_sample(server, state):
     whole = read(get(server, state))
     start, join = (round(state[f"{name}_seconds"] * RATE) for name in ("loop", "join"))

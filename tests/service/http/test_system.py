@@ -1,5 +1,6 @@
 """What the owner looks at, and the page."""
 
+import json
 import subprocess
 import sys
 
@@ -45,7 +46,16 @@ def test_the_document_describes_every_route_of_the_contract(server):
         "/api/models/download_status",
         "/api/models/predownload",
         "/api/models/predownload_status/{session_id}",
+        "/api/inputs/{input_id}/beats",
+        "/api/jobs/{job_id}/undelete",
+        "/api/jobs/{job_id}/takes/{number}/audio",
+        "/api/models/size",
     } <= set(document["paths"])
+    assert "$ref" not in json.dumps(document["paths"]["/api/jobs"]["post"]["requestBody"])
+    schema = document["paths"]["/api/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    fields = schema["schema"]["properties"]
+    assert {"input", "file_name", "bpm", "bars", "parts", "snap", "downbeat"} <= set(fields)
+    assert {"const": "auto"} in fields["bpm"]["anyOf"]
     body = document["paths"]["/api/juce/process_audio"]["post"]["requestBody"]
     assert "audio_data" in body["content"]["application/json"]["schema"]["required"]
 
@@ -80,7 +90,7 @@ def test_the_page_s_modules_are_served_and_nothing_else(server):
 
 def test_an_unknown_address_is_refused_in_the_same_shape(server):
     assert server.get("/nowhere").json()["success"] is False
-    answer = server.get("/api/jobs")
+    answer = server.get("/api/generate")
     assert answer.status_code == 405
     assert answer.json() == {"success": False, "error": "this address does not take GET"}
 

@@ -35,6 +35,8 @@ def fuzz(server: Server, examples: int, most_seconds: float) -> Figures:
     set_hypothesis_home_dir(server.state.parent / "hypothesis")
     job = server.post("/api/jobs", **TINY, output_seconds=1, seed=1).json()["job_id"]
     assert server.finished(job)["status"] == "completed"
+    known = {"job_id": job, "session_id": job, "number": 1}
+    known["input_id"] = server.get(f"/api/jobs/{job}").json()["input"]["input_id"]
     before = len(server.lines())
     document = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     operations: list[Any] = [found.ok() for found in document.get_all_operations()]  # type: ignore[union-attr]
@@ -44,7 +46,9 @@ def fuzz(server: Server, examples: int, most_seconds: float) -> Figures:
     for number, operation in enumerate(operations):
         # What is left, shared by what is left to be tried.
         until = time.monotonic() + (end - time.monotonic()) / (len(operations) - number)
-        _try(operation, job, examples, until, statuses, finished)
+        _try(operation, known, examples, until, statuses, finished)
+        for path in (f"/api/jobs/{job}", f"/api/jobs/{job}/takes/1"):  # if it was removed
+            server.post(f"{path}/undelete")
     _empty_queue(server, before)
     figures.add("operations", len(operations))
     figures.add("requests", sum(statuses.values()))
@@ -59,7 +63,7 @@ def fuzz(server: Server, examples: int, most_seconds: float) -> Figures:
 
 def _try(
     operation: Any,
-    job: str,
+    known: dict[str, Any],
     examples: int,
     until: float,
     statuses: collections.Counter[int],
@@ -85,11 +89,7 @@ def _try(
         count += 1
         parameters = case.path_parameters or {}
         if count % 2:
-            for name in ("job_id", "session_id"):
-                if name in parameters:
-                    parameters[name] = job
-            if "number" in parameters:
-                parameters["number"] = 1
+            parameters |= {name: known[name] for name in known if name in parameters}
             finished[operation.label] += bool({"job_id", "session_id"} & set(parameters))
         _shorten(case.body)
         answer = case.call()

@@ -185,7 +185,8 @@ class Parameters(Fields):
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that the client sent, by the names of `JobSpec`."""
-        return self.model_dump(include=set(PARAMETERS), exclude_none=True)
+        # A number may be `auto`, which its type does not know.
+        return self.model_dump(include=set(PARAMETERS), exclude_none=True, warnings=False)
 
 
 class PluginParameters(Parameters):
