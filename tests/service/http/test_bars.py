@@ -85,6 +85,11 @@ def test_parts_come_behind_the_continuation_each_with_its_text(server):
     assert state["takes"][0]["seconds"] == pytest.approx(2.25 * BAR, abs=1 / RATE)
     sent = state["parameters"]["parts"]
     assert [(part["description"], part["bars"]) for part in sent] == [("drums", 0.5), ("", None)]
+    onward = begun(server, input={"job": state["job_id"]}, prompt_bars=0.5, bars=0.25, snap="off")
+    assert (onward["parameters"]["description"], onward["parameters"]["parts"]) == ("", [])
+    drums = begun(server, **FEW, parts=parts[:1])
+    onward = begun(server, input={"job": drums["job_id"]}, prompt_bars=0.5, bars=0.25, snap="off")
+    assert onward["parameters"]["description"] == "drums"
     again = server.post(f"/api/jobs/{state['job_id']}/retry", seed=3)
     again = done(server, again.json()["job_id"])
     url, other = again["takes"][0]["url"], state["takes"][0]["url"]

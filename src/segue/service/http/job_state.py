@@ -75,7 +75,11 @@ def _expires(service: Service, job: Job, marks: dict[int, Mark]) -> float | None
 
 
 def _parameters(spec: JobSpec) -> dict[str, Any]:
-    """What a client would send to get the same again, of the same input."""
+    """What a client would send to get the same again, of the same input.
+
+    `prompt_seconds` and `output_seconds` are known in any case; where `prompt_bars`, and `seconds`
+    or `bars`, are there, those are what is sent.
+    """
     texts = {"descriptions": [*spec.texts]} if spec.texts else {"description": spec.text}
     lengths = {name: getattr(spec, name) for name in ("seconds", "bars", "prompt_bars")}
     quantization = spec.quantization.mode if spec.quantization.explicit else None

@@ -74,12 +74,13 @@ def inherited(job: Job, number: int, model: str, given: Mapping[str, Any]) -> di
         job: that is played on from; it is done.
         number: of its take.
         model: that plays on.
-        given: what the client sent; what it leaves open is as it was in that take, but for lengths,
-            seed and number of takes.
+        given: what the client sent; what it leaves open is as it was at the end of that take, but
+            for lengths, seed and number of takes.
     """
     spec, result = job.spec, job.result or {}
     found: dict[str, Any] = {name: getattr(spec, name) for name in _INHERITED}
-    found |= {"start": None, "text": spec.text_of_takes[number - 1]}
+    last = spec.parts[-1].text if spec.parts else spec.text_of_takes[number - 1]
+    found |= {"start": None, "text": last}
     if model == spec.model:
         found |= {"adapters": spec.adapters, "melody": spec.melody}
     if (grid := grid_of(result)) is not None:
