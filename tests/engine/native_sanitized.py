@@ -15,6 +15,7 @@ def main(path: str) -> None:
     library.compiled = lambda: Path(path)
     # Memory of the heap, where what lies beside it is guarded.
     packing.zeros = lambda count: np.zeros(max(count, 1), np.uint8)
+    packing.CHUNK = packing.HUGE_PAGE = 1
 
     from segue.engine.native.lm import Cache, NativeLM, Rows, TextCache
     from segue.engine.openvino.weights import Weights

@@ -150,6 +150,7 @@ class NativeLM:
         self._kept: list[np.ndarray] = []
         text = f"{PREFIX}layers.0.encoder_attn.q_proj.weight" in weights.tensors
         layers = (Layer * config.num_layers)(
+        self._chunks = packing.Chunks()
             *(self._layer(weights, f"{PREFIX}layers.{n}.", text) for n in range(config.num_layers))
         )
         heads = self._matrix(
@@ -210,7 +211,7 @@ class NativeLM:
     def _matrix(self, weights: Weights, modules: list[str]) -> Matrix:
         packed = weights.packed(modules)
         if packed is not None and packing.packable(packed):
-            matrix, memory = packing.packed_matrix(packed)
+            matrix, memory = packing.packed_matrix(packed, self._chunks.take)
         else:
             if packed is None:
                 values = np.concatenate([weights.floats(f"{name}.weight") for name in modules])
@@ -220,7 +221,7 @@ class NativeLM:
                 weights.widened.add(
                     params.mode if params.mode != "affine" else f"{params.bits}-bit"
                 )
-            matrix, memory = packing.float_matrix(values)
+            matrix, memory = packing.float_matrix(values, self._chunks.take)
         self._kept.append(memory)
         return matrix
 

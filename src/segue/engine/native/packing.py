@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import os
+from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
@@ -25,16 +27,43 @@ STORED_BITS = {2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 8: 8}
 
 GROUP_SIZES = (32, 64, 128)
 
+HUGE_PAGE = 1 << 21
+CHUNK = 32 << 20
+"""Bytes that are asked of the system at once; those that are not written take no memory."""
+
+ALIGNMENT = 64
+"""Bytes of which words begin at a multiple: no vector of them lies in two lines of a cache."""
+
 
 def zeros(count: int) -> np.ndarray:
     """`count` bytes of zeros that begin a page, which take memory when they are written.
 
     Large ones lie on huge pages, where the system has them.
     """
-    memory = mmap.mmap(-1, max(count, 1))
-    if count >= 1 << 21 and hasattr(mmap, "MADV_HUGEPAGE"):
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if os.name == "posix" else {}
+    memory = mmap.mmap(-1, max(count, 1), **private)  # shared memory has no huge pages
+    if count >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)[:count]
+
+
+class Chunks:
+    """Memory for the matrices of a model, beside each other in the order in which they are read.
+
+    They lie on huge pages, where the system has them, which single matrices would not fill.
+    """
+
+    def __init__(self) -> None:
+        self._left = np.zeros(0, np.uint8)
+
+    def take(self, count: int) -> np.ndarray:
+        """`count` bytes of zeros that begin at a multiple of `ALIGNMENT`."""
+        whole = -(-count // ALIGNMENT) * ALIGNMENT
+        if whole > len(self._left):
+            memory = zeros(max(whole, CHUNK) + HUGE_PAGE)
+            self._left = memory[-memory.ctypes.data % HUGE_PAGE :]
+        taken, self._left = self._left[:count], self._left[whole:]
+        return taken
 
 
 def _filled(rows: np.ndarray) -> np.ndarray:
@@ -45,8 +74,14 @@ def _filled(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, BLOCK, *rows.shape[1:])
 
 
-def float_matrix(values: np.ndarray) -> tuple[Matrix, np.ndarray]:
+def float_matrix(
+    values: np.ndarray, take: Callable[[int], np.ndarray] = zeros
+) -> tuple[Matrix, np.ndarray]:
     """A matrix `(rows, columns)` of floats in the narrowest type that holds it exactly.
+
+    Args:
+        values: its numbers.
+        take: gives so many bytes of zeros to keep it in.
 
     Returns:
         The matrix, and the memory that it points to.
@@ -59,7 +94,7 @@ def float_matrix(values: np.ndarray) -> tuple[Matrix, np.ndarray]:
             kind, stored = narrow, rounded
             break
     blocks = _filled(stored)
-    memory = zeros(blocks.nbytes)
+    memory = take(blocks.nbytes)
     whole = memory.view(stored.dtype).reshape(len(blocks), values.shape[1], BLOCK)
     whole[...] = blocks.transpose(0, 2, 1)
     rows, columns = values.shape
@@ -77,11 +112,17 @@ def packable(packed: Packed) -> bool:
     )
 
 
-def packed_matrix(packed: Packed) -> tuple[Matrix, np.ndarray]:
+def packed_matrix(
+    packed: Packed, take: Callable[[int], np.ndarray] = zeros
+) -> tuple[Matrix, np.ndarray]:
     """A matrix that is `packable`.
 
-    What stands at the head of a group is chosen so that no scale or bias is rounded: zero points
+    How a group is scaled is chosen so that no scale or bias is rounded: zero points
     where all biases are multiples of their scales, float16 where all are such numbers.
+
+    Args:
+        packed: its numbers.
+        take: see `float_matrix`.
 
     Returns:
         See `float_matrix`.
@@ -93,18 +134,18 @@ def packed_matrix(packed: Packed) -> tuple[Matrix, np.ndarray]:
         words = _repacked(unpacked(packed.weight, packed.params.bits), bits)
     rows, groups = packed.scales.shape
     kind, fields = _heads(packed.scales, packed.biases, bits)
-    per_group = group * bits // 32
-    record = np.dtype(
-        [(f"head{n}", field.dtype, BLOCK) for n, field in enumerate(fields)]
-        + [("words", np.uint32, (per_group, BLOCK))]
-    )
-    blocks = -(-rows // BLOCK)
-    memory = zeros(blocks * groups * record.itemsize)
-    records = memory.view(record).reshape(blocks, groups)
-    for n, field in enumerate(fields):
-        records[f"head{n}"] = _filled(field).transpose(0, 2, 1)
-    by_block = _filled(words.reshape(rows, groups, per_group))
-    records["words"] = by_block.transpose(0, 2, 3, 1)
+    blocks, per_group = -(-rows // BLOCK), group * bits // 32
+    heads = sum(field.itemsize for field in fields) * groups * BLOCK
+    heads = -(-heads // ALIGNMENT) * ALIGNMENT
+    record = heads + groups * per_group * BLOCK * 4
+    memory = take(blocks * record)
+    records, at = memory.reshape(blocks, record), 0
+    for field in fields:
+        taken = records[:, at : at + field.itemsize * groups * BLOCK].view(field.dtype)
+        taken.reshape(blocks, groups, BLOCK)[...] = _filled(field).transpose(0, 2, 1)
+        at += field.itemsize * groups * BLOCK
+    taken = records[:, heads:].view(np.uint32).reshape(blocks, groups * per_group, BLOCK)
+    taken[...] = _filled(words.reshape(rows, groups * per_group)).transpose(0, 2, 1)
     matrix = Matrix(
         data=memory.ctypes.data,
         rows=rows,
@@ -113,13 +154,13 @@ def packed_matrix(packed: Packed) -> tuple[Matrix, np.ndarray]:
         bits=bits,
         group=group,
         head=kind,
-        record=record.itemsize,
+        record=record,
     )
     return matrix, memory
 
 
 def _heads(scales: np.ndarray, biases: np.ndarray, bits: int) -> tuple[int, list[np.ndarray]]:
-    """What stands at the head of each group, and its parts `(rows, groups)`."""
+    """How groups are scaled, and by what `(rows, groups)`."""
     with np.errstate(over="ignore"):
         halves = [part.astype(np.float16) for part in (scales, biases)]
     if all(

@@ -6,7 +6,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_size_t, c_void_p
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 BLOCK = 16
 MAX_COLUMNS = 256
 MAX_HEAD_DIM = 512

@@ -75,8 +75,10 @@ static int sound(const struct matrix *m, int rows, int columns) {
     const int head = m->head == HALF_BIAS    ? 4
                      : m->head == FLOAT_BIAS ? 8
                      : m->head == ZERO_POINT ? 5
-                                             : MAX_COLUMNS;
-    return columns % m->group == 0 && m->record >= BLOCK * (head + m->group * m->bits / 8);
+                                             : 0;
+    if (!head || columns % m->group) return 0;
+    const int64_t heads = ((int64_t)columns / m->group * BLOCK * head + 63) / 64 * 64;
+    return m->record % 64 == 0 && m->record >= heads + (int64_t)columns * BLOCK * m->bits / 8;
 }
 
 static int all_sound(const struct config *c, const struct layer *layers,

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEGUE_VERSION 1 /* of these structures; Python refuses a library of another one */
+#define SEGUE_VERSION 2 /* of these structures; Python refuses a library of another one */
 #define BLOCK 16        /* output rows that lie interleaved in a matrix, positions in a block of keys */
 #define MAX_COLUMNS 256 /* columns of one call */
 #define MAX_THREADS 1024
@@ -14,7 +14,7 @@
 /* How the numbers of a matrix are stored. */
 enum kind { FLOAT32, FLOAT16, BFLOAT16, PACKED };
 
-/* What stands at the head of a packed group, for each of its BLOCK rows. */
+/* How a group of a row is scaled. */
 enum head {
     HALF_BIAS,  /* float16 scale, float16 bias: w = scale * q + bias */
     FLOAT_BIAS, /* float32 scale, float32 bias */
@@ -23,8 +23,9 @@ enum head {
 
 /* A matrix in blocks of BLOCK rows, the last one filled up with zeros.
  *
- * Floats: [block][column][BLOCK].  Packed: [block][group] records of `record` bytes: the head, then
- * the group's 32-bit words [word][BLOCK], each with 32 / bits columns of one row, lowest bits first. */
+ * Floats: [block][column][BLOCK].  Packed: [block] of `record` bytes: scales [group][BLOCK], biases or
+ * zero points likewise, and from the next multiple of 64 bytes on 32-bit words [word][BLOCK], each with
+ * 32 / bits columns of one row, lowest bits first. */
 struct matrix {
     const uint8_t *data;
     int32_t rows, columns;

@@ -71,3 +71,26 @@ static inline void vf_store_int16(int16_t *p, vf x) {
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(_mm256_castsi256_si128(wide),
                                                    _mm256_extracti128_si256(wide, 1)));
 }
+#ifdef __AVXVNNI__
+/* The four unsigned bytes of a by the signed ones of b, added to c. */
+#define vi_dot_bytes(c, a, b) _mm256_dpbusd_avx_epi32(c, a, b)
+static inline vi vi_shift_left(vi a, int bits) { return _mm256_slli_epi32(a, bits); }
+#endif
+
+#define SHUFFLES
+/* Round x to int16, with AVX-VNNI its bytes as two planes, and put the bytes in an order. */
+static inline vi vf_store_lanes(int32_t *to, vf x, const uint8_t *order) {
+    const vi whole = _mm256_cvtps_epi32(x);
+    __m128i v = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+#ifdef __AVXVNNI__
+    const __m128i up = _mm_add_epi16(v, _mm_set1_epi16(128));
+    v = _mm_blendv_epi8(up, v, _mm_set1_epi16(0xff));
+#endif
+    _mm_storeu_si128((__m128i *)to, _mm_shuffle_epi8(v, _mm_loadu_si128((const __m128i *)order)));
+    return whole;
+}
+static inline int32_t vi_sum(vi a) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}

@@ -55,3 +55,19 @@ static inline vi vi_dot(vi c, vi a, vi b) { return _mm512_dpwssd_epi32(c, a, b);
 static inline void vf_store_int16(int16_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
 }
+/* The four unsigned bytes of a by the signed ones of b, added to c. */
+#define vi_dot_bytes(c, a, b) _mm512_dpbusd_epi32(c, a, b)
+static inline vi vi_shift_left(vi a, int bits) { return _mm512_slli_epi32(a, (unsigned)bits); }
+
+#define SHUFFLES
+/* Round x to int16, its bytes as two planes, and put each 16 bytes of them in an order. */
+static inline vi vf_store_lanes(int32_t *to, vf x, const uint8_t *order) {
+    const vi whole = _mm512_cvtps_epi32(x);
+    __m256i v = _mm512_cvtsepi32_epi16(whole);
+    const __m256i up = _mm256_add_epi16(v, _mm256_set1_epi16(128));
+    v = _mm256_blendv_epi8(up, v, _mm256_set1_epi16(0xff));
+    v = _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)order)));
+    _mm256_storeu_si256((__m256i *)to, v);
+    return whole;
+}
+static inline int32_t vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }

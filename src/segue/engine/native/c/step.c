@@ -1,37 +1,83 @@
 /* A call: some columns through all layers.  Every thread runs `run_columns`; between two meetings
- * they share the work of one phase by claiming parts of it. */
+ * they share the work of one phase. */
 #include "step.h"
 
 #include <string.h>
 
-/* Parts of a product, for each thread: few enough to stream memory, many enough to end together. */
-#define PARTS_PER_THREAD 3
+/* Parts of each thread's share of a product: many, so that all end together when some help others. */
+#define PARTS_OF_SHARE 8
+/* Bytes at its beginning that are asked for while activations are quantized. */
+#define ASKED 8192
 
 static int blocks_of(const struct matrix *m) { return (m->rows + BLOCK - 1) / BLOCK; }
 
-/* Quantize n rows of x, each normed first where there is a norm. */
-static void prepare(struct model *m, const struct matrix *by, const float *x, size_t stride,
-                    const float *norm, const int *rows, int n) {
-    for (int r; (r = team_claim(&m->team)) < n;) {
-        const float *row = x + stride * (size_t)(rows ? rows[r] : r);
-        float *normed = m->normed + (size_t)r * m->hidden_stride;
-        if (norm) m->kernels->norm(row, norm, m->config.dim, normed);
-        m->kernels->prepare(by, norm ? normed : row, r, n, &m->input);
-    }
+static int phase_of(struct model *m) {
+    return atomic_load_explicit(&m->team.phase, memory_order_relaxed) & 1;
+}
+
+/* End a phase. */
+static void meet(struct model *m, int thread) {
+    const int next = m->team.size > 1 ? !phase_of(m) : 0; /* one thread alone has one phase */
+    atomic_store_explicit(&m->shares[next][thread].begun, 0, memory_order_relaxed);
     team_meet(&m->team);
 }
 
-static void multiply(struct model *m, const struct matrix *by, int n, float *out, size_t stride,
-                     int add, int gelu) {
-    const int blocks = blocks_of(by), parts = m->team.size * PARTS_PER_THREAD;
-    const int each = (blocks + parts - 1) / parts;
-    for (int part; (part = team_claim(&m->team)) * each < blocks;) {
-        const int from = part * each, to = from + each < blocks ? from + each : blocks;
-        m->kernels->product(by, from, to, &m->input, n, out, stride, add);
-        for (int c = 0; gelu && c < n; c++)
-            m->kernels->gelu(out + (size_t)c * stride + (size_t)from * BLOCK, (to - from) * BLOCK);
+/* Ask for where a share begins; what follows is asked for as it is read. */
+static void ask_for(const struct matrix *by, int block) {
+    const size_t each = by->kind == PACKED ? (size_t)by->record
+                                           : (size_t)by->columns * BLOCK * (by->kind == FLOAT32 ? 4 : 2);
+    const size_t first = (size_t)block * each, all = (size_t)blocks_of(by) * each;
+    for (size_t n = first; n < all && n < first + ASKED; n += 64) __builtin_prefetch(by->data + n);
+}
+
+/* Quantize n rows of x, each normed first where there is a norm.  One row is quantized by each thread
+ * for itself, which takes less time than waiting for another. */
+static struct input prepare(struct model *m, int thread, const struct matrix *by, const float *x,
+                            size_t stride, const float *norm, const int *rows, int n) {
+    const int alone = n == 1 && m->team.size <= MAX_COLUMNS;
+    struct input in = m->input;
+    if (alone) {
+        in.floats += (size_t)thread * by->columns;
+        in.pairs += (size_t)thread * (by->columns / 2);
+        in.scale += (size_t)thread * (by->columns / 32);
+        in.sum += (size_t)thread * (by->columns / 32);
     }
-    team_meet(&m->team);
+    for (int r = 0; (r = alone ? r : team_claim(&m->team)) < n; r++) {
+        const float *row = x + stride * (size_t)(rows ? rows[r] : r);
+        float *normed = m->normed + (size_t)(alone ? thread : r) * m->hidden_stride;
+        if (norm) m->kernels->norm(row, norm, m->config.dim, normed);
+        m->kernels->prepare(by, norm ? normed : row, r, n, &in);
+    }
+    if (!alone) meet(m, thread);
+    return in;
+}
+
+/* A product of n rows of x.  Each thread reads memory in order through its own share of the matrix, and
+ * then helps others with theirs. */
+static void multiply(struct model *m, int thread, const struct matrix *by, const float *x,
+                     size_t x_stride, const float *norm, const int *rows, int n, float *out,
+                     size_t stride, int add, int gelu) {
+    const int blocks = blocks_of(by), threads = m->team.size;
+    ask_for(by, (int)((int64_t)blocks * thread / threads));
+    const struct input in = prepare(m, thread, by, x, x_stride, norm, rows, n);
+    struct share *shares = m->shares[phase_of(m)];
+    for (int k = 0; k < threads; k++) {
+        const int whose = (thread + k) % threads;
+        const int first = (int)((int64_t)blocks * whose / threads);
+        const int last = (int)((int64_t)blocks * (whose + 1) / threads);
+        const int each = (last - first + PARTS_OF_SHARE - 1) / PARTS_OF_SHARE;
+        atomic_int *begun = &shares[whose].begun;
+        for (int from; first + atomic_load_explicit(begun, memory_order_relaxed) < last;) {
+            from = first + atomic_fetch_add_explicit(begun, each, memory_order_relaxed);
+            const int to = from + each < last ? from + each : last;
+            if (from >= to) break;
+            m->kernels->product(by, from, to, &in, n, out, stride, add);
+            for (int c = 0; gelu && c < n; c++)
+                m->kernels->gelu(out + (size_t)c * stride + (size_t)from * BLOCK,
+                                 (to - from) * BLOCK);
+        }
+    }
+    meet(m, thread);
 }
 
 static void attend(struct model *m, int layer, int thread, int text) {
@@ -47,42 +93,38 @@ static void attend(struct model *m, int layer, int thread, int text) {
             m->qkv + first * m->qkv_stride, m->qkv_stride, scores, m->room,
             m->attended + first * m->hidden_stride, m->hidden_stride);
     }
-    team_meet(&m->team);
+    meet(m, thread);
 }
 
 static void run_layer(struct model *m, int n, int thread) {
     const struct layer *layer = m->layers + n;
-    const size_t hidden = m->hidden_stride;
-    prepare(m, &layer->qkv, m->hidden, hidden, layer->self_norm, NULL, m->count);
-    multiply(m, &layer->qkv, m->count, m->qkv, m->qkv_stride, 0, 0);
+    const size_t dim = m->hidden_stride, qkv = m->qkv_stride, ffn = m->ffn_stride;
+    const int count = m->count;
+    multiply(m, thread, &layer->qkv, m->hidden, dim, layer->self_norm, NULL, count, m->qkv, qkv, 0, 0);
     attend(m, n, thread, 0);
-    prepare(m, &layer->self_out, m->attended, hidden, NULL, NULL, m->count);
-    multiply(m, &layer->self_out, m->count, m->hidden, hidden, 1, 0);
+    multiply(m, thread, &layer->self_out, m->attended, dim, NULL, NULL, count, m->hidden, dim, 1, 0);
     if (m->text_count) {
-        prepare(m, &layer->cross_q, m->hidden, hidden, layer->cross_norm, NULL, m->count);
-        multiply(m, &layer->cross_q, m->count, m->qkv, m->qkv_stride, 0, 0);
-        for (int c = thread; c < m->count; c += m->team.size)
-            if (!m->columns[c].text)
-                memset(m->attended + (size_t)c * hidden, 0, hidden * sizeof(float));
+        multiply(m, thread, &layer->cross_q, m->hidden, dim, layer->cross_norm, NULL, count, m->qkv,
+                 qkv, 0, 0);
+        for (int c = thread; c < count; c += m->team.size)
+            if (!m->columns[c].text) memset(m->attended + (size_t)c * dim, 0, dim * sizeof(float));
         attend(m, n, thread, 1);
-        prepare(m, &layer->cross_out, m->attended, hidden, NULL, NULL, m->count);
-        multiply(m, &layer->cross_out, m->count, m->hidden, hidden, 1, 0);
+        multiply(m, thread, &layer->cross_out, m->attended, dim, NULL, NULL, count, m->hidden, dim, 1,
+                 0);
     }
-    prepare(m, &layer->fc1, m->hidden, hidden, layer->ffn_norm, NULL, m->count);
-    multiply(m, &layer->fc1, m->count, m->ffn, m->ffn_stride, 0, 1);
-    prepare(m, &layer->fc2, m->ffn, m->ffn_stride, NULL, NULL, m->count);
-    multiply(m, &layer->fc2, m->count, m->hidden, hidden, 1, 0);
+    multiply(m, thread, &layer->fc1, m->hidden, dim, layer->ffn_norm, NULL, count, m->ffn, ffn, 0, 1);
+    multiply(m, thread, &layer->fc2, m->ffn, ffn, NULL, NULL, count, m->hidden, dim, 1, 0);
 }
 
 void run_columns(void *argument, int thread) {
     struct model *m = argument;
     if (m->single) {
-        prepare(m, m->single, m->single_x, (size_t)m->single->columns, NULL, NULL, m->count);
-        multiply(m, m->single, m->count, m->single_out, rounded((size_t)m->single->rows), 0, 0);
+        multiply(m, thread, m->single, m->single_x, (size_t)m->single->columns, NULL, NULL, m->count,
+                 m->single_out, rounded((size_t)m->single->rows), 0, 0);
         return;
     }
     for (int n = 0; n < m->config.layers; n++) run_layer(m, n, thread);
     if (!m->wanted) return;
-    prepare(m, &m->heads, m->hidden, m->hidden_stride, m->last_norm, m->rows, m->wanted);
-    multiply(m, &m->heads, m->wanted, m->logits, m->logits_stride, 0, 0);
+    multiply(m, thread, &m->heads, m->hidden, m->hidden_stride, m->last_norm, m->rows, m->wanted,
+             m->logits, m->logits_stride, 0, 0);
 }

@@ -9,6 +9,12 @@ struct unit {
     int first, count;
 };
 
+/* What a thread has begun of its share of a product; in a line of the cache of its own. */
+struct share {
+    atomic_int begun;
+    char unused[60];
+};
+
 struct model {
     struct config config;
     struct layer *layers;
@@ -16,6 +22,8 @@ struct model {
     struct matrix heads;
     const struct kernels *kernels;
     struct team team;
+    /* Those of a phase, and those of the next, which are set to 0 meanwhile. */
+    struct share shares[2][MAX_THREADS];
     /* What a call works on; the rows of all are `stride` floats long. */
     const struct column *columns;
     int count, wanted;
