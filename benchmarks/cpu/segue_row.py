@@ -41,7 +41,7 @@ def engine_named(name: str, checkpoint: Checkpoint, threads: int) -> Any:
 
 def value_bytes(engine: Any) -> int:
     """Bytes of a key or value in an engine's cache."""
-    return 2 if engine.name == "native" and engine.native.half_cache else 4
+    return engine.native.kv_bits // 8 if engine.name == "native" else 4
 
 
 def median_of_steps(columns: Iterator[np.ndarray]) -> float:

@@ -157,9 +157,8 @@ def load(
             before anything is quantized: folders or repositories, with `:SCALE` behind them where
             it is not 1.
         threads: how many an engine for processors uses; None for as many as there are cores.
-        kv_bits: of a key or value in the cache, one of `KV_BITS`: the native engine has 16, and
-            `"auto"` is OpenVINO for 8.  None is 32, and 16 on the native engine where weights are
-            narrower than that.
+        kv_bits: of a key or value in the cache, one of `KV_BITS`, on an engine for processors.
+            None is 32, and 16 on the native engine where weights are narrower than that.
         progress: shown while it downloads and loads.
 
     Raises:
@@ -169,7 +168,7 @@ def load(
     """
     if isinstance(recipe, str):
         recipe = read_recipe(Path(recipe)) if names_a_file(recipe) else preset(recipe)[1]
-    requested, engine = engine, engine_for(engine, kv_bits)
+    requested, engine = engine, engine_for(engine)
     if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
         raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")
     if threads is not None:
@@ -182,15 +181,10 @@ def load(
     if kv_bits is not None:
         if kv_bits not in KV_BITS:
             raise RequestError(f"kv-bits are {' or '.join(map(str, KV_BITS))}, not {kv_bits}")
-        if engine == "native" and kv_bits == 8:
-            raise RequestError(
-                "the engine 'native' keeps keys and values in 16 bits or more; choose the engine "
-                "'openvino' for 8"
-            )
         if engine not in CPU_ENGINES:
             raise RequestError(
                 "MLX keeps keys and values in the type that it computes in; leave out kv-bits, or "
-                "choose the engine 'openvino'"
+                "choose the engine 'native' or 'openvino'"
             )
     named = [AdapterChoice.parse(a) if isinstance(a, str) else a for a in adapters]
     checkpoint, notes = open_checkpoint(name, base_model, progress, named), list[str]()
@@ -203,7 +197,7 @@ def load(
         )
         recipe, cast_dtype, notes = None, None, [*found.notes]
     loaded = _engine_of(checkpoint, engine, cast_dtype, recipe, progress, threads, kv_bits)
-    if requested == "auto" and engine == "openvino" and kv_bits != 8:
+    if requested == "auto" and engine == "openvino":
         notes.append(f"OpenVINO runs; the engine 'native', which is faster, cannot: {_missing()}")
     loaded.load_report.notes += notes
     return Model(name, loaded)
@@ -268,14 +262,13 @@ def calibrated(
     )
 
 
-def engine_for(engine: str, kv_bits: int | None = None) -> str:
+def engine_for(engine: str) -> str:
     """The engine that one of `ENGINES` means on this machine.
 
     The first time, it may take some seconds to compile the native one.
 
     Args:
         engine: one of `ENGINES`.
-        kv_bits: see `load`.
 
     Raises:
         RequestError: no such engine, or it is not installed.
@@ -291,7 +284,7 @@ def engine_for(engine: str, kv_bits: int | None = None) -> str:
         return engine
     if not installed or _mlx_has_gpu():
         return "mlx"
-    return "openvino" if kv_bits == 8 or _missing() else "native"
+    return "openvino" if _missing() else "native"
 
 
 def _missing() -> str | None:

@@ -78,8 +78,8 @@ def add_kv_option(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=KV_BITS,
         help="bits of a key or value that is kept of each column, on processors: less memory, and "
-        "faster steps late in long music; 8 with OpenVINO alone (default: 32, and 16 on the engine "
-        "'native' for narrower weights)",
+        "faster steps late in long music (default: 32, and 16 on the engine 'native' for narrower "
+        "weights)",
     )
 
 

@@ -203,7 +203,7 @@ def test_every_path_agrees_with_mlx(pair):
         assert lm.path == path
         found = logits_of(lm, sequence)
         assert divergence(expected, found) <= 1e-6
-        exact = logits_of(make(path=path, threads=2, half_cache=False), sequence)
+        exact = logits_of(make(path=path, threads=2, kv_bits=32), sequence)
         assert np.abs(exact - expected).max() < 1e-3
         assert divergence(expected, exact) <= 1e-7
 
@@ -211,24 +211,58 @@ def test_every_path_agrees_with_mlx(pair):
 def test_the_number_of_threads_changes_nothing(pair):
     make, mlx = pair
     sequence = sequence_of(mlx.config.lm)
-    one = logits_of(make(threads=1), sequence)
+    for bits in (8, 16):
+        one = logits_of(make(threads=1, kv_bits=bits), sequence)
+        for threads in (2, 3, 7):
+            other = make(threads=threads, kv_bits=bits)
+            np.testing.assert_array_equal(logits_of(other, sequence), one)
+
+
+def test_the_number_of_threads_changes_no_step(pair):
+    """One column is quantized by every thread for itself."""
+    make, mlx = pair
+    hidden = make(threads=1).embed(sequence_of(mlx.config.lm, 20).T, 0)
+
+    def steps(threads):
+        lm = make(threads=threads)
+        cache = Cache(lm, len(hidden))
+        return [lm.run([Rows(cache, hidden[n : n + 1])]) for n in range(len(hidden))]
+
+    one = steps(1)
     for threads in (2, 3, 7):
-        np.testing.assert_array_equal(logits_of(make(threads=threads), sequence), one)
+        np.testing.assert_array_equal(steps(threads), one)
 
 
 def test_one_pass_and_steps_are_the_same(pair):
     make, mlx = pair
-    lm, sequence = make(threads=2), sequence_of(mlx.config.lm, 40)
-    hidden = lm.embed(sequence.T, 0)
-    cache = Cache(lm, len(hidden))
-    steps = np.concatenate([lm.run([Rows(cache, hidden[n : n + 1])]) for n in range(len(hidden))])
-    np.testing.assert_array_equal(steps, logits_of(lm, sequence).reshape(steps.shape))
+    sequence = sequence_of(mlx.config.lm, 40)
+    for bits in (8, 16):
+        lm = make(threads=2, kv_bits=bits)
+        hidden = lm.embed(sequence.T, 0)
+        cache = Cache(lm, len(hidden))
+        found = [lm.run([Rows(cache, hidden[n : n + 1])]) for n in range(len(hidden))]
+        steps = np.concatenate(found)
+        np.testing.assert_array_equal(steps, logits_of(lm, sequence).reshape(steps.shape))
 
 
-@pytest.mark.parametrize("begin", [1, 15, 16, 17, 40])
-def test_rows_on_one_base_are_what_they_are_alone(pair, begin):
+def test_a_cache_in_8_bits_is_near_and_the_same_on_every_path(pair):
     make, mlx = pair
-    lm = make(threads=2)
+    sequence = sequence_of(mlx.config.lm)
+    expected = mlx.logits(sequence)
+    found = [logits_of(make(path=path, threads=2, kv_bits=8), sequence) for path in paths()]
+    plain = found[-1]
+    assert paths()[-1] == "plain"
+    assert 1e-9 < divergence(expected, plain) < 1e-3
+    for other in found:
+        # What rounds to another integer moves a key by a 127th of its largest.
+        assert divergence(plain, other) < divergence(expected, plain)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("begin", [1, 15, 16, 17, 40])
+def test_rows_on_one_base_are_what_they_are_alone(pair, begin, bits):
+    make, mlx = pair
+    lm = make(threads=2, kv_bits=bits)
     hidden = [lm.embed(sequence_of(mlx.config.lm, 70, n).T, 0) for n in range(6)]
     common = hidden[0][:begin]
     base = Cache(lm, begin)
@@ -270,14 +304,18 @@ def test_other_shapes_agree_with_mlx(tmp_path, dim, heads, ffn):
     write_checkpoint(tmp_path / "toy", config=config)
     for recipe in (None, Recipe("decoder-linears", 4, 32)):
         mlx = MLXEngine(open_checkpoint(str(tmp_path / "toy")), recipe=recipe)
-        native = NativeEngine(open_checkpoint(str(tmp_path / "toy")), recipe=recipe)
+        native, byte = (
+            NativeEngine(open_checkpoint(str(tmp_path / "toy")), recipe=recipe, kv_bits=bits)
+            for bits in (None, 8)
+        )
         sequence = sequence_of(mlx.config.lm)
         for text in (None, "drums piano"):
-            engines: tuple[Any, ...] = (mlx, native)
-            expected, found = (
+            engines: tuple[Any, ...] = (mlx, native, byte)
+            expected, found, near = (
                 engine.logits(sequence, text and engine.condition(text)) for engine in engines
             )
             assert divergence(expected, found) <= 1e-6
+            assert divergence(expected, near) <= 1e-3
 
 
 def test_one_seed_is_one_result_with_guidance_and_text(toy):
@@ -296,11 +334,12 @@ def test_one_seed_is_one_result_with_guidance_and_text(toy):
         np.testing.assert_array_equal(generated((seed,))[0], together[n])
 
 
-def test_a_cache_in_float16_that_overflows_is_told(toy, tmp_path):
+@pytest.mark.parametrize(("bits", "size"), [(16, 1e7), (8, np.inf)])
+def test_a_cache_that_overflows_is_told(toy, tmp_path, bits, size):
     """A score of minus infinity would hide it."""
     name = "decoder.model.decoder.layers.0.self_attn_layer_norm.weight"
-    folder = broken(toy, tmp_path / "loud", name, 1e7, ...)
-    engine = NativeEngine(open_checkpoint(folder), kv_bits=16)
+    folder = broken(toy, tmp_path / "loud", name, size, ...)
+    engine = NativeEngine(open_checkpoint(folder), kv_bits=bits)
     sequence = sequence_of(engine.config.lm)
     sequence[:, 20:] = UNKNOWN
     with pytest.raises(ModelOverflowError):
@@ -326,10 +365,11 @@ def test_a_path_that_is_none_is_refused_with_those_that_there_are(toy, monkeypat
         segue.load(str(toy), engine="native")
 
 
-def test_bits_of_the_cache_choose_the_engine(toy):
-    with pytest.raises(RequestError, match="16 bits or more"):
-        segue.load(str(toy), engine="native", kv_bits=8)
-    assert segue.load(str(toy), kv_bits=16, threads=1).engine.name in ("native", "mlx")
+def test_bits_of_the_cache_are_taken_by_every_choice(toy):
+    for bits in (8, 16):
+        engine: Any = segue.load(str(toy), engine="native", kv_bits=bits).engine
+        assert engine.native.kv_bits == bits
+        assert segue.load(str(toy), kv_bits=bits, threads=1).engine.name == "native"
 
 
 # --- Building -------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ class NativeEngine(OpenVINOEngine):
     every column is `NativeLM`.  Quantized weights stay packed, at 2, 4 and 8 bits as they are, at
     3, 5 and 6 in 4 or 8; activations are multiplied in 16 bits.
 
-    Args: see `OpenVINOEngine`.  Of `kv_bits` there are 16; None is 32 for a checkpoint in float32
-    that is not quantized, else 16.
+    Args: see `OpenVINOEngine`.  Of `kv_bits` there are 16 and 8; None is 32 for a checkpoint in
+    float32 that is not quantized, else 16.
 
     Attributes:
         native: the language model.
@@ -46,8 +46,7 @@ class NativeEngine(OpenVINOEngine):
 
     def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
         """See `OpenVINOEngine`."""
-        half_cache = None if kv_bits is None else kv_bits == 16
-        self.native = NativeLM(self.config.lm, weights, threads, half_cache)
+        self.native = NativeLM(self.config.lm, weights, threads, kv_bits)
         self.device += f" ({self.native.path})"
 
     def prefill(

@@ -93,7 +93,7 @@ class TextCache:
     def __init__(self, model: NativeLM, cross: CrossKV) -> None:
         self.length = cross[0][0].shape[2]
         capacity = -(-self.length // BLOCK) * BLOCK
-        self._memory = packing.zeros(model.cache_bytes(capacity))
+        self._memory = packing.zeros(model.cache_bytes(capacity, text=True))
         self.structure = CacheStructure(
             data=self._memory.ctypes.data, capacity=capacity, length=self.length
         )
@@ -124,8 +124,8 @@ class NativeLM:
         config: its shape.
         weights: its weights.
         threads: how many to use; None for as many as this process may run on.
-        half_cache: whether keys and values are stored in float16, else in float32; None stores them
-            as exactly as the weights: in float32 where all of these are float32.
+        kv_bits: of a key or value: 32 and 16 are floats, 8 integers with a scale for each head of
+            each position; None is 32 where all weights are float32, else 16.
         path: the name of the path to run; None for the best one.
 
     Raises:
@@ -137,7 +137,7 @@ class NativeLM:
         config: LMConfig,
         weights: Weights,
         threads: int | None = None,
-        half_cache: bool | None = None,
+        kv_bits: int | None = None,
         path: str | None = None,
     ) -> None:
         self._library = library.load()
@@ -148,16 +148,16 @@ class NativeLM:
         )
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
         self._kept: list[np.ndarray] = []
+        self._chunks = packing.Chunks()
         text = f"{PREFIX}layers.0.encoder_attn.q_proj.weight" in weights.tensors
         layers = (Layer * config.num_layers)(
-        self._chunks = packing.Chunks()
             *(self._layer(weights, f"{PREFIX}layers.{n}.", text) for n in range(config.num_layers))
         )
         heads = self._matrix(
             weights, [f"decoder.lm_heads.{k}" for k in range(config.num_codebooks)]
         )
-        if half_cache is None:
-            half_cache = any(layer.qkv.kind != FLOAT32 for layer in layers)
+        if kv_bits is None:
+            kv_bits = 16 if any(layer.qkv.kind != FLOAT32 for layer in layers) else 32
         self._structure = Config(
             dim=config.dim,
             heads=config.num_heads,
@@ -165,7 +165,7 @@ class NativeLM:
             layers=config.num_layers,
             logits=config.num_codebooks * config.cardinality,
             threads=threads or library.processors(),
-            half_cache=half_cache,
+            cache_size=kv_bits // 8,
             text=text,
         )
         path = path or os.environ.get(library.PATH_VARIABLE, "")
@@ -228,29 +228,32 @@ class NativeLM:
     # --- Caches -----------------------------------------------------------------------------------
 
     @property
-    def half_cache(self) -> bool:
-        """Whether keys and values are stored in float16, else in float32."""
-        return bool(self._structure.half_cache)
+    def kv_bits(self) -> int:
+        """Bits of a key or value."""
+        return 8 * int(self._structure.cache_size)
 
     @property
     def path(self) -> str:
         """The name of the path that runs."""
         return str(self._library.segue_path(self._model).decode())
 
-    def cache_bytes(self, capacity: int) -> int:
-        """Bytes of a cache of some positions."""
-        return int(self._library.segue_cache_bytes(self._structure, capacity))
+    def cache_bytes(self, capacity: int, text: bool = False) -> int:
+        """Bytes of a cache of some positions; a text's are never in 8 bits."""
+        structure = Config.from_buffer_copy(self._structure)
+        if text:
+            structure.cache_size = max(2, int(structure.cache_size))
+        return int(self._library.segue_cache_bytes(structure, capacity))
 
     def keys_and_values(self, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
         """Keys and values of a cache in blocks `(layers, heads, capacity / BLOCK, bytes)`."""
-        heads, dim = self.config.num_heads, self.config.head_dim
-        layers = cache.memory.reshape(self.config.num_layers, -1)
-        per_head = layers.shape[1] // heads
-        padded = -(-dim // BLOCK) * BLOCK
-        keys = per_head * dim // (dim + padded) * heads
+        heads, dim, size = self.config.num_heads, self.config.head_dim, self.kv_bits // 8
+        scales = 4 * BLOCK if size == 1 else 0
+        key, value = (BLOCK * n * size + scales for n in (dim, -(-dim // BLOCK) * BLOCK))
         blocks = int(cache.structure.capacity) // BLOCK
-        shape = (len(layers), heads, blocks, -1)
-        return layers[:, :keys].reshape(shape), layers[:, keys:].reshape(shape)
+        layers = cache.memory.reshape(self.config.num_layers, -1)
+        keys = heads * blocks * key
+        shape = (len(layers), heads, blocks)
+        return layers[:, :keys].reshape(*shape, key), layers[:, keys:].reshape(*shape, value)
 
     def reserve(self, positions: int) -> None:
         """Have room for rows of so many positions."""

@@ -30,7 +30,12 @@ class Products:
         first = self._matrices[0]
         # A model without layers, of which these are the heads.
         config = Config(
-            dim=first.columns, heads=first.columns, ffn=1, logits=first.rows, threads=threads
+            dim=first.columns,
+            heads=first.columns,
+            ffn=1,
+            logits=first.rows,
+            threads=threads,
+            cache_size=4,
         )
         norm = np.ones(2 * first.columns, np.float32)
         self._model = self._library.segue_new(

@@ -39,7 +39,7 @@ class Config(ctypes.Structure):
 
     _fields_ = tuple(
         (name, c_int32)
-        for name in ("dim", "heads", "ffn", "layers", "logits", "threads", "half_cache", "text")
+        for name in ("dim", "heads", "ffn", "layers", "logits", "threads", "cache_size", "text")
     )
 
 

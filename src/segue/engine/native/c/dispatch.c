@@ -63,8 +63,9 @@ static const struct kernels *path_named(const char *name) {
 
 size_t segue_cache_bytes(const struct config *config, int32_t capacity) {
     const size_t dim = (size_t)(config->dim / config->heads);
-    return (size_t)config->layers * (size_t)config->heads * (dim + rounded(dim)) *
-           rounded((size_t)capacity) * (config->half_cache ? 2 : 4);
+    const size_t scales = config->cache_size == 1 ? 2 * sizeof(float) : 0;
+    return (size_t)config->layers * (size_t)config->heads * rounded((size_t)capacity) *
+           ((dim + rounded(dim)) * (size_t)config->cache_size + scales);
 }
 
 static int sound(const struct matrix *m, int rows, int columns) {
@@ -86,6 +87,7 @@ static int all_sound(const struct config *c, const struct layer *layers,
     if (c->dim < 1 || c->heads < 1 || c->ffn < 1 || c->layers < 0 || c->logits < 1) return 0;
     if (c->dim % c->heads || c->dim / c->heads > MAX_HEAD_DIM) return 0;
     if (c->threads < 1 || c->threads > MAX_THREADS) return 0;
+    if (c->cache_size != 1 && c->cache_size != 2 && c->cache_size != 4) return 0;
     for (int n = 0; n < c->layers; n++) {
         const struct layer *layer = layers + n;
         if (!layer->self_norm || !layer->ffn_norm || !sound(&layer->qkv, 3 * c->dim, c->dim) ||
@@ -244,7 +246,7 @@ int32_t segue_store_text(struct model *m, struct cache *text, int32_t layer, con
         return -1;
     for (int head = 0; head < m->config.heads; head++)
         for (int n = 0; n < text->length; n++, keys += dim, values += dim)
-            m->kernels->store(&m->config, text, layer, head, n, keys, values);
+            m->kernels->store_text(&m->config, text, layer, head, n, keys, values);
     return 0;
 }
 

@@ -37,9 +37,9 @@ struct kernels {
     void (*attend_text)(const struct config *, int layer, int head, const struct column *, int n,
                         const float *x, size_t stride, float *scores, size_t room, float *out,
                         size_t out_stride);
-    /* Store keys and values of one head at one position; both [head_dim]. */
-    void (*store)(const struct config *, struct cache *, int layer, int head, int position,
-                  const float *key, const float *value);
+    /* Store keys and values of a text of one head at one position; both [head_dim]. */
+    void (*store_text)(const struct config *, struct cache *, int layer, int head, int position,
+                       const float *key, const float *value);
 };
 
 extern const struct kernels segue_plain, segue_avx2, segue_avxvnni, segue_avx512;

@@ -10,4 +10,4 @@
 
 #include "attention.h"
 
-const struct kernels PATH = {PATH_NAME, TILE, prepare, product, norm, gelu, attend, attend_text, store};
+const struct kernels PATH = {PATH_NAME, TILE, prepare, product, norm, gelu, attend, attend_text, store_text};

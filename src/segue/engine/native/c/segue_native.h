@@ -40,13 +40,14 @@ struct layer {
 
 struct config {
     int32_t dim, heads, ffn, layers, logits; /* logits: of all codebooks */
-    int32_t threads, half_cache, text;       /* text: whether layers have cross-attention */
+    int32_t threads, cache_size, text; /* bytes of a key or value; whether layers attend to a text */
 };
 
 /* Keys and values of consecutive positions, of all layers.
  *
  * Per layer, [head][position / BLOCK][head_dim][BLOCK] keys, then [head][position][padded head_dim]
- * values; `capacity` is a multiple of BLOCK.  Positions before `base_length` lie in `base`. */
+ * values; `capacity` is a multiple of BLOCK.  In 8 bits, every BLOCK positions of a head's keys, and of
+ * its values, begin with a float32 scale for each.  Positions before `base_length` lie in `base`. */
 struct cache {
     void *data;
     const struct cache *base;
