@@ -46,7 +46,7 @@ class NativeEngine(OpenVINOEngine):
 
     def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
         """See `OpenVINOEngine`."""
-        self.native = NativeLM(self.config.lm, weights, threads, kv_bits)
+        self.native = NativeLM(self.config.lm, weights, threads, kv_bits, table=self.lm.table)
         self.device += f" ({self.native.path})"
 
     def prefill(

@@ -127,6 +127,7 @@ class NativeLM:
         kv_bits: of a key or value: 32 and 16 are floats, 8 integers with a scale for each head of
             each position; None is 32 where all weights are float32, else 16.
         path: the name of the path to run; None for the best one.
+        table: its embeddings, where they have been read.
 
     Raises:
         UnavailableError: there is no library.
@@ -139,11 +140,12 @@ class NativeLM:
         threads: int | None = None,
         kv_bits: int | None = None,
         path: str | None = None,
+        table: Table | None = None,
     ) -> None:
         self._library = library.load()
         self._turn = threading.Lock()
         self.config = config
-        self._table = Table(
+        self._table = table or Table(
             weights, [f"{PREFIX}embed_tokens.{k}" for k in range(config.num_codebooks)]
         )
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)

@@ -20,11 +20,11 @@ from ..base import check_finite
 from ..pieces import pieces, widest
 from . import graph
 from .graph import Output
-from .runtime import compiled, give_back, ops, ov, run
+from .runtime import compiled, give_back, ops, ov, page_out, run
 from .weights import finite
 
-FRAMES_HEARD = 300
-FRAMES_PLAYED = 100
+FRAMES_HEARD = 150
+FRAMES_PLAYED = 50
 """Frames of a piece of a prompt, and of the result, whose end is when a request takes most memory.
 
 Shorter ones compute more twice, longer ones take more memory and gain nothing.
@@ -38,6 +38,9 @@ FRAMES_REMEMBERED = 24_000
 
 HALVES = {"analysis": "encoder", "encoded": "encoder", "decoded": "decoder", "synthesis": "decoder"}
 """The half of the codec that each of its graphs belongs to."""
+
+Key = tuple[str, int, int | None]
+"""A part of the codec, its rows, and its length, None for any."""
 
 MAX_MODELS = 8
 """Compiled graphs of a half at most: one, and one for each power of two of rows, serve every length
@@ -66,7 +69,7 @@ class Codec:
             for k in range(config.num_codebooks)
         ]
         self._threads = threads
-        self.models: dict[tuple[str, int, int | None], Any] = {}
+        self.models: dict[Key, Any] = {}
 
     def encode(self, samples: np.ndarray, num_codebooks: int) -> np.ndarray:
         """Codes `(B, K, F)` int32 of samples `(B, T)`, with the first `num_codebooks`."""
@@ -78,8 +81,8 @@ class Codec:
             part = samples[:, None, piece.first * hop : piece.last * hop]
             # Only whole frames that are longer than every kernel go through one and the same graph.
             plain = part.shape[2] % hop == 0 and piece.last - piece.first > widest(self._config)
-            model = self._model("analysis", 1, None if plain else part.shape[2])
-            rows = [run(model, row[None])[0][:, :, piece.within(1)] for row in part]
+            key = ("analysis", 1, None if plain else part.shape[2])
+            rows = [self._run(key, row[None])[:, :, piece.within(1)] for row in part]
             found.append(np.concatenate(rows))
         heard = np.concatenate(found, axis=2)
         encoded = [self._whole("encoded", heard[rows]) for rows in _together(*heard.shape[::2])]
@@ -108,8 +111,8 @@ class Codec:
                 for piece in pieces(F, FRAMES_PLAYED, self._config):
                     part = row[None, :, piece.first : piece.last]
                     plain = part.shape[2] > widest(self._config)
-                    model = self._model("synthesis", 1, None if plain else part.shape[2])
-                    samples = run(model, part)[0][0, 0, piece.within(hop)]
+                    key = ("synthesis", 1, None if plain else part.shape[2])
+                    samples = self._run(key, part)[0, 0, piece.within(hop)]
                     found[n, piece.start * hop : piece.stop * hop] = samples
                 advance(n + 1)
         give_back()
@@ -125,7 +128,19 @@ class Codec:
         plain = x.shape[2] > widest(self._config)
         batch = 1 << (len(x) - 1).bit_length()
         whole = np.concatenate([x, np.zeros((batch - len(x), *x.shape[1:]), x.dtype)])
-        return run(self._model(part, batch, None if plain else x.shape[2]), whole)[0][: len(x)]
+        return self._run((part, batch, None if plain else x.shape[2]), whole)[: len(x)]
+
+    def _run(self, key: Key, x: np.ndarray) -> np.ndarray:
+        """What a part of the codec makes of `x`.
+
+        The first time it packs its weights; those that it was read from are then let go.
+        """
+        new = key not in self.models
+        found = run(self._model(*key), x)[0]
+        if new:
+            page_out()
+            give_back()
+        return found
 
     def _model(self, part: str, batch: int, length: int | None) -> Any:
         """A part of the codec, compiled.
@@ -142,6 +157,7 @@ class Codec:
             give_back()
             model = compiled(getattr(self._layers, part)(batch, length), self._threads)
             self.models[key] = model
+            give_back()  # the graph that it was compiled from
         return model
 
 

@@ -81,6 +81,7 @@ class LM:
 
     Attributes:
         kv_bits: as given.
+        table: the embeddings.
     """
 
     def __init__(
@@ -93,12 +94,12 @@ class LM:
         self._config, self._weights, self._threads = config, weights, threads
         self.kv_bits = kv_bits
         K = range(config.num_codebooks)
-        self._table = Table(weights, [f"{PREFIX}embed_tokens.{k}" for k in K])
+        self.table = Table(weights, [f"{PREFIX}embed_tokens.{k}" for k in K])
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
 
     def embed(self, tokens: np.ndarray, position: int) -> np.ndarray:
         """Hidden states `(B, S, dim)` of `tokens` `(B, S, K)` that start at `position`."""
-        embedded: np.ndarray = self._table.rows(tokens + self._offsets).sum(axis=2)
+        embedded: np.ndarray = self.table.rows(tokens + self._offsets).sum(axis=2)
         embedded += positions(position, tokens.shape[1], self._config.dim)
         return embedded
 
