@@ -1,9 +1,5 @@
 """The native engine: every path computes what plain C does, and that what MLX does."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -33,8 +29,6 @@ from segue.engine.native.lm import Cache, NativeLM, Rows  # noqa: E402
 from segue.engine.native.measured_products import Products  # noqa: E402
 from segue.engine.openvino.packed import Packed  # noqa: E402
 from segue.engine.openvino.weights import Weights  # noqa: E402
-
-SANITIZED = Path(__file__).parent / "native_sanitized.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -117,10 +111,14 @@ def test_scales_and_biases_are_never_rounded(scale, bias, head):
         np.full_like(packed.scales, bias),
     )
     assert packing.packed_matrix(packed)[0].head == head
-    x = np.random.default_rng(1).integers(-99, 99, (2, 256)).astype(np.float32)
+    # Activations that their own quantization does not round: the largest of a group is its limit.
+    x = np.random.default_rng(1).integers(-32639, 32639, (2, 256)).astype(np.float32)
+    x[:, ::64] = 32639
+    weights = packed.dense().astype(np.float64)
+    expected = x.astype(np.float64) @ weights.T
     for path in paths():
         [found] = Products([packed], 1, path)(x)
-        assert close(found, x, packed)
+        assert np.abs(found - expected).max() <= 5e-7 * (np.abs(x) @ np.abs(weights).T).max()
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16, ml_dtypes.bfloat16])
@@ -370,72 +368,3 @@ def test_bits_of_the_cache_are_taken_by_every_choice(toy):
         engine: Any = segue.load(str(toy), engine="native", kv_bits=bits).engine
         assert engine.native.kv_bits == bits
         assert segue.load(str(toy), kv_bits=bits, threads=1).engine.name == "native"
-
-
-# --- Building -------------------------------------------------------------------------------------
-
-
-def run_python(code, **environment):
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_without_a_compiler_openvino_runs_and_says_so(toy, tmp_path):
-    code = f"""
-from segue.engine.native import library
-library.compilers = lambda: []
-import segue
-engine = segue.load({str(toy)!r}).engine
-print(engine.name, *engine.load_report.notes)
-try:
-    segue.load({str(toy)!r}, engine="native")
-except segue.RequestError as error:
-    print(error)
-"""
-    said = run_python(code, XDG_CACHE_HOME=str(tmp_path))
-    assert said.startswith("openvino ")
-    assert said.count("no C compiler") == 2
-
-
-def test_a_compiler_that_fails_is_one_line(tmp_path):
-    with pytest.raises(library.UnavailableError, match="false did not compile it"):
-        library.compile_into(tmp_path / library.NAME, ("false",))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_sanitizers_find_nothing(tmp_path):
-    """Every path, with shapes that fill no block and values that are no numbers."""
-    compiler = "gcc"
-    try:
-        runtime = subprocess.run(
-            [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except OSError:
-        pytest.skip("no gcc")
-    if not Path(runtime).is_absolute():
-        pytest.skip("no sanitizers beside the compiler")
-    path = tmp_path / library.NAME
-    sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
-    library.compile_into(path, (compiler,), ("-O0", *sanitizers))
-    done = subprocess.run(
-        [sys.executable, str(SANITIZED), str(path)],
-        env={
-            **os.environ,
-            "LD_PRELOAD": runtime,
-            "ASAN_OPTIONS": "detect_leaks=0",
-            "UBSAN_OPTIONS": "halt_on_error=1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [*paths(), "done"]

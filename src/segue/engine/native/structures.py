@@ -69,6 +69,7 @@ def declare(library: ctypes.CDLL) -> None:
     floats = POINTER(c_float)
     for name, returned, arguments in (
         ("version", c_int32, ()),
+        ("sources", c_char_p, ()),
         ("paths", c_char_p, ()),
         ("new", c_void_p, (POINTER(Config), POINTER(Layer), c_void_p, POINTER(Matrix), c_char_p)),
         ("free", None, (c_void_p,)),

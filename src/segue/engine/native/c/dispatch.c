@@ -4,44 +4,29 @@
 
 #include "step.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 static const struct kernels *const PATHS[] = {
 #if defined(__x86_64__)
     &segue_avx512, &segue_avxvnni, &segue_avx2,
+#elif defined(__aarch64__)
+    &segue_neon,
 #endif
     &segue_plain};
 #define PATH_COUNT (int)(sizeof PATHS / sizeof *PATHS)
 
-#if defined(__x86_64__)
-/* What the processor has and the system saves.  Not by __builtin_cpu_supports, which ziglang's
- * compiler takes to be false. */
-static int runs_here(const struct kernels *path) {
-    unsigned a, b, c, d, state, upper;
-    if (path == &segue_plain) return 1;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    const unsigned fma_osxsave_avx_f16c = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29;
-    if ((c & fma_osxsave_avx_f16c) != fma_osxsave_avx_f16c) return 0;
-    __asm__ volatile("xgetbv" : "=a"(state), "=d"(upper) : "c"(0));
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
-    if ((state & 0x06) != 0x06 || !(b & 1u << 5)) return 0;
-    if (path == &segue_avx512) {
-        const unsigned f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-        return (state & 0xe6) == 0xe6 && (b & f_dq_bw_vl) == f_dq_bw_vl && (c & 1u << 11);
-    }
-    if (path == &segue_avxvnni) return a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
-    return 1;
-}
-#else
-static int runs_here(const struct kernels *path) {
-    (void)path;
-    return 1;
-}
+/* What the sources were when this was compiled; Python tells by it whether they still are. */
+#ifndef SEGUE_SOURCES
+#define SEGUE_SOURCES unknown
 #endif
+#define QUOTED(name) #name
+#define QUOTED_VALUE(name) QUOTED(name)
+
+static int runs_here(const struct kernels *path) {
+    return path == &segue_plain || processor_runs(path);
+}
 
 int32_t segue_version(void) { return SEGUE_VERSION; }
+
+const char *segue_sources(void) { return QUOTED_VALUE(SEGUE_SOURCES); }
 
 const char *segue_paths(void) {
     static char names[64];
@@ -62,6 +47,7 @@ static const struct kernels *path_named(const char *name) {
 }
 
 size_t segue_cache_bytes(const struct config *config, int32_t capacity) {
+    if (config->heads < 1 || config->dim < 1 || config->layers < 0 || capacity < 0) return 0;
     const size_t dim = (size_t)(config->dim / config->heads);
     const size_t scales = config->cache_size == 1 ? 2 * sizeof(float) : 0;
     return (size_t)config->layers * (size_t)config->heads * rounded((size_t)capacity) *
@@ -70,6 +56,7 @@ size_t segue_cache_bytes(const struct config *config, int32_t capacity) {
 
 static int sound(const struct matrix *m, int rows, int columns) {
     if (!m->data || m->rows != rows || m->columns != columns) return 0;
+    if (rows < 1 || rows > MAX_WIDTH || columns < 1 || columns > MAX_WIDTH) return 0;
     if (m->kind == FLOAT32 || m->kind == FLOAT16 || m->kind == BFLOAT16) return 1;
     if (m->kind != PACKED || (m->bits != 2 && m->bits != 4 && m->bits != 8)) return 0;
     if (m->group != 32 && m->group != 64 && m->group != 128) return 0;
@@ -85,6 +72,7 @@ static int sound(const struct matrix *m, int rows, int columns) {
 static int all_sound(const struct config *c, const struct layer *layers,
                      const struct matrix *heads) {
     if (c->dim < 1 || c->heads < 1 || c->ffn < 1 || c->layers < 0 || c->logits < 1) return 0;
+    if (c->dim > MAX_WIDTH / 3 || c->ffn > MAX_WIDTH || c->layers > MAX_LAYERS) return 0;
     if (c->dim % c->heads || c->dim / c->heads > MAX_HEAD_DIM) return 0;
     if (c->threads < 1 || c->threads > MAX_THREADS) return 0;
     if (c->cache_size != 1 && c->cache_size != 2 && c->cache_size != 4) return 0;
@@ -101,20 +89,15 @@ static int all_sound(const struct config *c, const struct layer *layers,
     return sound(heads, c->logits, c->dim);
 }
 
-static void *room_for(size_t count, size_t size) {
-    void *memory = NULL;
-    const size_t bytes = (count * size + 63) / 64 * 64;
-    if (posix_memalign(&memory, 64, bytes ? bytes : 64)) return NULL;
-    memset(memory, 0, bytes);
-    return memory;
-}
+static void *room_for(size_t count, size_t size) { return aligned_zeros(count * size); }
 
 static void let_go(struct model *m) {
-    void *all[] = {m->layers,        m->hidden,      m->normed,      m->qkv,
-                   m->attended,      m->ffn,         m->logits,      m->scores,
-                   m->input.floats,  m->input.pairs, m->input.scale, m->input.sum,
-                   m};
-    for (size_t n = 0; n < sizeof all / sizeof *all; n++) free(all[n]);
+    void *all[] = {m->hidden,       m->normed,      m->qkv,         m->attended,
+                   m->ffn,          m->logits,      m->scores,      m->input.floats,
+                   m->input.pairs,  m->input.scale, m->input.sum};
+    for (size_t n = 0; n < sizeof all / sizeof *all; n++) aligned_free(all[n]);
+    free(m->layers);
+    free(m);
 }
 
 struct model *segue_new(const struct config *config, const struct layer *layers,
@@ -162,13 +145,13 @@ void segue_free(struct model *m) {
 const char *segue_path(const struct model *m) { return m->kernels->name; }
 
 int32_t segue_reserve(struct model *m, int32_t positions) {
-    if (positions < 0) return -1;
+    if (positions < 0 || positions > MAX_POSITIONS) return -1;
     /* A base and what follows it are both filled up to a block. */
     const size_t room = rounded((size_t)positions) + 2 * BLOCK;
     if (room <= m->room) return 0;
     float *scores = room_for((size_t)m->config.threads * 4 * room, 4);
     if (!scores) return -1;
-    free(m->scores);
+    aligned_free(m->scores);
     m->scores = scores, m->room = room;
     return 0;
 }
@@ -181,7 +164,7 @@ static int can_run(const struct model *m, const struct column *c) {
     if (cache->capacity % BLOCK || c->position - cache->base_length >= cache->capacity) return 0;
     if ((size_t)c->position + 1 + 2 * BLOCK > m->room) return 0;
     if (!cache->base != !cache->base_length) return 0;
-    if (cache->base && (!cache->base->data || cache->base->base ||
+    if (cache->base && (!cache->base->data || cache->base->base || cache->base->capacity % BLOCK ||
                         cache->base_length > cache->base->capacity))
         return 0;
     if (!c->text) return 1;
@@ -241,8 +224,8 @@ int32_t segue_forward(struct model *m, const struct column *columns, int32_t cou
 int32_t segue_store_text(struct model *m, struct cache *text, int32_t layer, const float *keys,
                          const float *values) {
     const int dim = m->config.dim / m->config.heads;
-    if (layer < 0 || layer >= m->config.layers || text->capacity % BLOCK || text->length < 1 ||
-        text->length > text->capacity)
+    if (!text->data || layer < 0 || layer >= m->config.layers || text->capacity % BLOCK ||
+        text->length < 1 || text->length > text->capacity)
         return -1;
     for (int head = 0; head < m->config.heads; head++)
         for (int n = 0; n < text->length; n++, keys += dim, values += dim)

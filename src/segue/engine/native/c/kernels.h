@@ -10,7 +10,8 @@
  * entry i of column r is at c * entries + i * R + (r - c).
  *
  * floats: of matrices that are not packed.  pairs: two int16 each, in the order in which the packed
- * words yield columns; scale and sum: of each group, the value of 1 and the sum of its int16. */
+ * words yield columns (on NEON quads of bytes, product_neon.h); scale and sum: of each group, the value
+ * of 1 and the sum of its int16. */
 struct input {
     float *floats;
     int32_t *pairs;
@@ -42,7 +43,9 @@ struct kernels {
                        const float *key, const float *value);
 };
 
-extern const struct kernels segue_plain, segue_avx2, segue_avxvnni, segue_avx512;
+extern const struct kernels segue_plain, segue_avx2, segue_avxvnni, segue_avx512, segue_neon;
+/* Whether the processor has, and the system saves, what a path other than segue_plain takes. */
+int processor_runs(const struct kernels *path);
 
 static inline size_t rounded(size_t n) { return (n + BLOCK - 1) / BLOCK * BLOCK; }
 static inline size_t at_least(size_t n, size_t m) { return n < m ? n : m; }

@@ -12,21 +12,26 @@
 /* int16 is multiplied as such, two columns in a lane, or, where there is an instruction for unsigned
  * by signed bytes, as two planes of bytes, four columns in a lane: as many products, but weights of 4
  * and 8 bits take half as many instructions to unpack, or none. */
-#ifdef vi_dot_bytes
+#if defined(PACKED_PRODUCT)
+#define PLANES 2
+#elif defined(vi_dot_bytes)
 #define PLANES 2
 #define PRODUCT vi_dot_bytes
-#define MOST 32639.0f /* 127 * 256 + 127 */
 #else
 #define PLANES 1
 #define PRODUCT vi_dot
-#define MOST 32767.0f
 #endif
+#define MOST 32639.0f /* 127 * 256 + 127; on every path, so that all multiply the same integers */
 
 /* Bytes of a scale, and of what stands beside it. */
 INLINE size_t scale_bytes(const struct matrix *m) { return m->head == HALF_BIAS ? 2 : 4; }
 INLINE size_t head_bytes(const struct matrix *m) {
     return m->head == HALF_BIAS ? 4 : m->head == FLOAT_BIAS ? 8 : 5;
 }
+
+#ifdef PACKED_PRODUCT
+#include PACKED_PRODUCT /* a packed_tile of the path's own */
+#else
 
 /* R columns by one block of rows, where R and BITS are constants. */
 INLINE void packed_tile(const struct matrix *m, int block, const struct input *in, int c, int R,
@@ -118,6 +123,8 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
             vf_store(to, add ? vf_add(vf_load(to), total[h][r]) : total[h][r]);
         }
 }
+
+#endif
 
 /* Likewise for floats of one KIND. */
 INLINE void float_tile(const struct matrix *m, int block, const struct input *in, int c, int R,

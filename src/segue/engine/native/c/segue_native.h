@@ -1,4 +1,4 @@
-/* The structures that Python fills (layout.py mirrors them) and the functions that it calls. */
+/* The structures that Python fills (structures.py mirrors them) and the functions that it calls. */
 #ifndef SEGUE_NATIVE_H
 #define SEGUE_NATIVE_H
 
@@ -10,6 +10,16 @@
 #define MAX_COLUMNS 256 /* columns of one call */
 #define MAX_THREADS 1024
 #define MAX_HEAD_DIM 512
+/* Far beyond any model, and small enough for sizes to be computed in int. */
+#define MAX_WIDTH (1 << 17)
+#define MAX_LAYERS (1 << 12)
+#define MAX_POSITIONS (1 << 20)
+
+#if defined(_WIN32)
+#define SEGUE_API __declspec(dllexport)
+#else
+#define SEGUE_API __attribute__((visibility("default")))
+#endif
 
 /* How the numbers of a matrix are stored. */
 enum kind { FLOAT32, FLOAT16, BFLOAT16, PACKED };
@@ -66,19 +76,21 @@ struct column {
 
 struct model;
 
-int32_t segue_version(void);
-const char *segue_paths(void); /* those that this processor runs, best first, by spaces */
-struct model *segue_new(const struct config *, const struct layer *, const float *last_norm,
-                        const struct matrix *heads, const char *path);
-void segue_free(struct model *);
-const char *segue_path(const struct model *);
-size_t segue_cache_bytes(const struct config *, int32_t capacity);
-int32_t segue_reserve(struct model *, int32_t positions);
-int32_t segue_forward(struct model *, const struct column *, int32_t columns, const float *hidden,
-                      float *logits);
-int32_t segue_store_text(struct model *, struct cache *, int32_t layer, const float *keys,
-                         const float *values);
-int32_t segue_product(struct model *, const struct matrix *, const float *x, int32_t columns,
-                      float *out);
+SEGUE_API int32_t segue_version(void);
+SEGUE_API const char *segue_sources(void); /* a hash of them */
+SEGUE_API const char *segue_paths(void);   /* those that run here, best first, by spaces */
+SEGUE_API struct model *segue_new(const struct config *, const struct layer *,
+                                  const float *last_norm, const struct matrix *heads,
+                                  const char *path);
+SEGUE_API void segue_free(struct model *);
+SEGUE_API const char *segue_path(const struct model *);
+SEGUE_API size_t segue_cache_bytes(const struct config *, int32_t capacity);
+SEGUE_API int32_t segue_reserve(struct model *, int32_t positions);
+SEGUE_API int32_t segue_forward(struct model *, const struct column *, int32_t columns,
+                                const float *hidden, float *logits);
+SEGUE_API int32_t segue_store_text(struct model *, struct cache *, int32_t layer, const float *keys,
+                                   const float *values);
+SEGUE_API int32_t segue_product(struct model *, const struct matrix *, const float *x,
+                                int32_t columns, float *out);
 
 #endif

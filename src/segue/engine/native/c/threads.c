@@ -4,24 +4,16 @@
 
 #define SPINS 4000 /* pauses, 10 to 60 microseconds */
 
-static inline void pause_a_moment(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 static void wait_for(struct team *team, unsigned phase) {
     for (int n = 0; n < SPINS; n++) {
         if (atomic_load_explicit(&team->phase, memory_order_acquire) != phase) return;
         pause_a_moment();
     }
-    pthread_mutex_lock(&team->mutex);
+    lock_take(&team->lock);
     atomic_fetch_add(&team->sleepers, 1);
-    while (atomic_load(&team->phase) == phase) pthread_cond_wait(&team->wake, &team->mutex);
+    while (atomic_load(&team->phase) == phase) condition_wait(&team->wake, &team->lock);
     atomic_fetch_sub(&team->sleepers, 1);
-    pthread_mutex_unlock(&team->mutex);
+    lock_release(&team->lock);
 }
 
 void team_meet(struct team *team) {
@@ -39,9 +31,9 @@ void team_meet(struct team *team) {
     /* Both are sequentially consistent: who sleeps sees the phase, or is seen. */
     atomic_store(&team->phase, phase + 1);
     if (atomic_load(&team->sleepers) > 0) {
-        pthread_mutex_lock(&team->mutex);
-        pthread_cond_broadcast(&team->wake);
-        pthread_mutex_unlock(&team->mutex);
+        lock_take(&team->lock);
+        condition_wake_all(&team->wake);
+        lock_release(&team->lock);
     }
 }
 
@@ -50,12 +42,12 @@ struct place {
     int thread;
 };
 
-static void *live(void *argument) {
+static void live(void *argument) {
     struct place place = *(struct place *)argument;
     free(argument);
     for (;;) {
         team_meet(place.team);
-        if (atomic_load(&place.team->over)) return NULL;
+        if (atomic_load(&place.team->over)) return;
         place.team->work(place.team->argument, place.thread);
         team_meet(place.team);
     }
@@ -67,13 +59,20 @@ void team_run(struct team *team) {
     team_meet(team);
 }
 
+static void drop(struct team *team, int made) {
+    for (int n = 1; n < made; n++) thread_join(team->threads[n]);
+    lock_drop(&team->lock);
+    condition_drop(&team->wake);
+    free(team->threads);
+}
+
 int team_start(struct team *team, int size, void (*work)(void *, int), void *argument) {
     int made = 1, failed = 0;
     *team = (struct team){.work = work, .argument = argument};
     team->threads = calloc((size_t)size, sizeof *team->threads);
     if (!team->threads) return -1;
-    pthread_mutex_init(&team->mutex, NULL);
-    pthread_cond_init(&team->wake, NULL);
+    lock_make(&team->lock);
+    condition_make(&team->wake);
     /* Nobody passes the first barrier before the last thread, the caller, comes to it. */
     team->size = size;
     for (; made < size && !failed; made++) {
@@ -83,7 +82,7 @@ int team_start(struct team *team, int size, void (*work)(void *, int), void *arg
             break;
         }
         *place = (struct place){team, made};
-        failed = pthread_create(&team->threads[made], NULL, live, place);
+        failed = thread_start(&team->threads[made], live, place);
         if (failed) {
             free(place);
             break;
@@ -93,10 +92,7 @@ int team_start(struct team *team, int size, void (*work)(void *, int), void *arg
         atomic_store(&team->over, 1);
         atomic_fetch_add(&team->arrived, size - made);
         team_meet(team);
-        for (int n = 1; n < made; n++) pthread_join(team->threads[n], NULL);
-        pthread_mutex_destroy(&team->mutex);
-        pthread_cond_destroy(&team->wake);
-        free(team->threads);
+        drop(team, made);
     }
     return failed;
 }
@@ -104,8 +100,5 @@ int team_start(struct team *team, int size, void (*work)(void *, int), void *arg
 void team_stop(struct team *team) {
     atomic_store(&team->over, 1);
     team_meet(team);
-    for (int n = 1; n < team->size; n++) pthread_join(team->threads[n], NULL);
-    pthread_mutex_destroy(&team->mutex);
-    pthread_cond_destroy(&team->wake);
-    free(team->threads);
+    drop(team, team->size);
 }

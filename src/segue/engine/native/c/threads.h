@@ -5,8 +5,9 @@
 #ifndef SEGUE_THREADS_H
 #define SEGUE_THREADS_H
 
-#include <pthread.h>
 #include <stdatomic.h>
+
+#include "portable.h"
 
 struct team {
     int size; /* with the thread that calls */
@@ -15,12 +16,12 @@ struct team {
     atomic_int arrived, claimed;
     atomic_uint phase; /* how many barriers have been passed */
     atomic_int sleepers, over;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    pthread_t *threads;
+    lock_type lock;
+    condition_type wake;
+    thread_type *threads;
 };
 
-/* 0, or what pthread_create said; then nothing is left behind. */
+/* 0, or a thread was not started; then nothing is left behind. */
 int team_start(struct team *, int size, void (*work)(void *, int), void *argument);
 void team_stop(struct team *);
 /* Run `work` on all threads; return when all have done it. */
