@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from segue.engine.native.building import CompileError, Target, this_target
 
 from .engines import require
 
+ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).parent / "native_driver.c"
 SANITIZED = Path(__file__).parent / "native_sanitized.py"
 ZIG = (sys.executable, "-m", "ziglang", "cc")
@@ -160,7 +162,48 @@ def test_a_source_that_changes_changes_the_hash(monkeypatch, tmp_path):
     assert building.source_hash() != before
 
 
-# --- Other machines -----------------------------------------------------------------------------
+# --- Wheels and other machines --------------------------------------------------------------------
+
+
+def wheel_of(folder, platform, **environment):
+    """The wheel of a platform; pip's way to build, without a network."""
+    code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    named = output_of(
+        *(sys.executable, "-c", code, folder), SEGUE_WHEEL=platform, PWD=str(ROOT), **environment
+    )
+    return folder / named.splitlines()[-1]
+
+
+@pytest.mark.slow
+@needs_gcc
+@needs_zig
+def test_a_wheel_brings_a_library_that_needs_no_compiler(tmp_path, monkeypatch):
+    target = this_target()
+    if target not in (Target("linux", "x86_64"), Target("linux", "aarch64")):
+        pytest.skip("built on Linux")
+    monkeypatch.chdir(ROOT)
+    wheel = wheel_of(tmp_path, f"linux-{target.machine}", CC="gcc")
+    assert wheel.name.startswith("segue-")
+    assert f"-py3-none-manylinux_2_17_{target.machine}" in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "from segue.engine.native import library; print(library.load()._name)"
+    named = run_python(
+        code, PATH="", CC="", PYTHONPATH=str(tmp_path / "site"), XDG_CACHE_HOME=str(tmp_path / "c")
+    )
+    assert named == str(tmp_path / "site" / "segue" / "engine" / "native" / target.library_name)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_platform_that_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(AssertionError, match=r"SEGUE_WHEEL.*linux-x86_64"):
+        wheel_of(tmp_path, "amiga")
+
+
+def test_wheels_are_compiled_by_what_is_locked():
+    lock = (ROOT / "requirements" / "compiler.lock").read_text(encoding="utf-8")
+    assert f'"{lock.split()[0]}"' in (ROOT / "hatch_build.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
