@@ -11,7 +11,10 @@ TIMES  ?= 5
 FLOOR  := 93
 COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 
-.PHONY: help demo test test-loaded soak lint lint-web docs parity parity-audiocraft lock clean
+# What compiles the native engine when it is first used, where the system has no C compiler.
+COMPILER := $(if $(shell command -v cc || command -v gcc || command -v clang),,compiler.lock)
+
+.PHONY: help compiler demo test test-loaded soak lint lint-web docs parity parity-audiocraft lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,12 +23,16 @@ help:  ## Say what can be made
 # `coverage[toml]`, anew, to the newest release, for which there is no hash.
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-$(READY): requirements/dev.lock pyproject.toml
+$(READY): requirements/dev.lock pyproject.toml $(COMPILER:%=requirements/%)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --require-hashes -r requirements/dev.lock
+	$(if $(COMPILER),$(PIP) --require-hashes -r requirements/$(COMPILER))
 	$(PIP) --no-build-isolation -e .
 	$(BIN)/python -m pip check
 	touch $@
+
+compiler: $(READY)  ## Set up ziglang too (100 MB), which compiles the native engine for every platform
+	$(PIP) --require-hashes -r requirements/compiler.lock
 
 demo: $(READY)  ## Set up and continue the built-in prompt
 	$(BIN)/python -m segue.demo
@@ -83,6 +90,8 @@ lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra docs --universal --python-version 3.11 \
 	  --constraint requirements/dev.lock \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/docs.lock
+	uv pip compile --group compiler --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/compiler.lock
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) demo-out dist
