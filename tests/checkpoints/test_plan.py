@@ -92,9 +92,9 @@ def test_what_openvino_does_not_keep_packed_is_said(toy):
 
 def test_what_the_native_engine_stores_wider_is_said(toy):
     pytest.importorskip("openvino")
-    from segue.engine.native import library
+    from segue.engine.native import building
 
-    if not library.compilers():
+    if not building.compilers():
         pytest.skip("needs a C compiler")
     engine = segue.load(str(toy), engine="native", recipe=MIXED).engine
     assert "5 of 24 quantized modules have 3, 5, 6 bits" in engine.load_report.notes[-1]

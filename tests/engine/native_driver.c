@@ -1,7 +1,7 @@
 /* Runs the native library without Python: on an emulated processor, and under sanitizers.
  *
- * `native_driver paths|threads|hostile|limits` prints what it found, a line each, and "done"; see
- * test_native_building.py. */
+ * `native_driver paths|threads|hostile|limits [PATH]` prints what it found, a line each, and "done";
+ * see test_native_building.py. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -134,6 +134,15 @@ static struct cache cache_of(const struct weights *w, struct model *m, int posit
     return (struct cache){memory(segue_cache_bytes(&w->config, capacity)), base, capacity, before, 0, 0};
 }
 
+/* Texts have no bytes, but 16 bits. */
+static struct cache text_of(const struct weights *w, struct model *m, int length) {
+    struct weights wider = *w;
+    if (w->config.cache_size == 1) wider.config.cache_size = 2;
+    struct cache made = cache_of(&wider, m, length, NULL, 0);
+    made.length = length;
+    return made;
+}
+
 #define PREFILL 48
 #define STEPS 20
 #define ROWS 6
@@ -142,10 +151,9 @@ static struct cache cache_of(const struct weights *w, struct model *m, int posit
 static float *generated(struct weights *w, int threads, const char *path, const float *hidden, int *count) {
     const int dim = w->config.dim, width = (w->config.logits + BLOCK - 1) / BLOCK * BLOCK;
     struct model *m = model_of(w, threads, path);
-    struct cache text = cache_of(w, m, 5, NULL, 0), base = cache_of(w, m, PREFILL, NULL, 0), own[ROWS];
+    struct cache text = text_of(w, m, 5), base = cache_of(w, m, PREFILL, NULL, 0), own[ROWS];
     struct column columns[PREFILL];
     float *logits = memory((size_t)(PREFILL + STEPS * ROWS) * (size_t)width * sizeof(float)), *to = logits;
-    text.length = 5;
     for (int n = 0; n < LAYERS && w->config.text; n++) {
         float *keys = floats(5 * (size_t)dim, 1), *values = floats(5 * (size_t)dim, 1);
         /* The same ones, whatever was drawn before. */
@@ -271,7 +279,7 @@ static void run_values(const char *path) {
             free(generated(&w, 3, path, hidden, &logits));
         }
         for (size_t k = 0; k < count; k++) hidden[k] = VALUES[k % COUNT(VALUES)];
-        free(generated(&w, n ? 4 : 33, path, hidden, &logits));
+        free(generated(&w, n ? 4 : 17, path, hidden, &logits));
         memset(hidden, 0, count * sizeof *hidden);
         free(generated(&w, 2, path, hidden, &logits));
         free(hidden), drop_weights(&w);
@@ -361,12 +369,14 @@ static void run_limits(void) {
 int main(int count, char **arguments) {
     const char *mode = count > 1 ? arguments[1] : "";
     char paths[64], *name = paths, *next;
+    const char *only = count > 2 ? arguments[2] : NULL;
     if (!strcmp(mode, "threads")) run_threads();
     if (!strcmp(mode, "hostile")) refuse();
     if (!strcmp(mode, "limits")) run_limits();
     if (!strcmp(mode, "paths") || !strcmp(mode, "hostile"))
         for (strcpy(paths, segue_paths()); name; name = next) {
             if ((next = strchr(name, ' '))) *next++ = 0;
+            if (only && strcmp(only, name)) continue;
             if (!strcmp(mode, "hostile")) {
                 run_values(name);
                 printf("%s\n", name);

@@ -242,14 +242,10 @@ def test_neon_computes_what_plain_c_does(tmp_path):
     assert said[0] == "neon 270 products 0 different 0"
     name, models, _, apart = said[1].split()
     assert (name, models) == ("neon", "6")
-    assert float(apart) < 5e-3
-    assert output_of(emulator, "-cpu", "max", made, "hostile").splitlines() == [
-        *("neon", "plain", "done")
-    ]
+    assert float(apart) < 1e-3
+    assert output_of(emulator, "-cpu", "max", made, "hostile", "neon").split() == ["neon", "done"]
     # A processor without dot products has the plain path alone.
-    assert output_of(emulator, "-cpu", "cortex-a53", made, "hostile").splitlines() == [
-        *("plain", "done")
-    ]
+    assert output_of(emulator, "-cpu", "cortex-a53", made, "paths", "neon") == "done"
 
 
 # --- Sanitizers -----------------------------------------------------------------------------------
@@ -287,6 +283,7 @@ def test_address_and_undefined_behaviour_sanitizers_find_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # compiles all with a sanitizer
 def test_nothing_that_a_caller_gives_crashes_it(tmp_path):
     """Values, shapes and positions that are none, on every path and under the sanitizers."""
     runtime_of("libasan.so")
@@ -297,6 +294,7 @@ def test_nothing_that_a_caller_gives_crashes_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # compiles all with a sanitizer
 def test_the_thread_sanitizer_finds_nothing(tmp_path):
     """More threads than cores, rows that leave, threads that fall asleep, models side by side."""
     runtime_of("libtsan.so")
