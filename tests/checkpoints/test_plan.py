@@ -98,6 +98,11 @@ def test_what_the_native_engine_stores_wider_is_said(toy):
         pytest.skip("needs a C compiler")
     engine = segue.load(str(toy), engine="native", recipe=MIXED).engine
     assert "5 of 24 quantized modules have 3, 5, 6 bits" in engine.load_report.notes[-1]
+    held = modules_of(open_checkpoint(str(toy)), MIXED, engine).bytes
+    integers, groups = 64 * 64 // 2, 64 * 2  # 3 bits in 4; each group has a scale and a bias
+    assert integers + 4 * groups <= held[QKV[0]] <= integers + 8 * groups
+    assert held[f"{LAYERS}0.fc1"] > held[f"{LAYERS}1.fc1"]  # 6 bits in 8, 2 in 2
+    assert sum(engine.held.values()) < sum(held.values())  # embeddings and norms are not its own
 
 
 def test_learned_biases_with_fractional_zero_points_are_exact_on_openvino(toy, tmp_path):

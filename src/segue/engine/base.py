@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -184,6 +184,8 @@ class Engine(Protocol):
         dtype: what it computes the language model in.
         config: the shape of the model.
         load_report: what was quantized, and how long the parts of loading took.
+        held: bytes of the modules whose weights it does not hold as they are stored, nor in
+            `dtype`, by their names.
     """
 
     name: str
@@ -191,6 +193,7 @@ class Engine(Protocol):
     dtype: str
     config: ModelConfig
     load_report: LoadReport
+    held: Mapping[str, int]
 
     def read_weights(self) -> None:
         """Read the language model's weights now that would be read when they are first used."""

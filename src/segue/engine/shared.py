@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +52,7 @@ class SharedEngine:
         self.name, self.device, self.dtype = engine.name, engine.device, engine.dtype
         self.config: ModelConfig = engine.config
         self.load_report: LoadReport = engine.load_report
+        self.held: Mapping[str, int] = engine.held
         self.max_rows, self._batch = max_rows, engine.batch(max_rows)
         # Of the batch.  Nobody waits for it: a thread that fails to get it sleeps until woken.
         # Not a lock that its thread may take twice: a step may be what drops an iterator.

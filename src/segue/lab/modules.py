@@ -98,6 +98,7 @@ def modules_of(checkpoint: Checkpoint, recipe: Recipe | None, engine: Engine) ->
             scale = 2 * item if params.mode == "affine" else 1
             size = rows * (columns * params.bits // 8 + columns // params.group_size * scale)
         found.bytes[module] = found.bytes.get(module, 0) + size
+    found.bytes |= {module: size for module, size in engine.held.items() if module in found.bytes}
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
@@ -88,6 +88,7 @@ class MLXEngine:
         stored = checkpoint.lm["decoder.model.decoder.layer_norm.weight"].read().dtype.name
         self.dtype = (cast_dtype or stored) if on_gpu else "float32"
         self.load_report = LoadReport()
+        self.held: Mapping[str, int] = {}
         checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
         self.config = checkpoint.config
         self.execution = execution or Execution.here(self.config.lm.head_dim)

@@ -47,6 +47,7 @@ class NativeEngine(OpenVINOEngine):
     def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
         """See `OpenVINOEngine`."""
         self.native = NativeLM(self.config.lm, weights, threads, kv_bits, table=self.lm.table)
+        self.held = self.native.held
         self.device += f" ({self.native.path})"
 
     def prefill(

@@ -129,6 +129,9 @@ class NativeLM:
         path: the name of the path to run; None for the best one.
         table: its embeddings, where they have been read.
 
+    Attributes:
+        held: the bytes of each module whose weights the library reads.
+
     Raises:
         UnavailableError: there is no library.
     """
@@ -150,6 +153,7 @@ class NativeLM:
         )
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
         self._kept: list[np.ndarray] = []
+        self.held: dict[str, int] = {}
         self._chunks = packing.Chunks()
         text = f"{PREFIX}layers.0.encoder_attn.q_proj.weight" in weights.tensors
         layers = (Layer * config.num_layers)(
@@ -225,6 +229,8 @@ class NativeLM:
                 )
             matrix, memory = packing.float_matrix(values, self._chunks.take)
         self._kept.append(memory)
+        # Modules that are one matrix have as many rows each.
+        self.held |= dict.fromkeys(modules, memory.nbytes // len(modules))
         return matrix
 
     # --- Caches -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -57,6 +57,7 @@ class OpenVINOEngine:
         counted = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
         self.device = device_name() + counted
         self.load_report = LoadReport()
+        self.held: Mapping[str, int] = {}
         checkpoint = quantized(checkpoint, recipe, cast_dtype, self.load_report)
         self.config = checkpoint.config
         weights = Weights(checkpoint.lm, self.config.quantization)
