@@ -6,9 +6,10 @@
 // stops when the score looks good finds differences where there are none.
 
 import { h } from "./dom.js";
+import { registerKeys, useKeys } from "./keys.js";
 import { hitsNeeded } from "./stats.js";
 import { Takes } from "./takes.js";
-import { follow, keys, transport } from "./transport.js";
+import { actionsOf, follow, transport } from "./transport.js";
 import { verdict } from "./verdict.js";
 import { over, scores, Votes } from "./votes.js";
 import { quiet, scoreList, TESTS, votesFile } from "./votes_panel.js";
@@ -26,13 +27,15 @@ const USUAL = 16;
 
 /**
  * Tests of `variants` against `baseline`. `report` names what the votes are for; `join` is where
- * the continuation starts, in seconds.
+ * the continuation starts, in seconds. `alike` is whether a variant has the baseline's quality, so
+ * that only the music differs: then there is nothing to tell apart, and a preference is asked for.
  *
  * @typedef {object} Comparison
  * @property {string} report
  * @property {Source} baseline
  * @property {Source[]} variants
  * @property {number | null} [join]
+ * @property {(variant: Source) => boolean} [alike]
  */
 
 export class SegueBlind extends HTMLElement {
@@ -59,7 +62,9 @@ export class SegueBlind extends HTMLElement {
   #choices = [];
 
   #listener = "";
-  #listening = false;
+
+  /** Ends the keys. */
+  #unregister = () => {};
 
   /** Ends the updates of the controls. */
   #unfollow = () => {};
@@ -93,20 +98,23 @@ export class SegueBlind extends HTMLElement {
   }
 
   connectedCallback() {
-    if (this.#listening) return;
-    this.#listening = true;
-    const state = () => {
+    this.#unregister();
+    this.#unregister = registerKeys(this, () => {
       const { takes, controls } = this;
-      return takes && controls ? { takes, controls } : null;
-    };
-    keys(this, state, (event) => this.#press(event));
+      return takes && controls && actionsOf(takes, controls, (event) => this.#press(event));
+    });
+  }
+
+  disconnectedCallback() {
+    this.#unregister();
+    this.takes?.pause();
   }
 
   // Before a run.
 
   #setUp(focus = false) {
     this.#leave();
-    const { baseline, variants } = this.#comparison;
+    const { baseline, variants, alike = () => false } = this.#comparison;
     /**
      * @param {string} label
      * @param {[string | number, string][]} options  values with what is shown of them
@@ -136,8 +144,13 @@ export class SegueBlind extends HTMLElement {
           : "Which is better, A or B? They change places at random. “No difference” is an " +
             "answer, and counts for neither.";
     };
+    const ask = () => {
+      test.value = alike(variants[Number(variant.value)]) ? "preference" : "abx";
+      explain();
+    };
     [test, planned].forEach((select) => select.addEventListener("change", explain));
-    explain();
+    variant.addEventListener("change", ask);
+    ask();
     const start = h("button", { type: "submit", class: "primary" }, "Start");
     const form = h(
       "form",
@@ -193,6 +206,7 @@ export class SegueBlind extends HTMLElement {
     const variant = this.#variantOf(run);
     if (!variant) return;
     this.run = run;
+    useKeys(this);
     this.results.hidden = true;
     this.#showStatus("");
     this.votes.save(run);

@@ -77,15 +77,20 @@ export function clock(seconds) {
 /**
  * Whether a key pressed there means something to the element itself.
  *
- * @param {EventTarget | null} target
+ * @param {Element | null} target
  * @param {string} key
+ * @param {boolean} [elsewhere]  whether what the keys are for lies elsewhere
  */
-export function typing(target, key) {
-  if (!(target instanceof Element)) return false;
+export function typing(target, key, elsewhere = false) {
+  if (!target) return false;
   if (target.closest("textarea, select, input:not([type=radio], [type=range], [type=checkbox])")) {
     return true;
   }
-  return key === " " && Boolean(target.closest("button, a, summary, input[type=checkbox]"));
+  const pressable = "button, a, summary, input[type=checkbox], label.button";
+  if (key === " " && target.closest(elsewhere ? `${pressable}, input` : pressable)) return true;
+  const moves = key.startsWith("Arrow") || key === "Home" || key === "End";
+  const movable = elsewhere ? "[data-own-keys], input, [role=slider]" : "[data-own-keys]";
+  return moves && Boolean(target.closest(movable));
 }
 
 /**

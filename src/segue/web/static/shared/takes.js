@@ -4,6 +4,8 @@
 // All of them run, from one moment of the audio clock on; switching only moves their gains. So the
 // position is the same to the sample, and there is no gap.
 
+import { outputOf } from "./volume.js";
+
 /** Time constant of a switch, in seconds: no click, and too short for a fade. */
 const FADE = 0.003;
 
@@ -43,6 +45,9 @@ export class Source {
 
   /** A line below it. @type {string | undefined} */
   note;
+
+  /** What has the same quality is of the same kind. @type {string | undefined} */
+  kind;
 
   /** Elements beside it. @type {HTMLElement[] | undefined} */
   actions;
@@ -252,7 +257,7 @@ export class Takes extends EventTarget {
         loopStart,
         loopEnd,
       });
-      source.connect(gain).connect(context.destination);
+      source.connect(gain).connect(outputOf(context));
       source.start(startsAt, this.offset);
       return { source, gain };
     });

@@ -1,16 +1,20 @@
 // @ts-check
-// Play, seek and loop: the controls that everything with takes shares, and their keys.
+// Play, seek and loop: the controls that everything with takes shares.
 
-import { clock, h, svg, typing } from "./dom.js";
+import { clock, h, svg } from "./dom.js";
+import { timeField } from "./time.js";
+import { volumeControl } from "./volume.js";
 
 /** How long the loop around the current position is, in seconds. */
 const AROUND = 4;
 
+/** The shortest loop, in seconds. */
+const SHORTEST = 0.05;
+
 /** @import { Takes } from "./takes.js" */
 /** @typedef {ReturnType<typeof transport>} Transport */
 
-/** What the keys act on now. @type {HTMLElement | null} */
-let inUse = null;
+/** What is repeated. @typedef {"continuation" | "all" | "around" | "region"} Loop */
 
 /**
  * Controls of `takes`; `update()` brings what they show up to date.
@@ -32,26 +36,50 @@ export function transport(takes, join) {
     },
   });
   const time = h("output", { class: "time" });
+  const region = h("option", { value: "region", disabled: true, hidden: true }, "a part of it");
   const loop = h(
     "select",
-    {
-      onchange: () => {
-        setLoop(takes, loop.value, join);
-      },
-    },
+    { onchange: () => choose() },
     h("option", { value: "" }, "nothing"),
     join !== null && h("option", { value: "continuation" }, "the continuation"),
     h("option", { value: "all" }, "all of it"),
     h("option", { value: "around" }, `${AROUND} s around here`),
+    region,
   );
+  /** What was marked. @type {[number, number]} */
+  let marked = [0, 0];
+  const start = timeField("from", (from) => mark(from, marked[1]));
+  const end = timeField("to", (to) => mark(marked[0], to));
+  const ends = h("span", { class: "ends", hidden: true }, start, end);
   const element = h(
     "div",
     { class: "transport" },
     play,
     slider,
     time,
-    h("label", { class: "loop" }, "Repeat ", loop),
+    h("span", { class: "loop" }, h("label", {}, "Repeat ", loop), ends),
+    volumeControl(),
   );
+  const choose = () => {
+    ends.hidden = loop.value !== "region";
+    takes.setLoop(loop.value === "region" ? marked : regionOf(takes, loop.value, join));
+  };
+  /**
+   * Repeat a part that somebody marked.
+   *
+   * @param {number} from  in seconds
+   * @param {number} to
+   */
+  const mark = (from, to) => {
+    const last = Math.max(0, takes.duration - SHORTEST);
+    const first = Math.min(Math.max(0, from), last);
+    marked = [first, Math.min(takes.duration, Math.max(to, first + SHORTEST))];
+    start.set(marked[0]);
+    end.set(marked[1]);
+    region.disabled = region.hidden = false;
+    loop.value = "region";
+    choose();
+  };
   const update = () => {
     const { currentTime, duration, playing } = takes;
     if (play.dataset.playing !== String(playing)) {
@@ -66,19 +94,19 @@ export function transport(takes, join) {
   update();
   return Object.assign(element, {
     update,
-    /** @param {"" | Region} region */
-    loop(region) {
-      loop.value = region;
-      setLoop(takes, region, join);
+    mark,
+    /** @param {"" | Loop} what */
+    loop(what) {
+      loop.value = what;
+      choose();
     },
     cycleLoop() {
-      loop.selectedIndex = (loop.selectedIndex + 1) % loop.options.length;
-      setLoop(takes, loop.value, join);
+      do loop.selectedIndex = (loop.selectedIndex + 1) % loop.options.length;
+      while (loop.selectedOptions[0].disabled);
+      choose();
     },
   });
 }
-
-/** @typedef {"continuation" | "all" | "around"} Region */
 
 /** @param {Takes} takes */
 function toggle(takes) {
@@ -88,10 +116,11 @@ function toggle(takes) {
 
 /**
  * @param {Takes} takes
- * @param {string} what  a Region, or "" for no loop
+ * @param {string} what  a Loop but `region`, or "" for no loop
  * @param {number | null} join
+ * @returns {[number, number] | null}
  */
-function setLoop(takes, what, join) {
+function regionOf(takes, what, join) {
   const { currentTime, duration } = takes;
   const start = Math.min(Math.max(0, currentTime - AROUND / 2), Math.max(0, duration - AROUND));
   /** @type {Record<string, [number, number]>} */
@@ -100,7 +129,7 @@ function setLoop(takes, what, join) {
     all: [0, duration],
     around: [start, Math.min(start + AROUND, duration)],
   };
-  takes.setLoop(regions[what] ?? null);
+  return regions[what] ?? null;
 }
 
 /** @param {boolean} playing */
@@ -132,33 +161,26 @@ export function follow(takes, update) {
 }
 
 /**
- * Keys of `root`, while the focus is in it or, with the focus nowhere, when it was used last:
- * space, left and right, L.
+ * What keys do to takes and their controls.
  *
- * @param {HTMLElement} root
- * @param {() => { takes: Takes, controls: Transport } | null} state  null while nothing is there
+ * @param {Takes} takes
+ * @param {Transport} controls
  * @param {(event: KeyboardEvent) => boolean} handle  whether it handled any other key
+ * @returns {import("./keys.js").Actions}
  */
-export function keys(root, state, handle) {
-  /** @param {KeyboardEvent} event */
-  const press = (event) => {
-    const current = state();
-    if (!current || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.defaultPrevented || typing(event.target, event.key)) return;
-    const { takes, controls } = current;
-    const seconds = event.shiftKey ? 5 : 1;
-    if (event.key === " ") toggle(takes);
-    else if (event.key === "ArrowLeft") takes.currentTime -= seconds;
-    else if (event.key === "ArrowRight") takes.currentTime += seconds;
-    else if (event.key === "l") controls.cycleLoop();
-    else if (!handle(event)) return;
-    event.preventDefault();
+export function actionsOf(takes, controls, handle) {
+  return {
+    toggle: () => toggle(takes),
+    seek: (seconds) => {
+      takes.currentTime += seconds;
+    },
+    handle: (event) => {
+      const [from, to] = takes.loop ?? [0, takes.duration];
+      if (event.key === "l") controls.cycleLoop();
+      else if (event.key === "[") controls.mark(takes.currentTime, to);
+      else if (event.key === "]") controls.mark(from, takes.currentTime);
+      else return handle(event);
+      return true;
+    },
   };
-  const use = () => (inUse = root);
-  root.addEventListener("focusin", use);
-  root.addEventListener("pointerdown", use);
-  root.addEventListener("keydown", press);
-  document.addEventListener("keydown", (event) => {
-    if (inUse === root && event.target === document.body) press(event);
-  });
 }
