@@ -4,6 +4,7 @@
 """
 
 import base64
+import copy
 import io
 import json
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl
 
 import numpy as np
 import soundfile
@@ -36,7 +38,9 @@ SERVICE = {
         "output_seconds": 120.0,
         "variations": 4,
         "description": 200,
+        "parts": 8,
     },
+    "beats": True,
     "models": [
         {"name": "built-in", "path": "built-in", "downloaded": True, "size_class": "small"},
         {
@@ -76,22 +80,34 @@ def _eight_seconds():
 class Job:
     """What a job was asked, and where it stands; `events` are what its stream has sent so far."""
 
-    def __init__(self, number, asked, audio):
+    def __init__(self, number, asked, samples, rate, input_, parent):
         self.id = f"job-{number}"
+        self.number = number
         self.asked = asked
-        samples, self.rate = np.zeros((0, 2)), 44_100
-        if audio:
-            samples, self.rate = soundfile.read(io.BytesIO(audio), always_2d=True)
-        self.join = float(asked.get("prompt_start", 0)) + float(asked.get("prompt_seconds", 0))
-        self.prompt = samples[: round(self.join * self.rate)]
+        self.rate = rate
+        self.input, self.parent = input_, parent
+        self.bar = 60 * float(asked.get("beats_per_bar", 4)) / float(asked.get("bpm") or 120)
+        self.prompt_seconds = float(asked.get("prompt_seconds", 6)) if len(samples) else 0.0
+        start = asked.get("prompt_start")
+        if start is None:
+            start = len(samples) / rate - self.prompt_seconds if parent else 0
+        self.start = float(start) if len(samples) else 0.0
+        self.join = self.start + self.prompt_seconds
+        self.prompt = samples[: round(self.join * rate)]
         seed = int(asked.get("seed", -1))
         self.seed = 1000 + number if seed == -1 else seed
-        self.count = int(asked.get("variations", 1))
+        self.count = len(asked.get("descriptions") or ()) or int(asked.get("variations", 1))
         self.state = {"status": "queued", "progress": 0, "queue_status": {"position": 1}}
         self.events = []
-        seconds = float(asked["output_seconds"]) - float(asked.get("prompt_seconds", 0))
+        seconds = sum(self._seconds(part) for part in (asked, *asked.get("parts", ())))
         self.new = [self._music(seconds, n) for n in range(self.count)]
+        self.remarks = [{"name": "", "note": "", "starred": False} for _ in range(self.count)]
+        self.removed = set()
         self.sent = 0
+
+    def _seconds(self, part):
+        bars = part.get("bars")
+        return float(bars) * self.bar if bars else float(part["seconds"])
 
     def _music(self, seconds, take):
         played = np.tile(_eight_seconds(), (int(seconds // 8) + 1, 1))
@@ -117,31 +133,58 @@ class Job:
         self.state = {"status": "completed", "progress": 100} | state
         self.events.append(("done", {"status": self.state["status"]}))
 
-    def wav(self, take):
-        file = io.BytesIO()
+    def samples(self, take, part="whole"):
         prompt = self.prompt if self.prompt.shape[1] == 2 else np.tile(self.prompt, (1, 2))
-        soundfile.write(file, np.concatenate([prompt, self.new[take]]), self.rate, format="WAV")
+        first = {"whole": 0, "loop": round(self.start * self.rate), "new": len(prompt)}[part]
+        return np.concatenate([prompt, self.new[take]])[first:]
+
+    def file(self, take, part="whole", kind="wav16"):
+        file = io.BytesIO()
+        subtype = {"wav16": "PCM_16", "wav24": "PCM_24", "wav32f": "FLOAT", "flac": "PCM_24"}
+        form = {"flac": "FLAC", "mp3": "MP3"}.get(kind, "WAV")
+        samples = self.samples(take, part)
+        soundfile.write(file, samples, self.rate, format=form, subtype=subtype.get(kind))
         return file.getvalue()
 
-    def answer(self):
+    def file_names(self, take):
+        stem = (self.input or {"name": ""})["name"].rpartition(".")[0] or "music"
+        whole = f"{stem}-seed{self.seed + take}"
+        return {"whole": whole, "new": f"{whole}-new", "loop": f"{whole}-loop"}
+
+    def answer(self, jobs):
         takes = [
             {
                 "number": n + 1,
                 "seed": self.seed + n,
                 "seconds": self.join + len(self.new[n]) / self.rate,
                 "url": f"/api/jobs/{self.id}/takes/{n + 1}.wav",
+                "description": (self.asked.get("descriptions") or [self.asked["description"]] * 4)[
+                    n
+                ],
+                "file_names": self.file_names(n),
+                **self.remarks[n],
             }
             for n in range(self.count)
+            if n not in self.removed
         ]
         done = self.state["status"] == "completed"
+        parent = self.parent and {**self.parent, "known": self.parent["job"] in jobs}
+        bars = {"bpm": self.asked.get("bpm"), "downbeat_seconds": self.asked.get("downbeat", 0)}
         return {
             "success": self.state["status"] not in ("failed", "cancelled"),
             "job_id": self.id,
+            "kind": "native",
             "model_name": self.asked.get("model_name", "built-in"),
             "quantization": self.asked.get("quantization_mode", "none"),
             "engine": "openvino",
             "seed": self.seed,
+            "melody": bool(self.asked.get("melody")),
             "join_seconds": self.join,
+            "loop_seconds": self.start if done else None,
+            "input": self.input,
+            "parent": parent,
+            "bars": bars if done and self.asked.get("bpm") else None,
+            "parameters": self.asked | {"prompt_seconds": self.prompt_seconds},
             "takes": takes if done else [],
         } | self.state
 
@@ -152,10 +195,12 @@ class FakeService:
     Attributes:
         streams: those that are open now.
         melodies: that were sent.
+        inputs: that were sent, by their ids.
+        gone: jobs that were removed.
     """
 
     def __init__(self, port=0, by_itself=False):
-        self.service = dict(SERVICE)
+        self.service = copy.deepcopy(SERVICE)
         self.jobs = {}
         self.asked = []
         self.refusal = None
@@ -163,9 +208,11 @@ class FakeService:
         self.streams = set()
         self.token = None
         self.by_itself = by_itself
-        self.audio = {}
+        self.inputs = {}
         self.melodies = []
         self.prompts = {}
+        self.gone = {}
+        self.downloads = {}
         handler = type("Handler", (_Handler,), {"fake": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.server.daemon_threads = True
@@ -184,13 +231,42 @@ class FakeService:
         """The job that was asked for last."""
         return next(reversed(self.jobs.values()))
 
-    def queue(self, asked, audio):
-        job = Job(len(self.jobs) + 1, asked, audio)
+    def keep(self, audio, name):
+        """Keep some audio as an input."""
+        samples, rate = soundfile.read(io.BytesIO(audio), always_2d=True)
+        number = f"input-{len(self.inputs) + 1}"
+        facts = {"input_id": number, "seconds": len(samples) / rate, "name": name}
+        facts["url"] = f"/api/inputs/{number}/audio"
+        self.inputs[number] = {"audio": audio, "samples": samples, "rate": rate, "facts": facts}
+        return facts
+
+    def queue(self, asked, input_=None):
+        """Make a job on an input, on a take, or on nothing."""
+        samples, rate, facts, parent = np.zeros((0, 2)), 44_100, None, None
+        if input_ and "job" in input_:
+            parent = dict(input_)
+            before = self.jobs[parent["job"]]
+            rate = before.rate
+            samples = before.samples(parent["take"] - 1)[: round(parent["until_seconds"] * rate)]
+        elif input_:
+            kept = self.inputs[input_["input_id"]]
+            samples, rate, facts = kept["samples"], kept["rate"], kept["facts"]
+        number = len(self.jobs) + len(self.gone) + 1
+        job = Job(number, asked, samples, rate, facts, parent)
+        job.input_ = input_
         self.jobs[job.id] = job
-        self.audio[job.id] = audio
         if self.by_itself:
             threading.Thread(target=_by_itself, args=(job,), daemon=True).start()
         return job
+
+    def download(self, model):
+        """A download of a model, which goes where a test sends it."""
+        number = f"download-{len(self.downloads) + 1}"
+        state = {"success": True, "session_id": number, "model_name": model, "status": "warming"}
+        fetched = {"phase": "download", "repo_id": model, "downloaded_bytes": 0}
+        state |= {"progress": 0, "error": None, "queue_status": fetched | {"total_bytes": 33e8}}
+        self.downloads[number] = state
+        return state
 
 
 def _by_itself(job):
@@ -231,41 +307,110 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, self.fake.service)
         elif path in self.fake.prompts:
             self._send(200, self.fake.prompts[path], "audio/wav")
-        elif parts[:2] == ["api", "jobs"] and (job := self.fake.jobs.get(parts[2])):
-            if len(parts) == 3:
-                self._json(200, job.answer())
-            elif parts[3] == "stream":
-                self._stream(job)
+        elif path == "/api/jobs":
+            jobs = [job.answer(self.fake.jobs) for job in reversed(self.fake.jobs.values())]
+            self._json(200, {"success": True, "jobs": jobs, "next": None, "total": len(jobs)})
+        elif parts[:2] == ["api", "inputs"] and (kept := self.fake.inputs.get(parts[2])):
+            if parts[3] == "beats":
+                found = {"bpm": 93.0, "beats_per_bar": 4.0, "downbeat_seconds": 0.25}
+                self._json(200, {"success": True} | found)
             else:
-                self._send(200, job.wav(int(parts[4].removesuffix(".wav")) - 1), "audio/wav")
+                self._send(200, kept["audio"], "audio/wav")
+        elif path == "/api/models/size":
+            sizes = {"bytes": 33e8, "missing_bytes": 33e8, "free_bytes": 120e9}
+            self._json(200, {"success": True} | sizes)
+        elif path == "/api/models/downloads":
+            self._json(200, {"success": True, "downloads": [*self.fake.downloads.values()]})
+        elif path.startswith("/api/models/predownload_status/"):
+            self._json(200, self.fake.downloads[parts[3]])
+        elif parts[:2] == ["api", "jobs"] and (job := self.fake.jobs.get(parts[2])):
+            self._job(job, parts)
         else:
             self._json(404, {"success": False, "error": "there is no such thing here"})
 
+    def _job(self, job, parts):
+        if len(parts) == 3:
+            self._json(200, job.answer(self.fake.jobs))
+        elif parts[3] == "stream":
+            self._stream(job)
+        elif parts[-1] == "audio":
+            query = dict(parse_qsl(self.path.partition("?")[2]))
+            part, kind = query["part"], query["format"]
+            take = int(parts[4]) - 1
+            types = {"flac": "audio/flac", "mp3": "audio/mpeg"}
+            ending = kind if kind in types else "wav"
+            name = f'attachment; filename="{job.file_names(take)[part]}.{ending}"'
+            headers = {"Content-Disposition": name}
+            content = job.file(take, part, kind)
+            self._send(200, content, types.get(kind, "audio/wav"), headers)
+        else:
+            self._send(200, job.file(int(parts[4].removesuffix(".wav")) - 1), "audio/wav")
+
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert self.headers["Content-Type"] == "application/json"
+        length = int(self.headers["Content-Length"] or 0)
+        body = json.loads(self.rfile.read(length)) if length else {}
+        assert not length or self.headers["Content-Type"] == "application/json"
         self.fake.asked.append((self.path, body))
+        parts = self.path.strip("/").split("/")
+        if parts[1] == "models":
+            return self._download(parts, body)
+        if self.path == "/api/inputs":
+            audio = base64.b64decode(body.pop("audio_data"), validate=True)
+            return self._json(201, {"success": True} | self.fake.keep(audio, body["file_name"]))
+        if parts[-1] == "undelete":
+            job = self.fake.jobs.get(parts[2]) or self.fake.gone.pop(parts[2])
+            self.fake.jobs[job.id] = job
+            job.removed.discard(int(parts[4]) - 1)
+            return self._json(200, job.answer(self.fake.jobs))
         if self.fake.refusal:
             status, line = self.fake.refusal
             return self._json(status, {"success": False, "error": line}, {"Retry-After": "20"})
         if (melody := body.pop("melody_data", None)) is not None:
             self.fake.melodies.append(base64.b64decode(melody, validate=True))
+            body["melody"] = True
+        input_ = body.pop("input", None)
         if self.path in ("/api/jobs", "/api/generate"):
-            audio = base64.b64decode(body.pop("audio_data", ""), validate=True)
-            assert bool(audio) == (self.path == "/api/jobs")
-        elif (before := self.path.split("/")[3]) in self.fake.jobs:
-            audio = self.fake.audio[before]
-            body = self.fake.jobs[before].asked | body
+            assert bool(input_) == (self.path == "/api/jobs")
+            if input_ and input_.get("input_id", "") not in (*self.fake.inputs, ""):
+                return self._json(404, {"success": False, "error": "there is no such input"})
+        elif (before := parts[2]) in self.fake.jobs:
+            earlier = self.fake.jobs[before]
+            input_ = earlier.input_
+            body = earlier.asked | {"seed": -1} | body
         else:
             return self._json(404, {"success": False, "error": "there is no such job"})
-        job = self.fake.queue(body, audio)
+        job = self.fake.queue(body, input_)
         self._json(202, {"success": True, "job_id": job.id, "session_id": job.id, "message": ""})
         return None
 
+    def _download(self, parts, body):
+        if parts[-1] == "predownload":
+            return self._json(202, self.fake.download(body["model_name"]) | {"message": ""})
+        state = self.fake.downloads[parts[3]]
+        state["status"] = "paused" if parts[-1] == "pause" else "warming"
+        return self._json(200, state)
+
+    def do_PATCH(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        parts = self.path.strip("/").split("/")
+        job = self.fake.jobs[parts[2]]
+        job.remarks[int(parts[4]) - 1] |= body
+        self._json(200, job.answer(self.fake.jobs))
+
     def do_DELETE(self):
-        job = self.fake.jobs[self.path.split("/")[3]]
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts[1] == "models":
+            self.fake.downloads[parts[3]]["status"] = "failed"
+            return self._json(200, {"success": True, "message": "cancelled"})
+        job = self.fake.jobs[parts[2]]
+        if len(parts) > 3:
+            job.removed.add(int(parts[4]) - 1)
+            if len(job.removed) == job.count:
+                self.fake.gone[job.id] = self.fake.jobs.pop(job.id)
+            undo = {"message": "removed", "undo_until": time.time() + 600}
+            return self._json(200, {"success": True} | undo)
         job.finish(status="cancelled")
-        self._json(200, {"success": True, "message": "cancelled"})
+        return self._json(200, {"success": True, "message": "cancelled"})
 
     def _stream(self, job):
         self.fake.streams.add(self)

@@ -40,7 +40,7 @@ def page(driver, fake):
     driver.get(fake.url)
     wait_for(driver, "return !!document.querySelector('.invitation')")
     yield driver
-    driver.execute_script("sessionStorage.clear()")
+    driver.execute_script("sessionStorage.clear(); localStorage.clear()")
     driver.get("about:blank")
 
 
@@ -133,9 +133,10 @@ def test_from_a_file_to_takes_and_another(page, fake, song):
         """
     )
     job = generate(page, fake)
-    path, asked = fake.asked[0]
+    assert fake.asked[0] == ("/api/inputs", {"file_name": "my song.wav"})
+    path, asked = fake.asked[1]
     assert path == "/api/jobs"
-    assert fake.audio[job.id] == song.read_bytes()
+    assert fake.inputs["input-1"]["audio"] == song.read_bytes()
     assert asked == {
         "model_name": "facebook/musicgen-small",
         "quantization_mode": "q4_decoder_linears",
@@ -147,7 +148,7 @@ def test_from_a_file_to_takes_and_another(page, fake, song):
         "seed": -1,
         "prompt_start": 0,
         "prompt_seconds": 6,
-        "output_seconds": 10,
+        "seconds": 4,
     }
 
     job.state["queue_status"] = {"position": 2, "estimated_seconds": 45}
@@ -185,16 +186,16 @@ def test_from_a_file_to_takes_and_another(page, fake, song):
     assert there[2] == 1
 
     click(page, ".take:nth-child(2) a[download]")
-    file = page.downloads / f"my song - musicgen-small, 4 bits - {job.seed + 1}.wav"
+    file = page.downloads / f"my song-seed{job.seed + 1}.wav"
     wait_until(file.exists)
     heard, rate = soundfile.read(io.BytesIO(file.read_bytes()))
     assert (rate, len(heard)) == (SAMPLE_RATE, 10 * SAMPLE_RATE)
     assert np.allclose(heard[: 6 * rate], band(10.0).samples[: 6 * rate], atol=1e-4)
 
     position = page.execute_script(f"{PLAYER}.takes.pause(); return {PLAYER}.currentTime")
-    click(page, ".take button")
+    click(page, ".take .retry")
     wait_until(lambda: len(fake.jobs) == 2)
-    assert fake.asked[1] == (f"/api/jobs/{job.id}/retry", asked | {"seed": -1})
+    assert fake.asked[2] == (f"/api/jobs/{job.id}/retry", {})
     play_to_the_end(page, fake.last, 4)
     assert "seed 1002" in text(page, ".take:nth-child(3)")
     # It stays where it was, unless the second run could be heard already: that goes on.
@@ -212,10 +213,14 @@ def test_everything_goes_by_keyboard(page, fake, song):
     press(page, Keys.TAB, Keys.END, Keys.TAB, Keys.PAGE_DOWN, Keys.ARROW_UP)
     # Its start came as near to its end as may be; its end tried the same, and went a step back.
     assert slice_of(page) == pytest.approx([5.7, 0.6])
-    press(page, Keys.TAB, Keys.CONTROL + "a", Keys.NULL, "1.5", Keys.TAB)
-    press(page, Keys.CONTROL + "a", Keys.NULL, "2", Keys.TAB)
+    press(page, Keys.TAB, "1.5", Keys.TAB)
+    press(page, "2", Keys.TAB)
     assert slice_of(page) == [1.5, 2]
-    press(page, Keys.TAB, Keys.TAB, Keys.SPACE)
+    for _ in range(12):
+        press(page, Keys.TAB)
+        if page.switch_to.active_element.text == "Hear the slice":
+            break
+    press(page, Keys.SPACE)
     says(page, "Pause", ".chosen")
     press(page, Keys.SPACE)
     for _ in range(12):
@@ -248,7 +253,7 @@ def test_handles_cannot_leave_what_may_be_heard(page, fake, tmp_path):
     drag(page, "window", 2)
     assert slice_of(page) == pytest.approx([0, 0.5])
     aria = slider(page, "right").get_attribute
-    assert [aria(f"aria-value{name}") for name in ("min", "now", "max")] == ["0.0", "0.5", "29.0"]
+    assert [aria(f"aria-value{name}") for name in ("min", "now", "max")] == ["0.5", "0.5", "29.0"]
 
 
 def test_what_cannot_be_taken_is_said_before_it_is_sent(page, fake, tmp_path):
@@ -265,9 +270,9 @@ def test_what_cannot_be_taken_is_said_before_it_is_sent(page, fake, tmp_path):
     choose(page, large)
     says(page, "large.wav has 14 MB; the service takes 13 MB at most", ".complaint")
     long = tmp_path / "long.flac"
-    soundfile.write(long, np.zeros((100 * 8000, 1)), 8000)
+    soundfile.write(long, np.zeros((4000 * 8000, 1), "int16"), 8000)
     choose(page, long)
-    says(page, "long.flac is 2 min long; the service takes 60 s at most", ".complaint")
+    says(page, "long.flac is 67 min long; 60 min are taken at most", ".complaint")
     assert page.execute_script("return document.getElementById('parameters').hidden")
     assert fake.asked == []
 
@@ -278,17 +283,17 @@ def test_what_no_browser_decodes_may_still_be_sent(page, fake, tmp_path):
     choose(page, path)
     says(page, "This browser cannot draw this file", ".chosen")
     generate(page, fake)
-    assert fake.asked[0][1]["prompt_start"] == 0
+    assert fake.asked[1][1]["prompt_start"] == 0
 
 
 def test_a_refusal_and_a_failure_are_said_in_their_place(page, fake, song):
     opened(page, song)
     fake.refusal = 429, "the queue is full"
     click(page, ".generate")
-    says(page, "The queue is full. Try again in about 20 s.", ".parameters .complaint")
+    says(page, "The queue is full. Try again in about 20 s.", ".go .complaint")
     fake.refusal = None
     job = generate(page, fake)
-    assert text(page, ".parameters .complaint") == ""
+    assert text(page, ".go .complaint") == ""
     job.finish(status="failed", error="the model does not fit into memory")
     says(page, "The model does not fit into memory", ".run")
     click(page, ".run .buttons button")
@@ -320,18 +325,18 @@ def test_a_run_outlives_the_service_and_a_reload(page, fake, song):
     page.get(fake.url)
     ready(page, 1)
     # The input need not be chosen again for another one.
-    click(page, ".take button")
+    click(page, ".take .retry")
     wait_until(lambda: len(fake.jobs) == 2)
     play_to_the_end(page, fake.last, 2)
     page.execute_script(f"{PLAYER}.takes.pause()")
-    click(page, ".take .quiet")
+    click(page, ".take .remove")
     wait_for(page, f"return {PLAYER}.takes.sources.length === 1")
     page.get(fake.url)
     ready(page, 1)
     assert "seed 1002" in text(page, ".take")
     fake.jobs.clear()
-    click(page, ".take button")
-    says(page, "any more. Choose my song.wav again.", ".take-group .complaint")
+    click(page, ".take .retry")
+    says(page, "There is no such job", ".take-group .complaint")
 
 
 def test_a_cancelled_run_is_gone(page, fake, song):
@@ -341,7 +346,6 @@ def test_a_cancelled_run_is_gone(page, fake, song):
     next(button for button in buttons if button.text == "Cancel").click()
     wait_for(page, "return !document.querySelector('.run')")
     assert job.state["status"] == "cancelled"
-    assert page.execute_script("return sessionStorage.getItem('segue.runs')") == "[]"
 
 
 def test_the_same_file_is_sent_once(page, fake, song):
@@ -350,14 +354,12 @@ def test_the_same_file_is_sent_once(page, fake, song):
     page.execute_script("document.querySelector('segue-slice .window').focus()")
     press(page, Keys.HOME)
     generate(page, fake)
-    path, asked = fake.asked[1]
-    assert path == "/api/jobs/job-1/retry"
-    assert asked["prompt_start"] == 0
+    assert [path for path, _ in fake.asked] == ["/api/inputs", "/api/jobs", "/api/jobs"]
+    assert fake.asked[-1][1]["prompt_start"] == 0
     # Gone from the service: sent anew.
-    del fake.jobs["job-2"]
-    del fake.jobs["job-1"]
+    fake.inputs["other"] = fake.inputs.pop("input-1")
     generate(page, fake)
-    assert fake.asked[-1][0] == "/api/jobs"
+    assert [path for path, _ in fake.asked[3:]] == ["/api/jobs", "/api/inputs", "/api/jobs"]
 
 
 def test_a_prompt_of_the_service_takes_one_click(driver, fake, song):
@@ -368,7 +370,8 @@ def test_a_prompt_of_the_service_takes_one_click(driver, fake, song):
     click(driver, ".ready button")
     wait_for(driver, "return !!document.querySelector('segue-slice .window')")
     job = generate(driver, fake)
-    assert fake.audio[job.id] == song.read_bytes()
+    assert job.input["name"] == "band.wav"
+    assert fake.inputs["input-1"]["audio"] == song.read_bytes()
     driver.execute_script("sessionStorage.clear()")
 
 
@@ -392,7 +395,7 @@ def test_takes_that_are_alike_can_be_told_apart_blind(page, fake, song):
     click(page, "[name=variations][value='2']")
     play_to_the_end(page, generate(page, fake), 2)
     page.execute_script(f"{PLAYER}.takes.pause(); document.querySelector('.blind').open = true")
-    says(page, "guessing manages that less than once in 20 runs", "segue-blind")
+    says(page, "Which is better, A or B?", "segue-blind")
     assert complaints_of(page) == []
 
 
@@ -573,21 +576,18 @@ def test_a_token_is_asked_for_once(driver, fake):
     driver.execute_script("sessionStorage.clear()")
 
 
-@pytest.mark.parametrize(
-    "kept",
-    ["{", "null", "5", '"text"', '{"id": 1}', '[null, 5, [], {"id": 1}, {"id": "a", "about": {}}]'],
-)
-def test_a_damaged_session_is_left_out_and_the_page_works(page, fake, song, kept):
+@pytest.mark.parametrize("kept", ["{", "null", "5", '"text"', '{"id": 1}', "[null, 5, []]"])
+def test_a_damaged_storage_is_left_out_and_the_page_works(page, fake, song, kept):
     page.execute_script(
         """
-        for (const key of ["segue.runs", "segue.wishes"]) sessionStorage.setItem(key, arguments[0]);
+        for (const storage of [sessionStorage, localStorage])
+          for (const key of ["segue.wishes", "segue.export", "segue.volume"])
+            storage.setItem(key, arguments[0]);
         """,
         kept,
     )
     page.get(fake.url)
     wait_for(page, "return !!document.querySelector('.invitation')")
     opened(page, song)
-    job = generate(page, fake)
-    assert page.execute_script(
-        "return JSON.parse(sessionStorage.getItem('segue.runs')).map(({ id }) => id)"
-    ) == [job.id]
+    generate(page, fake)
+    page.execute_script("localStorage.clear()")

@@ -15,6 +15,8 @@ export interface ServiceAnswer {
   /** Their names, which `adapters` takes. */
   adapters?: string[];
   models?: Model[];
+  /** Whether it can find a tempo. */
+  beats?: boolean;
 }
 
 export interface ServiceLimits {
@@ -25,6 +27,8 @@ export interface ServiceLimits {
   variations?: number;
   /** Characters. */
   description?: number;
+  /** Behind the continuation's first. */
+  parts?: number;
 }
 
 export interface Model {
@@ -67,10 +71,48 @@ export interface GenerationParameters {
 
 /** The same with the slice of the audio that is the prompt, if there is one, in seconds. */
 export interface JobParameters extends GenerationParameters {
-  prompt_start?: number;
+  /** Null: at the end of the audio. */
+  prompt_start?: number | null;
   prompt_seconds?: number;
-  /** Prompt and continuation. */
-  output_seconds: number;
+  /** Prompt and continuation, in answers. */
+  output_seconds?: number;
+  /** Of the continuation, where it is not counted in bars. */
+  seconds?: number | null;
+  /** Of the continuation. */
+  bars?: number | null;
+  bpm?: number | null;
+  beats_per_bar?: number;
+  /** Where a bar begins, in seconds of the audio. */
+  downbeat?: number;
+  snap?: "off" | "beat" | "bar";
+  parts?: PartParameters[];
+}
+
+/** What is played behind the continuation's first part; it has one of both lengths. */
+export interface PartParameters {
+  description: string;
+  seconds?: number | null;
+  bars?: number | null;
+}
+
+/** Audio that the service keeps. */
+export interface Input {
+  input_id: string;
+  seconds: number;
+  /** Of the file; empty where nobody said. */
+  name: string;
+  url: string;
+}
+
+/** What a job continues: an input, or a take up to some second of it. */
+export type InputRef =
+  | { input_id: string }
+  | { job: string; take: number; until_seconds: number };
+
+export interface Beats {
+  bpm: number;
+  beats_per_bar: number;
+  downbeat_seconds: number;
 }
 
 export interface JobStarted {
@@ -109,11 +151,42 @@ export interface QueueStatus {
 }
 
 export interface Job extends JobProgress {
+  job_id: string;
+  kind?: "native" | "plugin";
   model_name?: string;
   /** What ran, or is to run: a mode, or an object that has one. */
   quantization?: string | { mode?: string } | null;
+  /** Whether it follows a melody. */
+  melody?: boolean;
+  /** Where the continuation starts in what was sent. */
+  join_seconds?: number | null;
+  /** Where the prompt starts in the result, once there is one. */
+  loop_seconds?: number | null;
+  /** Null for words alone. */
+  input?: Input | null;
+  /** Where bars lie in the result, once there is one. */
+  bars?: { bpm: number; downbeat_seconds: number } | null;
+  /** The take that it goes on from. */
+  parent?: Parent | null;
+  parameters: JobParameters;
   takes: TakeAnswer[];
+  /** Seconds since 1970. */
+  created?: number;
   error?: string;
+}
+
+export interface Parent {
+  job: string;
+  take: number;
+  until_seconds: number;
+  /** Whether the service still has it. */
+  known: boolean;
+}
+
+export interface JobList {
+  jobs: Job[];
+  /** What the list that comes next begins before. */
+  next: number | null;
 }
 
 export interface TakeAnswer {
@@ -121,6 +194,34 @@ export interface TakeAnswer {
   seed: number;
   seconds: number;
   url: string;
+  description?: string;
+  name?: string;
+  note?: string;
+  starred?: boolean;
+  /** Without their endings. */
+  file_names?: { whole: string; new: string; loop: string };
+}
+
+/** What was removed can be restored until then, in seconds since 1970. */
+export interface Removed {
+  undo_until: number;
+}
+
+export interface ModelSize {
+  bytes: number;
+  missing_bytes: number;
+  free_bytes: number;
+}
+
+/** A download of a model. */
+export interface Download {
+  session_id: string;
+  model_name: string;
+  status: "warming" | "paused" | "completed" | "failed";
+  /** Percent. */
+  progress: number;
+  queue_status?: QueueStatus | null;
+  error?: string | null;
 }
 
 /** An event of a job's stream. */

@@ -1,58 +1,92 @@
 // @ts-check
-// The service, as the page talks to it: JSON over same-origin requests, and events of a job.
+// The service's routes, as the page uses them.
+
+import { requestJson } from "./http.js";
 
 /**
  * @import {
- *   Job, JobParameters, JobStarted, ServiceAnswer, StreamEvent
+ *   Beats, Download, Input, InputRef, Job, JobList, JobParameters, JobStarted, ModelSize, Removed,
+ *   ServiceAnswer
  * } from "../../types/service.js"
  */
-
-const TOKEN = "segue.token";
-
-/** What the service, or the way to it, has against a request, as one line for the user. */
-export class ServiceError extends Error {
-  /**
-   * @param {string} line
-   * @param {number} [status]  HTTP's, or 0 if there was no answer
-   * @param {number | null} [retryAfter]  in seconds
-   */
-  constructor(line, status = 0, retryAfter = null) {
-    super(line);
-    this.status = status;
-    this.retryAfter = retryAfter;
-  }
-}
-
-/**
- * HTTP's status in an error of this module; null for any other.
- *
- * @param {unknown} error
- */
-export function statusOf(error) {
-  return error instanceof ServiceError ? error.status : null;
-}
-
-/**
- * Whether a request was ended by its signal.
- *
- * @param {unknown} error
- */
-export function isAbort(error) {
-  return error instanceof DOMException && error.name === "AbortError";
-}
-
-/**
- * Store the token that a service beyond this machine demands, as long as this tab lives.
- *
- * @param {string} token
- */
-export function storeToken(token) {
-  sessionStorage.setItem(TOKEN, token);
-}
 
 /** @returns {Promise<ServiceAnswer>} */
 export function service() {
   return requestJson("/api/service");
+}
+
+/**
+ * The path of a job, or of one of its takes.
+ *
+ * @param {string} id
+ * @param {number} [take]
+ */
+export function pathOf(id, take) {
+  const job = `/api/jobs/${encodeURIComponent(id)}`;
+  return take === undefined ? job : `${job}/takes/${take}`;
+}
+
+/**
+ * @param {string} path
+ * @param {unknown} [body]
+ */
+function post(path, body) {
+  return requestJson(path, { method: "POST", body: body === undefined ? undefined : JSON.stringify(body) });
+}
+
+// Audio that is sent once.
+
+/**
+ * Send audio that jobs are to continue.
+ *
+ * @param {Blob[]} audio  parts of its base64 text
+ * @param {string} name  of the file
+ * @returns {Promise<Input>}
+ */
+export function addInput(audio, name) {
+  return requestJson("/api/inputs", {
+    method: "POST",
+    body: jsonOf({ audio_data: audio }, { file_name: name.slice(-200) }),
+  });
+}
+
+/**
+ * The tempo of an input, which takes some seconds.
+ *
+ * @param {string} id
+ * @param {number | null} beatsPerBar  where it is known
+ * @returns {Promise<Beats>}
+ */
+export function beats(id, beatsPerBar) {
+  const query = new URLSearchParams({ prompt_from: "end" });
+  if (beatsPerBar !== null) query.set("beats_per_bar", String(beatsPerBar));
+  return requestJson(`/api/inputs/${encodeURIComponent(id)}/beats?${query}`);
+}
+
+// Jobs.
+
+/**
+ * Queue a job: on an input or a take, or, without, on words or a melody alone.
+ *
+ * @param {InputRef | null} input
+ * @param {Blob[] | null} melody  parts of its base64 text
+ * @param {JobParameters} parameters
+ * @returns {Promise<JobStarted>}
+ */
+export function start(input, melody, parameters) {
+  const body = jsonOf({ melody_data: melody }, input ? { ...parameters, input } : parameters);
+  return requestJson(input ? "/api/jobs" : "/api/generate", { method: "POST", body });
+}
+
+/**
+ * Queue another job on the input of `id`; what is absent is as it was, but for the seed.
+ *
+ * @param {string} id
+ * @param {Partial<JobParameters>} parameters
+ * @returns {Promise<JobStarted>}
+ */
+export function retry(id, parameters) {
+  return post(`${pathOf(id)}/retry`, parameters);
 }
 
 /**
@@ -63,148 +97,128 @@ export function job(id) {
   return requestJson(pathOf(id));
 }
 
+/**
+ * The jobs that the service keeps, newest first.
+ *
+ * @param {number | null} before  what the list that came before ended with
+ * @returns {Promise<JobList>}
+ */
+export function jobs(before) {
+  return requestJson(`/api/jobs?limit=50${before === null ? "" : `&before=${before}`}`);
+}
+
 /** @param {string} id */
 export function cancel(id) {
   return requestJson(pathOf(id), { method: "DELETE" });
 }
 
 /**
- * The files of a job: parts of their base64 text, null where there is none.
+ * Remove a job, which can be undone for a while.
  *
- * @typedef {{ audio_data?: Blob[] | null, melody_data?: Blob[] | null }} Files
+ * @param {string} id
+ * @returns {Promise<Removed>}
  */
+export function remove(id) {
+  return requestJson(`${pathOf(id)}?remove=true`, { method: "DELETE" });
+}
+
+// Takes.
+
+/** What one has written of a take. @typedef {{ name?: string, note?: string, starred?: boolean }} Remarks */
 
 /**
- * Queue a job: on the audio among its files, or, without, on words or a melody alone.
- *
- * @param {Files} files
- * @param {JobParameters} parameters
- * @returns {Promise<JobStarted>}
+ * @param {string} id
+ * @param {number} take
+ * @param {Remarks} remarks
+ * @returns {Promise<Job>}
  */
-export function start(files, parameters) {
-  // The audio is never one string here: it may be tens of megabytes long.
-  const fields = Object.entries(files).flatMap(([name, parts]) =>
-    parts ? [`"${name}":"`, ...parts, '",'] : [],
+export function remark(id, take, remarks) {
+  return requestJson(pathOf(id, take), { method: "PATCH", body: JSON.stringify(remarks) });
+}
+
+/**
+ * @param {string} id
+ * @param {number} take
+ * @returns {Promise<Removed>}
+ */
+export function removeTake(id, take) {
+  return requestJson(pathOf(id, take), { method: "DELETE" });
+}
+
+/**
+ * @param {string} id
+ * @param {number} take
+ * @returns {Promise<Job>}
+ */
+export function restoreTake(id, take) {
+  return post(`${pathOf(id, take)}/undelete`);
+}
+
+/**
+ * @param {string} id
+ * @returns {Promise<Job>}
+ */
+export function restore(id) {
+  return post(`${pathOf(id)}/undelete`);
+}
+
+// Models.
+
+/**
+ * @param {string} model  its path
+ * @returns {Promise<ModelSize>}
+ */
+export function modelSize(model) {
+  return requestJson(`/api/models/size?${new URLSearchParams({ model_name: model })}`);
+}
+
+/**
+ * @param {string} model  its path
+ * @returns {Promise<{ session_id: string }>}
+ */
+export function download(model) {
+  return post("/api/models/predownload", { model_name: model });
+}
+
+/**
+ * @param {string} id  of a download
+ * @returns {Promise<Download>}
+ */
+export function downloadState(id) {
+  return requestJson(`/api/models/predownload_status/${encodeURIComponent(id)}`);
+}
+
+/**
+ * @param {string} id  of a download
+ * @param {"pause" | "resume"} what
+ * @returns {Promise<Download>}
+ */
+export function steerDownload(id, what) {
+  return post(`/api/models/predownload/${encodeURIComponent(id)}/${what}`);
+}
+
+/** @param {string} id  of a download */
+export function cancelDownload(id) {
+  return requestJson(`/api/models/predownload/${encodeURIComponent(id)}`, { method: "DELETE" });
+}
+
+/** @returns {Promise<{ downloads: Download[] }>} */
+export function downloads() {
+  return requestJson("/api/models/downloads");
+}
+
+/**
+ * A body of JSON around files, none of which becomes one string: they may be tens of megabytes.
+ *
+ * @param {Record<string, Blob[] | null>} files  parts of their base64 text, null where there is none
+ * @param {object} fields
+ */
+function jsonOf(files, fields) {
+  const parts = Object.entries(files).flatMap(([name, blobs]) =>
+    blobs ? [`"${name}":"`, ...blobs, '",'] : [],
   );
-  const body = new Blob(["{", ...fields, JSON.stringify(parameters).slice(1)]);
-  const path = files.audio_data ? "/api/jobs" : "/api/generate";
-  return requestJson(path, { method: "POST", body });
-}
-
-/**
- * Queue another job on the input of `id`.
- *
- * @param {string} id
- * @param {JobParameters} parameters
- * @returns {Promise<JobStarted>}
- */
-export function retry(id, parameters) {
-  return requestJson(`${pathOf(id)}/retry`, { method: "POST", body: JSON.stringify(parameters) });
-}
-
-/**
- * The bytes at `url`.
- *
- * @param {string} url
- */
-export async function bytes(url) {
-  return (await request(url)).arrayBuffer();
-}
-
-/**
- * Yield the events of a job's stream until it ends.
- *
- * @param {string} id
- * @param {AbortSignal} signal
- * @returns {AsyncGenerator<StreamEvent, void>}
- */
-export async function* events(id, signal) {
-  const headers = { Accept: "text/event-stream" };
-  const { body } = await request(`${pathOf(id)}/stream`, { headers, signal });
-  if (!body) return;
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  // A chunk of the network is no event: what is not finished waits for the rest, unsearched.
-  /** @type {string[]} */
-  let waiting = [];
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    waiting.push(value);
-    if (!value.includes("\n")) continue;
-    const blocks = waiting.join("").replaceAll("\r\n", "\n").split("\n\n");
-    waiting = [blocks.pop() ?? ""];
-    for (const block of blocks) {
-      const event = parseEvent(block);
-      if (event) yield event;
-    }
-  }
-}
-
-/** @param {string} id  of a job */
-function pathOf(id) {
-  return `/api/jobs/${encodeURIComponent(id)}`;
-}
-
-/**
- * @param {string} block  lines of an event stream
- * @returns {StreamEvent | null}
- */
-function parseEvent(block) {
-  let event = "message";
-  const data = [];
-  for (const line of block.split("\n")) {
-    if (line.startsWith("event:")) event = line.slice(6).trim();
-    else if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
-  }
-  if (!data.length) return null;
-  return /** @type {StreamEvent} */ ({ event, data: JSON.parse(data.join("\n")) });
-}
-
-/**
- * The JSON answer to a request. Throws a ServiceError if the service refuses it.
- *
- * @param {string} path
- * @param {{ method?: string, body?: BodyInit }} [options]
- */
-async function requestJson(path, options = {}) {
-  /** @type {Record<string, string>} */
-  const headers = options.body ? { "Content-Type": "application/json" } : {};
-  const answer = await (await request(path, { ...options, headers })).json().catch(() => null);
-  // A job that failed is an answer like any other.
-  if (answer?.success !== true && !answer?.status) throw new ServiceError(lineOf(answer, 200));
-  return answer;
-}
-
-/**
- * @param {string} path
- * @param {Omit<RequestInit, "headers"> & { headers?: Record<string, string> }} [options]
- */
-async function request(path, options = {}) {
-  const token = sessionStorage.getItem(TOKEN);
-  /** @type {Record<string, string>} */
-  const headers = { ...options.headers };
-  if (token) headers.Authorization = `Bearer ${token}`;
-  let response;
-  try {
-    response = await fetch(path, { cache: "no-store", ...options, headers });
-  } catch (error) {
-    if (isAbort(error)) throw error;
-    throw new ServiceError("The service does not answer. Is it still running?");
-  }
-  if (response.ok) return response;
-  const answer = await response.json().catch(() => null);
-  const wait = Number(response.headers.get("Retry-After"));
-  throw new ServiceError(lineOf(answer, response.status), response.status, wait || null);
-}
-
-/**
- * The line that a refusal has for the user.
- *
- * @param {any} answer  JSON, or null
- * @param {number} status
- * @returns {string}
- */
-function lineOf(answer, status) {
-  const line = answer?.error ?? (typeof answer?.detail === "string" ? answer.detail : null);
-  return line ?? `The service answered something unexpected (${status}).`;
+  const text = JSON.stringify(fields).slice(1);
+  // A comma before the closing brace is no JSON.
+  if (text === "}" && parts.length) parts[parts.length - 1] = '"';
+  return new Blob(["{", ...parts, text]);
 }

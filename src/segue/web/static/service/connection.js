@@ -3,6 +3,7 @@
 
 import { h } from "../shared/dom.js";
 import * as api from "./api.js";
+import * as http from "./http.js";
 import { sentence } from "./format.js";
 
 /** @import { Model, ServiceAnswer, ServiceLimits } from "../../types/service.js" */
@@ -28,6 +29,7 @@ export class Connection {
   constructor(about, stage) {
     this.#about = about;
     this.#stage = stage;
+    http.reachability.addEventListener("lost", () => this.#lookAgain());
   }
 
   /**
@@ -40,11 +42,11 @@ export class Connection {
       try {
         return await this.refresh();
       } catch (error) {
-        if (!(error instanceof api.ServiceError)) throw error;
+        if (!(error instanceof http.ServiceError)) throw error;
         if (error.status === 401) {
           await this.#askForToken(error.message);
         } else {
-          this.#about.textContent = `${error.message} Looking for it again.`;
+          if (error.status) this.#about.textContent = error.message;
           await new Promise((done) => setTimeout(done, RETRY_MS));
         }
       }
@@ -60,6 +62,18 @@ export class Connection {
     const answer = await api.service();
     this.#describe(answer);
     return { ...answer, models: answer.models ?? [], limits: limitsOf(answer.limits ?? {}) };
+  }
+
+  /** Say that the service does not answer, until it does. */
+  async #lookAgain() {
+    let lost = true;
+    http.reachability.addEventListener("back", () => (lost = false), { once: true });
+    this.#about.textContent = "The service does not answer. Looking for it again.";
+    while (lost) {
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+      if (lost) await this.refresh().catch(() => {});
+    }
+    await this.refresh().catch(() => {});
   }
 
   /** @param {ServiceAnswer} answer */
@@ -87,7 +101,7 @@ export class Connection {
       );
       form.addEventListener("submit", (event) => {
         event.preventDefault();
-        api.storeToken(token.value.trim());
+        http.storeToken(token.value.trim());
         form.remove();
         done();
       });
@@ -98,7 +112,7 @@ export class Connection {
 }
 
 /**
- * What may be sent, in bytes, seconds, takes and characters; what the service leaves out is null,
+ * What may be sent, in bytes, seconds, takes, characters and further parts; what the service leaves out is null,
  * or what any service takes.
  *
  * @param {ServiceLimits} answer
@@ -113,6 +127,7 @@ function limitsOf(answer) {
     prompt: Math.min(LONGEST_PROMPT, answer.prompt_seconds ?? LONGEST_PROMPT),
     variations: Math.min(4, answer.variations ?? 4),
     description: answer.description ?? 2000,
+    parts: answer.parts ?? 0,
   };
 }
 

@@ -1,7 +1,10 @@
 // @ts-check
 // How the page puts things: names, sizes, waits.
 
+import { barsText } from "../shared/grid.js";
+
 /** @import { Job, JobProgress } from "../../types/service.js" */
+/** @import { Grid } from "../shared/grid.js" */
 
 /** @type {Record<string, string>} */
 const MODES = {
@@ -67,6 +70,17 @@ export function wait(seconds) {
  */
 export function seconds(value) {
   return `${Math.round(value * 10) / 10} s`;
+}
+
+/**
+ * A length in bars and seconds, or in seconds alone.
+ *
+ * @param {number} value  in seconds
+ * @param {Grid | null} grid
+ */
+export function lengthText(value, grid) {
+  if (!grid) return seconds(value);
+  return `${barsText(value / grid.bar)} (${value.toFixed(2)} s)`;
 }
 
 /**

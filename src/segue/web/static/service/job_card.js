@@ -2,14 +2,17 @@
 // One job, from the queue to its end: followed, shown, and played while it is generated.
 
 import * as api from "./api.js";
+import * as http from "./http.js";
 import { h, messageOf } from "../shared/dom.js";
-import { modeName, modeOf, shortName, standing } from "./format.js";
+import { registerKeys } from "../shared/keys.js";
+import { eventsOf } from "./event_stream.js";
+import { standing } from "./format.js";
+import { aboutOf, titleOf } from "./job_about.js";
 import { JobView } from "./job_view.js";
 import { samplesOf, StreamPlayer } from "./stream_player.js";
 import { Peaks } from "../shared/waveform.js";
 
 /** @import { Job, StreamAudio, StreamFormat } from "../../types/service.js" */
-/** @import { JobAbout } from "./session.js" */
 
 /** How often the service is polled, and how seldom while it does not answer, in milliseconds. */
 const POLL_MS = 1000;
@@ -31,17 +34,15 @@ const STREAMING = ["warming", "processing"];
  */
 
 /**
- * Events: `done` (`job` is its last state), `retry` (run it once more), `removed` (it was
- * cancelled, or put away).
+ * Events: `progress`, `done` (`job` is its last state), `retry` (run it once more), `removed` (it
+ * was cancelled, or put away).
  */
 export class JobCard extends EventTarget {
-  /** The service's last answer. @type {Job} */
-  job = { status: "queued", progress: 0, takes: [] };
-
   /** Whether nothing more is to come. */
   ended = false;
 
   #pollMs = POLL_MS;
+  #unregister;
   #channels = 1;
 
   /** Of the takes, as far as they have come. @type {Peaks[]} */
@@ -50,20 +51,23 @@ export class JobCard extends EventTarget {
   /** Ends the stream, while there is one. @type {AbortController | null} */
   #stream = null;
 
+  
+
   /**
-   * @param {string} id
-   * @param {JobAbout} about
+   * @param {Job} job  the service's answer
    * @param {Sound} [sound]
    */
-  constructor(id, about, { prompt = null, at = 0, context = null } = {}) {
+  constructor(job, { prompt = null, at = 0, context = null } = {}) {
     super();
-    this.id = id;
-    this.about = about;
+    this.job = job;
+    this.id = job.job_id;
+    this.about = aboutOf(job);
     this.prompt = prompt;
     this.at = at;
+    const { about } = this;
     const { start: from, seconds } = about;
     this.player = new StreamPlayer({ prompt, start: at, seconds, from, context });
-    this.view = new JobView(about, {
+    this.view = new JobView(job, about, {
       toggle: () => this.#toggle(),
       stop: () => this.player.stop(),
       cancel: () => this.#cancel(),
@@ -71,6 +75,10 @@ export class JobCard extends EventTarget {
     this.view.heading.textContent = this.title;
     this.view.draw([this.#promptPeaks()]);
     this.player.addEventListener("state", () => this.view.showPlayer(this.player));
+    this.#unregister = registerKeys(this.element, () => ({
+      toggle: () => this.#toggle(),
+      seek: (seconds) => (this.player.currentTime += seconds),
+    }));
     if (context) this.player.play({ automatic: true });
   }
 
@@ -92,7 +100,7 @@ export class JobCard extends EventTarget {
       this.#apply(await api.job(this.id));
       this.#pollMs = POLL_MS;
     } catch (error) {
-      const status = api.statusOf(error);
+      const status = http.statusOf(error);
       if (status === 404) this.fail(LOST);
       else if (status === 401) this.fail("The service asks for its token; reload the page.");
       else {
@@ -104,24 +112,22 @@ export class JobCard extends EventTarget {
 
   /** A few words on what runs. */
   get title() {
-    const { model_name: model, quantization_mode: requested } = this.about.parameters;
-    const mode = modeOf(this.job.quantization) ?? requested;
-    const name = shortName(this.job.model_name ?? model ?? "the usual model");
-    return mode && mode !== "none" ? `${name}, ${modeName(mode)}` : name;
+    return titleOf(this.job);
   }
 
   /**
    * Show what went wrong when it was to run again.
    *
-   * @param {string} line
+   * @param {unknown} error
    */
-  showError(line) {
-    this.view.showError(line);
+  showError(error) {
+    this.view.showError(error);
   }
 
   /** Leave: no sound, no requests. */
   close() {
     this.ended = true;
+    this.#unregister();
     this.#stream?.abort();
     this.view.close();
     this.player.close();
@@ -134,6 +140,7 @@ export class JobCard extends EventTarget {
   #apply(job) {
     if (this.ended) return;
     this.job = job;
+    this.about = aboutOf(job);
     this.view.heading.textContent = this.title;
     const { status } = job;
     if (status === "completed") this.#finish();
@@ -151,7 +158,7 @@ export class JobCard extends EventTarget {
     const stream = new AbortController();
     this.#stream = stream;
     try {
-      for await (const { event, data } of api.events(this.id, stream.signal)) {
+      for await (const { event, data } of eventsOf(this.id, stream.signal)) {
         if (this.ended) return;
         if (event === "format") this.#format(data);
         else if (event === "audio") this.#addAudio(data);
@@ -165,7 +172,7 @@ export class JobCard extends EventTarget {
         }
       }
     } catch (error) {
-      if (api.isAbort(error)) return;
+      if (http.isAbort(error)) return;
     }
     // Cut off: it is opened again when the service answers that the job still runs.
     await new Promise((done) => setTimeout(done, POLL_MS));
@@ -214,6 +221,7 @@ export class JobCard extends EventTarget {
     const { phase, detail, percent } = standing(this.job);
     this.view.showStatus(phase, detail);
     this.view.showProgress(percent);
+    this.dispatchEvent(new Event("progress"));
   }
 
   #toggle() {
@@ -252,7 +260,7 @@ export class JobCard extends EventTarget {
       await api.cancel(this.id);
       this.#remove();
     } catch (error) {
-      const status = api.statusOf(error);
+      const status = http.statusOf(error);
       this.view.showCancelling(false);
       // It was faster: the next answer says how it ended.
       if (status !== 409) this.view.showStatus(messageOf(error), "");

@@ -2,11 +2,13 @@
 // What is seen of a job from the queue to its end.
 
 import { h } from "../shared/dom.js";
+import { complain } from "./complaint.js";
 import { sentence } from "./format.js";
 import { timeline } from "./timeline.js";
 
 /** @import { Peaks } from "../shared/waveform.js" */
-/** @import { JobAbout } from "./session.js" */
+/** @import { Job } from "../../types/service.js" */
+/** @import { JobAbout } from "./job_about.js" */
 /** @import { StreamPlayer } from "./stream_player.js" */
 
 /** The shortest time between two pictures while sound comes, in milliseconds. */
@@ -28,6 +30,7 @@ export class JobView {
   #phase = h("span", { role: "status" }, "Waiting");
   #detail = h("span", { class: "detail" });
   #status = h("p", { class: "standing" }, this.#phase, " ", this.#detail);
+  #trouble = h("p", { role: "alert", class: "complaint" });
   #bar = h("progress", { max: 100, "aria-label": "Progress" });
   #timeline = timeline();
   #takes = h("div", { class: "segments", role: "radiogroup", "aria-label": "Take to hear" });
@@ -43,10 +46,11 @@ export class JobView {
   #drawing = null;
 
   /**
+   * @param {Job} job
    * @param {JobAbout} about
    * @param {Handlers} handlers
    */
-  constructor(about, { toggle, stop, cancel }) {
+  constructor(job, about, { toggle, stop, cancel }) {
     this.#about = about;
     this.#play = h(
       "button",
@@ -63,10 +67,11 @@ export class JobView {
     this.element = h(
       "article",
       { class: "run", "aria-label": "A run" },
-      h("div", { class: "run-head" }, this.heading, h("p", { class: "note" }, origin(about))),
+      h("div", { class: "run-head" }, this.heading, h("p", { class: "note" }, origin(job, about))),
       this.#timeline,
       this.#bar,
       this.#status,
+      this.#trouble,
       this.#buttons,
     );
   }
@@ -92,10 +97,10 @@ export class JobView {
   /**
    * Show what went wrong.
    *
-   * @param {string} line
+   * @param {unknown} error
    */
-  showError(line) {
-    this.#status.replaceChildren(h("span", { role: "alert" }, sentence(line)));
+  showError(error) {
+    complain(this.#trouble, error);
   }
 
   /**
@@ -106,7 +111,8 @@ export class JobView {
    */
   showFailure(line, buttons) {
     this.#bar.hidden = true;
-    this.showError(line);
+    this.#status.hidden = true;
+    this.#trouble.textContent = sentence(line);
     this.element.classList.add("failed");
     this.#buttons.replaceChildren(...buttons);
   }
@@ -139,9 +145,9 @@ export class JobView {
    * @param {Peaks[]} peaks
    */
   draw(peaks) {
-    const { seconds, parameters } = this.#about;
+    const { seconds, output, grid } = this.#about;
     const loudest = Math.max(0.05, ...peaks.map((one) => one.loudest));
-    this.#timeline.show({ peaks, seconds: parameters.output_seconds, join: seconds, loudest });
+    this.#timeline.show({ peaks, seconds: output, join: seconds, loudest, grid });
   }
 
   /**
@@ -186,9 +192,14 @@ export class JobView {
   }
 }
 
-/** @param {JobAbout} about */
-function origin({ file, melody, parameters }) {
-  const texts = parameters.descriptions ?? [parameters.description];
+/**
+ * @param {Job} job
+ * @param {JobAbout} about
+ */
+function origin({ melody }, { file, parameters }) {
+  const texts = parameters.descriptions?.length
+    ? parameters.descriptions
+    : [parameters.description];
   const words = texts.filter(Boolean).map((text) => `, “${text}”`);
-  return `from ${file}${melody ? `, after ${melody}` : ""}${words.join("")}`;
+  return `from ${file}${melody && file !== "a melody alone" ? ", after a melody" : ""}${words.join("")}`;
 }

@@ -3,24 +3,34 @@
 
 import { h } from "../shared/dom.js";
 import { adaptersField } from "./adapters_field.js";
-import { modeName, shortName, size } from "./format.js";
+import { clear, complain } from "./complaint.js";
+import { modeName } from "./format.js";
+import { lengthField } from "./length_field.js";
 import { melodyField } from "./melody_field.js";
+import { modelField } from "./model_field.js";
+import { partsField } from "./parts_field.js";
 import { wordsField } from "./words_field.js";
 
-/** @import { GenerationParameters, Model } from "../../types/service.js" */
+/** @import { GenerationParameters } from "../../types/service.js" */
+/** @import { Grid } from "../shared/grid.js" */
 /** @import { Service } from "./connection.js" */
+/** @import { Length } from "./length_field.js" */
+/** @import { Part } from "./parts_field.js" */
 
 /**
  * What the form holds: the parameters, and what only the page uses. `length` is of the
- * continuation, in seconds; with `listen`, jobs play while they are generated.
+ * continuation's first part, `then` are the further ones; with `listen`, jobs play while they are
+ * generated.
  *
- * @typedef {GenerationParameters & { length: number, listen: boolean }} Values
+ * @typedef {GenerationParameters & { length: Length, then: Part[], listen: boolean }} Values
  */
 
 /**
  * What is stored of them: a seed that nobody chose is empty; `finer` is whether those are unfolded.
  *
- * @typedef {Partial<Omit<Values, "seed">> & { seed?: number | "", finer?: boolean }} Stored
+ * @typedef {Partial<Omit<Values, "seed" | "length" | "then">> & {
+ *   seed?: number | "", length?: number, finer?: boolean
+ * }} Stored
  */
 
 /** @typedef {{ min: number, max: number, step: number | "any" }} Range */
@@ -28,20 +38,17 @@ import { wordsField } from "./words_field.js";
 /** @typedef {ReturnType<typeof parametersForm>} ParametersForm */
 
 const STORED = "segue.wishes";
-const SIZES = ["small", "medium", "large"];
 
 /**
- * A form on what the service offers. Events: `change`, and `submit` from its button.
+ * A form on what the service offers. Events: `change`, `submit` from its button, and `arrived`
+ * (a model has been downloaded).
  *
  * @param {Service} service
  */
 export function parametersForm(service) {
   const { limits } = service;
   const saved = stored();
-  const described = { name: "model_name", "aria-describedby": "model-note" };
-  const model = h("select", described, models(service));
-  choose(model, saved.model_name ?? service.default_model);
-  const modelNote = h("small", { id: "model-note" });
+  const model = modelField(service.models, saved.model_name ?? service.default_model);
   const mode = h("select", { name: "quantization_mode", "aria-describedby": "mode-note" });
   const modes = service.quantization?.modes ?? [];
   const usual = service.quantization?.default_mode ?? "none";
@@ -61,7 +68,8 @@ export function parametersForm(service) {
   const words = wordsField(limits.description, limits.variations, saved);
   const melody = melodyField(limits);
   const adapters = adaptersField(service.adapters ?? [], saved.adapters);
-  const length = number("length", saved.length ?? 24, { min: 1, max: limits.output, step: 1 });
+  const length = lengthField("Plays on for", saved.length ?? 24);
+  const parts = partsField(limits.description, limits.parts);
   const variations = h(
     "span",
     { class: "segments", role: "radiogroup", "aria-label": "Takes" },
@@ -108,11 +116,12 @@ export function parametersForm(service) {
   const form = h(
     "form",
     { class: "parameters", "aria-label": "What to play" },
-    field("Model", model, modelNote, "model"),
+    model,
     field("Quantization", mode, modeNote, "mode"),
     words,
-    field("Plays on for", h("span", { class: "unit" }, length, " s"), null, "length"),
+    length,
     h("div", { class: "field takes" }, h("span", {}, "Takes"), variations),
+    parts,
     melody,
     adapters,
     finer,
@@ -132,11 +141,12 @@ export function parametersForm(service) {
    * @returns {Values}
    */
   const parameters = () => ({
-    model_name: model.value || undefined,
+    model_name: model.path(),
     quantization_mode: mode.disabled ? undefined : mode.value,
     ...words.words(),
     adapters: adapters.adapters(),
-    length: Number(length.value) || 0,
+    length: length.length(),
+    then: parts.parts(),
     variations: takes(),
     top_k: Number(topK.value),
     temperature: Number(temperature.value),
@@ -146,22 +156,31 @@ export function parametersForm(service) {
   });
   const save = () => store(parameters(), finer.open);
   const explain = () => {
-    const chosen = model.selectedOptions[0];
-    modelNote.textContent = chosen?.dataset.note ?? "";
-    words.suggest(chosen?.dataset.words || "strings and piano, slow");
+    const chosen = model.model();
+    words.suggest(chosen?.description || "strings and piano, slow");
     words.fit(takes());
-    melody.offer(Boolean(chosen?.dataset.takes?.includes("melody")));
+    melody.offer(Boolean(chosen?.takes?.includes("melody")));
   };
   let prompted = true;
   const demand = () => words.require(!prompted && !melody.file());
   melody.addEventListener("melody", demand);
   form.addEventListener("input", () => {
+    model.explain();
     explain();
-    complaint.textContent = "";
+    clear(complaint);
     form.dispatchEvent(new Event("change"));
   });
+  model.addEventListener("arrived", () => form.dispatchEvent(new Event("arrived")));
+  parts.addEventListener("parts", () => form.dispatchEvent(new Event("change")));
   finer.addEventListener("toggle", save);
   explain();
+
+  let busy = false;
+  go.addEventListener("click", (event) => {
+    length.check();
+    parts.check();
+    if (busy) event.preventDefault();
+  });
 
   // A wrong number in there would be complained about where nobody sees it.
   /** @param {Event} event */
@@ -180,9 +199,10 @@ export function parametersForm(service) {
       demand();
     },
     store: save,
-    /** @param {string} line  what went wrong; empty to clear it */
-    showError(line) {
-      complaint.textContent = line;
+    /** @param {unknown} error  what went wrong; null to clear it */
+    showError(error) {
+      if (error === null) clear(complaint);
+      else complain(complaint, error);
     },
     /** @param {string} line  what the parameters come to */
     summarize(line) {
@@ -194,15 +214,25 @@ export function parametersForm(service) {
      * @param {Service} service
      */
     refresh(service) {
-      const chosen = model.value;
-      model.replaceChildren(...models(service));
-      choose(model, chosen);
+      model.refresh(service.models);
       explain();
     },
     /** @param {string | null} line  on the button, while it cannot be used; null when it can */
     busy(line) {
-      go.disabled = line !== null;
+      // Not disabled: the focus would be lost.
+      busy = line !== null;
+      go.setAttribute("aria-disabled", String(busy));
       go.textContent = line ?? "Generate";
+    },
+    focusGenerate: () => go.focus(),
+    /**
+     * Count lengths in this grid's bars, or in seconds alone.
+     *
+     * @param {Grid | null} grid
+     */
+    count(grid) {
+      length.count(grid);
+      parts.count(grid);
     },
     /**
      * Leave room for a prompt in the longest output.
@@ -210,56 +240,10 @@ export function parametersForm(service) {
      * @param {number} prompt  in seconds
      */
     limitLength(prompt) {
-      length.max = String(Math.max(1, Math.floor(limits.output - prompt)));
+      const further = parts.parts().reduce((sum, part) => sum + part.length.seconds, 0);
+      length.limit(Math.max(1, limits.output - prompt - further));
     },
   });
-}
-
-/**
- * Options for the models, in groups by size.
- *
- * @param {{ models: Model[] }} service
- */
-function models({ models: found }) {
-  /** @type {Record<string, HTMLOptionElement[]>} */
-  const groups = Object.fromEntries(["", ...SIZES].map((name) => [name, []]));
-  for (const { name, path, downloaded, size_class: group, bytes, description, takes } of found) {
-    const where = SIZES.find((one) => String(group ?? "").includes(one)) ?? "";
-    const missing = downloaded === false;
-    const amount = Number(bytes) > 0 ? `, about ${size(Number(bytes))}` : "";
-    const note = missing
-      ? `Not downloaded yet${amount}; the first run fetches it.`
-      : path === "built-in"
-        ? "Small, and always here: for trying things out."
-        : "On this machine.";
-    groups[where].push(
-      h(
-        "option",
-        {
-          value: path ?? name,
-          "data-note": takes ? `${note} Takes ${takesLine(takes)}.` : note,
-          "data-words": description,
-          "data-takes": takes?.join(" "),
-        },
-        `${shortName(name ?? path)}${missing ? " (not downloaded yet)" : ""}`,
-      ),
-    );
-  }
-  return Object.entries(groups).flatMap(([label, options]) =>
-    !options.length ? [] : label ? [h("optgroup", { label }, options)] : options,
-  );
-}
-
-/**
- * What a model takes, in words for people.
- *
- * @param {string[]} takes
- */
-function takesLine(takes) {
-  /** @type {Record<string, string>} */
-  const names = { prompt: "a prompt", text: "words", melody: "a melody" };
-  const [last, ...before] = takes.map((one) => names[one] ?? one).reverse();
-  return before.length ? `${before.reverse().join(", ")} and ${last}` : last;
 }
 
 /**
@@ -309,8 +293,11 @@ function stored() {
  */
 function store(values, finer) {
   try {
+    const { then: _, length, ...rest } = values;
     const seed = values.seed === -1 ? "" : values.seed;
-    sessionStorage.setItem(STORED, JSON.stringify({ ...values, seed, finer }));
+    // Of what is counted in bars, the tempo is not stored.
+    const kept = length.bars === null ? { length: length.seconds } : {};
+    sessionStorage.setItem(STORED, JSON.stringify({ ...rest, ...kept, seed, finer }));
   } catch {
     // Without storage, the form starts afresh after a reload.
   }

@@ -2,11 +2,13 @@
 // The service's page: the prompt, the parameters, the jobs and their takes.
 
 import { Connection } from "./connection.js";
-import { seconds } from "./format.js";
-import { Jobs } from "./jobs.js";
+import { lengthText } from "./format.js";
+import { Jobs, reveal } from "./jobs.js";
+import { Library, LibraryEvent } from "./library.js";
 import { parametersForm } from "./parameters_form.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { timeline } from "./timeline.js";
+import { known } from "./upload.js";
 import { find, h } from "../shared/dom.js";
 
 /** @param {string} id */
@@ -22,11 +24,12 @@ const form = parametersForm(service);
 const preview = timeline();
 $("parameters").append(preview, form);
 
+const library = new Library($("takes"));
 const jobs = new Jobs({
   form,
   panel,
+  library,
   running: $("jobs"),
-  finished: $("takes"),
   announcements: $("announcements"),
 });
 
@@ -41,33 +44,67 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   jobs.start();
 });
-jobs.addEventListener("done", async () => {
-  // A model may have come down meanwhile; whether the service answers matters elsewhere.
-  await connection.refresh().then(form.refresh, () => {});
+// A model may have come down meanwhile; whether the service answers matters elsewhere.
+const refresh = () => connection.refresh().then(form.refresh, () => {});
+jobs.addEventListener("done", refresh);
+form.addEventListener("arrived", refresh);
+library.addEventListener("retry", (event) => {
+  if (event instanceof LibraryEvent) jobs.retry(event.source, event.group);
 });
-jobs.restore();
+library.addEventListener("playon", (event) => {
+  if (event instanceof LibraryEvent) playOn(event);
+});
+library.restore((job) => jobs.follow(job));
+
+/**
+ * Let the next prompt be a take.
+ *
+ * @param {LibraryEvent} event
+ */
+async function playOn({ source, group, at }) {
+  const { card, take } = source;
+  const { start, seconds: prompt, grid, file } = card.about;
+  group.player.takes.pause();
+  const upload = await known({
+    name: take.name || `${file}, seed ${take.seed}`,
+    buffer: await source.whole(),
+    take: { job: card.id, take: take.number },
+  });
+  panel.show(upload, {
+    tempo: grid && { bpm: grid.bpm, beatsPerBar: grid.beatsPerBar, downbeat: grid.moved(-start).first },
+    end: at === null ? undefined : start + at,
+    length: prompt || undefined,
+    note: "The next part goes on from the end of the slice; what lies before it stays.",
+  });
+  reveal($("prompt"));
+  form.focusGenerate();
+}
 
 /** Show what is going to be made. */
 function showOutcome() {
-  const { upload, slice, alone } = panel;
-  const { length, variations } = form.parameters();
+  const { upload, slice, alone, grid } = panel;
+  form.count(grid);
+  const { length, then, variations } = form.parameters();
   const times = variations > 1 ? `, ${variations} times` : "";
+  const lengths = [length, ...then.map((part) => part.length)];
+  const sum = lengths.reduce((all, one) => all + one.seconds, 0);
+  const fresh = `${lengthText(sum, grid)} new${times}`;
+  form.limitLength(slice?.seconds ?? 0);
   if (alone) {
-    form.limitLength(0);
-    form.summarize(`${seconds(length)} new${times}`);
+    form.summarize(fresh);
     preview.hidden = true;
   }
   if (!upload || !slice) return;
-  form.limitLength(slice.seconds);
-  form.summarize(`${seconds(slice.seconds)} of yours, then ${seconds(length)} new${times}`);
+  form.summarize(`${lengthText(slice.seconds, grid)} of yours, then ${fresh}`);
   preview.hidden = !upload.peaks;
   if (!upload.peaks) return;
   preview.show({
     peaks: [upload.peaks],
     from: slice.start,
-    seconds: slice.seconds + Math.max(1, length),
+    seconds: slice.seconds + Math.max(1, sum),
     join: slice.seconds,
     until: slice.end,
     loudest: upload.peaks.loudest,
+    grid: grid?.moved(slice.start),
   });
 }

@@ -4,48 +4,67 @@
 // Two handles and the part between them, each a slider for keys and for the pointer; numbers say
 // the same, for those who know them, and for files that the browser cannot draw.
 
-import { clock, h } from "../shared/dom.js";
+import { h } from "../shared/dom.js";
+import { gridLines } from "../shared/grid.js";
+import { exactClock, timeField } from "../shared/time.js";
+import { Viewport, wheel, zoomControls } from "../shared/viewport.js";
 import { waveform } from "../shared/waveform.js";
+import { SliceRange } from "./slice_range.js";
 
+/** @import { Grid, Snap } from "../shared/grid.js" */
 /** @import { Peaks } from "../shared/waveform.js" */
 
 /** What moves: the slice, its start or its end. @typedef {"window" | "left" | "right"} Part */
 
-const SHORTEST = 0.5;
-
-/** What keys move it by, in seconds. @type {Record<string, number>} */
+/** What keys move it by: in seconds, or in what it snaps to. @type {Record<string, number>} */
 const STEPS = { ArrowLeft: -0.1, ArrowDown: -0.1, ArrowRight: 0.1, ArrowUp: 0.1 };
 /** @type {Record<string, number>} */
 const LEAPS = { PageDown: -5, PageUp: 5 };
 
+/** With Alt, nothing snaps, and a step is so long, in seconds. */
+const FINE = 0.01;
+
 /** Where keys move it to. @type {Record<string, number>} */
 const ENDS = { Home: -Infinity, End: Infinity };
 
+/** How much is seen of a file at first, at most, in seconds: in an hour, a slice is a hair. */
+const SEEN = 60;
+
 /** Events: `change` while the slice changes, `settle` when it has. */
 export class SegueSlice extends HTMLElement {
-  /** Where it starts and how long it is, in seconds. */
-  start = 0;
-  seconds = 0;
-
-  /** At most, in seconds. */
-  longest = 0;
-
-  /** Of the file, in seconds; null if nobody knows. @type {number | null} */
-  duration = null;
+  range = new SliceRange({ duration: null, longest: 1, usual: 1 });
+  viewport = new Viewport();
 
   #window = this.#slider("window", "window", "Slice");
   #left = this.#slider("left", "handle left", "Start of the slice");
   #right = this.#slider("right", "handle right", "End of the slice");
   #head = h("div", { class: "playhead", hidden: true });
   #dropped = h("div", { class: "dropped" });
+  #lines = gridLines();
 
   /** There if there is a picture. @type {HTMLElement | null} */
   #strip = null;
 
-  startInput = this.#number((value) => this.#begin(value));
-  secondsInput = this.#number((value) => {
-    this.#set(this.start, this.start + Math.min(value, this.longest), "left");
+  #from = timeField("From", (seconds) => this.#type(() => this.range.begin(seconds)));
+  #length = timeField("Length", (seconds) => this.#type(() => this.range.setLength(seconds)));
+  #bars = h("input", {
+    type: "number",
+    min: 0.25,
+    step: "any",
+    inputmode: "decimal",
+    onchange: () => {
+      const { bar } = this.range.grid ?? { bar: 0 };
+      const bars = Number(this.#bars.value);
+      this.#type(() => bars > 0 && this.range.setLength(bars * bar));
+    },
   });
+  #barsField = h("label", { class: "bars-field", hidden: true }, "= ", this.#bars, " bars");
+
+  startInput = this.#from.input;
+  secondsInput = this.#length.input;
+
+  /** @type {number | null} */
+  #playing = null;
 
   /**
    * Choose from a file.
@@ -57,45 +76,91 @@ export class SegueSlice extends HTMLElement {
    * @param {number} options.usual  length of a slice, in seconds
    */
   open({ peaks, duration, longest, usual }) {
-    this.longest = Math.min(longest, duration ?? Infinity);
-    this.duration = duration;
-    this.seconds = Math.min(usual, this.longest);
-    // Where the music ends is where one would go on.
-    this.start = duration === null ? 0 : duration - this.seconds;
-    const latest = duration === null ? null : duration - SHORTEST;
+    this.range = new SliceRange({ duration, longest, usual });
     const numbers = h(
       "div",
       { class: "numbers" },
-      field("From", this.startInput, 0, latest),
-      field("Length", this.secondsInput, SHORTEST, this.longest),
+      this.#from,
+      this.#length,
+      this.#barsField,
       duration !== null && [
         this.#jump("From the start", () => 0),
-        this.#jump("From the end", () => duration - this.seconds),
+        this.#jump("From the end", () => this.range.limit - this.range.seconds),
       ],
     );
-    const strip = peaks &&
+    const picture = peaks && waveform(peaks, { loudest: peaks.loudest });
+    const strip = picture &&
       h(
         "div",
         { class: "strip" },
-        waveform(peaks, { loudest: peaks.loudest }),
-        this.#dropped, this.#window, this.#left, this.#right, this.#head,
+        picture,
+        this.#lines, this.#dropped, this.#window, this.#left, this.#right, this.#head,
       );
-    strip?.addEventListener("pointerdown", (event) => this.#grab(event, strip));
     this.#strip = strip;
-    this.replaceChildren(...(strip ? [strip] : []), numbers);
+    if (strip && duration !== null) {
+      strip.addEventListener("pointerdown", (event) => this.#grab(event, strip));
+      this.viewport.reset(duration);
+      if (duration > SEEN * 1.5) this.viewport.show(this.range.end - SEEN, this.range.end + 5);
+      this.viewport.addEventListener("change", () => {
+        picture.redraw({ from: this.viewport.from, to: this.viewport.to });
+        this.#place();
+      });
+      wheel(strip, this.viewport);
+      picture.redraw({ from: this.viewport.from, to: this.viewport.to });
+    }
+    const zoom = strip && zoomControls(this.viewport, () => this.range.start);
+    this.replaceChildren(...[strip, numbers, zoom].filter((part) => part !== null));
     this.setAttribute("role", "group");
     this.setAttribute("aria-label", "What the model hears");
     this.#show();
   }
 
+  /** Where it starts, how long it is and where it ends, in seconds. */
+  get start() {
+    return this.range.start;
+  }
+
+  get seconds() {
+    return this.range.seconds;
+  }
+
+  get end() {
+    return this.range.end;
+  }
+
+  /** Its length in bars; null without a tempo. */
+  get bars() {
+    const { grid, seconds } = this.range;
+    return grid && seconds / grid.bar;
+  }
+
+  /**
+   * Lay it on a grid, or on none.
+   *
+   * @param {Grid | null} grid
+   * @param {Snap} snap
+   */
+  lay(grid, snap) {
+    this.range.lay(grid, snap);
+    this.#show();
+    this.#settle();
+  }
+
+  /**
+   * Let it end there, as long as it is.
+   *
+   * @param {number} seconds  of the file
+   */
+  endAt(seconds) {
+    this.range.move(seconds - this.range.seconds);
+    this.viewport.reveal(this.range.start, this.range.end);
+    this.#show();
+    this.#settle();
+  }
+
   /** Focus what is used first, without the ring that keys get. */
   focusFirst() {
     (this.#strip ? this.#window : this.startInput).focus({ focusVisible: false });
-  }
-
-  /** In seconds. */
-  get end() {
-    return this.start + this.seconds;
   }
 
   /**
@@ -104,8 +169,10 @@ export class SegueSlice extends HTMLElement {
    * @param {number | null} seconds  of the file
    */
   at(seconds) {
-    this.#head.hidden = seconds === null;
-    if (seconds !== null) this.#head.style.left = this.#percent(seconds);
+    this.#playing = seconds;
+    const share = seconds === null ? -1 : this.viewport.share(seconds);
+    this.#head.hidden = share < 0 || share > 1;
+    this.#head.style.left = `${100 * share}%`;
   }
 
   /**
@@ -123,20 +190,12 @@ export class SegueSlice extends HTMLElement {
     });
   }
 
-  /** @param {(value: number) => void} change */
-  #number(change) {
-    const input = h("input", {
-      type: "number",
-      step: "any",
-      inputmode: "decimal",
-      onchange: () => {
-        const value = Number(input.value);
-        if (input.value !== "" && Number.isFinite(value)) change(value);
-        this.#show();
-        this.#settle();
-      },
-    });
-    return input;
+  /** @param {() => void} change */
+  #type(change) {
+    change();
+    this.viewport.reveal(this.range.start, this.range.end);
+    this.#show();
+    this.#settle();
   }
 
   /**
@@ -144,10 +203,7 @@ export class SegueSlice extends HTMLElement {
    * @param {() => number} start
    */
   #jump(label, start) {
-    const jump = () => {
-      this.#move(start());
-      this.#settle();
-    };
+    const jump = () => this.#type(() => this.range.move(start()));
     return h("button", { type: "button", class: "quiet", onclick: jump }, label);
   }
 
@@ -156,13 +212,23 @@ export class SegueSlice extends HTMLElement {
    * @param {Part} part
    */
   #press(event, part) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const { key, shiftKey } = event;
-    const step = key in STEPS ? STEPS[key] * (shiftKey ? 10 : 1) : (LEAPS[key] ?? null);
+    if (event.ctrlKey || event.metaKey) return;
+    const { key, shiftKey, altKey: free } = event;
+    if (!free && this.#strip && this.viewport.press(key, this.range.start)) {
+      event.preventDefault();
+      return;
+    }
+    const { unit } = this.range;
+    const count = key in STEPS ? STEPS[key] * (shiftKey ? 10 : 1) : (LEAPS[key] ?? null);
     const end = ENDS[key] ?? null;
-    if (step === null && end === null) return;
+    if (count === null && end === null) return;
     event.preventDefault();
-    this.#drag(part, (at) => end ?? at + (step ?? 0));
+    let step = count ?? 0;
+    if (free) step = Math.sign(step) * FINE;
+    else if (unit !== null) step = Math.sign(step) * unit * (Math.abs(step) > 0.5 ? 4 : 1);
+    this.#drag(part, (at) => end ?? at + step, free);
+    const edge = part === "right" ? this.end : this.start;
+    this.viewport.reveal(edge);
     this.#settle();
   }
 
@@ -174,18 +240,19 @@ export class SegueSlice extends HTMLElement {
     if (event.button !== 0) return;
     const box = strip.getBoundingClientRect();
     /** @param {PointerEvent} event */
-    const second = ({ clientX }) => ((clientX - box.left) / box.width) * (this.duration ?? 0);
+    const second = ({ clientX }) => this.viewport.at((clientX - box.left) / box.width);
     const handles = { window: this.#window, left: this.#left, right: this.#right };
     const target = event.target instanceof Node ? event.target : null;
     const parts = /** @type {const} */ (["window", "left", "right"]);
     const hit = parts.find((part) => handles[part].contains(target));
     const part = hit ?? "window";
-    if (!hit) this.#move(second(event) - this.seconds / 2);
+    if (!hit) this.#drag("window", () => second(event) - this.seconds / 2, isFree(event));
     const away = (part === "right" ? this.end : this.start) - second(event);
     const { pointerId } = event;
     /** @param {PointerEvent} moved */
     const move = (moved) => {
-      if (moved.pointerId === pointerId) this.#drag(part, () => second(moved) + away);
+      if (moved.pointerId !== pointerId) return;
+      this.#drag(part, () => second(moved) + away, isFree(moved));
     };
     /** @param {PointerEvent} dropped */
     const drop = (dropped) => {
@@ -206,89 +273,55 @@ export class SegueSlice extends HTMLElement {
   /**
    * @param {Part} part
    * @param {(at: number) => number} to  where it goes from where it is
+   * @param {boolean} free
    */
-  #drag(part, to) {
-    if (part === "window") this.#move(to(this.start));
-    else if (part === "left") this.#set(to(this.start), this.end, "right");
-    else this.#set(this.start, to(this.end), "left");
-  }
-
-  /** @param {number} start */
-  #move(start) {
-    const last = this.duration === null ? Infinity : this.duration - this.seconds;
-    this.start = rounded(Math.min(Math.max(0, start), last));
-    this.#show();
-  }
-
-  /**
-   * Start there, and be shorter if the music ends before.
-   *
-   * @param {number} start
-   */
-  #begin(start) {
-    const shortest = Math.min(SHORTEST, this.longest);
-    const limit = this.duration ?? Infinity;
-    this.start = rounded(Math.min(Math.max(0, start), Math.max(0, limit - shortest)));
-    this.seconds = rounded(Math.min(this.seconds, limit - this.start));
-  }
-
-  /**
-   * Set both ends; the one that is `fixed` stays where it is.
-   *
-   * @param {number} start
-   * @param {number} end
-   * @param {"left" | "right"} fixed
-   */
-  #set(start, end, fixed) {
-    const shortest = Math.min(SHORTEST, this.longest);
-    const limit = this.duration ?? Infinity;
-    if (fixed === "left") {
-      const last = Math.min(limit, start + this.longest);
-      if (start + shortest > last) start = last - shortest;
-      end = Math.min(Math.max(end, start + shortest), last);
-    } else {
-      start = Math.min(Math.max(start, 0, end - this.longest), end - shortest);
-    }
-    this.start = rounded(Math.max(0, start));
-    this.seconds = rounded(end - this.start);
+  #drag(part, to, free) {
+    const { range } = this;
+    if (part === "window") range.move(to(range.start), free);
+    else if (part === "left") range.moveStart(to(range.start), free);
+    else range.moveEnd(to(range.end), free);
     this.#show();
   }
 
   #show() {
-    this.startInput.value = this.start.toFixed(1);
-    this.secondsInput.value = this.seconds.toFixed(1);
-    if (this.#strip && this.duration !== null) {
-      const { start, end, duration, longest } = this;
-      this.#window.style.left = this.#left.style.left = this.#percent(start);
-      this.#window.style.width = this.#percent(this.seconds);
-      this.#right.style.left = this.#dropped.style.left = this.#percent(end);
-      value(this.#window, 0, duration - this.seconds, start, `${clock(start)} to ${clock(end)}`);
-      value(this.#left, Math.max(0, end - longest), end, start, clock(start));
-      value(this.#right, start, Math.min(duration, start + longest), end, clock(end));
-    }
+    const { start, seconds, grid } = this.range;
+    this.#from.set(start);
+    this.#length.set(seconds);
+    this.#barsField.hidden = !grid;
+    if (grid) this.#bars.value = String(Math.round((seconds / grid.bar) * 100) / 100);
+    this.#place();
     this.dispatchEvent(new Event("change"));
+  }
+
+  #place() {
+    const { start, end, seconds, duration, longest, shortest, grid } = this.range;
+    if (!this.#strip || duration === null) return;
+    const { viewport } = this;
+    /** @param {number} at */
+    const percent = (at) => `${100 * viewport.share(at)}%`;
+    this.#window.style.left = this.#left.style.left = percent(start);
+    this.#window.style.width = `${(100 * seconds) / viewport.seconds}%`;
+    this.#right.style.left = this.#dropped.style.left = percent(end);
+    this.#lines.show(grid, viewport.from, viewport.to);
+    const [from, to] = [exactClock(start), exactClock(end)];
+    value(this.#window, 0, duration - seconds, start, `${from} to ${to}`);
+    value(this.#left, Math.max(0, end - longest), end - shortest, start, from);
+    value(this.#right, start + shortest, Math.min(duration, start + longest), end, to);
+    this.at(this.#playing);
   }
 
   #settle() {
     this.dispatchEvent(new Event("settle"));
   }
-
-  /** @param {number} seconds */
-  #percent(seconds) {
-    return `${(100 * seconds) / (this.duration ?? 1)}%`;
-  }
 }
 
 /**
- * @param {string} label
- * @param {HTMLInputElement} input
- * @param {number} min
- * @param {number | null} max
+ * Whether nothing snaps while these keys are held.
+ *
+ * @param {PointerEvent} event
  */
-function field(label, input, min, max) {
-  input.min = String(min);
-  if (max !== null) input.max = String(Math.round(max * 1000) / 1000);
-  return h("label", { class: "number-field" }, `${label} `, input, " s");
+function isFree({ altKey, ctrlKey, metaKey }) {
+  return altKey || ctrlKey || metaKey;
 }
 
 /**
@@ -305,11 +338,6 @@ function value(element, min, max, now, text) {
   element.setAttribute("aria-valuemax", max.toFixed(1));
   element.setAttribute("aria-valuenow", now.toFixed(1));
   element.setAttribute("aria-valuetext", text);
-}
-
-/** @param {number} seconds */
-function rounded(seconds) {
-  return Math.round(seconds * 1000) / 1000;
 }
 
 customElements.define("segue-slice", SegueSlice);

@@ -6,6 +6,7 @@
 // is some more of it.
 
 import { activate, isPlaying, newContext } from "../shared/takes.js";
+import { outputOf } from "../shared/volume.js";
 
 /** @import { StreamFormat } from "../../types/service.js" */
 
@@ -253,7 +254,7 @@ export class StreamPlayer extends EventTarget {
     if (!context) return;
     this.#gains = Array.from({ length: this.takes }, (_, take) => {
       const gain = new GainNode(context, { gain: take === this.selected ? 1 : 0 });
-      gain.connect(context.destination);
+      gain.connect(outputOf(context));
       return gain;
     });
     // On a sample of the clock: chunks that start between two would be interpolated at their ends.

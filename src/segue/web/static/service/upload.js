@@ -2,6 +2,7 @@
 // The user's own audio: inspected before anything is sent, decoded to be drawn and played.
 
 import { size, wait } from "./format.js";
+import { wavOfPart } from "./wav.js";
 import { Peaks } from "../shared/waveform.js";
 
 /** @import { Limits } from "./connection.js" */
@@ -15,9 +16,13 @@ import { Peaks } from "../shared/waveform.js";
  * @property {AudioBuffer | null} buffer  null, as the next two, if this browser cannot decode it
  * @property {Peaks | null} peaks
  * @property {number | null} seconds
+ * @property {boolean} cut  whether it is more than the service takes, so that a part of it is sent
  * @property {() => Promise<Blob[]>} encoded  parts of its base64 text
- * @property {string | null} job  that the service has it from already
- * @property {string | null} melody  the key of the one that this job follows
+ * @property {(from: number, to: number) => Promise<Blob[]>} encodedPart  the same of a part of it
+ * @property {{ id: string, as: string } | null} input  what the service has of it: all of it, or
+ *   the part that `as` says
+ * @property {{ job: string, as: string } | null} sent  the job that followed it as a melody, on what
+ * @property {{ job: string, take: number } | null} take  the take that it is, on the service
  */
 
 /** A multiple of three: chunks of base64 then join without padding between them. */
@@ -27,6 +32,9 @@ const ENDINGS = /\.(wav|wave|flac|og[ga]|opus|mp[234]|m4[ab]|aac|aif[fc]?|caf|au
 
 /** At which rate audio is decoded to be drawn and played; what is sent is the file as it is. */
 const SAMPLE_RATE = 44100;
+
+/** The longest file that is decoded, in seconds: an hour of stereo fills 1.3 GB. */
+const LONGEST = 3600;
 
 /** A file cannot be used; the message says why, and what can be. */
 export class UploadError extends Error {}
@@ -45,37 +53,73 @@ export async function inspect(file, limits) {
     );
   }
   if (file.size === 0) throw new UploadError(`${file.name} is empty.`);
-  if (limits.bytes !== null && file.size > limits.bytes) {
+  // Ten hours of silence are a small file, and would fill the memory once decoded.
+  const length = await lengthOf(file);
+  if (length !== null && length > LONGEST) throw tooLong(file, length, LONGEST);
+  const buffer = await decoded(file);
+  const seconds = buffer?.duration ?? length;
+  const large = limits.bytes !== null && file.size > limits.bytes;
+  const long = seconds !== null && limits.seconds !== null && seconds > limits.seconds;
+  if (!buffer && large) {
     throw new UploadError(
-      `${file.name} has ${size(file.size)}; the service takes ${size(limits.bytes)} at most. ` +
+      `${file.name} has ${size(file.size)}; the service takes ${size(limits.bytes ?? 0)} at most. ` +
         "Cut it shorter, or save it as FLAC or MP3.",
     );
   }
-  // Ten hours of silence are a small file, and would fill the memory once decoded.
-  checkLength(file, await lengthOf(file), limits);
-  const buffer = await decoded(file);
-  if (buffer) checkLength(file, buffer.duration, limits);
+  if (!buffer && long) throw tooLong(file, seconds, limits.seconds ?? 0);
   return {
     name: file.name,
     key: `${file.name} ${file.size} ${file.lastModified}`,
     buffer,
     peaks: buffer && (await Peaks.ofLong(buffer)),
     seconds: buffer && buffer.duration,
+    cut: large || long,
     encoded: once(() => encoded(file)),
-    job: null,
-    melody: null,
+    encodedPart: async (from, to) => {
+      if (!buffer) throw new UploadError(`${file.name} cannot be cut in this browser.`);
+      return encoded(wavOfPart(buffer, from, to));
+    },
+    input: null,
+    sent: null,
+    take: null,
+  };
+}
+
+/**
+ * Music that the service has: an input of jobs before, or a take.
+ *
+ * @param {object} music
+ * @param {string} music.name
+ * @param {AudioBuffer} music.buffer
+ * @param {string} [music.input]  its id
+ * @param {{ job: string, take: number }} [music.take]
+ * @returns {Promise<Upload>}
+ */
+export async function known({ name, buffer, input, take }) {
+  const lost = () => Promise.reject(new UploadError(`The service does not have ${name} any more.`));
+  return {
+    name,
+    key: JSON.stringify([input, take]),
+    buffer,
+    peaks: await Peaks.ofLong(buffer),
+    seconds: buffer.duration,
+    cut: false,
+    encoded: lost,
+    encodedPart: lost,
+    input: input ? { id: input, as: "" } : null,
+    sent: null,
+    take: take ?? null,
   };
 }
 
 /**
  * @param {File} file
- * @param {number | null} seconds
- * @param {Limits} limits
+ * @param {number} seconds
+ * @param {number} longest
  */
-function checkLength(file, seconds, limits) {
-  if (seconds === null || limits.seconds === null || seconds <= limits.seconds) return;
-  throw new UploadError(
-    `${file.name} is ${wait(seconds)} long; the service takes ${wait(limits.seconds)} at most. ` +
+function tooLong(file, seconds, longest) {
+  return new UploadError(
+    `${file.name} is ${wait(seconds)} long; ${wait(longest)} are taken at most. ` +
       "Cut out the part that matters.",
   );
 }
@@ -103,20 +147,28 @@ function lengthOf(file) {
   });
 }
 
+/**
+ * Audio as the page draws and plays it.
+ *
+ * @param {ArrayBuffer} bytes  of a file
+ */
+export function decodedBytes(bytes) {
+  return new OfflineAudioContext(1, 1, SAMPLE_RATE).decodeAudioData(bytes);
+}
+
 /** @param {File} file */
 async function decoded(file) {
   try {
-    const context = new OfflineAudioContext(1, 1, SAMPLE_RATE);
-    return await context.decodeAudioData(await file.arrayBuffer());
+    return await decodedBytes(await file.arrayBuffer());
   } catch {
     return null;
   }
 }
 
 /**
- * The file as blobs of base64 text, made by the browser beside the page.
+ * A file as blobs of base64 text, made by the browser beside the page.
  *
- * @param {File} file
+ * @param {Blob} file
  */
 async function encoded(file) {
   const parts = [];
