@@ -1,16 +1,24 @@
 """The page on a real service with a model of toy size: from a file to music."""
 
+import io
+
 import numpy as np
 import pytest
 import soundfile
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from segue.demo.prompt import SAMPLE_RATE, band
 from segue.demo.toy import MELODY_CONFIG, write_checkpoint
 from tests.service.http.test_generate import write_adapter
 from tests.service.server import Server
 
-from .browser import complaints_of, wait_for
-from .test_service_page import PLAYER, click, opened, ready, says
+from .browser import complaints_of, wait_for, wait_until
+from .test_service_page import PLAYER, click, opened, press, ready, says
+from .test_service_page_bars import BAR, enter, loop
+from .test_service_page_takes import groups, select
+
+__all__ = ["loop"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +65,7 @@ def test_a_file_becomes_music(driver, served, tmp_path):
     wanted = band(5.0).samples[SAMPLE_RATE : 3 * SAMPLE_RATE, 0]
     assert np.allclose(prompt, wanted, atol=2 / 32768)
     assert len(set(names)) == 2
-    click(driver, ".take button")
+    click(driver, ".take .retry")
     wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4")
     assert complaints_of(driver) == []
     driver.execute_script("sessionStorage.clear()")
@@ -114,9 +122,67 @@ def test_words_a_melody_and_an_adapter_become_music(driver, served, tmp_path):
         (True, False),
         (False, True),
     ]
-    assert all("after tune.wav, warm" in name for name in names)
+    assert all("after a melody, warm" in name for name in names)
     # Once more, with the melody that the service has.
-    click(driver, ".take button")
+    click(driver, ".take .retry")
     wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4")
     assert complaints_of(driver) == []
     driver.execute_script("sessionStorage.clear()")
+
+
+def downloaded(driver):
+    """The samples of what the first take's link downloads, as floats, and their rate."""
+    link = driver.find_element(By.CSS_SELECTOR, ".take a[download]")
+    file = driver.downloads / link.get_attribute("download")
+    file.unlink(missing_ok=True)
+    link.click()
+    wait_until(file.exists)
+    return soundfile.read(io.BytesIO(file.read_bytes()))
+
+
+@pytest.mark.slow
+def test_a_loop_is_continued_in_bars_chained_and_taken_out(driver, served, loop):
+    driver.get(served.url)
+    says(driver, "Drop a piece of music here")
+    opened(driver, loop)
+    enter(driver, "bpm", "93")
+    driver.find_element(By.CSS_SELECTOR, "segue-slice .window").send_keys(Keys.HOME)
+    driver.find_element(By.CSS_SELECTOR, "segue-slice .right").send_keys(Keys.END)
+    enter(driver, "length", "2")
+    click(driver, ".generate")
+    groups(driver, 1)
+    ready(driver, 1)
+    driver.execute_script(f"{PLAYER}.takes.pause()")
+    select(driver, "Format of downloads", "wav32f")
+    select(driver, "What is downloaded", "loop")
+    heard, rate = downloaded(driver)
+    # Whole bars, to the sample, and one's own music as it was.
+    assert len(heard) == round(6 * BAR * rate)
+    own, _ = soundfile.read(loop)
+    assert np.array_equal(heard[: len(own)], own)
+    driver.execute_script("document.activeElement.blur()")
+    click(driver, ".take .play-on")
+    wait_for(driver, "return document.activeElement.textContent === 'Generate'")
+    press(driver, Keys.ENTER)
+    groups(driver, 2)
+    driver.execute_script(f"{PLAYER}.takes.pause()")
+    assert driver.execute_script("return document.querySelectorAll('.tree ul ul li').length") == 1
+    select(driver, "What is downloaded", "whole")
+    chain, _ = downloaded(driver)
+    assert len(chain) == round(8 * BAR * rate)
+    assert np.array_equal(chain[: len(own)], own)
+    select(driver, "What is downloaded", "new")
+    new, _ = downloaded(driver)
+    assert np.array_equal(new, chain[-len(new) :])
+    # After a reload, both are there again.
+    driver.get(served.url)
+    groups(driver, 2)
+    assert driver.execute_script("return document.querySelectorAll('.tree ul ul li').length") == 1
+    click(driver, ".take .star")
+    wait_for(driver, "return document.querySelector('.star').ariaPressed === 'true'")
+    click(driver, ".take .remove")
+    wait_for(driver, "return !!document.querySelector('.undo button')")
+    click(driver, ".undo button")
+    groups(driver, 2)
+    assert complaints_of(driver) == []
+    driver.execute_script("sessionStorage.clear(); localStorage.clear()")

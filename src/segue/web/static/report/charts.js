@@ -188,7 +188,11 @@ export function numbers(heads, lines) {
     "details",
     {},
     h("summary", {}, "Figures"),
-    h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Figures" }, table),
+    h(
+      "div",
+      { class: "wide", tabindex: 0, role: "region", "aria-label": `Figures: ${heads.join(", ")}` },
+      table,
+    ),
   );
 }
 

@@ -150,7 +150,7 @@ export function zoomControls(viewport, center = () => (viewport.from + viewport.
       viewport.show(from, from + viewport.seconds);
     },
   });
-  const element = h("div", { class: "zoom" }, farther, closer, all, scroll);
+  const element = h("div", { class: "zoom" }, h("span", {}, "Zoom"), farther, closer, all, scroll);
   const show = () => {
     scroll.max = String(Math.max(1e-3, viewport.duration - viewport.seconds));
     scroll.value = String(viewport.from);
