@@ -18,7 +18,7 @@ from selenium.webdriver.chrome.service import Service
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 
-SECONDS = 15
+SECONDS = 60
 """How long anything is waited for; a machine that is busy may need some of it."""
 
 _FLAGS = (

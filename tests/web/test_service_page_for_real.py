@@ -33,6 +33,25 @@ def served(tmp_path_factory, toy):
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _nothing_kept(driver, served):
+    """Every test begins without takes, and without what the page stored."""
+    yield
+    driver.execute_async_script(
+        """
+        const done = arguments[0];
+        (async () => {
+          const { jobs } = await (await fetch("/api/jobs?limit=100")).json();
+          for (const { job_id } of jobs)
+            await fetch(`/api/jobs/${job_id}?remove=true`, { method: "DELETE" });
+          sessionStorage.clear();
+          localStorage.clear();
+        })().finally(done);
+        """
+    )
+    driver.get("about:blank")
+
+
 @pytest.mark.slow
 def test_a_file_becomes_music(driver, served, tmp_path):
     path = tmp_path / "my song.wav"
@@ -68,7 +87,6 @@ def test_a_file_becomes_music(driver, served, tmp_path):
     click(driver, ".take .retry")
     wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4")
     assert complaints_of(driver) == []
-    driver.execute_script("sessionStorage.clear()")
 
 
 def test_whoever_has_no_music_takes_a_prompt_that_is_there(driver, served):
@@ -80,7 +98,6 @@ def test_whoever_has_no_music_takes_a_prompt_that_is_there(driver, served):
     click(driver, ".generate")
     wait_for(driver, f"return {PLAYER}?.takes?.buffers.length === 1")
     assert complaints_of(driver) == []
-    driver.execute_script("sessionStorage.clear()")
 
 
 @pytest.mark.slow
@@ -127,7 +144,6 @@ def test_words_a_melody_and_an_adapter_become_music(driver, served, tmp_path):
     click(driver, ".take .retry")
     wait_for(driver, f"return {PLAYER}.takes.buffers.length === 4")
     assert complaints_of(driver) == []
-    driver.execute_script("sessionStorage.clear()")
 
 
 def downloaded(driver):
@@ -177,6 +193,7 @@ def test_a_loop_is_continued_in_bars_chained_and_taken_out(driver, served, loop)
     # After a reload, both are there again.
     driver.get(served.url)
     groups(driver, 2)
+    ready(driver, 1)
     assert driver.execute_script("return document.querySelectorAll('.tree ul ul li').length") == 1
     click(driver, ".take .star")
     wait_for(driver, "return document.querySelector('.star').ariaPressed === 'true'")
@@ -185,4 +202,3 @@ def test_a_loop_is_continued_in_bars_chained_and_taken_out(driver, served, loop)
     click(driver, ".undo button")
     groups(driver, 2)
     assert complaints_of(driver) == []
-    driver.execute_script("sessionStorage.clear(); localStorage.clear()")

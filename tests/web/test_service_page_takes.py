@@ -155,6 +155,20 @@ def test_a_reload_needs_no_file_again(made, fake):
     assert [path for path, _ in fake.asked] == ["/api/jobs"]
 
 
+def test_another_slice_of_the_same_music_needs_no_file(made, fake):
+    made.get(fake.url)
+    ready(made, 2)
+    click(made, ".reopen")
+    says(made, "my song.wav", ".chosen h3")
+    assert slice_of(made) == [4, 6]
+    made.execute_script("document.querySelector('segue-slice .window').focus()")
+    press(made, Keys.HOME)
+    generate(made, fake)
+    assert [path for path, _ in fake.asked] == ["/api/jobs"]
+    assert fake.last.input["input_id"] == "input-1"
+    assert fake.last.start == 0
+
+
 def test_older_takes_are_fetched_when_they_are_wanted(made, fake):
     made.execute_script("document.querySelector('segue-slice .window').focus()")
     press(made, Keys.HOME)

@@ -37,6 +37,7 @@ export function aboutOf(job) {
     seconds,
     output: seconds + newSeconds(job, seconds, grid),
     grid,
+    input,
     parent,
     parameters,
   };

@@ -15,23 +15,16 @@ import { find, h } from "../shared/dom.js";
 
 const ENDED = ["failed", "cancelled", "unknown"];
 
-/** Something is wanted of a take that is done elsewhere. */
-export class LibraryEvent extends Event {
-  /**
-   * @param {"playon" | "retry"} type
-   * @param {TakeGroup} group
-   * @param {TakeEvent} of
-   */
-  constructor(type, group, { source, at }) {
-    super(type);
-    this.group = group;
-    this.source = source;
-    this.at = at;
-  }
-}
+/**
+ * What is done with takes elsewhere.
+ *
+ * @typedef {object} Elsewhere
+ * @property {(source: Recording, group: TakeGroup, at: number | null) => void} playOn
+ * @property {(source: Recording, group: TakeGroup) => void} retry
+ * @property {(group: TakeGroup) => void} reopen  choose from its music again
+ */
 
-/** Events: `playon` and `retry`, both LibraryEvents. */
-export class Library extends EventTarget {
+export class Library {
   /** @type {Map<string, TakeGroup>} */
   #groups = new Map();
 
@@ -47,10 +40,15 @@ export class Library extends EventTarget {
   /** Where the next list begins. @type {number | null} */
   #next = null;
 
-  /** @param {HTMLElement} section */
-  constructor(section) {
-    super();
+  #elsewhere;
+
+  /**
+   * @param {HTMLElement} section
+   * @param {Elsewhere} elsewhere
+   */
+  constructor(section, elsewhere) {
     this.#section = section;
+    this.#elsewhere = elsewhere;
     find(section, "h2").after(this.#undo, this.#tree);
     section.append(this.#complaint, this.#older);
   }
@@ -103,14 +101,17 @@ export class Library extends EventTarget {
     if (known) return known;
     const group = new TakeGroup(card.about, this.#origin(card));
     this.#groups.set(key, group);
-    for (const type of /** @type {const} */ (["playon", "retry"])) {
-      group.addEventListener(type, (event) => {
-        if (event instanceof TakeEvent) this.dispatchEvent(new LibraryEvent(type, group, event));
-      });
-    }
-    group.addEventListener("remove", (event) => {
-      if (event instanceof TakeEvent) this.#remove(event.source, group);
-    });
+    const { playOn, retry, reopen } = this.#elsewhere;
+    /**
+     * @param {string} type
+     * @param {(event: TakeEvent) => void} act
+     */
+    const on = (type, act) =>
+      group.addEventListener(type, (event) => event instanceof TakeEvent && act(event));
+    on("playon", ({ source, at }) => playOn(source, group, at));
+    on("retry", ({ source }) => retry(source, group));
+    on("remove", ({ source }) => this.#remove(source, group));
+    group.addEventListener("reopen", () => reopen(group));
     group.addEventListener("change", () => this.#show());
     if (first) this.#tree.after(group.element);
     else this.#complaint.before(group.element);

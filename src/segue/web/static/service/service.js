@@ -4,11 +4,11 @@
 import { Connection } from "./connection.js";
 import { lengthText } from "./format.js";
 import { Jobs, reveal } from "./jobs.js";
-import { Library, LibraryEvent } from "./library.js";
+import { Library } from "./library.js";
 import { parametersForm } from "./parameters_form.js";
+import { playOn, reopen } from "./play_on.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { timeline } from "./timeline.js";
-import { known } from "./upload.js";
 import { find, h } from "../shared/dom.js";
 
 /** @param {string} id */
@@ -24,7 +24,11 @@ const form = parametersForm(service);
 const preview = timeline();
 $("parameters").append(preview, form);
 
-const library = new Library($("takes"));
+const library = new Library($("takes"), {
+  playOn: (source, group, at) => playOn(panel, source, group, at).then(showPrompt),
+  retry: (source, group) => jobs.retry(source, group),
+  reopen: (group) => reopen(panel, group).then((there) => there && showPrompt()),
+});
 const jobs = new Jobs({
   form,
   panel,
@@ -48,34 +52,10 @@ form.addEventListener("submit", (event) => {
 const refresh = () => connection.refresh().then(form.refresh, () => {});
 jobs.addEventListener("done", refresh);
 form.addEventListener("arrived", refresh);
-library.addEventListener("retry", (event) => {
-  if (event instanceof LibraryEvent) jobs.retry(event.source, event.group);
-});
-library.addEventListener("playon", (event) => {
-  if (event instanceof LibraryEvent) playOn(event);
-});
 library.restore((job) => jobs.follow(job));
 
-/**
- * Let the next prompt be a take.
- *
- * @param {LibraryEvent} event
- */
-async function playOn({ source, group, at }) {
-  const { card, take } = source;
-  const { start, seconds: prompt, grid, file } = card.about;
-  group.player.takes.pause();
-  const upload = await known({
-    name: take.name || `${file}, seed ${take.seed}`,
-    buffer: await source.whole(),
-    take: { job: card.id, take: take.number },
-  });
-  panel.show(upload, {
-    tempo: grid && { bpm: grid.bpm, beatsPerBar: grid.beatsPerBar, downbeat: grid.moved(-start).first },
-    end: at === null ? undefined : start + at,
-    length: prompt || undefined,
-    note: "The next part goes on from the end of the slice; what lies before it stays.",
-  });
+/** Show the music that was opened from below. */
+function showPrompt() {
   reveal($("prompt"));
   form.focusGenerate();
 }

@@ -6,6 +6,7 @@
 
 import { h } from "../shared/dom.js";
 import { gridLines } from "../shared/grid.js";
+import { dragging, isFree, sliderValue } from "../shared/pointer.js";
 import { exactClock, timeField } from "../shared/time.js";
 import { Viewport, wheel, zoomControls } from "../shared/viewport.js";
 import { waveform } from "../shared/waveform.js";
@@ -238,34 +239,20 @@ export class SegueSlice extends HTMLElement {
    */
   #grab(event, strip) {
     if (event.button !== 0) return;
-    const box = strip.getBoundingClientRect();
-    /** @param {PointerEvent} event */
-    const second = ({ clientX }) => this.viewport.at((clientX - box.left) / box.width);
     const handles = { window: this.#window, left: this.#left, right: this.#right };
     const target = event.target instanceof Node ? event.target : null;
     const parts = /** @type {const} */ (["window", "left", "right"]);
     const hit = parts.find((part) => handles[part].contains(target));
     const part = hit ?? "window";
-    if (!hit) this.#drag("window", () => second(event) - this.seconds / 2, isFree(event));
-    const away = (part === "right" ? this.end : this.start) - second(event);
-    const { pointerId } = event;
-    /** @param {PointerEvent} moved */
-    const move = (moved) => {
-      if (moved.pointerId !== pointerId) return;
-      this.#drag(part, () => second(moved) + away, isFree(moved));
-    };
-    /** @param {PointerEvent} dropped */
-    const drop = (dropped) => {
-      if (dropped.pointerId !== pointerId) return;
-      strip.removeEventListener("pointermove", move);
-      strip.removeEventListener("pointerup", drop);
-      strip.removeEventListener("pointercancel", drop);
-      this.#settle();
-    };
-    strip.setPointerCapture(pointerId);
-    strip.addEventListener("pointermove", move);
-    strip.addEventListener("pointerup", drop);
-    strip.addEventListener("pointercancel", drop);
+    const { left, width } = strip.getBoundingClientRect();
+    /** @param {number} x */
+    const second = (x) => this.viewport.at((x - left) / width);
+    if (!hit) this.#drag("window", () => second(event.clientX) - this.seconds / 2, isFree(event));
+    const away = (part === "right" ? this.end : this.start) - second(event.clientX);
+    dragging(strip, event, {
+      move: (moved) => this.#drag(part, () => second(moved.clientX) + away, isFree(moved)),
+      drop: () => this.#settle(),
+    });
     handles[part].focus({ focusVisible: false });
     event.preventDefault();
   }
@@ -304,40 +291,15 @@ export class SegueSlice extends HTMLElement {
     this.#right.style.left = this.#dropped.style.left = percent(end);
     this.#lines.show(grid, viewport.from, viewport.to);
     const [from, to] = [exactClock(start), exactClock(end)];
-    value(this.#window, 0, duration - seconds, start, `${from} to ${to}`);
-    value(this.#left, Math.max(0, end - longest), end - shortest, start, from);
-    value(this.#right, start + shortest, Math.min(duration, start + longest), end, to);
+    sliderValue(this.#window, 0, duration - seconds, start, `${from} to ${to}`);
+    sliderValue(this.#left, Math.max(0, end - longest), end - shortest, start, from);
+    sliderValue(this.#right, start + shortest, Math.min(duration, start + longest), end, to);
     this.at(this.#playing);
   }
 
   #settle() {
     this.dispatchEvent(new Event("settle"));
   }
-}
-
-/**
- * Whether nothing snaps while these keys are held.
- *
- * @param {PointerEvent} event
- */
-function isFree({ altKey, ctrlKey, metaKey }) {
-  return altKey || ctrlKey || metaKey;
-}
-
-/**
- * Say a slider's value and range.
- *
- * @param {Element} element
- * @param {number} min
- * @param {number} max
- * @param {number} now
- * @param {string} text
- */
-function value(element, min, max, now, text) {
-  element.setAttribute("aria-valuemin", min.toFixed(1));
-  element.setAttribute("aria-valuemax", max.toFixed(1));
-  element.setAttribute("aria-valuenow", now.toFixed(1));
-  element.setAttribute("aria-valuetext", text);
 }
 
 customElements.define("segue-slice", SegueSlice);

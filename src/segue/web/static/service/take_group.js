@@ -32,7 +32,10 @@ export class TakeEvent extends Event {
   }
 }
 
-/** Events: `playon`, `retry` and `remove`, all TakeEvents; `change` (its takes are others). */
+/**
+ * Events: `playon`, `retry` and `remove`, all TakeEvents; `reopen` (choose from its music again),
+ * `change` (its takes are others).
+ */
 export class TakeGroup extends EventTarget {
   /** @type {Recording[]} */
   sources = [];
@@ -57,7 +60,10 @@ export class TakeGroup extends EventTarget {
     this.here = h("button", { type: "button", class: "here", hidden: true });
     this.here.addEventListener("click", () => this.#playOn(true));
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.open() });
-    this.foot = h("div", { class: "group-foot", hidden: true }, this.here, exportFields());
+    const again = h("button", { type: "button", class: "quiet reopen" }, "Another slice of it");
+    again.hidden = !about.input || Boolean(about.parent);
+    again.addEventListener("click", () => this.dispatchEvent(new Event("reopen")));
+    this.foot = h("div", { class: "group-foot", hidden: true }, this.here, exportFields(), again);
     this.element = h(
       "article",
       { class: "take-group", "aria-label": name },

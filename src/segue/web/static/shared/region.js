@@ -1,6 +1,8 @@
 // @ts-check
 // A part of the music, marked by dragging over its waveform.
 
+import { dragging, isFree } from "./pointer.js";
+
 /** @import { Grid } from "./grid.js" */
 /** @import { Viewport } from "./viewport.js" */
 
@@ -21,34 +23,23 @@ const DRAG = 5;
 export function markByDragging(lane, viewport, { grid, mark, click }) {
   lane.addEventListener("pointerdown", (down) => {
     if (down.button !== 0) return;
-    const { pointerId, clientX } = down;
     const { left, width } = lane.getBoundingClientRect();
     /** @param {PointerEvent} event */
-    const second = (event) => viewport.at((event.clientX - left) / width);
+    const second = ({ clientX }) => viewport.at((clientX - left) / width);
     const start = second(down);
     let dragged = false;
-    /** @param {PointerEvent} moved */
-    const move = (moved) => {
-      if (moved.pointerId !== pointerId) return;
-      dragged ||= Math.abs(moved.clientX - clientX) >= DRAG;
-      if (!dragged) return;
-      const free = moved.altKey || moved.ctrlKey || moved.metaKey;
-      const [from, to] = [start, second(moved)]
-        .map((at) => (free ? at : (grid()?.nearest(at, "beat") ?? at)))
-        .sort((a, b) => a - b);
-      mark(from, to);
-    };
-    /** @param {PointerEvent} up */
-    const drop = (up) => {
-      if (up.pointerId !== pointerId) return;
-      lane.removeEventListener("pointermove", move);
-      lane.removeEventListener("pointerup", drop);
-      lane.removeEventListener("pointercancel", drop);
-      if (!dragged && up.type === "pointerup") click(second(up));
-    };
-    lane.setPointerCapture(pointerId);
-    lane.addEventListener("pointermove", move);
-    lane.addEventListener("pointerup", drop);
-    lane.addEventListener("pointercancel", drop);
+    dragging(lane, down, {
+      move: (moved) => {
+        dragged ||= Math.abs(moved.clientX - down.clientX) >= DRAG;
+        if (!dragged) return;
+        const [from, to] = [start, second(moved)]
+          .map((at) => (isFree(moved) ? at : (grid()?.nearest(at, "beat") ?? at)))
+          .sort((a, b) => a - b);
+        mark(from, to);
+      },
+      drop: (up) => {
+        if (!dragged && up.type === "pointerup") click(second(up));
+      },
+    });
   });
 }
