@@ -80,12 +80,12 @@ def _eight_seconds():
 class Job:
     """What a job was asked, and where it stands; `events` are what its stream has sent so far."""
 
-    def __init__(self, number, asked, samples, rate, input_, parent):
+    def __init__(self, number, asked, samples, rate, input_, parent, on=None):
         self.id = f"job-{number}"
         self.number = number
         self.asked = asked
         self.rate = rate
-        self.input, self.parent = input_, parent
+        self.input, self.parent, self.on = input_, parent, on
         self.bar = 60 * float(asked.get("beats_per_bar", 4)) / float(asked.get("bpm") or 120)
         self.prompt_seconds = float(asked.get("prompt_seconds", 6)) if len(samples) else 0.0
         start = asked.get("prompt_start")
@@ -252,8 +252,7 @@ class FakeService:
             kept = self.inputs[input_["input_id"]]
             samples, rate, facts = kept["samples"], kept["rate"], kept["facts"]
         number = len(self.jobs) + len(self.gone) + 1
-        job = Job(number, asked, samples, rate, facts, parent)
-        job.input_ = input_
+        job = Job(number, asked, samples, rate, facts, parent, input_)
         self.jobs[job.id] = job
         if self.by_itself:
             threading.Thread(target=_by_itself, args=(job,), daemon=True).start()
@@ -375,7 +374,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json(404, {"success": False, "error": "there is no such input"})
         elif (before := parts[2]) in self.fake.jobs:
             earlier = self.fake.jobs[before]
-            input_ = earlier.input_
+            input_ = earlier.on
             body = earlier.asked | {"seed": -1} | body
         else:
             return self._json(404, {"success": False, "error": "there is no such job"})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -90,6 +91,21 @@ def test_keys_reach_the_player_from_anywhere_but_fields(made):
         False
     )
     assert made.execute_script(f"return {PLAYER}.currentTime") == pytest.approx(0, abs=6)
+
+
+def test_after_a_click_space_is_for_the_music(made, fake):
+    made.find_element(By.CSS_SELECTOR, ".take .star").click()
+    wait_until(lambda: fake.last.remarks[0]["starred"])
+    press(made, Keys.SPACE)
+    wait_for(made, f"return {PLAYER}.takes.playing")
+    press(made, Keys.SPACE)
+    wait_for(made, f"return !{PLAYER}.takes.playing")
+    assert fake.last.remarks[0]["starred"]
+    # Who goes by keys presses the button.
+    press(made, Keys.TAB)
+    ActionChains(made).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+    press(made, Keys.SPACE)
+    wait_until(lambda: not fake.last.remarks[0]["starred"])
 
 
 def test_a_loop_is_set_by_keys(made):

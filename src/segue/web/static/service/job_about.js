@@ -21,7 +21,9 @@ const USUAL_PROMPT = 6;
 export function aboutOf(job) {
   const { input = null, parent = null, parameters, bars } = job;
   const sounding = input !== null || parent !== null;
-  const seconds = sounding ? (parameters.prompt_seconds ?? USUAL_PROMPT) : 0;
+  // Audio may be shorter than the prompt that was asked for.
+  const longest = job.join_seconds ?? Infinity;
+  const seconds = sounding ? Math.min(parameters.prompt_seconds ?? USUAL_PROMPT, longest) : 0;
   const start = sounding ? startOf(job, seconds) : 0;
   const bpm = parameters.bpm ?? bars?.bpm ?? null;
   const beats = parameters.beats_per_bar ?? 4;

@@ -86,8 +86,8 @@ export function typing(target, key, elsewhere = false) {
   if (target.closest("textarea, select, input:not([type=radio], [type=range], [type=checkbox])")) {
     return true;
   }
-  const pressable = "button, a, summary, input[type=checkbox], label.button";
-  if (key === " " && target.closest(elsewhere ? `${pressable}, input` : pressable)) return true;
+  const pressable = `button, summary, input[type=checkbox]${elsewhere ? ", input" : ""}`;
+  if (key === " " && target.closest(pressable)) return true;
   const moves = key.startsWith("Arrow") || key === "Home" || key === "End";
   const movable = elsewhere ? "[data-own-keys], input, [role=slider]" : "[data-own-keys]";
   return moves && Boolean(target.closest(movable));

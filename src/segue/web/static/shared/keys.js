@@ -18,6 +18,12 @@ const registered = new Map();
 /** What the keys act on while the focus is elsewhere. @type {Element | null} */
 let inUse = null;
 
+/** The button that has the focus because it was clicked. @type {Element | null} */
+let clicked = null;
+
+/** Whether a space is down that was for the music: its release must press no button. */
+let spent = false;
+
 /**
  * Let keys act on what `element` shows: space, left and right, and what else it handles. The result
  * ends that.
@@ -26,7 +32,14 @@ let inUse = null;
  * @param {() => Actions | null} actions  null while nothing is there
  */
 export function registerKeys(element, actions) {
-  if (!registered.size) document.addEventListener("keydown", press);
+  if (!registered.size) {
+    document.addEventListener("keydown", press);
+    document.addEventListener("keyup", release);
+    document.addEventListener("pointerdown", point, true);
+    document.addEventListener("focusin", ({ target }) => {
+      if (target !== clicked) clicked = null;
+    });
+  }
   registered.set(element, actions);
   const use = () => useKeys(element);
   element.addEventListener("focusin", use);
@@ -54,7 +67,10 @@ function press(event) {
   const target = event.target instanceof Element ? event.target : null;
   const around = elementAround(target);
   const element = around ?? inUse;
-  if (!element?.isConnected || typing(target, event.key, around === null)) return;
+  if (!element?.isConnected) return;
+  // What was clicked keeps the focus, but the next space is meant for the music.
+  const free = event.key === " " && clicked !== null && clicked === target;
+  if (!free && typing(target, event.key, around === null)) return;
   const actions = registered.get(element)?.();
   if (!actions) return;
   const seconds = event.shiftKey ? 5 : 1;
@@ -62,7 +78,20 @@ function press(event) {
   else if (event.key === "ArrowLeft") actions.seek(-seconds);
   else if (event.key === "ArrowRight") actions.seek(seconds);
   else if (!actions.handle?.(event)) return;
+  spent ||= event.key === " ";
   event.preventDefault();
+}
+
+/** @param {KeyboardEvent} event */
+function release(event) {
+  if (event.key !== " " || !spent) return;
+  spent = false;
+  event.preventDefault();
+}
+
+/** @param {PointerEvent} event */
+function point({ target }) {
+  clicked = target instanceof Element ? target.closest("button, summary") : null;
 }
 
 /** @param {Element | null} target */
