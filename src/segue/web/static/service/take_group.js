@@ -228,7 +228,8 @@ export class TakeGroup extends EventTarget {
     const { playing } = this.player.takes;
     const at = this.#inside;
     this.here.hidden = at === null && !playing;
-    this.here.textContent = playing ? "Play on from here" : `Play on from ${exactClock(at ?? 0)}`;
+    const line = playing ? "Play on from here" : `Play on from ${exactClock(at ?? 0)}`;
+    this.here.replaceChildren(line, h("kbd", {}, "P"));
   }
 
   /**

@@ -55,8 +55,9 @@ export function remarks(source, { changed, showError }) {
     star.title = starred ? "Kept until you remove it" : "Keep it: the service forgets others";
     star.setAttribute("aria-pressed", String(starred));
     star.setAttribute("aria-label", `Keep ${source.name}`);
-    name.value = take.name ?? "";
-    note.value = take.note ?? "";
+    // What is being typed is newer than what the service has.
+    if (document.activeElement !== name) name.value = take.name ?? "";
+    if (document.activeElement !== note) note.value = take.note ?? "";
   };
   show();
   return { star, open, fields };
