@@ -11,7 +11,8 @@ from selenium.webdriver.common.keys import Keys
 from segue.demo.prompt import SAMPLE_RATE, band
 from segue.demo.toy import MELODY_CONFIG, write_checkpoint
 from tests.service.http.test_generate import write_adapter
-from tests.service.server import Server
+from tests.service.server import Server, encoded
+from tests.service.server import song as noise
 
 from .browser import complaints_of, wait_for, wait_until
 from .test_service_page import PLAYER, click, opened, press, ready, says
@@ -201,4 +202,30 @@ def test_a_loop_is_continued_in_bars_chained_and_taken_out(driver, served, loop)
     wait_for(driver, "return !!document.querySelector('.undo button')")
     click(driver, ".undo button")
     groups(driver, 2)
+    assert complaints_of(driver) == []
+
+
+@pytest.mark.slow
+def test_what_the_plugin_made_is_gone_on_from_in_parts(driver, served):
+    """`process_audio` on two seconds of which one is the prompt: what the plugin makes is kept."""
+    asked = {"prompt_duration": 1, "audio_data": encoded(noise(2.0)), "seed": 3}
+    session = served.post("/api/juce/process_audio", **asked).json()["session_id"]
+    assert served.finished(session)["status"] == "completed"
+    driver.get(served.url)
+    ready(driver, 1)
+    says(driver, "music from the plugin", ".take-group h3")
+    seconds, join = driver.execute_script(f"return [{PLAYER}.takes.duration, {PLAYER}.join]")
+    assert (seconds, join) == (pytest.approx(30, abs=0.05), 1)
+    click(driver, ".take .play-on")
+    wait_for(driver, "return document.activeElement.textContent === 'Generate'")
+    driver.find_element(By.XPATH, "//button[text()='Then something else…']").click()
+    press(driver, "drums drop out", Keys.TAB, "2")
+    enter(driver, "length", "1.5")
+    click(driver, ".generate")
+    groups(driver, 2)
+    ready(driver, 1)
+    assert driver.execute_script(f"return {PLAYER}.takes.duration - {PLAYER}.join") == (
+        pytest.approx(3.5, abs=0.05)
+    )
+    says(driver, "“drums drop out”", ".take")
     assert complaints_of(driver) == []
