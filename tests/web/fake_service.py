@@ -184,7 +184,7 @@ class Job:
             "input": self.input,
             "parent": parent,
             "bars": bars if done and self.asked.get("bpm") else None,
-            "parameters": self.asked | {"prompt_seconds": self.prompt_seconds},
+            "parameters": self.asked | {"prompt_seconds": self.prompt_seconds, "seed": self.seed},
             "takes": takes if done else [],
         } | self.state
 
@@ -307,7 +307,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in self.fake.prompts:
             self._send(200, self.fake.prompts[path], "audio/wav")
         elif path == "/api/jobs":
-            jobs = [job.answer(self.fake.jobs) for job in reversed(self.fake.jobs.values())]
+            removed = "deleted=true" in self.path
+            kept = self.fake.gone if removed else self.fake.jobs
+            until = {"undo_until": time.time() + 600} if removed else {}
+            jobs = [job.answer(self.fake.jobs) | until for job in reversed(kept.values())]
             self._json(200, {"success": True, "jobs": jobs, "next": None, "total": len(jobs)})
         elif parts[:2] == ["api", "inputs"] and (kept := self.fake.inputs.get(parts[2])):
             if parts[3] == "beats":
@@ -359,7 +362,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[-1] == "undelete":
             job = self.fake.jobs.get(parts[2]) or self.fake.gone.pop(parts[2])
             self.fake.jobs[job.id] = job
-            job.removed.discard(int(parts[4]) - 1)
+            job.removed -= {int(parts[4]) - 1} if len(parts) > 4 else {*range(job.count)}
             return self._json(200, job.answer(self.fake.jobs))
         if self.fake.refusal:
             status, line = self.fake.refusal

@@ -202,7 +202,14 @@ def test_what_is_removed_comes_back(made, fake):
     assert not fake.jobs
     says(made, "Removed: built-in, seed 1001.", ".undo")
     click(made, ".undo button")
-    wait_for(made, f"return {PLAYER}?.takes.sources.length === 1")
+    ready(made, 1)
+    # After a reload, too.
+    click(made, ".take .remove")
+    wait_for(made, "return !document.querySelector('.take-group')")
+    made.get(fake.url)
+    says(made, "Removed lately: built-in, seed 1001.", ".undo")
+    click(made, ".undo button")
+    ready(made, 2)
     assert complaints_of(made) == []
 
 

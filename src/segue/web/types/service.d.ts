@@ -170,8 +170,8 @@ export interface Job extends JobProgress {
   parent?: Parent | null;
   parameters: JobParameters;
   takes: TakeAnswer[];
-  /** Seconds since 1970. */
-  created?: number;
+  /** Of one that was removed, in seconds since 1970: it can be restored until then. */
+  undo_until?: number;
   error?: string;
 }
 

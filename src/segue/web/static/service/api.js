@@ -107,19 +107,18 @@ export function jobs(before) {
   return requestJson(`/api/jobs?limit=50${before === null ? "" : `&before=${before}`}`);
 }
 
+/**
+ * The jobs that were removed and can be restored, newest first.
+ *
+ * @returns {Promise<JobList>}
+ */
+export function removedJobs() {
+  return requestJson("/api/jobs?limit=20&deleted=true");
+}
+
 /** @param {string} id */
 export function cancel(id) {
   return requestJson(pathOf(id), { method: "DELETE" });
-}
-
-/**
- * Remove a job, which can be undone for a while.
- *
- * @param {string} id
- * @returns {Promise<Removed>}
- */
-export function remove(id) {
-  return requestJson(`${pathOf(id)}?remove=true`, { method: "DELETE" });
 }
 
 // Takes.

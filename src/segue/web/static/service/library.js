@@ -63,6 +63,29 @@ export class Library {
     await this.#load(follow);
     const newest = this.#section.querySelector(".take-group");
     await [...this.#groups.values()].find(({ element }) => element === newest)?.open();
+    this.#offerRemoved((await api.removedJobs().catch(() => ({ jobs: [] }))).jobs);
+  }
+
+  /**
+   * Offer to restore what was removed before the page was opened, the latest first.
+   *
+   * @param {Job[]} jobs
+   */
+  #offerRemoved([latest, ...others]) {
+    if (!latest || this.#undo.textContent) return;
+    const line = `Removed lately: ${new JobCard(latest).title}, seed ${latest.parameters.seed}.`;
+    this.#undo.offer(line, latest.undo_until ?? 0, async () => {
+      try {
+        const card = new JobCard(await api.restore(latest.job_id));
+        const group = this.groupOf(card);
+        await group.add(card);
+      } catch (error) {
+        complain(this.#complaint, error);
+      }
+      this.#offerRemoved(others);
+      this.#show();
+    });
+    this.#show();
   }
 
   /** @param {(job: Job) => void} follow */
@@ -177,7 +200,7 @@ export class Library {
     try {
       card.job = await api.restoreTake(card.id, take.number);
       const known = this.#groups.get(group.about.key);
-      await (known ?? this.groupOf(card)).putBack(card);
+      await (known ? known.putBack(card) : this.groupOf(card).add(card));
     } catch (error) {
       complain(this.#complaint, error);
       this.#section.hidden = false;
