@@ -335,6 +335,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, job.answer(self.fake.jobs))
         elif parts[3] == "stream":
             self._stream(job)
+        elif parts[-1] == "beats":
+            offsets = {"beats": 16, "median_ms": 11.6, "worst_ms": 40.2, "bpm": 93.04}
+            self._json(200, {"success": True, "beat_offsets": offsets})
         elif parts[-1] == "audio":
             query = dict(parse_qsl(self.path.partition("?")[2]))
             part, kind = query["part"], query["format"]

@@ -198,8 +198,23 @@ export interface TakeAnswer {
   name?: string;
   note?: string;
   starred?: boolean;
+  /** Null as long as nobody has asked. */
+  beat_offsets?: BeatOffsets | null;
   /** Without their endings. */
   file_names?: { whole: string; new: string; loop: string };
+}
+
+/** How far beats lie from the grid. */
+export interface BeatOffsets {
+  beats: number;
+  median_ms: number;
+  worst_ms: number;
+  bpm: number;
+}
+
+export interface MeasuredBeats {
+  /** Null where there are no beats. */
+  beat_offsets: BeatOffsets | null;
 }
 
 /** What was removed can be restored until then, in seconds since 1970. */

@@ -5,8 +5,8 @@ import { requestJson } from "./http.js";
 
 /**
  * @import {
- *   Beats, Download, Input, InputRef, Job, JobList, JobParameters, JobStarted, ModelSize, Removed,
- *   ServiceAnswer
+ *   Beats, Download, Input, InputRef, Job, JobList, JobParameters, JobStarted, MeasuredBeats,
+ *   ModelSize, Removed, ServiceAnswer
  * } from "../../types/service.js"
  */
 
@@ -133,6 +133,17 @@ export function cancel(id) {
  */
 export function remark(id, take, remarks) {
   return requestJson(pathOf(id, take), { method: "PATCH", body: JSON.stringify(remarks) });
+}
+
+/**
+ * How far the beats of what is new in a take lie from the grid; the first time it takes seconds.
+ *
+ * @param {string} id
+ * @param {number} take
+ * @returns {Promise<MeasuredBeats>}
+ */
+export function beatOffsets(id, take) {
+  return requestJson(`${pathOf(id, take)}/beats`);
 }
 
 /**

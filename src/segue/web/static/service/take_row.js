@@ -4,6 +4,7 @@
 import { downloadLink } from "./download_link.js";
 import { titleOf } from "./job_about.js";
 import { Recording } from "./recording.js";
+import { beatsOf } from "./take_beats.js";
 import { remarks } from "./take_remarks.js";
 import { barsText } from "../shared/grid.js";
 import { h } from "../shared/dom.js";
@@ -50,6 +51,7 @@ export function takeRow(card, take, unique, handlers) {
       { type: "button", class: classes, "aria-label": label, onclick: () => act(source) },
       text,
     );
+  written.fields.append(...beatsOf(source, handlers.showError));
   source.kind = quality;
   source.actions = [
     button("Play on", `Play on from ${source.name}`, handlers.playOn, "play-on"),
