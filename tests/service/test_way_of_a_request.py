@@ -76,7 +76,7 @@ def test_a_request_is_looked_up_reserved_and_copied_once(running, toy, monkeypat
         return OUTCOME
 
     monkeypatch.setattr(service, "decode", watched)
-    monkeypatch.setattr(service.generate_worker, "run", run)
+    monkeypatch.setattr(service.pool.places[0].worker, "run", run)
     fields = {"audio_data": encoded(song(8.0)), "model_name": model, "seed": "7", "top_k": "40"}
     job = post(running, "/api/juce/process_audio", **fields)["session_id"]
     state, stored = ended(running, job)
@@ -112,7 +112,7 @@ def test_a_job_waits_until_it_is_known_what_is_missing_of_its_model(running, toy
         found.append(list(begun))
         return []
 
-    monkeypatch.setattr(service.generate_worker, "run", run)
+    monkeypatch.setattr(service.pool.places[0].worker, "run", run)
     monkeypatch.setattr("segue.service.jobs.queue.missing_repositories", missing)
     absent = "facebook/musicgen-small"
     fields = {"prompt_seconds": 0.5, "output_seconds": 1, "model_name": absent}

@@ -13,11 +13,14 @@ from typing import Any
 
 from ..checkpoints import hub
 from ..errors import OutputError, RequestError
-from ..model import ENGINES, MAX_THREADS, default_batch_rows
+from ..model import CPU_ENGINES, ENGINES, MAX_THREADS, default_batch_rows, engine_for
 from ..options import HelpFormatter, add_threads_option
 from .adapters import FOLDER as ADAPTERS_FOLDER
+from .devices import cores, gpus
 from .logs import FORMATS
 from .settings import GIB, Limits, Settings, state_folder
+
+MAX_WORKERS = 1024
 
 MAX_BATCH_ROWS = 128
 """More would not gain: steps take longer in proportion."""
@@ -98,6 +101,13 @@ def add_parser(commands: Any) -> None:
         "description; 1 runs one job at a time (default: 4 on processors, else 1)",
     )
     parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="processes that generate, a job going to one that holds its model; MIN-MAX starts "
+        "those beyond MIN when they are needed, and ends them after a minute without work "
+        "(default: one for each NVIDIA card, else one)",
+    )
+    parser.add_argument(
         "--max-disk",
         metavar="GB",
         type=float,
@@ -160,13 +170,19 @@ def settings_of(options: argparse.Namespace) -> Settings:
         named = "--adapters" if options.adapters is not None else ADAPTERS_FOLDER
         demand(there, f"{named} {adapters}: there is no such folder")
     token = options.token or os.environ.get("SEGUE_TOKEN") or None
+    engine = engine_for(options.engine)
+    cards = gpus() if engine == "mlx" else ()
+    workers = (max(1, len(cards)),) * 2 if options.workers is None else _workers(options.workers)
+    threads = options.threads
+    if threads is None and workers[1] > 1 and engine in CPU_ENGINES:
+        threads = max(1, cores() // workers[1])  # they share the processors
     settings = Settings(
         state=(options.state_dir or state_folder()).absolute(),
         host=options.host,
         port=options.port,
         token=token,
         engine=options.engine,
-        threads=options.threads,
+        threads=threads,
         default_model=options.default_model,
         models=tuple(folder.absolute() for folder in options.models),
         quantization=from_environment(os.environ),
@@ -175,6 +191,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         keep_seconds=options.keep * 3600,
         max_disk_bytes=round(options.max_disk * GIB),
         batch_rows=default_batch_rows(options.engine) if rows is None else rows,
+        workers=workers,
+        gpus=cards,
         limits=Limits(waiting=options.max_queue),
     )
     demand(
@@ -183,6 +201,25 @@ def settings_of(options: argparse.Namespace) -> Settings:
         "SEGUE_TOKEN",
     )
     return settings
+
+
+def _workers(typed: str) -> tuple[int, int]:
+    """Read `N` or `MIN-MAX`.
+
+    Raises:
+        RequestError: it is neither, or out of range.
+    """
+    least, dash, most = typed.partition("-")
+    try:
+        numbers = int(least), int(most if dash else least)
+    except ValueError:
+        numbers = (0, 0)
+    if not 1 <= numbers[0] <= numbers[1] <= MAX_WORKERS:
+        raise RequestError(
+            f"--workers must be a number between 1 and {MAX_WORKERS}, or two such as 1-4, not "
+            f"{typed}"
+        )
+    return numbers
 
 
 def run(options: argparse.Namespace) -> int:

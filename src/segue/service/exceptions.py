@@ -48,19 +48,25 @@ class TaskError(Exception):
 
 
 class WorkerDiedError(TaskError):
-    """The worker process ended while it had a task.
+    """The worker ended while it had a task.
 
     Attributes:
         begun: whether the worker had begun the task; if not, it may have been gone before.
         shared: whether it had other tasks at the same time, one of which may have ended it.
         first: whether this is the first of its tasks that is told.
+        lost: whether the machine that it ran on has vanished, which no task is to blame for.
     """
 
     def __init__(
-        self, line: str, begun: bool = False, shared: bool = False, first: bool = True
+        self,
+        line: str,
+        begun: bool = False,
+        shared: bool = False,
+        first: bool = True,
+        lost: bool = False,
     ) -> None:
         super().__init__(line, fault=True)
-        self.begun, self.shared, self.first = begun, shared, first
+        self.begun, self.shared, self.first, self.lost = begun, shared, first, lost
 
 
 class TaskCancelledError(Exception):

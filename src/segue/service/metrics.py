@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from .workers.pool import Pool
+
 _SECONDS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
@@ -31,7 +33,7 @@ class Metrics:
         self._work = Counter(
             "segue_playing_seconds", "Seconds that it took, loading excluded", registry=registry
         )
-        self.worker_crashes = Counter(
+        self._crashes = Counter(
             "segue_worker_deaths", "Workers that ended while they worked", registry=registry
         )
         self._rows = Histogram(
@@ -55,25 +57,70 @@ class Metrics:
         self.waiting = Gauge("segue_jobs_waiting", "Jobs in the queue", registry=registry)
         self.running = Gauge("segue_jobs_playing", "Jobs that run now", registry=registry)
         self.rows = Gauge("segue_batch_rows_used", "Rows of jobs that run now", registry=registry)
+        self._worker_jobs = Counter(
+            "segue_pool_jobs", "Jobs that ended", ["worker", "state"], registry=registry
+        )
+        self._worker_music = Counter(
+            "segue_pool_music_seconds",
+            "Seconds of music that were generated",
+            ["worker"],
+            registry=registry,
+        )
+        self._worker_crashes = Counter(
+            "segue_pool_deaths", "Ends while it worked", ["worker"], registry=registry
+        )
+        self._workers = {
+            name: Gauge(f"segue_pool_{name}", said, ["worker"], registry=registry)
+            for name, said in (
+                ("up", "Whether the worker runs"),
+                ("jobs_playing", "Jobs that run on it now"),
+                ("rows_used", "Rows of jobs that run on it now"),
+                ("models", "Models that it holds"),
+                ("loaded_bytes", "Bytes of these models, about"),
+            )
+        }
         self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
 
     def submitted(self, kind: str) -> None:
         """Count a job that was queued."""
         self._submitted.labels(kind).inc()
 
-    def ended(self, state: str, seconds: float) -> None:
-        """Count a job that had begun and ended."""
+    def ended(self, state: str, seconds: float, worker: int) -> None:
+        """Count a job that had begun and ended, on the worker of that number."""
         self._finished.labels(state).inc()
+        self._worker_jobs.labels(str(worker), state).inc()
         self._seconds.observe(seconds)
 
-    def generated(self, music_seconds: float, work_seconds: float, rows: float) -> None:
+    def crashed(self, worker: int, first: bool) -> None:
+        """Count a worker that ended while it worked, once for all of its jobs."""
+        self._crashes.inc(first)
+        self._worker_crashes.labels(str(worker)).inc(first)
+
+    def look_at(self, pool: Pool) -> None:
+        """Take down what the workers do and hold now."""
+        for place in pool.places:
+            seen = {
+                "up": place.worker.alive,
+                "jobs_playing": len(place.jobs),
+                "rows_used": place.rows,
+                "models": len(place.models),
+                "loaded_bytes": place.bytes,
+            }
+            for name, value in seen.items():
+                self._workers[name].labels(str(place.number)).set(value)
+
+    def generated(
+        self, music_seconds: float, work_seconds: float, rows: float, worker: int
+    ) -> None:
         """Count the music that a job generated, and the seconds that it took.
 
         Args:
             music_seconds: of all takes.
             work_seconds: from when its model was loaded; jobs that run together count alike.
             rows: of the steps that ran meanwhile, on average, those of other jobs included.
+            worker: its number.
         """
+        self._worker_music.labels(str(worker)).inc(music_seconds)
         self._music.inc(music_seconds)
         self._work.inc(work_seconds)
         self._rows.observe(rows)

@@ -16,6 +16,7 @@ from ..checkpoints.abilities import Abilities
 from ..errors import RequestError, SegueError
 from .adapters import adapters_in
 from .adapters import chosen as chosen_adapters
+from .devices import VISIBLE, half_of_memory
 from .exceptions import BusyError, RefusalError, TaskError, WorkerDiedError
 from .exports import Exports
 from .http.open_streams import OpenStreams
@@ -36,6 +37,7 @@ from .settings import MIB, Settings
 from .tempo import Tempo, checkable, is_auto
 from .threads import run_to_end
 from .workers.client import Worker
+from .workers.pool import Pool
 
 log = logging.getLogger("segue.service")
 
@@ -55,7 +57,7 @@ class Service:
         version: of segue.
         store, models, downloads, jobs, uploads, streams, metrics: see their modules.
         tempo, exports: see theirs, too.
-        generate_worker: the process that generates.
+        pool: the workers that generate.
         stopping: set when streams shall end.
     """
 
@@ -65,24 +67,11 @@ class Service:
         self.metrics = Metrics()
         self.models = ModelList(settings.models)
         self.downloads = Downloads(store, lambda: Worker("downloader", {}))
-        self.generate_worker = Worker(
-            "player",
-            {
-                "engine": settings.engine,
-                "threads": settings.threads,
-                "quantized_folder": str(store.variants),
-                "max_quantized_bytes": settings.max_variants_bytes,
-                "max_loaded_bytes": settings.max_loaded_bytes,
-                "batch_rows": settings.batch_rows,
-            },
-            at_once=settings.batch_rows,
-        )
+        self.pool = _pool(settings, store)
         self._decode_worker = Worker("reader", {"limits": asdict(settings.limits)})
         self.tempo = Tempo(store, Worker("measurer", {}))
         self.exports = Exports(store, Worker("exporter", {}))
-        self.jobs = Jobs(
-            settings, store, self.models, self.downloads, self.generate_worker, self.metrics
-        )
+        self.jobs = Jobs(settings, store, self.models, self.downloads, self.pool, self.metrics)
         self.uploads = Uploads(store.uploads, settings)
         self.streams = OpenStreams(settings.limits.streams)
         self.stopping = asyncio.Event()
@@ -268,6 +257,33 @@ class Service:
             raise RefusalError(422, line) from None
         notes = tuple(n.replace("the audio", f"the {what}", 1) for n in decoded.pop("notes"))
         return Input(name, **decoded), notes
+
+
+def _pool(settings: Settings, store: Store) -> Pool:
+    """The workers that generate, one after the other on each card where there are cards."""
+    kept, most = settings.workers
+    budget = settings.max_loaded_bytes or half_of_memory()
+    options = {
+        "engine": settings.engine,
+        "threads": settings.threads,
+        "quantized_folder": str(store.variants),
+        "max_quantized_bytes": settings.max_variants_bytes,
+        "max_loaded_bytes": budget,
+        "batch_rows": settings.batch_rows,
+        "workers": most,
+    }
+    cards = settings.gpus
+    workers = [
+        Worker(
+            "player",
+            options,
+            at_once=settings.batch_rows,
+            environment={VISIBLE: cards[n % len(cards)]} if cards else None,
+            number=n,
+        )
+        for n in range(most)
+    ]
+    return Pool(workers, kept=kept, batch_rows=settings.batch_rows, budget=budget)
 
 
 def _check_music(spec: JobSpec, abilities: Abilities | None, melody: bool) -> None:

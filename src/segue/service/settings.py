@@ -85,9 +85,12 @@ class Settings:
         keep_seconds: how long a finished job is kept that has no star.
         max_disk_bytes: what inputs and results may take together.
         max_variants_bytes: what quantized checkpoints may take.
-        batch_rows: rows of jobs that may share a model's steps, see `JobSpec.rows`; with 1, one job
-            runs at a time.
-        max_loaded_bytes: what loaded models may take in memory; None is half of the machine's.
+        batch_rows: rows of jobs that may share a model's steps on one worker, see `JobSpec.rows`;
+            with 1, a worker runs one job at a time.
+        workers: how many workers generate: as many as are kept, and at most.
+        gpus: cards that they are spread over, as `CUDA_VISIBLE_DEVICES` names them.
+        max_loaded_bytes: what loaded models of all workers may take in memory; None is half of the
+            machine's.
         limits: see `Limits`.
     """
 
@@ -106,6 +109,8 @@ class Settings:
     max_disk_bytes: int = 4 * GIB
     max_variants_bytes: int = 16 * GIB
     batch_rows: int = 1
+    workers: tuple[int, int] = (1, 1)
+    gpus: tuple[str, ...] = ()
     max_loaded_bytes: int | None = None
     limits: Limits = field(default_factory=Limits)
 

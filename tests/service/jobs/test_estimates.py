@@ -17,6 +17,7 @@ from segue.service.jobs.store import Store
 from segue.service.metrics import Metrics
 from segue.service.quantization import Quantization
 from segue.service.settings import Settings
+from segue.service.workers.pool import Pool
 
 INPUT = Input("00000000-0000-0000-0000-000000000000", 44_100, 2, 44_100, 100)
 
@@ -131,7 +132,8 @@ def queue(store, toy, tmp_path, monkeypatch):
         clock = Clock()
         player: Any = Player()
         settings = Settings(store.folder)
-        jobs = Jobs(settings, store, models, Downloads(store, player), player, Metrics(), clock)
+        downloads, pool = Downloads(store, player), Pool([player])
+        jobs = Jobs(settings, store, models, downloads, pool, Metrics(), clock)
 
         async def submit(**kind):
             model = models.find(f"local/{toy.name}")

@@ -13,7 +13,6 @@ from segue.service.jobs.rows import QUEUED, Job
 from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.store import Store
 from segue.service.jobs.waiting import WaitingJob, WaitingJobs
-from segue.service.quantization import NONE, Quantization
 from tests.service.server import Server, encoded, song
 
 AUDIO = encoded(song(2.0))
@@ -112,49 +111,29 @@ def test_a_worker_that_is_ended_for_one_job_runs_the_others_again(shared):
     assert worker not in shared.workers()
 
 
-# --- Who runs beside whom -------------------------------------------------------------------------
+# --- Who waits how long ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def queue(tmp_path):
-    """Makes a queue of so many rows, with jobs in it of which the first run."""
+    """Makes a queue of so many rows, with jobs in it."""
     store = Store(tmp_path / "state")
 
-    def make(batch_rows, *waiting, running=0):
+    def make(batch_rows, *waiting):
         jobs = WaitingJobs(Estimates(store), batch_rows)
-        for n, each in enumerate(waiting):
+        for each in waiting:
             jobs.add(each)
-            if n < running:
-                jobs.running.add(each.job.id)
         return jobs
 
     yield make
     store.close()
 
 
-def waiting(name, rows=1, source="a", quantization=NONE, alone=False):
-    spec = JobSpec("native", source, quantization, variations=rows, output_seconds=16.0)
+def waiting(name, rows=1):
+    spec = JobSpec("native", "a", variations=rows, output_seconds=16.0)
     job = Job(0, name, QUEUED, "input", spec, 0, 0, 0.0, None, None, None)
-    model = ListedModel(source, source, "small", source, None, ())
-    return WaitingJob(job, model, 0, JobProgress(), ready=True, alone=alone)
-
-
-@pytest.mark.parametrize(
-    ("other", "runs"),
-    [
-        (waiting("b"), True),
-        (waiting("b", rows=3), True),
-        (waiting("b", rows=4), False),
-        (waiting("b", source="another"), False),
-        (waiting("b", quantization=Quantization("q4", None)), False),
-        (waiting("b", alone=True), False),
-    ],
-)
-def test_jobs_of_one_model_run_together_as_far_as_there_is_room(queue, other, runs):
-    first = waiting("a")
-    assert queue(4, first, other, running=1).may_run(other) is runs
-    assert queue(1, first, other, running=1).may_run(other) is False
-    assert queue(4, other).may_run(other) is True  # alone, however large
+    model = ListedModel("a", "a", "small", "a", None, ())
+    return WaitingJob(job, model, 0, JobProgress(), ready=True)
 
 
 def test_a_description_doubles_a_job_s_rows():

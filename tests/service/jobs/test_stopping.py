@@ -16,6 +16,7 @@ from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.store import Store
 from segue.service.metrics import Metrics
 from segue.service.settings import Settings
+from segue.service.workers.pool import Pool
 
 SPEC = JobSpec("native", "local/toy", prompt_seconds=1.0, output_seconds=2.0, seed=1)
 OUTCOME = {
@@ -99,7 +100,7 @@ async def queued(store, player, toy):
     """A queue, and a job in it that will be taken up."""
     downloads = Downloads(store, lambda: None)
     models: Any = OneModel(toy)
-    jobs = Jobs(Settings(store.folder), store, models, downloads, player, Metrics())
+    jobs = Jobs(Settings(store.folder), store, models, downloads, Pool([player]), Metrics())
     await jobs.start()
     name, path = store.new_input()
     path.write_bytes(b"")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from segue.service.exceptions import TaskCancelledError, TaskError, WorkerDiedError
-from segue.service.workers import client
+from segue.service.workers import interface
 from segue.service.workers.client import Worker
 
 MESSAGES = """
@@ -88,7 +88,7 @@ def test_a_worker_that_sends_no_message_is_ended(run, line):
 
 
 def test_a_worker_that_does_not_stop_a_cancelled_task_is_ended(run, monkeypatch):
-    monkeypatch.setattr(client, "SECONDS_TO_CANCEL", 0.0)
+    monkeypatch.setattr(interface, "SECONDS_TO_CANCEL", 0.0)
     outcome, _, _ = run(MESSAGES + "exec cat >/dev/null", during=lambda w: w.cancel("a"))
     assert isinstance(outcome, TaskCancelledError)
 

@@ -25,9 +25,9 @@ async def health(request: Request) -> Any:
         problems.append("the queue has stopped; start segue serve again")
     if not await asyncio.to_thread(service.store.writable):
         problems.append(f"{service.store.folder} cannot be written to; look at the disk")
-    if service.generate_worker.cannot_start:
-        problems.append(f"the player does not start: {service.generate_worker.cannot_start}")
-    ready = service.generate_worker.pid is not None
+    if service.pool.cannot_start:
+        problems.append(f"the player does not start: {service.pool.cannot_start}")
+    ready = service.pool.alive > 0
     return {
         "status": "unhealthy" if problems else "live",
         "service": "segue",
@@ -52,6 +52,7 @@ async def metrics(request: Request) -> Response:
     metrics_.waiting.set(service.jobs.queued())
     metrics_.running.set(service.jobs.running)
     metrics_.rows.set(service.jobs.rows)
+    metrics_.look_at(service.pool)
     metrics_.disk.set(service.store.bytes())
     return Response(metrics_.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

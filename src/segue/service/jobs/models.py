@@ -54,6 +54,13 @@ class ListedModel:
         """The description that it gets where a request has none."""
         return DEFAULT_DESCRIPTIONS.get(self.path, "")
 
+    def stored_bytes(self) -> int:
+        """Bytes of its files on this machine: about what it takes in memory, not quantized."""
+        folder = hub.find_local(self.source)
+        if folder is None:
+            return 0
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
     @property
     def abilities(self) -> Abilities | None:
         """What it takes and makes; None where that is not known before it is here."""

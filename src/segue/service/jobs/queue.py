@@ -1,4 +1,4 @@
-"""The queue of jobs: one runs at a time, or as many of one model as may share its steps."""
+"""The queue of jobs: as many run as there are workers, or share the steps of a model on one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 from ...errors import SegueError
 from ..exceptions import RefusalError, TaskCancelledError, TaskError
 from ..metrics import Metrics
+from ..model_tag import model_tag
 from ..quantization import Quantization
 from ..settings import GIB, Settings
 from ..threads import run_to_end
-from ..workers.client import Worker
+from ..workers.pool import Place, Pool
 from .admission import Admission, Reservation
 from .downloads import Downloads
 from .endings import Endings
@@ -48,7 +49,7 @@ class Jobs:
         store: where jobs are kept.
         models: the list of models.
         downloads: of models that are not on this machine.
-        worker: the process that generates.
+        pool: the workers that generate.
         metrics: what is counted.
         clock: seconds that only go forward, by which estimates are made.
 
@@ -62,20 +63,20 @@ class Jobs:
         store: Store,
         models: ModelList,
         downloads: Downloads,
-        worker: Worker,
+        pool: Pool,
         metrics: Metrics,
         clock: Clock = time.monotonic,
     ) -> None:
         self._settings, self._store, self._models = settings, store, models
-        self._downloads, self._worker, self._metrics = downloads, worker, metrics
+        self._downloads, self._pool, self._metrics = downloads, pool, metrics
         self._estimates, self._clock = Estimates(store), clock
         self._endings = Endings(store)
-        self._waiting = WaitingJobs(self._estimates, settings.batch_rows)
+        self._waiting = WaitingJobs(self._estimates, settings.batch_rows, settings.workers[1])
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner = Runner(
             store,
-            worker,
+            pool,
             self._waiting,
             self._estimates,
             metrics,
@@ -129,7 +130,7 @@ class Jobs:
             except (OSError, sqlite3.Error):  # a full disk; the next start counts it as a crash
                 log.exception("the jobs that ran cannot be queued again")
         await self._downloads.close()
-        await self._worker.stop()
+        await self._pool.stop()
         for waiting in self._waiting:
             waiting.progress.notify()
 
@@ -230,11 +231,17 @@ class Jobs:
                     continue
                 waiting.fetch, waiting.progress.phase = None, "queued"
                 waiting.progress.download = None
-            if not self._waiting.may_run(waiting):
+            if (place := await self._place(waiting)) is None:
                 break  # nobody overtakes it
-            await self._runner.begin(waiting)
+            await self._runner.begin(waiting, place)
             return
         await self._wake.wait()
+
+    async def _place(self, waiting: WaitingJob) -> Place | None:
+        """The worker that a job may begin on now, if there is one."""
+        if not waiting.model_bytes and not self._pool.knows(waiting.demand.model):
+            waiting.model_bytes = await asyncio.to_thread(waiting.model.stored_bytes)
+        return self._pool.find(waiting.demand)
 
     async def _end(self, name: str, state: str, error: str) -> bool:
         waiting = self._waiting.remove(name)
@@ -249,8 +256,10 @@ class Jobs:
     async def warm(self, model: ListedModel, quantization: Quantization) -> None:
         """Load a model before a request names it, and learn what runs it."""
         spec = JobSpec("warm", model.path, quantization)
+        size = await asyncio.to_thread(model.stored_bytes)
+        tag = model_tag(model.source, quantization.mode, ())
         try:
-            self._runner.ran = await self._worker.run(task_of(spec, model))
+            self._runner.ran = await self._pool.warm(task_of(spec, model), tag, size) or self.ran
         except (TaskError, TaskCancelledError) as error:
             log.warning("the default model cannot be loaded", extra={"reason": str(error)})
 
@@ -283,7 +292,7 @@ class Jobs:
     def request_preview(self, name: str) -> None:
         """Let the worker write a preview of a job that runs; costs work, so only on request."""
         if name in self._waiting.running:
-            self._worker.listen(name)
+            self._pool.listen(name)
 
     # --- Ending ---------------------------------------------------------------------------------
 
@@ -293,7 +302,7 @@ class Jobs:
             for _ in range(100):
                 if job.id not in self._waiting.running:
                     break
-                self._worker.cancel(job.id)  # again, for the worker may not have been at it yet
+                self._pool.cancel(job.id)  # again, for the worker may not have been at it yet
                 await asyncio.sleep(0.1)
             if job.id in self._waiting.running or job.id not in self._waiting:
                 # A job is taken from those that wait before its end is written down.
@@ -306,6 +315,8 @@ class Jobs:
 
     async def _sweep(self) -> None:
         await self._endings.flush()
+        if ended := await self._pool.shrink():
+            log.info("workers without work ended", extra={"workers": ended})
         removed = await asyncio.to_thread(self._swept)
         if removed:
             log.info("swept", extra={"jobs": removed})

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..adapters import adapters_in, located
 from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
 from ..metrics import Metrics
 from ..threads import run_to_end
-from ..workers.client import Worker
+from ..workers.pool import Place, Pool
 from .estimates import Estimates
 from .models import ListedModel
 from .progress import Clock
@@ -27,6 +28,9 @@ from .waiting import WaitingJob, WaitingJobs
 
 log = logging.getLogger("segue.service")
 
+MOST_LOST = 10
+"""Times that a job runs again because a machine vanished with it; from the second on, alone."""
+
 CANCELLED_LINE = "the music was cancelled"
 
 
@@ -35,7 +39,7 @@ class Runner:
 
     Args:
         store: where jobs are kept.
-        worker: the process that generates.
+        pool: the workers that generate.
         waiting: the queue's jobs.
         estimates: that learn from jobs that are done.
         metrics: what is counted.
@@ -52,7 +56,7 @@ class Runner:
     def __init__(
         self,
         store: Store,
-        worker: Worker,
+        pool: Pool,
         waiting: WaitingJobs,
         estimates: Estimates,
         metrics: Metrics,
@@ -61,36 +65,41 @@ class Runner:
         end: Callable[[str, str, str], Awaitable[bool]],
         ended: Callable[[], None],
     ) -> None:
-        self._store, self._worker, self._waiting = store, worker, waiting
+        self._store, self._pool, self._waiting = store, pool, waiting
         self._estimates, self._metrics, self._clock = estimates, metrics, clock
         self._adapters, self._end, self._ended = adapters, end, ended
         self.tasks: set[asyncio.Task[None]] = set()
         self.ran: dict[str, Any] = {}
 
-    async def begin(self, waiting: WaitingJob) -> None:
-        """Begin a job; the rest of it goes on in a task."""
+    async def begin(self, waiting: WaitingJob, place: Place) -> None:
+        """Begin a job where there is a place for it; the rest of it goes on in a task."""
         job = await run_to_end(self._store.begin, waiting.job)
         if job is None or waiting.job.id not in self._waiting:  # cancelled, meanwhile perhaps
             self._waiting.remove(waiting.job.id)
             return
         waiting.job, progress = job, waiting.progress
         self._waiting.running.add(job.id)
+        self._pool.take(place, waiting.demand)
         progress.phase, progress.message = "load", "loading the model"
         progress.notify()
-        log.info("job begins", extra={"job": job.id, "attempt": job.attempts})
-        task = asyncio.create_task(self._run(waiting), name=f"job {job.id}")
+        log.info(
+            "job begins",
+            extra={"job": job.id, "attempt": job.attempts, "worker": place.number},
+        )
+        task = asyncio.create_task(self._run(waiting, place), name=f"job {job.id}")
         self.tasks.add(task)
-        task.add_done_callback(self._ran)
+        task.add_done_callback(partial(self._ran, place, job.id))
 
-    def _ran(self, task: asyncio.Task[None]) -> None:
+    def _ran(self, place: Place, job: str, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
+        self._pool.release(place, job)
         self._ended()
 
-    async def _run(self, waiting: WaitingJob) -> None:
+    async def _run(self, waiting: WaitingJob, place: Place) -> None:
         job, began = waiting.job, self._clock()
         state = FAILED
         try:
-            state = await self._generate(waiting)
+            state = await self._generate(waiting, place)
         except Exception:
             # The disk, most likely.  Nothing that was finished is touched by it.
             log.exception("job failed", extra={"job": job.id})
@@ -98,28 +107,32 @@ class Runner:
         if state == QUEUED:
             return
         self._waiting.remove(job.id)
-        self._metrics.ended(state, self._clock() - began)
+        self._metrics.ended(state, self._clock() - began, place.number)
 
-    async def _generate(self, waiting: WaitingJob) -> str:
-        """Let the worker run a job; the state that it ends in."""
+    async def _generate(self, waiting: WaitingJob, place: Place) -> str:
+        """Let a worker run a job; the state that it ends in."""
         job = waiting.job
         try:
             task = await asyncio.to_thread(self._task, waiting)
-            outcome = await self._worker.run(task, waiting.progress.update)
+            outcome = await self._pool.run(job.id, task, waiting.progress.update)
         except TaskCancelledError:
             await self._end(job.id, CANCELLED, CANCELLED_LINE)
             return CANCELLED
         except WorkerDiedError as died:
-            self._metrics.worker_crashes.inc(died.first)
+            self._metrics.crashed(place.number, died.first)
+            if died.lost and waiting.lost < MOST_LOST:
+                waiting.lost += 1
+                await self._put_back(waiting, alone=waiting.alone or waiting.lost > 1)
+                return QUEUED
             if died.shared and not waiting.alone:
-                await self._put_back_alone(waiting)
+                await self._put_back(waiting, alone=True)
                 return QUEUED
             await self._end(job.id, FAILED, str(died))
             return FAILED
         except (TaskError, SegueError) as failed:
             await self._end(job.id, FAILED, str(failed))
             return FAILED
-        await self._complete(waiting, outcome)
+        await self._complete(waiting, outcome, place)
         return COMPLETED
 
     def _task(self, waiting: WaitingJob) -> dict[str, Any]:
@@ -141,24 +154,30 @@ class Runner:
             "folder": str(self._store.attempt_folder(job)),
         }
 
-    async def _put_back_alone(self, waiting: WaitingJob) -> None:
-        """Queue a job again, in its old place: it or one beside it has ended the worker."""
+    async def _put_back(self, waiting: WaitingJob, alone: bool) -> None:
+        """Queue a job again, in its old place.
+
+        Args:
+            waiting: the job.
+            alone: whether it, or one beside it, may have ended the worker.
+        """
         await run_to_end(self._store.put_back, waiting.job.id)
-        waiting.alone = True
+        waiting.alone = alone
         self._waiting.running.discard(waiting.job.id)
         waiting.progress.restart()
-        log.info("job waits to run alone", extra={"job": waiting.job.id})
+        log.info("job waits to run alone" if alone else "job waits", extra={"job": waiting.job.id})
 
-    async def _complete(self, waiting: WaitingJob, outcome: dict[str, Any]) -> None:
+    async def _complete(self, waiting: WaitingJob, outcome: dict[str, Any], place: Place) -> None:
         job = waiting.job
-        if await run_to_end(self._store.complete, job, outcome):
-            log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
+        completed = await run_to_end(self._store.complete, job, outcome)
         self.ran = {key: outcome[key] for key in ("engine", "device")}
         self._waiting.remove(job.id)
         waiting.progress.notify()
-        seconds = outcome["new_seconds"] * len(outcome["takes"])
-        rows = outcome.get("batch_rows", job.spec.rows)
-        self._metrics.generated(seconds, outcome["play_s"], rows)
+        if completed:
+            log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
+            seconds = outcome["new_seconds"] * len(outcome["takes"])
+            rows = outcome.get("batch_rows", job.spec.rows)
+            self._metrics.generated(seconds, outcome["play_s"], rows, place.number)
         with suppress(OSError, sqlite3.Error):  # the music is kept, whatever becomes of these
             for path in self._store.attempt_folder(job).glob("preview-*"):
                 path.unlink(missing_ok=True)

@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..model_tag import model_tag
+from ..workers.pool import Demand
 from .admission import Load
 from .downloads import Fetch
 from .estimates import Estimates
@@ -25,7 +27,10 @@ class WaitingJob:
         progress: how far it is.
         ready: whether what is missing of the model is known, and `fetch` is set if anything is.
         fetch: the download that it waits for.
-        alone: whether nothing may run beside it: it may be what ended a worker or the service.
+        alone: whether nothing may run beside it on its worker: it may be what ended a worker or the
+            service.
+        lost: how often its worker has vanished with its machine.
+        model_bytes: that its model takes in memory, about; 0 as long as nobody has looked.
     """
 
     job: Job
@@ -35,14 +40,15 @@ class WaitingJob:
     ready: bool = False
     fetch: Fetch | None = None
     alone: bool = False
+    lost: int = 0
+    model_bytes: int = 0
 
-    def shares_with(self, other: WaitingJob) -> bool:
-        """Whether the two may share the steps of a model."""
-        ours, theirs = self.model, other.model
-        same = (ours.source, ours.base) == (theirs.source, theirs.base)
-        quantized_alike = self.job.spec.quantization.mode == other.job.spec.quantization.mode
-        same = same and self.job.spec.adapters == other.job.spec.adapters
-        return same and quantized_alike and not self.alone and not other.alone
+    @property
+    def demand(self) -> Demand:
+        """What it needs of a worker."""
+        spec = self.job.spec
+        model = model_tag(self.model.source, spec.quantization.mode, spec.adapters)
+        return Demand(self.job.id, model, spec.rows, self.alone, self.model_bytes)
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,15 @@ class WaitingJobs:
 
     Args:
         estimates: of what they take.
-        batch_rows: rows of jobs that may run together.
+        batch_rows: rows of jobs that may run together on one worker.
+        workers: how many workers there may be.
 
     Attributes:
         running: the ids of the jobs that run.
     """
 
-    def __init__(self, estimates: Estimates, batch_rows: int = 1) -> None:
-        self._estimates, self._batch_rows = estimates, batch_rows
+    def __init__(self, estimates: Estimates, batch_rows: int = 1, workers: int = 1) -> None:
+        self._estimates, self._batch_rows, self._workers = estimates, batch_rows, workers
         self._jobs: dict[str, WaitingJob] = {}
         self.running: set[str] = set()
 
@@ -103,18 +110,6 @@ class WaitingJobs:
     def rows(self) -> int:
         """How many rows those have that run."""
         return sum(self._jobs[name].job.spec.rows for name in self.running)
-
-    def may_run(self, waiting: WaitingJob) -> bool:
-        """Whether a job may run beside those that run.
-
-        Jobs of one model share its steps, as many as have room; a job that is larger than the room
-        runs alone.
-        """
-        running = [self._jobs[name] for name in self.running]
-        if not running:
-            return True
-        rows = self.rows() + waiting.job.spec.rows
-        return rows <= self._batch_rows and all(waiting.shares_with(other) for other in running)
 
     def load(self) -> Load:
         """What they take together."""
@@ -148,7 +143,7 @@ class WaitingJobs:
 
         As if jobs of different models could run together, too.
         """
-        places = [0.0] * self._batch_rows  # when each is free
+        places = [0.0] * (self._batch_rows * self._workers)  # when each is free
         for other, waiting in self._jobs.items():
             rows = min(waiting.job.spec.rows, self._batch_rows)
             taken = [heapq.heappop(places) for _ in range(rows)]

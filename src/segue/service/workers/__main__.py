@@ -39,7 +39,7 @@ def tasks_of(settings: Message) -> dict[str, Task]:
     from .generate import Generator
 
     generator = Generator(settings)
-    return {"generate": generator.generate, "load": generator.load}
+    return {"generate": generator.generate, "load": generator.load, "drop": generator.drop}
 
 
 def main() -> None:

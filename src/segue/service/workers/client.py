@@ -8,81 +8,64 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
 from ...channel import Message, decode, encode
-from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
+from ..exceptions import TaskCancelledError, WorkerDiedError
+from .interface import OnMessage, RunningTask, ignore
 from .task_loop import NO_MEMORY
 
 log = logging.getLogger("segue.service")
 
-SECONDS_TO_CANCEL = 5.0
-"""How long a worker may take to stop a cancelled task before its process is ended."""
-
 _LONGEST_LINE = 1 << 22
 
-OnMessage = Callable[[Message], None]
 
-
-class _Task:
+class _Task(RunningTask):
     """A task that a process has.
 
     Attributes:
         process: that has it.
-        outcome: what it finished with.
-        begun: whether the process has said that it begins with it.
-        cancelling: ends the process, where the task does not heed that it was cancelled.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, on_message: OnMessage) -> None:
-        self.process, self._on_message = process, on_message
-        self.outcome: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self.begun = False
-        self.cancelling: asyncio.TimerHandle | None = None
-
-    def receive(self, message: Message) -> None:
-        """Take a message of the task's."""
-        if "finished" in message:
-            if not self.outcome.done():
-                self.outcome.set_result(message["finished"])
-        elif "cancelled" in message:
-            self.fail(TaskCancelledError())
-        elif "error" in message:
-            self.fail(TaskError(message["error"], message["fault"]))
-        elif "begun" in message:
-            self.begun = True
-        else:
-            try:
-                self._on_message(message)
-            except Exception as error:
-                self.fail(error)
-
-    def fail(self, error: Exception) -> None:
-        """End the task."""
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
+        super().__init__(on_message)
+        self.process = process
 
 
 class Worker:
     """A worker process, started when there is something to do, and again when it died.
 
+    See `WorkerClient`, which it fulfils.
+
     Args:
         role: `player` (generates), `reader` (decodes uploads) or `downloader`: its name in the log.
         settings: of the role, see `segue.service.workers.__main__`.
         at_once: tasks that it runs at the same time; further ones wait.
+        environment: variables of the process, on top of this one's own.
+        number: of the worker, where a pool has several: for the log.
 
     Attributes:
-        crashes: how often it ended while it had a task.
-        cannot_start: why the last start failed, if it did.
+        environment: as given.
     """
 
-    def __init__(self, role: str, settings: Message, at_once: int = 1) -> None:
+    def __init__(
+        self,
+        role: str,
+        settings: Message,
+        at_once: int = 1,
+        environment: Mapping[str, str] | None = None,
+        number: int | None = None,
+    ) -> None:
         self.role = role
+        self._named = {"role": role} if number is None else {"role": role, "worker": number}
         self.crashes = 0
         self.cannot_start: str | None = None
+        self.on_end: Callable[[], None] = lambda: None
+        self.environment = dict(environment or {})
         self._command = (
             sys.executable,
             "-P",
@@ -103,22 +86,13 @@ class Worker:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
-    async def run(self, task: Message, on_message: OnMessage = lambda message: None) -> Message:
-        """Run a task; where the worker has as many as it takes, after those that came before it.
+    @property
+    def alive(self) -> bool:
+        """See `WorkerClient`."""
+        return self.pid is not None
 
-        Args:
-            task: `kind` and what the task of that kind takes, see `segue.service.workers`; and
-                `id`, by which it can be cancelled.
-            on_message: called with every message that the task sends before its last.
-
-        Returns:
-            What the task finished with.
-
-        Raises:
-            TaskError: it failed, with one line for the user.
-            WorkerDiedError: the process ended.
-            TaskCancelledError: `cancel` was called.
-        """
+    async def run(self, task: Message, on_message: OnMessage = ignore) -> Message:
+        """See `WorkerClient`."""
         async with self._room:
             try:
                 try:
@@ -146,8 +120,7 @@ class Worker:
             return await running.outcome
         finally:
             del self._tasks[name]
-            if running.cancelling is not None:
-                running.cancelling.cancel()
+            running.over()
 
     async def _receive(self, process: asyncio.subprocess.Process) -> None:
         """Hand messages to the tasks that they are of, until the process ends."""
@@ -164,7 +137,7 @@ class Worker:
         ended = any(task.cancelling is not None for task in tasks)
         self.crashes += died and bool(tasks)
         if died and tasks and not ended:
-            log.error("worker died", extra={"role": self.role, "code": process.returncode})
+            log.error("worker died", extra={**self._named, "code": process.returncode})
         for task in tasks:
             if task.cancelling is not None:
                 task.fail(TaskCancelledError())
@@ -179,8 +152,7 @@ class Worker:
         task = self._tasks.get(name)
         if task is not None and task.cancelling is None:
             self.send(cancel=name)
-            loop = asyncio.get_running_loop()
-            task.cancelling = loop.call_later(SECONDS_TO_CANCEL, _kill, task.process)
+            task.cancel_after(partial(_kill, task.process))
 
     def listen(self, name: str) -> None:
         """Let a task that runs write a preview."""
@@ -198,6 +170,7 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return
+        self.on_end()
         readers = {self._errors, self._messages} - {None, asyncio.current_task()}
         _kill(process)
         if process.stdin is not None:
@@ -216,11 +189,12 @@ class Worker:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_LONGEST_LINE,
+                env={**os.environ, **self.environment},
                 # Ctrl-C in the terminal is for the server alone.
                 start_new_session=True,
             )
             self.cannot_start = None
-            log.info("worker started", extra={"role": self.role, "pid": self._process.pid})
+            log.info("worker started", extra={**self._named, "pid": self._process.pid})
             self._errors = asyncio.create_task(self._log_errors(self._process))
             self._messages = asyncio.create_task(self._receive(self._process))
         return self._process
@@ -235,7 +209,7 @@ class Worker:
             if not line:
                 return
             if text := line.decode(errors="replace").rstrip():
-                log.warning("worker: %s", text, extra={"role": self.role})
+                log.warning("worker: %s", text, extra=self._named)
 
 
 async def _next_message(stream: asyncio.StreamReader) -> Message | None:

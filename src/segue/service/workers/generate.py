@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from ...layout import plan_request
 from ...preview import Preview
 from ...progress import Progress
 from ...result import Result
+from ..devices import half_of_memory
 from ..jobs.spec import JobSpec
 from .model_cache import LoadedModel, ModelCache, ModelSpec
 from .quantized_cache import QuantizedCache
@@ -38,7 +38,9 @@ class Generator:
     Args:
         settings: `engine` and `threads` (see `segue.load`), `quantized_folder` and
             `max_quantized_bytes` (see `QuantizedCache`), `max_loaded_bytes` of memory for
-            models, or None for half of this machine's, and `batch_rows` (see `ModelCache`).
+            models, or None for half of this machine's, of which a task's `room` says what is left
+            by other workers; `batch_rows` (see `ModelCache`); and `workers`, which share the
+            memory for such rows.
 
     Several threads may run a task each: those with the same model share its steps.
     """
@@ -48,12 +50,14 @@ class Generator:
             Path(settings["quantized_folder"]), settings["max_quantized_bytes"]
         )
         quantized.remove_unfinished()
+        budget = settings["max_loaded_bytes"] or half_of_memory()
         self._models = ModelCache(
             settings["engine"],
             settings["threads"],
             quantized,
-            settings["max_loaded_bytes"] or _half_of_memory(),
+            budget,
             settings.get("batch_rows", 1),
+            budget // 2 // settings.get("workers", 1),
         )
         self._loading = threading.Lock()
 
@@ -62,27 +66,41 @@ class Generator:
 
         Args:
             task: `spec`, a `JobSpec` as JSON; `source`, `base` and `adapters` of its model, see
-                `ModelSpec`.
+                `ModelSpec`; `room`, bytes that loaded models may take, where others share the
+                memory.
             channel: takes the progress.
 
         Returns:
-            See `LoadedModel.describe`.
+            See `LoadedModel.describe`; and `held`, see `ModelCache`.
 
         Raises:
             SegueError: one line; the model cannot be used.
         """
         _, model = _read(task)
-        loaded, _ = self._load(model, channel)
-        return loaded.describe()
+        loaded, _ = self._load(model, channel, task.get("room"))
+        return {**loaded.describe(), "held": self._models.held()}
 
-    def _load(self, model: ModelSpec, channel: TaskChannel) -> tuple[LoadedModel, float | None]:
+    def drop(self, task: Message, channel: TaskChannel) -> Message:
+        """Drop a loaded model, to make room for one of another worker.
+
+        Args:
+            task: `model`, its tag, see `model_tag`.
+            channel: of the task.
+        """
+        with self._loading:
+            self._models.drop(task["model"])
+        return {}
+
+    def _load(
+        self, model: ModelSpec, channel: TaskChannel, room: int | None
+    ) -> tuple[LoadedModel, float | None]:
         """A loaded model, and how many seconds loading it took; None if it was there."""
         started = time.perf_counter()
         while not self._loading.acquire(timeout=0.1):
             channel.check()
         try:
             was_loaded = model in self._models
-            loaded = self._models.get(model, channel.progress())
+            loaded = self._models.get(model, channel.progress(), room)
         finally:
             self._loading.release()
         return loaded, None if was_loaded else time.perf_counter() - started
@@ -90,7 +108,7 @@ class Generator:
     def generate(self, task: Message, channel: TaskChannel) -> Message:
         """Continue audio, and write the takes.
 
-        Sends `{"generating": true, ...}`, with what `load` returns, when the model is loaded; and
+        Sends `{"generating": true, ...}`, with what `load` returns, when the model is there; and
         `{"preview": samples}` as previews grow on disk, while somebody listens.
 
         Args:
@@ -107,9 +125,9 @@ class Generator:
         """
         progress = channel.progress()
         spec, model = _read(task)
-        loaded, load_s = self._load(model, channel)
+        loaded, load_s = self._load(model, channel, task.get("room"))
         channel.check()
-        channel.send(generating=True, **loaded.describe())
+        channel.send(generating=True, **loaded.describe(), held=self._models.held())
         request = spec.request(*_sounds(task, spec))
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -279,7 +297,3 @@ def _write_floats(path: Path, take: Audio, start: int) -> None:
 def _int16(samples: np.ndarray) -> np.ndarray:
     clipped: np.ndarray = np.clip(np.rint(samples * 32_768), -32_768, 32_767).astype("<i2")
     return clipped
-
-
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

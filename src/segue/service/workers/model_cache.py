@@ -19,11 +19,15 @@ from ...engine.shared import SharedEngine
 from ...errors import BaseModelRequiredError, CheckpointError, RequestError
 from ...model import CPU_ENGINES, Model, engine_for, load
 from ...progress import Progress
+from ..model_tag import model_tag
 from ..quantization import Quantization
 from .quantized_cache import QuantizedCache
 
 CACHED_COLUMNS = 1536
 """Of a row's key/value cache, at most: a window of 30 s in whole buckets."""
+
+Key = tuple[str, str, tuple[AdapterChoice, ...]]
+"""Source, quantization and adapters of a model."""
 
 _T5_AND_CODEC = 170_000_000
 _FLOAT32 = 4
@@ -46,9 +50,14 @@ class ModelSpec:
     adapters: tuple[AdapterChoice, ...] = ()
 
     @property
-    def key(self) -> tuple[str, str, tuple[AdapterChoice, ...]]:
+    def key(self) -> Key:
         """The same for what is the same when it is loaded."""
         return self.source, self.quantization.mode, self.adapters
+
+    @property
+    def tag(self) -> str:
+        """What the service calls it, see `model_tag`."""
+        return model_tag(*self.key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +95,7 @@ class ModelCache:
         quantized: where quantized checkpoints are kept.
         budget: bytes of memory; the model in use stays, however large.
         batch_rows: rows of requests that may share a model's steps; 1 lets none.
+        rows_bytes: what the key/value caches of such rows may take; None is half of `budget`.
     """
 
     def __init__(
@@ -95,26 +105,43 @@ class ModelCache:
         quantized: QuantizedCache,
         budget: int,
         batch_rows: int = 1,
+        rows_bytes: int | None = None,
     ) -> None:
+        self._rows_bytes = budget // 2 if rows_bytes is None else rows_bytes
         self._engine = engine_for(engine)
         self._threads = threads if self._engine in CPU_ENGINES else None
         self._quantized, self._budget, self._batch_rows = quantized, budget, batch_rows
-        self._models: OrderedDict[tuple[str, str, tuple[AdapterChoice, ...]], LoadedModel] = (
-            OrderedDict()
-        )
+        self._models: OrderedDict[Key, LoadedModel] = OrderedDict()
 
     def __contains__(self, spec: ModelSpec) -> bool:
         """Whether the model of `spec` is loaded."""
         return spec.key in self._models
 
-    def get(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    def held(self) -> dict[str, int]:
+        """How many bytes each model takes that is loaded, by its tag."""
+        return {model_tag(*key): loaded.bytes for key, loaded in list(self._models.items())}
+
+    def drop(self, tag: str) -> None:
+        """Drop a model that nothing runs."""
+        for key in [key for key in self._models if model_tag(*key) == tag]:
+            del self._models[key]
+        _free()
+
+    def get(self, spec: ModelSpec, progress: Progress, room: int | None = None) -> LoadedModel:
         """Return the model of `spec`; load it if it is not loaded.
+
+        Args:
+            spec: of the model.
+            progress: shown while it loads.
+            room: bytes of memory that models may take from now on; None leaves it as it was.
 
         Raises:
             CheckpointError: the checkpoint cannot be used.
             RequestError: it cannot be quantized as the request asked.
         """
         key = spec.key
+        if room is not None:
+            self._budget = room
         if (loaded := self._models.get(key)) is None:
             self._evict(self._expected_bytes(spec))
             loaded = self._load(spec, progress)
@@ -130,9 +157,7 @@ class ModelCache:
         keep = 1 if incoming == 0 else 0
         while len(self._models) > keep and incoming + self._bytes() > self._budget:
             self._models.popitem(last=False)
-            gc.collect()
-            if (mx := sys.modules.get("mlx.core")) is not None:
-                mx.clear_cache()
+            _free()
 
     def _bytes(self) -> int:
         return sum(loaded.bytes for loaded in self._models.values())
@@ -162,7 +187,7 @@ class ModelCache:
         engine: Engine = model.engine
         if self._batch_rows > 1:
             # Where memory has room for fewer rows than may run, the others wait for theirs.
-            fit = self._budget // 2 // _row_bytes(model)
+            fit = self._rows_bytes // _row_bytes(model)
             engine = SharedEngine(engine, max(1, min(self._batch_rows, fit)))
         return LoadedModel(model, engine, quantization, _approximate_bytes(model))
 
@@ -184,6 +209,13 @@ class ModelCache:
                 adapters=adapters,
                 progress=progress,
             )
+
+
+def _free() -> None:
+    """Give the memory of models that were dropped back."""
+    gc.collect()
+    if (mx := sys.modules.get("mlx.core")) is not None:
+        mx.clear_cache()
 
 
 def _quantized_already(stored: str) -> RequestError:

@@ -1,19 +1,27 @@
-"""Quantized checkpoints, made on first use and kept on disk: the next start maps them."""
+"""Quantized checkpoints, made on first use and kept on disk: the next start maps them.
+
+Several workers may share them: one makes, and those that want the same wait for it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...checkpoints.opening import open_checkpoint
 from ...checkpoints.recipe import Recipe
 from ...errors import CheckpointError, OutputError
 from ...progress import Progress
+
+_SECONDS_BETWEEN_TRIES = 0.1
 
 
 class QuantizedCache:
@@ -54,7 +62,9 @@ class QuantizedCache:
         if not folder.is_dir():
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                save_quantized(checkpoint, recipe, folder, progress=progress)
+                with self._alone(progress):
+                    if not folder.is_dir():
+                        save_quantized(checkpoint, recipe, folder, progress=progress)
             except (CheckpointError, OutputError, OSError) as error:
                 # No room on the disk, or no text encoder, which this request may not need.
                 print(f"{folder.name} is not kept: {error}", file=sys.stderr)  # noqa: T201
@@ -64,9 +74,30 @@ class QuantizedCache:
         return folder
 
     def remove_unfinished(self) -> None:
-        """Remove what a worker that was killed left half written."""
-        for path in self._folder.glob(".*"):
-            shutil.rmtree(path, ignore_errors=True)
+        """Remove what a worker that was killed left half written, unless one writes now."""
+        if not self._folder.is_dir():
+            return
+        with self._lock_file().open("ab") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in self._folder.glob(".*"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _lock_file(self) -> Path:
+        return self._folder.with_name(f"{self._folder.name}.lock")
+
+    @contextmanager
+    def _alone(self, progress: Progress) -> Iterator[None]:
+        """Wait until no other process makes a checkpoint, and let none begin."""
+        with self._lock_file().open("ab") as lock:
+            with progress.stage("wait for another worker") as advance:
+                while True:
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        advance(0)  # who is cancelled stops here
+                        time.sleep(_SECONDS_BETWEEN_TRIES)
+            yield
 
     def _evict(self, keep: Path) -> None:
         folders = [f for f in self._folder.iterdir() if f.is_dir()]
