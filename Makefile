@@ -14,7 +14,7 @@ COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 # What compiles the native engine when it is first used, where the system has no C compiler.
 COMPILER := $(if $(shell command -v cc || command -v gcc || command -v clang),,compiler.lock)
 
-.PHONY: help compiler demo test test-loaded soak lint lint-web docs parity parity-audiocraft lock clean
+.PHONY: help compiler demo test test-loaded test-cluster soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,17 @@ test-loaded: $(READY)  ## Run the tests TIMES times (5) beside two busy loops, w
 
 soak: $(READY)  ## Set up and try what the service bears (twenty minutes)
 	$(BIN)/python -m tests.service.soak
+
+$(VENV)/.cluster: $(READY) requirements/cluster.lock
+	$(PIP) --require-hashes -r requirements/cluster.lock
+	$(BIN)/python -m pip check
+	touch $@
+
+test-cluster: $(VENV)/.cluster  ## Run the tests of a Ray cluster (installs Ray, 0.4 GB)
+	$(BIN)/python -m pytest tests/service/cluster
+
+soak-cluster: $(VENV)/.cluster  ## Try what a cluster bears: nodes killed, workers added, many clients
+	$(BIN)/python -m tests.service.cluster.soak
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .
@@ -92,6 +103,9 @@ lock:  ## Resolve the dependencies anew (needs uv)
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/docs.lock
 	uv pip compile --group compiler --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/compiler.lock
+	uv pip compile pyproject.toml --extra cluster --universal --python-version 3.11 \
+	  --constraint requirements/dev.lock \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/cluster.lock
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) demo-out dist

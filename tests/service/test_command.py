@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+import sys
 
 import pytest
 
@@ -92,3 +93,10 @@ def test_the_token_comes_from_the_environment_too(monkeypatch):
         command.settings_of(parser.parse_args(["serve", "--host", "0.0.0.0"]))
     monkeypatch.setenv("SEGUE_TOKEN", "secret")
     assert command.settings_of(parser.parse_args(["serve", "--host", "0.0.0.0"])).token == "secret"
+
+
+def test_a_cluster_without_ray_is_an_error_of_one_line(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "segue.service.cluster", raising=False)
+    said = refused(capsys, "--cluster", "127.0.0.1:1", "--port", "0")
+    assert 'pip install "segue[cluster]"' in said

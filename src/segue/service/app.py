@@ -15,6 +15,7 @@ from .http.middleware import ServiceMiddleware
 from .jobs.store import Store
 from .service import Service
 from .settings import Settings
+from .workers.pool import Pool
 
 _DESCRIPTION = (
     "Continues a piece of music. A request that cannot be done is answered with a 4xx and "
@@ -22,14 +23,15 @@ _DESCRIPTION = (
 )
 
 
-def make_app(settings: Settings, store: Store) -> tuple[ASGIApp, Service]:
+def make_app(settings: Settings, store: Store, pool: Pool | None = None) -> tuple[ASGIApp, Service]:
     """Make the application, with its middleware, and the service behind it.
 
     Args:
         settings: of the service.
         store: opened; it is closed when the application ends.
+        pool: see `Service`.
     """
-    service = Service(settings, store)
+    service = Service(settings, store, pool)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .logs import FORMATS
 from .settings import GIB, Limits, Settings, state_folder
 
 MAX_WORKERS = 1024
+CLUSTER_WORKERS = (1, 16)
 
 MAX_BATCH_ROWS = 128
 """More would not gain: steps take longer in proportion."""
@@ -105,7 +107,13 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="processes that generate, a job going to one that holds its model; MIN-MAX starts "
         "those beyond MIN when they are needed, and ends them after a minute without work "
-        "(default: one for each NVIDIA card, else one)",
+        "(default: one for each NVIDIA card, else one; in a cluster 1-16)",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="the Ray cluster whose machines generate, as HOST:PORT of its head, or auto for the "
+        "one that this machine is part of; needs pip install 'segue[cluster]'",
     )
     parser.add_argument(
         "--max-disk",
@@ -172,9 +180,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
     token = options.token or os.environ.get("SEGUE_TOKEN") or None
     engine = engine_for(options.engine)
     cards = gpus() if engine == "mlx" else ()
-    workers = (max(1, len(cards)),) * 2 if options.workers is None else _workers(options.workers)
+    if options.workers is not None:
+        workers = _workers(options.workers)
+    else:
+        workers = CLUSTER_WORKERS if options.cluster else (max(1, len(cards)),) * 2
     threads = options.threads
-    if threads is None and workers[1] > 1 and engine in CPU_ENGINES:
+    shared = workers[1] > 1 and engine in CPU_ENGINES and not options.cluster
+    if threads is None and shared:
         threads = max(1, cores() // workers[1])  # they share the processors
     settings = Settings(
         state=(options.state_dir or state_folder()).absolute(),
@@ -192,7 +204,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         max_disk_bytes=round(options.max_disk * GIB),
         batch_rows=default_batch_rows(options.engine) if rows is None else rows,
         workers=workers,
-        gpus=cards,
+        gpus=() if options.cluster else cards,
+        cluster=options.cluster,
         limits=Limits(waiting=options.max_queue),
     )
     demand(
@@ -233,6 +246,13 @@ def run(options: argparse.Namespace) -> int:
     from .logs import set_up
 
     ModelList(settings.models).find(settings.default_model)
+    if settings.cluster is not None:
+        from .cluster import connect, with_resources
+
+        connect(settings.cluster)
+        settings = with_resources(settings)
+        if settings.worker_gpus and options.batch_rows is None:
+            settings = replace(settings, batch_rows=1)  # as on any other GPU
     set_up(options.log_format, options.verbose)
     _allow_many_files()
     with _listening(settings) as listener:

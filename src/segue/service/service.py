@@ -51,6 +51,7 @@ class Service:
     Args:
         settings: of the service.
         store: opened; it is closed with the service.
+        pool: the workers that generate; None makes those of the settings.
 
     Attributes:
         settings: what it was started with.
@@ -61,13 +62,13 @@ class Service:
         stopping: set when streams shall end.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, pool: Pool | None = None) -> None:
         self.settings, self.store = settings, store
         self.version = version("segue")
         self.metrics = Metrics()
         self.models = ModelList(settings.models)
         self.downloads = Downloads(store, lambda: Worker("downloader", {}))
-        self.pool = _pool(settings, store)
+        self.pool = pool or _pool(settings, store)
         self._decode_worker = Worker("reader", {"limits": asdict(settings.limits)})
         self.tempo = Tempo(store, Worker("measurer", {}))
         self.exports = Exports(store, Worker("exporter", {}))
@@ -260,8 +261,12 @@ class Service:
 
 
 def _pool(settings: Settings, store: Store) -> Pool:
-    """The workers that generate, one after the other on each card where there are cards."""
+    """The workers that generate: in a cluster, or here, in turn on each card if there are."""
     kept, most = settings.workers
+    if settings.cluster is not None:
+        from .cluster import workers as in_cluster
+
+        return Pool(in_cluster(settings), kept=kept, batch_rows=settings.batch_rows)
     budget = settings.max_loaded_bytes or half_of_memory()
     options = {
         "engine": settings.engine,

@@ -89,8 +89,10 @@ class Settings:
             with 1, a worker runs one job at a time.
         workers: how many workers generate: as many as are kept, and at most.
         gpus: cards that they are spread over, as `CUDA_VISIBLE_DEVICES` names them.
-        max_loaded_bytes: what loaded models of all workers may take in memory; None is half of the
-            machine's.
+        max_loaded_bytes: what loaded models of all workers may take in memory, or of each worker in
+            a cluster; None is half of the machine's.
+        cluster: address of the Ray cluster whose machines generate; None is this machine.
+        worker_gpus: cards of the cluster that a worker needs.
         limits: see `Limits`.
     """
 
@@ -112,6 +114,8 @@ class Settings:
     workers: tuple[int, int] = (1, 1)
     gpus: tuple[str, ...] = ()
     max_loaded_bytes: int | None = None
+    cluster: str | None = None
+    worker_gpus: int = 0
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -97,6 +97,8 @@ def test_what_was_learned_outlives_the_service(store):
 class Player:
     """Plays nothing: a test says what a worker would, and when it is done."""
 
+    available = True
+
     def __init__(self):
         self.begun = asyncio.Event()
 

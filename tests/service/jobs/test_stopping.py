@@ -74,6 +74,8 @@ class HeldStore(Store):
 class Player:
     """Stands for the process that plays: done at once, failed at once, or never done."""
 
+    available = True
+
     def __init__(self, outcome=None):
         self.outcome, self.stopped = outcome, False
 

@@ -29,6 +29,7 @@ class Recorder:
     crashes: int = 0
     cannot_start: str | None = None
     alive: bool = False
+    available: bool = True
     on_end: Any = None
 
     async def run(self, task, on_message=ignore):
@@ -43,6 +44,10 @@ class Recorder:
         self.held[task["model"]] = self.sizes.get(task["model"], 1)
         on_message({"generating": True, "held": dict(self.held)})
         return {"done": True, "held": dict(self.held)}
+
+    async def start(self):
+        await asyncio.sleep(0)
+        self.alive = self.available = True
 
     def cancel(self, name):
         self.tasks.append({"cancel": name})
@@ -215,6 +220,26 @@ def test_workers_beyond_those_kept_begin_when_needed_and_end_when_idle(recorders
     assert asyncio.run(pool.shrink()) == 1
     assert (recorders[0].alive, recorders[1].alive) == (True, False)
     assert not pool.places[1].models
+
+
+def test_workers_that_take_a_while_to_start_are_started_for_those_that_wait(recorders):
+    """No job waits for a worker that may never come, while another becomes free."""
+    pool, started = pool_of(recorders, kept=1, batch_rows=2), []
+    for recorder in recorders:
+        recorder.available = False
+    pool.on_start = lambda: started.append([r.available for r in recorders])
+
+    async def scene():
+        assert begin(pool, demand("1")) == [None]
+        pool.grow(rows=3)
+        pool.grow(rows=3)  # they are on their way
+        assert begin(pool, demand("1")) == [None]
+        while len(started) < 2:
+            await asyncio.sleep(0)
+        assert begin(pool, demand("1"), demand("2", "b"), demand("3", "c")) == [0, 1, None]
+
+    asyncio.run(scene())
+    assert started[-1] == [True, True, False]
 
 
 def test_the_default_model_is_loaded_on_all_as_far_as_memory_has_room(recorders):

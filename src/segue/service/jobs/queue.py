@@ -85,6 +85,7 @@ class Jobs:
             end=self._end,
             ended=self._wake.set,
         )
+        pool.on_start = self._wake.set
         self.admission = Admission(settings, self._waiting.load)
 
     # --- Life -----------------------------------------------------------------------------------
@@ -232,6 +233,7 @@ class Jobs:
                 waiting.fetch, waiting.progress.phase = None, "queued"
                 waiting.progress.download = None
             if (place := await self._place(waiting)) is None:
+                self._pool.grow(self._waiting.rows_queued())
                 break  # nobody overtakes it
             await self._runner.begin(waiting, place)
             return

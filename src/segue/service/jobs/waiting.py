@@ -107,6 +107,10 @@ class WaitingJobs:
         """How many wait."""
         return sum(name not in self.running for name in self._jobs)
 
+    def rows_queued(self) -> int:
+        """How many rows those have that wait."""
+        return sum(w.job.spec.rows for n, w in self._jobs.items() if n not in self.running)
+
     def rows(self) -> int:
         """How many rows those have that run."""
         return sum(self._jobs[name].job.spec.rows for name in self.running)

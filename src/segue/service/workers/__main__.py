@@ -14,32 +14,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from ...channel import Message, Sender
-from .task_loop import ServerChannel, Task, run_tasks
-
-
-def tasks_of(settings: Message) -> dict[str, Task]:
-    """Return what a worker of a role can do; each role imports what it needs and no more."""
-    if settings["role"] == "reader":
-        from .decode_audio import AudioDecoder
-
-        return {"decode_audio": AudioDecoder(settings["limits"]).decode}
-    if settings["role"] == "downloader":
-        from .download import download, size
-
-        return {"download": download, "size": size}
-    if settings["role"] == "measurer":
-        from . import measure
-
-        return {"find_beats": measure.find_beats, "beat_offsets": measure.beat_offsets}
-    if settings["role"] == "exporter":
-        from .export import export
-
-        return {"export": export}
-    from .generate import Generator
-
-    generator = Generator(settings)
-    return {"generate": generator.generate, "load": generator.load, "drop": generator.drop}
+from ...channel import Sender
+from .roles import tasks_of
+from .task_loop import ServerChannel, run_tasks
 
 
 def main() -> None:

@@ -91,6 +91,14 @@ class Worker:
         """See `WorkerClient`."""
         return self.pid is not None
 
+    @property
+    def available(self) -> bool:
+        """See `WorkerClient`: a process starts at once."""
+        return True
+
+    async def start(self) -> None:
+        """See `WorkerClient`: its first task does."""
+
     async def run(self, task: Message, on_message: OnMessage = ignore) -> Message:
         """See `WorkerClient`."""
         async with self._room:

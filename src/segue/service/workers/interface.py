@@ -36,6 +36,13 @@ class WorkerClient(Protocol):
     def alive(self) -> bool:
         """Whether it has been started and has not ended."""
 
+    @property
+    def available(self) -> bool:
+        """Whether a task would begin soon: it is there, or can be within a moment."""
+
+    async def start(self) -> None:
+        """Start it, if it is not there, and wait until it is available."""
+
     async def run(self, task: Message, on_message: OnMessage = ignore) -> Message:
         """Run a task; where the worker has as many as it takes, after those that came before it.
 

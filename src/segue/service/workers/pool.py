@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,6 +13,10 @@ from itertools import count
 from ...channel import Message
 from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
 from .interface import OnMessage, WorkerClient, ignore
+
+log = logging.getLogger("segue.service")
+
+_SECONDS_BETWEEN_STARTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Place:
         jobs: those that run on it, by their ids.
         models: that it holds, or is about to load, by their tags.
         dropping: tasks that have it drop models, which are not to meet a job.
+        starting: has it start, where that takes a while.
         idle_since: when its last job ended, by `time.monotonic`.
     """
 
@@ -60,7 +66,13 @@ class Place:
     jobs: dict[str, Demand] = field(default_factory=dict)
     models: dict[str, _Loaded] = field(default_factory=dict)
     dropping: int = 0
+    starting: asyncio.Task[None] | None = None
     idle_since: float = 0.0
+
+    @property
+    def free(self) -> bool:
+        """Whether it does nothing that a job would meet."""
+        return not self.jobs and not self.dropping
 
     @property
     def rows(self) -> int:
@@ -93,6 +105,7 @@ class Pool:
 
     Attributes:
         places: one for each worker.
+        on_start: called when a worker has become available.
     """
 
     def __init__(
@@ -109,6 +122,7 @@ class Pool:
         self.batch_rows, self._budget = batch_rows, budget
         self._kept = len(self.places) if kept is None else kept
         self._idle_seconds, self._clock = idle_seconds, clock
+        self.on_start: Callable[[], None] = lambda: None
         self._of_job: dict[str, Place] = {}
         self._sizes: dict[str, int] = {}
         self._uses = count()
@@ -128,7 +142,7 @@ class Pool:
         sharing = [place for place in fitting if place.jobs and self._shares(place, demand)]
         if sharing:
             return max(sharing, key=lambda place: place.rows)
-        idle = [place for place in fitting if not place.jobs and not place.dropping]
+        idle = [place for place in fitting if place.worker.available and place.free]
         return min(idle, key=lambda place: self._order(place, demand), default=None)
 
     def _shares(self, place: Place, demand: Demand) -> bool:
@@ -283,12 +297,36 @@ class Pool:
         reasons = [place.worker.cannot_start for place in self.places]
         return None if self.alive else next(filter(None, reasons), None)
 
+    def grow(self, rows: int) -> None:
+        """Have workers start that are not available, where that takes a while.
+
+        Args:
+            rows: of the jobs that wait: no more workers start at a time than these would fill.
+        """
+        wanted = -(-rows // self.batch_rows) - sum(p.starting is not None for p in self.places)
+        absent = [p for p in self.places if not p.worker.available and p.starting is None]
+        for place in absent[: max(0, wanted)]:
+            place.idle_since = self._clock()
+            place.starting = asyncio.create_task(self._start(place))
+
+    async def _start(self, place: Place) -> None:
+        try:
+            await place.worker.start()
+            place.idle_since = self._clock()
+        except Exception:
+            log.exception("a worker does not start", extra={"worker": place.number})
+            await asyncio.sleep(_SECONDS_BETWEEN_STARTS)
+        finally:
+            place.starting = None
+        self.on_start()
+
     async def shrink(self) -> int:
         """End workers that have been idle for long and are not kept; return how many."""
         ended = 0
         for place in self.places[self._kept :]:
             idle = self._clock() - place.idle_since
-            if place.worker.alive and not place.jobs and idle > self._idle_seconds:
+            there = place.worker.alive or place.starting is not None
+            if there and not place.jobs and idle > self._idle_seconds:
                 place.dropping += 1  # no job is to begin on it meanwhile
                 try:
                     await place.worker.stop()
@@ -300,3 +338,5 @@ class Pool:
     async def stop(self) -> None:
         """End all workers; their next tasks start them again."""
         await asyncio.gather(*(place.worker.stop() for place in self.places))
+        starting = [place.starting for place in self.places if place.starting is not None]
+        await asyncio.gather(*starting, return_exceptions=True)
