@@ -29,7 +29,16 @@ LAYERS = (
     ),
     ("models_command", "download_command"),
     ("service", "lab"),
-    ("options", "time_options", "part_options", "cuts", "outputs", "recipe_options", "terminal"),
+    (
+        "cluster",
+        "options",
+        "time_options",
+        "part_options",
+        "cuts",
+        "outputs",
+        "recipe_options",
+        "terminal",
+    ),
     ("",),  # the library's front door, `import segue`
     ("model", "stream"),
     (

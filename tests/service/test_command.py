@@ -97,6 +97,6 @@ def test_the_token_comes_from_the_environment_too(monkeypatch):
 
 def test_a_cluster_without_ray_is_an_error_of_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "segue.service.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "segue.cluster", raising=False)
     said = refused(capsys, "--cluster", "127.0.0.1:1", "--port", "0")
     assert 'pip install "segue[cluster]"' in said

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -30,6 +30,9 @@ from .pick import pick
 from .requests import MatrixRequest
 from .results import FILE, SCHEMA, Matrix
 from .variant import BASELINE, Variant
+
+if TYPE_CHECKING:
+    from .quality.request import QualityRequest
 
 SECONDS_TO_STOP = 5.0
 
@@ -142,7 +145,7 @@ def _time_left(seconds: Sequence[float], done: int, left: Sequence[Json]) -> str
 
 def _bench(folder: Folder, row: Json, progress: Progress) -> str | None:
     """Run one row; the result is why it failed, None if it did not."""
-    command = [sys.executable, "-P", "-m", "segue", "bench", *_options(folder, row)]
+    command = [sys.executable, "-P", "-m", "segue", "bench", *row_options(folder, row)]
     with folder.log_path(row).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command,
@@ -166,12 +169,21 @@ def _bench(folder: Folder, row: Json, progress: Progress) -> str | None:
                 process.kill()
                 process.wait()
             raise
+    return failure(code, folder.log_path(row).read_text(encoding="utf-8", errors="replace"))
+
+
+def failure(code: int, log: str) -> str | None:
+    """Why a row's process failed, None if it did not.
+
+    Args:
+        code: that it ended with.
+        log: what it wrote on its error stream.
+    """
     if code == 0:
         return None
     if code < 0:
         return f"its process was ended by {_signal(-code)}"
-    lines = folder.log_path(row).read_text(encoding="utf-8", errors="replace").split("\n")
-    printed = [line.strip() for line in lines if line.strip()]
+    printed = [line.strip() for line in log.split("\n") if line.strip()]
     return printed[-1].removeprefix("segue: ") if printed else f"its process ended with {code}"
 
 
@@ -180,22 +192,32 @@ def _signal(number: int) -> str:
     return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
 
 
-def _engine(matrix: Json) -> str:
+def engine_of(matrix: Json) -> str:
     """What runs all rows and measures them: the first one's engine where none was chosen."""
     chosen: str = matrix["request"]["engine"]
     ran = [row["bench"]["engine"] for row in matrix["rows"] if row["bench"] is not None]
     return ran[0] if chosen == "auto" and ran else chosen
 
 
-def _options(folder: Folder, row: Json) -> list[str]:
-    """The options of `segue bench` for a row."""
+def row_options(folder: Folder, row: Json, there: Path | None = None) -> list[str]:
+    """The options of `segue bench` for a row.
+
+    Args:
+        folder: of the matrix.
+        row: of it.
+        there: a folder on another machine, which has the prompt and gets what is written.
+    """
     matrix, request = folder.matrix, folder.matrix["request"]
+    prompt, written = matrix["prompt"], folder.path
+    report = folder.bench_path(row)
+    if there is not None:
+        prompt, written, report = there / Path(prompt).name, there, there / report.name
     variant = Variant.from_json(row["name"], row["variant"])
     options = {
-        "prompt": matrix["prompt"],
+        "prompt": prompt,
         "model": variant.checkpoint or matrix["model"],
         "base-model": matrix["base_model"],
-        "engine": _engine(matrix),
+        "engine": engine_of(matrix),
         "seed": matrix["seed"],
         "prompt-seconds": request["prompt_seconds"],
         "output-seconds": request["output_seconds"],
@@ -206,8 +228,8 @@ def _options(folder: Folder, row: Json) -> list[str]:
         "extend-stride": request.get("extend_stride"),  # older folders have none
         "top-p": request.get("top_p"),
         "runs": request["runs"],
-        "save-prefix": folder.path / row["name"],
-        "report-json": folder.bench_path(row),
+        "save-prefix": written / row["name"],
+        "report-json": report,
     }
     words = [f"--{name}={value}" for name, value in options.items() if value is not None]
     words.append(f"--prompt-from-{request['prompt_from']}")
@@ -221,37 +243,56 @@ def _options(folder: Folder, row: Json) -> list[str]:
 
 def measure_quality(folder: Folder, progress: Progress, console: Console) -> None:
     """Measure every row that runs and was not measured; a failure goes into its `error`."""
-    # Late: most commands do without what these import.
+    # Late: most commands do without what it imports.
     from .quality.measure import measure
-    from .quality.request import QualityRequest
+
+    for row, wanted in quality_requests(folder):
+        console.print(f"quality of {row['name']}")
+        try:
+            found = measure(wanted, progress).to_json()
+        except SegueError as error:
+            keep_quality(folder, row, str(error), console)
+        else:
+            keep_quality(folder, row, found, console)
+
+
+def quality_requests(folder: Folder) -> list[tuple[Json, QualityRequest]]:
+    """The rows that run and were not measured, and how they are to be."""
+    from .quality.request import QualityRequest  # late, as above
 
     matrix, request = folder.matrix, folder.matrix["request"]
     rows = [row for row in matrix["rows"] if row["status"] == "ok"]
     variants = [Variant.from_json(row["name"], row["variant"]) for row in rows]
     baseline = next((variant for variant in variants if variant.plain), BASELINE)
-    for row, variant in zip(rows, variants, strict=True):
-        if row["quality"] is not None:
-            continue
-        console.print(f"quality of {row['name']}")
-        try:
-            wanted = QualityRequest(
+    return [
+        (
+            row,
+            QualityRequest(
                 variant=variant,
                 model=matrix["model"],
                 base_model=matrix["base_model"],
                 baseline=baseline,
-                engine=_engine(matrix),
+                engine=engine_of(matrix),
                 prompts=[Path(prompt) for prompt in request["quality_prompts"]],
                 judge=request.get("judge"),
                 text=request["text"],
                 seed=matrix["seed"],
-            )
-            row["quality"] = measure(wanted, progress).to_json()
-        except SegueError as error:
-            row["error"] = f"quality: {error}"
-            console.print(f"  failed: {error}")
-        else:
-            write_json(folder.quality_path(row), row["quality"])
-        folder.write()
+            ),
+        )
+        for row, variant in zip(rows, variants, strict=True)
+        if row["quality"] is None
+    ]
+
+
+def keep_quality(folder: Folder, row: Json, found: Json | str, console: Console) -> None:
+    """Keep what was measured of a row, or the line that says why it could not be."""
+    if isinstance(found, str):
+        row["error"] = f"quality: {found}"
+        console.print(f"  failed: {found}")
+    else:
+        row["quality"] = found
+        write_json(folder.quality_path(row), found)
+    folder.write()
 
 
 def choose(folder: Folder) -> Matrix:

@@ -97,6 +97,12 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="resume a matrix that was stopped; its rows that are done stay",
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run rows and measure their quality on the machines of a Ray cluster, HOST:PORT of "
+        "its head or auto; compare times only where its machines are alike",
+    )
     add_output_options(parser, report_file=False)
     parser.set_defaults(run=run, default_of=parser.get_default)
 
@@ -107,11 +113,18 @@ def run(options: argparse.Namespace) -> int:
         check_budget(options.max_kl)
     console = Console(stderr=True, quiet=options.no_progress, highlight=False, markup=False)
     progress = progress_for(not options.no_progress)
+    if options.cluster is not None:
+        from ..cluster import connect
+
+        connect(options.cluster)
     folder = _resumed(options) if options.resume else _begun(options, progress)
     try:
-        run_rows(folder, progress, console)
-        if folder.matrix["request"]["quality"]:
-            measure_quality(folder, progress, console)
+        if options.cluster is not None:
+            _run_in_cluster(folder, console)
+        else:
+            run_rows(folder, progress, console)
+            if folder.matrix["request"]["quality"]:
+                measure_quality(folder, progress, console)
         matrix = choose(folder)
         written = report(folder, matrix, progress)
     except BaseException:
@@ -128,6 +141,14 @@ def run(options: argparse.Namespace) -> int:
     if all(row.status != "ok" for row in matrix.rows):
         raise RequestError(f"no row could be run; {folder.path / FILE} says why")
     return 0
+
+
+def _run_in_cluster(folder: Folder, console: Console) -> None:
+    from . import matrix_cluster
+
+    matrix_cluster.run_rows(folder, console)
+    if folder.matrix["request"]["quality"]:
+        matrix_cluster.measure_quality(folder, console)
 
 
 def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
@@ -169,7 +190,7 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
 
 def _resumed(options: argparse.Namespace) -> Folder:
     """A matrix that was begun; all but its budget is settled."""
-    free = ("resume", "max_kl", "no_progress", "json", "run", "default_of")
+    free = ("resume", "max_kl", "cluster", "no_progress", "json", "run", "default_of")
     given = [name for name, value in vars(options).items() if value != options.default_of(name)]
     for name in given:
         if name not in free:

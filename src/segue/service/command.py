@@ -247,7 +247,8 @@ def run(options: argparse.Namespace) -> int:
 
     ModelList(settings.models).find(settings.default_model)
     if settings.cluster is not None:
-        from .cluster import connect, with_resources
+        from ..cluster import connect
+        from .cluster import with_resources
 
         connect(settings.cluster)
         settings = with_resources(settings)

@@ -22,7 +22,8 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in it."""
-        facts = {key: value for key, value in vars(record).items() if key not in _USUAL}
+        # What begins with an underscore is a library's: Ray adds its own to every record.
+        facts = {k: v for k, v in vars(record).items() if k not in _USUAL and k[0] != "_"}
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         trace = self.formatException(record.exc_info) if record.exc_info else None
         if self._as_json:

@@ -1,8 +1,11 @@
 """`segue serve --cluster`: workers are actors on the machines of a real Ray cluster."""
 
+import io
 import os
 import signal
 import sqlite3
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from tests.service.server import SECONDS, Server, decoded, encoded, song
 
 pytest.importorskip("ray", reason='no Ray here: pip install ".[cluster]"')
 
-from segue.service.cluster import connect
+from segue.cluster import WithoutRay, connect
 
 from .nodes import nodes
 
@@ -141,6 +144,19 @@ def test_an_actor_that_dies_alone_fails_its_job_as_a_process_does(served):
 def actor_pid(server, worker):
     lines = [li for li in server.lines() if li["message"] == "worker started" and "node" in li]
     return [li["pid"] for li in lines if li["worker"] == worker][-1]
+
+
+def test_what_ray_prints_by_itself_is_not_among_what_segue_prints():
+    printed = io.StringIO()
+    stream: Any = WithoutRay(printed)
+    for name in ("MainThread", "ray_listen_error_messages"):
+        thread = threading.Thread(
+            target=lambda: print("line of", threading.current_thread().name, file=stream), name=name
+        )
+        thread.start()
+        thread.join()
+    assert printed.getvalue() == "line of MainThread\n"
+    assert stream.getvalue() == printed.getvalue()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "127.0.0.1:port"])

@@ -1,6 +1,6 @@
 """The service's end of a worker in a Ray cluster: starts an actor, gives it tasks, and ends it.
 
-Only this module, `cluster` and what runs with `--cluster` import Ray, which is the extra `cluster`.
+Imported with Ray, see `segue.cluster`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,165 @@
+"""A matrix on the machines of a Ray cluster: `segue matrix --cluster`.
+
+Each row is the same `segue bench` as here, in a process of a machine that does nothing else
+meanwhile, and each row's quality one task.  What they write comes back and is kept as it arrives,
+so a matrix that was stopped resumes in a cluster or without one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from rich.console import Console
+
+from ..atomic import replacing
+from ..cluster import whole_machine
+from ..errors import SegueError
+from ..progress import SILENT
+from .matrix import Folder, engine_of, failure, keep_quality, quality_requests, row_options
+from .quality.request import QualityRequest
+
+_THERE = Path("/\0")
+"""Stands for a folder of the machine that a task runs on; no option that is typed has it."""
+
+Json = dict[str, Any]
+
+
+def run_rows(folder: Folder, console: Console) -> None:
+    """Bench every row that is not done, see `segue.lab.matrix.run_rows`.
+
+    Where no engine was chosen, the first row runs before all others: its engine is theirs.
+    """
+    left = [row for row in folder.matrix["rows"] if row["status"] != "ok"]
+    first = left[:1] if engine_of(folder.matrix) == "auto" else []
+    for rows in (first, left[len(first) :]):
+        _run_together(folder, rows, console)
+
+
+def _run_together(folder: Folder, rows: Sequence[Json], console: Console) -> None:
+    prompt = Path(folder.matrix["prompt"])
+    music = ray.put(prompt.read_bytes())
+
+    def submit(row: Json) -> Any:
+        console.print(f"row {folder.matrix['rows'].index(row) + 1}: {row['name']} waits or runs")
+        words = row_options(folder, row, _THERE)
+        return ray.remote(bench).options(**whole_machine()).remote(words, prompt.name, music)
+
+    for row, outcome in _as_they_come(rows, submit):
+        error: str | None
+        if isinstance(outcome, RayError):
+            error = f"its machine vanished, or failed: {str(outcome).partition(chr(10))[0]}"
+        else:
+            code, log, files = outcome
+            error = failure(code, log)
+            if error is None:
+                _keep(folder, row, files)
+            else:
+                folder.log_path(row).write_text(log, encoding="utf-8")
+        folder.refresh(row)
+        if row["status"] != "ok":
+            row |= {"status": "failed", "error": error or "it wrote no report"}
+            console.print(f"{row['name']} failed: {row['error']}")
+        else:
+            console.print(f"{row['name']} is done")
+        folder.write()
+
+
+def _keep(folder: Folder, row: Json, files: dict[str, bytes]) -> None:
+    """Write what a row has written on its machine; the report last, which says that it is done."""
+    report = folder.bench_path(row)
+    for name in sorted(files, key=lambda name: name == report.name):
+        path = report if name == report.name else folder.path / name
+        content = files[name]
+        if path == report:
+            there = str(_THERE).encode()
+            prompt = Path(folder.matrix["prompt"])
+            content = content.replace(there + b"/" + prompt.name.encode(), str(prompt).encode())
+            content = content.replace(there, str(folder.path).encode())
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def measure_quality(folder: Folder, console: Console) -> None:
+    """Measure every row that runs and was not measured, see `segue.lab.matrix.measure_quality`."""
+    wanted = quality_requests(folder)
+    requests = {row["name"]: request for row, request in wanted}
+
+    def submit(row: Json) -> Any:
+        console.print(f"quality of {row['name']} waits or runs")
+        return ray.remote(measure).options(**whole_machine()).remote(requests[row["name"]])
+
+    for row, outcome in _as_they_come([row for row, _ in wanted], submit):
+        if isinstance(outcome, RayError):
+            outcome = f"its machine vanished, or failed: {str(outcome).partition(chr(10))[0]}"
+        keep_quality(folder, row, outcome, console)
+
+
+def _as_they_come(
+    rows: Sequence[Json], submit: Callable[[Json], Any]
+) -> Iterator[tuple[Json, Any]]:
+    """Submit a task for each row; yield rows and outcomes, or the errors, as they come.
+
+    Tasks that are left when the caller stops are cancelled.
+    """
+    left = {submit(row): row for row in rows}
+    try:
+        while left:
+            (done,), _ = ray.wait(list(left), num_returns=1)
+            row = left.pop(done)
+            try:
+                outcome = ray.get(done)
+            except RayError as error:
+                outcome = error
+            yield row, outcome
+    finally:
+        for reference in left:
+            ray.cancel(reference, force=True)
+
+
+def bench(words: Sequence[str], prompt: str, music: bytes) -> tuple[int, str, dict[str, bytes]]:
+    """Run `segue bench` on this machine.
+
+    Args:
+        words: its options.
+        prompt: the name of its file.
+        music: what is in it.
+
+    Returns:
+        What it ended with, what it wrote on its error stream, and its files by their names.
+    """
+    here = Path(tempfile.mkdtemp(prefix="segue-"))
+    try:
+        (here / prompt).write_bytes(music)
+        words = [word.replace(str(_THERE), str(here)) for word in words]
+        done = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-P", "-m", "segue", "bench", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        (here / prompt).unlink()
+        files = {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()}
+        for name in [name for name in files if name.endswith(".json")]:
+            files[name] = files[name].replace(str(here).encode(), str(_THERE).encode())
+        return done.returncode, done.stderr.decode(errors="replace"), files
+    finally:
+        shutil.rmtree(here, ignore_errors=True)
+
+
+def measure(request: QualityRequest) -> Json | str:
+    """Measure what a variant loses; the report as JSON, or one line that says why not."""
+    from .quality.measure import measure as measured
+
+    try:
+        return measured(request, SILENT).to_json()
+    except SegueError as error:
+        return str(error)
