@@ -19,6 +19,7 @@ LAYERS = (
     (
         *(
             "continue_command",
+            "continue_folder",
             "generate_command",
             "takes",
             "take_report",

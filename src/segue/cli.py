@@ -92,7 +92,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         words = sys.argv[1:] if arguments is None else arguments
-        options = make_parser().parse_args(again.expanded(words))
+        words = again.expanded(words)
+        options = make_parser().parse_args(words)
+        options.words = words
         code: int = options.run(options)
     except SystemExit:  # after --help and --version, and of rich, when nobody reads any more
         sys.stdout.flush()

@@ -10,17 +10,21 @@ import os
 import socket
 import sys
 import threading
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO, TypeVar, cast
 
 from .errors import RequestError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
 try:
     import ray
+    from ray.exceptions import RayError
 except ImportError:
     raise RequestError(
         'a cluster needs Ray; pip install "segue[cluster]", here and on its machines'
     ) from None
+
+Item = TypeVar("Item")
 
 log = logging.getLogger("segue.service.ray")
 
@@ -118,3 +122,33 @@ def whole_machine() -> dict[str, float]:
     if cards() >= 1:
         return {"num_gpus": min(node["GPU"] for node in nodes if node.get("GPU", 0) >= 1)}
     return {"num_cpus": min((node["CPU"] for node in nodes if node.get("CPU", 0) >= 1), default=1)}
+
+
+def outcomes(
+    items: Iterable[Item], submit: Callable[[Item], Any]
+) -> Iterator[tuple[Item, Any, str | None]]:
+    """Submit a task for each item, and yield what comes of them, as it comes.
+
+    Tasks that are left when the caller stops are cancelled.
+
+    Args:
+        items: of any kind.
+        submit: has the task of an item begin, and returns Ray's reference to it.
+
+    Yields:
+        The item; what its task returned; and one line where it failed with its machine, else None.
+    """
+    left = {submit(item): item for item in items}
+    try:
+        while left:
+            (done,), _ = ray.wait(list(left), num_returns=1)
+            item = left.pop(done)
+            try:
+                outcome, line = ray.get(done), None
+            except RayError as error:
+                reason = str(error).partition("\n")[0]
+                outcome, line = None, f"its machine vanished, or failed: {reason}"
+            yield item, outcome, line
+    finally:
+        for reference in left:
+            ray.cancel(reference, force=True)

@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         "prompt",
         metavar="PROMPT",
         type=Path,
-        help="an audio file of any format; - is standard input",
+        help="an audio file of any format; - is standard input; with --cluster, a folder of them",
     )
     # For the help: what these two stand for is put in their place before anything is parsed.
     parser.add_argument(
@@ -55,12 +55,24 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="write the codec's copy of the prompt instead of your own samples",
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="continue each file of the folder PROMPT on the machines of a Ray cluster, HOST:PORT "
+        "of its head or auto; what is made goes into the folder -o (default: this one), and files "
+        "that have a report there are done already",
+    )
     add_output_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `segue continue`."""
+    if options.cluster is not None:
+        from .cluster import connect  # which says in one line where Ray is missing
+        from .continue_folder import continue_folder
+
+        return continue_folder(options, connect)
     play = takes.Run(options)
     prompt: Path = options.prompt
     if options.codec_prompt and options.only:

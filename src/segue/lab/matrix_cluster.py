@@ -11,16 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 from rich.console import Console
 
 from ..atomic import replacing
-from ..cluster import whole_machine
+from ..cluster import outcomes, whole_machine
 from ..errors import SegueError
 from ..progress import SILENT
 from .matrix import Folder, engine_of, failure, keep_quality, quality_requests, row_options
@@ -52,11 +51,8 @@ def _run_together(folder: Folder, rows: Sequence[Json], console: Console) -> Non
         words = row_options(folder, row, _THERE)
         return ray.remote(bench).options(**whole_machine()).remote(words, prompt.name, music)
 
-    for row, outcome in _as_they_come(rows, submit):
-        error: str | None
-        if isinstance(outcome, RayError):
-            error = f"its machine vanished, or failed: {str(outcome).partition(chr(10))[0]}"
-        else:
+    for row, outcome, error in outcomes(rows, submit):
+        if error is None:
             code, log, files = outcome
             error = failure(code, log)
             if error is None:
@@ -96,32 +92,8 @@ def measure_quality(folder: Folder, console: Console) -> None:
         console.print(f"quality of {row['name']} waits or runs")
         return ray.remote(measure).options(**whole_machine()).remote(requests[row["name"]])
 
-    for row, outcome in _as_they_come([row for row, _ in wanted], submit):
-        if isinstance(outcome, RayError):
-            outcome = f"its machine vanished, or failed: {str(outcome).partition(chr(10))[0]}"
-        keep_quality(folder, row, outcome, console)
-
-
-def _as_they_come(
-    rows: Sequence[Json], submit: Callable[[Json], Any]
-) -> Iterator[tuple[Json, Any]]:
-    """Submit a task for each row; yield rows and outcomes, or the errors, as they come.
-
-    Tasks that are left when the caller stops are cancelled.
-    """
-    left = {submit(row): row for row in rows}
-    try:
-        while left:
-            (done,), _ = ray.wait(list(left), num_returns=1)
-            row = left.pop(done)
-            try:
-                outcome = ray.get(done)
-            except RayError as error:
-                outcome = error
-            yield row, outcome
-    finally:
-        for reference in left:
-            ray.cancel(reference, force=True)
+    for row, outcome, error in outcomes([row for row, _ in wanted], submit):
+        keep_quality(folder, row, error or outcome, console)
 
 
 def bench(words: Sequence[str], prompt: str, music: bytes) -> tuple[int, str, dict[str, bytes]]:

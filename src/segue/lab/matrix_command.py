@@ -190,7 +190,7 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
 
 def _resumed(options: argparse.Namespace) -> Folder:
     """A matrix that was begun; all but its budget is settled."""
-    free = ("resume", "max_kl", "cluster", "no_progress", "json", "run", "default_of")
+    free = ("resume", "max_kl", "cluster", "words", "no_progress", "json", "run", "default_of")
     given = [name for name, value in vars(options).items() if value != options.default_of(name)]
     for name in given:
         if name not in free:
