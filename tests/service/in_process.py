@@ -18,6 +18,7 @@ from segue.service.app import make_app
 from segue.service.http.server import make_server
 from segue.service.jobs.store import Store
 from segue.service.settings import Settings
+from segue.service.workers.pool import Pool
 
 SECONDS = 60.0
 """After which a test has failed, and does not hang."""
@@ -28,17 +29,18 @@ class InProcess:
 
     Args:
         settings: of the service; it has no default model, so nothing is loaded.
+        pool: the workers that generate; None makes those of the settings.
 
     Attributes:
         service: the parts of it.
         port: that it listens on.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pool: Pool | None = None) -> None:
         settings = replace(settings, default_model="nobody/nothing", port=0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        app, self.service = make_app(settings, Store(settings.state))
+        app, self.service = make_app(settings, Store(settings.state), pool)
         self._server = make_server(app, self.service)
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
 

@@ -84,7 +84,7 @@ def kills(server: Server, times: int, waiting: int = 5, seed: int = 1) -> Figure
     figures = Figures(f"kill -9 at {times} random moments each")
     random_ = random.Random(seed)
     clients = Clients(server, waiting)
-    expected = _references(server, clients)
+    expected = references(server, clients)
     known: dict[str, str] = {}
     clients.start()
     try:
@@ -93,27 +93,27 @@ def kills(server: Server, times: int, waiting: int = 5, seed: int = 1) -> Figure
         reread = 0
         for _ in range(times):
             time.sleep(random_.uniform(0.0, 4.0))
-            _learn(server, clients, known)
+            learn(server, clients, known)
             server.kill()
             server.start()
-            for job, digest in list(known.items()):
-                assert _digest(server, job) == digest, "a finished result is another now"
+            for job, kept in list(known.items()):
+                assert digest(server, job) == kept, "a finished result is another now"
                 reread += 1
     finally:
         clients.stop()
     figures.add("server killed and started again", f"{times} times")
     figures.add("finished results read again after each start, same bytes", reread)
-    _settle(server, clients, expected, hit, figures)
+    settle(server, clients, expected, hit, figures)
     return figures
 
 
-def _references(server: Server, clients: Clients) -> dict[tuple[int, int], str]:
+def references(server: Server, clients: Clients) -> dict[tuple[int, int], str]:
     """What each piece of music sounds like when nobody disturbs it."""
     expected = {}
     for which in [(n, seed) for n in range(SONGS) for seed in range(SEEDS)]:
         job = server.post("/api/jobs", **clients.fields(which)).json()["job_id"]
         assert server.finished(job)["status"] == "completed"
-        expected[which] = _digest(server, job)
+        expected[which] = digest(server, job)
     assert len(set(expected.values())) == len(expected)
     return expected
 
@@ -139,20 +139,20 @@ def _counted(counter: collections.Counter[str]) -> str:
     return ", ".join(f"{what} {n}" for what, n in counter.items())
 
 
-def _learn(server: Server, clients: Clients, known: dict[str, str]) -> None:
+def learn(server: Server, clients: Clients, known: dict[str, str]) -> None:
     """Fetch what has been finished since the last time."""
     for job in list(clients.accepted):
         if job not in known and server.get(f"/api/jobs/{job}").json()["status"] == "completed":
-            known[job] = _digest(server, job)
+            known[job] = digest(server, job)
 
 
-def _digest(server: Server, job: str) -> str:
+def digest(server: Server, job: str) -> str:
     answer = server.get(f"/api/jobs/{job}/takes/1.wav")
     assert answer.status_code == 200, answer.text
     return hashlib.sha256(answer.content).hexdigest()
 
 
-def _settle(
+def settle(
     server: Server,
     clients: Clients,
     expected: dict[tuple[int, int], str],
@@ -165,7 +165,7 @@ def _settle(
     for job, which in clients.accepted.items():
         state = server.get(f"/api/jobs/{job}").json()
         if state["status"] == "completed":
-            assert _digest(server, job) == expected[which], "not the music that was asked for"
+            assert digest(server, job) == expected[which], "not the music that was asked for"
         else:
             failed[job] = state["error"]
     given_up = [job for job, error in failed.items() if GIVEN_UP in error]
@@ -174,7 +174,7 @@ def _settle(
     for job in failed:
         again = server.post(f"/api/jobs/{job}/retry", seed=clients.accepted[job][1]).json()
         assert server.finished(again["job_id"])["status"] == "completed"
-        assert _digest(server, again["job_id"]) == expected[clients.accepted[job]]
+        assert digest(server, again["job_id"]) == expected[clients.accepted[job]]
     with sqlite3.connect(f"file:{server.state}/segue.db?mode=ro", uri=True) as db:
         rows = db.execute("SELECT id, state, attempts, deaths FROM jobs ORDER BY number").fetchall()
     retried, references = len(failed), len(expected)

@@ -1,0 +1,1 @@
+"""What a cluster bears, see `__main__`."""
