@@ -99,11 +99,14 @@ def continuation_rows(
     own = dataset.codes(args.data, "heldout")
     count = min(len(codes), args.prompts)
     names, jobs = ("continued", "the piece itself", "the piece through the codec"), []
+    names = names[:1] if args.brief else names
     for number in range(count):
         clip = clips[number, : codes.shape[2] * 640].astype(np.float32) / 32768
         fact, prompt = facts[number], clip[:JOIN]
-        copy = sound(codec, own[number, :, : codes.shape[2]])
-        for whole in (sound(codec, codes[number]), clip, copy):
+        wholes = [sound(codec, codes[number])]
+        if not args.brief:
+            wholes += [clip, sound(codec, own[number, :, : codes.shape[2]])]
+        for whole in wholes:
             jobs.append((prompt, whole[JOIN:], fact["tonic"], fact["mode"]))
     lines = pool.starmap(compared, jobs, chunksize=1)
     found = {name: lines[place :: len(names)] for place, name in enumerate(names)}
@@ -241,6 +244,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--codec-clips", type=int, default=40)
+    parser.add_argument("--brief", action="store_true", help="ask no more of the pieces themselves")
     args = parser.parse_args()
     places = ("--data", str(args.data), "--state", str(args.state))
     run("tokens", *places, "--splits", "heldout", "ear")

@@ -161,6 +161,7 @@ def train(trainer: Trainer, args: argparse.Namespace, facts: dict, heldout: Stre
     together, average = args.together, Average(trainer.model)
     trainer.rate.fill_(1e-6)
     step = (eager if args.eager else captured)(trainer.step, trainer.optimizers)
+    trainer.data.look()  # compiling took a minute, in which many shards came
     until = args.until or time.time() + args.seconds
     clock = Clock(max(1.0, until - time.time()))
     steps, saved, looked, done = 0, 0.0, 0.0, 0.0
