@@ -27,6 +27,7 @@ WEIGHTS = {
     "mel": 1.0,
     "linear": 0.5,
     "wave": 0.03,
+    "onsets": 0.0,
     "commitment": 0.05,
     "scale": 0.05,
     "hearing": 0.3,
@@ -78,6 +79,8 @@ class Trainer:
         wave = ((output - audio).abs().sum(1) / (audio.abs().sum(1) + 1.0)).mean()
         weights = self.weights
         loss = weights["mel"] * mel + weights["linear"] * linear + weights["wave"] * wave
+        if weights["onsets"]:
+            loss = loss + weights["onsets"] * self.spectral.onsets(output, audio)
         return loss, [mel, linear, wave]
 
     def _scale(self, latents: Tensor) -> Tensor:

@@ -70,6 +70,19 @@ class SpectralLoss(nn.Module):
             linear.append((a - b).abs().sum((1, 2)) / (b.sum((1, 2)) + 1e-4 * b[0].numel()))
         return torch.stack(mel).mean(), torch.stack(linear).mean()
 
+    def onsets(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean absolute difference of how strongly something begins, every 10 ms of audio (B, T).
+
+        That is the mean rise of the log mel bands, quiet ones too: a noise that flickers between
+        the notes hides where they begin.
+        """
+        window, filters = self.window_2048, self.filters_2048.T
+        a, b = (
+            (filters @ magnitudes(audio, window, hop=320)).clamp_min(1e-5).log10().diff(dim=-1)
+            for audio in (output, target)
+        )
+        return (a.relu().mean(1) - b.relu().mean(1)).abs().mean()
+
 
 def si_sdr(output: Tensor, target: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB, (B,), of audio (B, T)."""
