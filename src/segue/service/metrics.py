@@ -57,6 +57,9 @@ class Metrics:
         self.waiting = Gauge("segue_jobs_waiting", "Jobs in the queue", registry=registry)
         self.running = Gauge("segue_jobs_playing", "Jobs that run now", registry=registry)
         self.rows = Gauge("segue_batch_rows_used", "Rows of jobs that run now", registry=registry)
+        self._rows_limit = Gauge(
+            "segue_batch_rows_limit", "Rows of a worker that may run together", registry=registry
+        )
         self._worker_jobs = Counter(
             "segue_pool_jobs", "Jobs that ended", ["worker", "state"], registry=registry
         )
@@ -77,6 +80,7 @@ class Metrics:
                 ("rows_used", "Rows of jobs that run on it now"),
                 ("models", "Models that it holds"),
                 ("loaded_bytes", "Bytes of these models, about"),
+                ("memory_bytes", "Bytes that MLX has allocated, on a GPU in its memory"),
             )
         }
         self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
@@ -98,6 +102,7 @@ class Metrics:
 
     def look_at(self, pool: Pool) -> None:
         """Take down what the workers do and hold now."""
+        self._rows_limit.set(pool.batch_rows)
         for place in pool.places:
             seen = {
                 "up": place.worker.alive,
@@ -105,6 +110,7 @@ class Metrics:
                 "rows_used": place.rows,
                 "models": len(place.models),
                 "loaded_bytes": place.bytes,
+                "memory_bytes": place.memory if place.worker.alive else 0,
             }
             for name, value in seen.items():
                 self._workers[name].labels(str(place.number)).set(value)

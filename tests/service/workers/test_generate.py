@@ -83,3 +83,8 @@ def test_a_preview_that_overflows_ends_with_its_line(outcome, toy, monkeypatch):
     assert ended["error"].startswith("the model overflows, its samples are no numbers")
     assert logged == ""
     assert len(windows) == 2
+
+
+def test_the_memory_that_mlx_has_taken_is_said(outcome, toy):
+    ended, _ = outcome(str(toy))
+    assert ended["finished"]["memory"] > toy.joinpath("model.safetensors").stat().st_size // 4

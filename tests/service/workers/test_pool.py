@@ -42,8 +42,8 @@ class Recorder:
         if self.error is not None:
             raise self.error
         self.held[task["model"]] = self.sizes.get(task["model"], 1)
-        on_message({"generating": True, "held": dict(self.held)})
-        return {"done": True, "held": dict(self.held)}
+        on_message({"generating": True, "held": dict(self.held), "memory": 1})
+        return {"done": True, "memory": 1 + sum(self.held.values())}
 
     async def start(self):
         await asyncio.sleep(0)
@@ -132,6 +132,12 @@ def test_a_batch_is_filled_before_another_worker_begins_one(recorders):
     assert begin(pool, *jobs) == [0, 0, 1, 1, 2, 2, None]
     pool.release(pool.places[1], "3")
     assert begin(pool, demand("7", "b"), demand("8")) == [None, 1]
+
+
+def test_what_a_worker_says_of_itself_is_kept_and_not_passed_on():
+    pool = pool_of([Recorder(sizes={"a": 7})])
+    assert run(pool, demand("a"))[1] == {"done": True}
+    assert (pool.places[0].bytes, pool.places[0].memory) == (7, 8)
 
 
 def test_a_job_goes_to_the_worker_that_holds_its_model(recorders):

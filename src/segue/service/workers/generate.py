@@ -24,7 +24,7 @@ from ...progress import Progress
 from ...result import Result
 from ..devices import half_of_memory
 from ..jobs.spec import JobSpec
-from .model_cache import LoadedModel, ModelCache, ModelSpec
+from .model_cache import LoadedModel, ModelCache, ModelSpec, mlx_bytes
 from .quantized_cache import QuantizedCache
 from .task_loop import TaskChannel
 
@@ -71,14 +71,14 @@ class Generator:
             channel: takes the progress.
 
         Returns:
-            See `LoadedModel.describe`; and `held`, see `ModelCache`.
+            See `LoadedModel.describe`; `held`, see `ModelCache`; and `memory`, see `mlx_bytes`.
 
         Raises:
             SegueError: one line; the model cannot be used.
         """
         _, model = _read(task)
         loaded, _ = self._load(model, channel, task.get("room"))
-        return {**loaded.describe(), "held": self._models.held()}
+        return {**loaded.describe(), "held": self._models.held(), "memory": mlx_bytes()}
 
     def drop(self, task: Message, channel: TaskChannel) -> Message:
         """Drop a loaded model, to make room for one of another worker.
@@ -127,7 +127,9 @@ class Generator:
         spec, model = _read(task)
         loaded, load_s = self._load(model, channel, task.get("room"))
         channel.check()
-        channel.send(generating=True, **loaded.describe(), held=self._models.held())
+        channel.send(
+            generating=True, **loaded.describe(), held=self._models.held(), memory=mlx_bytes()
+        )
         request = spec.request(*_sounds(task, spec))
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,6 +163,7 @@ class Generator:
             "play_s": time.perf_counter() - started,
             "timings_s": {name: round(s, 4) for name, s in result.timings.items()},
             "batch_rows": rows,
+            "memory": mlx_bytes(),
         }
 
 

@@ -211,6 +211,15 @@ class ModelCache:
             )
 
 
+def mlx_bytes() -> int:
+    """Bytes that MLX has allocated in this process, what it keeps for later included.
+
+    On a GPU that is its memory; 0 where MLX has not been used.
+    """
+    mlx = sys.modules.get("mlx.core")
+    return 0 if mlx is None else int(mlx.get_active_memory() + mlx.get_cache_memory())
+
+
 def _free() -> None:
     """Give the memory of models that were dropped back."""
     gc.collect()

@@ -58,6 +58,7 @@ class Place:
         models: that it holds, or is about to load, by their tags.
         dropping: tasks that have it drop models, which are not to meet a job.
         starting: has it start, where that takes a while.
+        memory: bytes that MLX had allocated when the worker last said so.
         idle_since: when its last job ended, by `time.monotonic`.
     """
 
@@ -67,6 +68,7 @@ class Place:
     models: dict[str, _Loaded] = field(default_factory=dict)
     dropping: int = 0
     starting: asyncio.Task[None] | None = None
+    memory: int = 0
     idle_since: float = 0.0
 
     @property
@@ -199,8 +201,7 @@ class Pool:
         self, place: Place, model: str, task: Message, on_message: OnMessage = ignore
     ) -> Message:
         def receive(message: Message) -> None:
-            if (held := message.pop("held", None)) is not None:
-                self._learn(place, held)
+            self._learn(place, message)
             on_message(message)
 
         if self._budget is not None:
@@ -213,12 +214,14 @@ class Pool:
             if (loaded := place.models.get(model)) is not None and not loaded.reported:
                 del place.models[model]
             raise
-        if (held := outcome.pop("held", None)) is not None:
-            self._learn(place, held)
+        self._learn(place, outcome)
         return outcome
 
-    def _learn(self, place: Place, held: dict[str, int]) -> None:
-        """Learn what a worker holds, and how large it is."""
+    def _learn(self, place: Place, message: Message) -> None:
+        """Take from a worker's message what it holds, how large that is, and its memory."""
+        place.memory = message.pop("memory", place.memory)
+        if (held := message.pop("held", None)) is None:
+            return
         self._sizes |= held
         for model, loaded in list(place.models.items()):
             if model not in held and loaded.reported:
