@@ -14,7 +14,7 @@ COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 # What compiles the native engine when it is first used, where the system has no C compiler.
 COMPILER := $(if $(shell command -v cc || command -v gcc || command -v clang),,compiler.lock)
 
-.PHONY: help compiler demo test test-loaded test-cluster soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
+.PHONY: help compiler demo test test-loaded test-cluster test-deploy soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,11 @@ $(VENV)/.cluster: $(READY) requirements/cluster.lock
 test-cluster: $(VENV)/.cluster  ## Run the tests of a Ray cluster (installs Ray, 0.4 GB)
 	$(BIN)/python -m pytest tests/service/cluster
 
+test-deploy: $(READY)  ## Check compose.yaml and deploy/ by their schemas (installs 120 MB)
+	$(PIP) --require-hashes -r requirements/deploy.lock
+	$(BIN)/python -m pip check
+	$(BIN)/python -m pytest tests/deploy
+
 soak-cluster: $(VENV)/.cluster  ## Try what a cluster bears: nodes killed, workers added, many clients
 	$(BIN)/python -m tests.service.cluster.soak
 
@@ -69,6 +74,7 @@ lint: $(READY)  ## Check style and types
 lint-web: node_modules/.package-lock.json
 	npm run --silent types
 	npm run --silent workflows
+	npm run --silent dockerfile
 
 node_modules/.package-lock.json: package-lock.json
 	npm ci --silent --no-audit --no-fund
@@ -106,6 +112,15 @@ lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra cluster --universal --python-version 3.11 \
 	  --constraint requirements/dev.lock \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/cluster.lock
+	uv pip compile pyproject.toml --extra cuda --universal --python-version 3.11 \
+	  --constraint requirements/cluster.lock \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/cuda.lock
+	uv pip compile --group image --universal --python-version 3.11 \
+	  --constraint requirements/compiler.lock \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/image.lock
+	uv pip compile --group deploy --universal --python-version 3.11 \
+	  --constraint requirements/dev.lock --constraint requirements/cluster.lock \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/deploy.lock
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) demo-out dist

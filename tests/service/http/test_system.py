@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.service.server import encoded, song
 
@@ -21,6 +22,8 @@ def test_metrics_count(server):
     assert float(metrics["segue_music_seconds_total"]) >= 1
     assert float(metrics["segue_jobs_waiting"]) == 0
     assert float(metrics["segue_kept_bytes"]) > 0
+    assert float(metrics["segue_batch_rows_limit"]) >= 1
+    assert 'segue_pool_memory_bytes{worker="0"}' in metrics
     route = 'method="GET",route="/api/juce/poll_status/{session_id}",status="200"'
     assert float(metrics[f"segue_http_requests_total{{{route}}}"]) >= 1
     assert job not in answer.text
@@ -32,6 +35,23 @@ def test_health_is_unhealthy_when_nothing_can_be_kept(server):
     server.state.with_name("elsewhere").rename(server.state)
     assert answer["status"] == "unhealthy"
     assert server.get("/health").json()["status"] == "live"
+
+
+def test_the_probe_of_containers_says_whether_it_is_live(server):
+    probe = [sys.executable, str(Path(__file__).parents[3] / "deploy" / "health.py")]
+
+    def asked(url):
+        done = subprocess.run([*probe, url], capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert asked(f"{server.url}/health") == (0, "")
+    server.state.rename(server.state.with_name("elsewhere"))
+    code, said = asked(f"{server.url}/health")
+    server.state.with_name("elsewhere").rename(server.state)
+    assert code == 1
+    assert "cannot be written to" in said
+    assert asked(f"{server.url}/nowhere")[0] == 1
+    assert asked("http://127.0.0.1:1/health")[0] == 1
 
 
 def test_the_document_describes_every_route_of_the_contract(server):
