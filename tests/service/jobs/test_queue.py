@@ -217,6 +217,25 @@ def test_a_stop_waits_for_no_job_and_the_running_one_resumes_with_the_next_start
     assert fresh.finished(job)["status"] == "completed"
 
 
+@pytest.mark.slow
+def test_restarts_one_after_the_other_lose_no_job_and_count_no_crash(fresh):
+    jobs = [begin(fresh, 6) for _ in range(3)]
+
+    def plays_or_is_done():
+        health = fresh.get("/health").json()
+        return health["playing"] or not health["waiting"]
+
+    for _ in range(MOST_CRASHES + 1):
+        fresh.until(plays_or_is_done, "nothing plays")
+        assert fresh.stop() == 0
+        fresh.start()
+    assert [fresh.finished(job)["status"] for job in jobs] == ["completed"] * 3
+    assert sorted(line["job"] for line in events(fresh, "job done")) == sorted(jobs)
+    assert len(events(fresh, "job begins")) > len(jobs)
+    with sqlite3.connect(fresh.state / "segue.db") as db:
+        assert db.execute("SELECT sum(deaths) FROM jobs").fetchall() == [(0,)]
+
+
 def _gone(pid):
     try:
         os.kill(pid, 0)
