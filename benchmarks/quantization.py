@@ -15,7 +15,6 @@ With `--table` the variants are those that goals were set for (`quantization_tab
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from segue.checkpoints.opening import open_checkpoint
 from segue.checkpoints.quantize import quantized
 from segue.checkpoints.recipe import METHODS, Calibration, Recipe
 from segue.checkpoints.recipe_file import names_a_file, read_recipe, read_recipe_file
+from segue.lab.machine import peak_memory_bytes
 from segue.lab.quality.judge import pieces
 from segue.progress import Advance, Progress
 from segue.quantization import rounding
@@ -130,7 +130,7 @@ def shaped(args: argparse.Namespace) -> None:
                 rounding.search(weight, 4, 64, rounding.DTYPES["float16"])
             else:
                 rounding.calibrated(weight, H, 4, 64, rounding.DTYPES["float16"])
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            peak = peak_memory_bytes() / 2**30
             seconds = time.process_time() - started
             print(
                 f"{name} {columns} x {rows}, {method}: {seconds:.1f} s of one core, "
@@ -178,7 +178,7 @@ def inside(args: argparse.Namespace) -> None:
         "seconds": seconds,
         "estimating": watch.began - started,
         "estimate": watch.estimate,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak": peak_memory_bytes(),
         "anonymous": watch.anonymous,
     }
     print(json.dumps(found))
@@ -205,7 +205,7 @@ class _Watch(Progress):
 
         def advance(done: int, total: int | None = None) -> None:
             minutes = (time.perf_counter() - self.began) / 60
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            peak = peak_memory_bytes() / 2**30
             print(
                 f"{name}: {done} of {self.estimate} s after {minutes:.1f} min, peak {peak:.2f} GiB "
                 f"in all, {self.anonymous / 2**30:.2f} without what is mapped",

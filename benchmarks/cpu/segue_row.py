@@ -7,7 +7,6 @@ starts and generates one step, which fills the cache of compiled models.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from segue.lab.machine import peak_memory_bytes
 
 from . import work
 
@@ -112,7 +113,7 @@ def main(folder: str, threads: str, runs: str, seconds: str, name: str) -> None:
                 "ms a step": 1000 * step_s,
                 "four takes, times one": four_s / one_s,
                 "decode 30 s, s": decode_s * 1500 / whole.shape[1],
-                "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+                "peak memory, GB": peak_memory_bytes() / 1e9,
                 "bytes a step": work.bytes_of_a_step(
                     Path(folder), lm, 300, whole.shape[1], value_bytes(engine)
                 ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
+
+from segue.lab.machine import peak_memory_bytes
 
 
 def main(folder: str, threads: str, runs: str, seconds: str) -> None:
@@ -75,7 +76,7 @@ def main(folder: str, threads: str, runs: str, seconds: str) -> None:
                 "prefill 6 s, s": prefill_s,
                 "ms a step": 1000 * (whole_s - prefill_s) / (frames - 301),
                 "decode 30 s, s": decode_s * 1500 / frames,
-                "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+                "peak memory, GB": peak_memory_bytes() / 1e9,
             }
         )
     )

@@ -1,6 +1,6 @@
 /* Runs the native library without Python: on an emulated processor, and under sanitizers.
  *
- * `native_driver paths|threads|hostile|limits [PATH]` prints what it found, a line each, and "done";
+ * `native_driver paths|threads|hostile|limits [PATH [THREADS]]` prints what it found, a line each, and "done";
  * see test_native_building.py. */
 #include <math.h>
 #include <pthread.h>
@@ -190,12 +190,12 @@ static const struct shape SHAPES[] = {
 
 /* --- paths ------------------------------------------------------------------------------------- */
 
-static void compare_products(const char *path) {
+static void compare_products(const char *path, int threads) {
     static const int BITS[] = {2, 4, 8}, GROUPS[] = {32, 64, 128}, COLUMNS[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 20};
     enum { WIDTH = 256, OUTPUTS = 40, PADDED = 48 };
     const struct shape shape = {WIDTH, 4, 32, 1, FLOAT32, 0, 0, 0, 4, 0};
     struct weights w = weights_of(shape, 2);
-    struct model *m = model_of(&w, 2, path), *plain = model_of(&w, 2, "plain");
+    struct model *m = model_of(&w, threads, path), *plain = model_of(&w, 1, "plain");
     int products = 0, different = 0;
     double largest = 0;
     for (int b = 0; b < COUNT(BITS) * COUNT(GROUPS) * 3; b++)
@@ -218,14 +218,14 @@ static void compare_products(const char *path) {
 }
 
 /* The largest difference of logits, of their root mean square. */
-static void compare_models(const char *path) {
+static void compare_models(const char *path, int threads) {
     double largest = 0;
     for (int n = 0; n < COUNT(SHAPES); n++) {
         struct weights w = weights_of(SHAPES[n], 2);
         float *hidden = floats((size_t)PREFILL * (size_t)SHAPES[n].dim + 1, 2);
         double squares = 0, apart = 0;
         int count;
-        float *own = generated(&w, 3, path, hidden, &count), *plain = generated(&w, 1, "plain", hidden, &count);
+        float *own = generated(&w, threads, path, hidden, &count), *plain = generated(&w, 1, "plain", hidden, &count);
         for (int k = 0; k < count; k++) {
             if (own[k] != own[k] || plain[k] != plain[k]) fail("a logit is no number");
             squares += (double)plain[k] * (double)plain[k];
@@ -265,7 +265,7 @@ static void run_threads(void) {
 
 /* --- hostile ----------------------------------------------------------------------------------- */
 
-static void run_values(const char *path) {
+static void run_values(const char *path, int threads) {
     static const float VALUES[] = {NAN, INFINITY, -INFINITY, 3.4e38f, -3.4e38f, 1e-45f, 65504, 65520, 0};
     for (int n = 0; n < COUNT(SHAPES); n++) {
         struct weights w = weights_of(SHAPES[n], 2);
@@ -276,10 +276,10 @@ static void run_values(const char *path) {
             hidden[random_bits() % count] = VALUES[v];
             if (v % 3 == 2) /* and a weight: any bits are a weight of some value */
                 memcpy((void *)w.layers[v % LAYERS].qkv.data, VALUES + v, 4);
-            free(generated(&w, 3, path, hidden, &logits));
+            free(generated(&w, threads, path, hidden, &logits));
         }
         for (size_t k = 0; k < count; k++) hidden[k] = VALUES[k % COUNT(VALUES)];
-        free(generated(&w, n ? 4 : 17, path, hidden, &logits));
+        free(generated(&w, n || threads == 1 ? threads : 17, path, hidden, &logits));
         memset(hidden, 0, count * sizeof *hidden);
         free(generated(&w, 2, path, hidden, &logits));
         free(hidden), drop_weights(&w);
@@ -370,6 +370,7 @@ int main(int count, char **arguments) {
     const char *mode = count > 1 ? arguments[1] : "";
     char paths[64], *name = paths, *next;
     const char *only = count > 2 ? arguments[2] : NULL;
+    const int threads = count > 3 ? atoi(arguments[3]) : 3;
     if (!strcmp(mode, "threads")) run_threads();
     if (!strcmp(mode, "hostile")) refuse();
     if (!strcmp(mode, "limits")) run_limits();
@@ -378,11 +379,11 @@ int main(int count, char **arguments) {
             if ((next = strchr(name, ' '))) *next++ = 0;
             if (only && strcmp(only, name)) continue;
             if (!strcmp(mode, "hostile")) {
-                run_values(name);
+                run_values(name, threads);
                 printf("%s\n", name);
             } else {
-                compare_products(name);
-                compare_models(name);
+                compare_products(name, threads);
+                compare_models(name, threads);
             }
         }
     printf("done\n");
