@@ -14,7 +14,7 @@ COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 # What compiles the native engine when it is first used, where the system has no C compiler.
 COMPILER := $(if $(shell command -v cc || command -v gcc || command -v clang),,compiler.lock)
 
-.PHONY: help compiler demo test test-loaded test-cluster test-deploy soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
+.PHONY: help compiler demo test test-loaded test-cluster test-deploy test-native soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ test-deploy: $(READY)  ## Check compose.yaml and deploy/ by their schemas (insta
 	$(PIP) --require-hashes -r requirements/deploy.lock
 	$(BIN)/python -m pip check
 	$(BIN)/python -m pytest tests/deploy
+
+test-native: compiler  ## Compile the native engine for other systems, and emulate Arm where qemu-user is
+	$(BIN)/python -m pytest tests/engine/test_native_building.py
 
 soak-cluster: $(VENV)/.cluster  ## Try what a cluster bears: nodes killed, workers added, many clients
 	$(BIN)/python -m tests.service.cluster.soak
