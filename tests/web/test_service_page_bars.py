@@ -26,6 +26,8 @@ from .test_service_page import (
     text,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["fake", "page", "song"]
 
 BAR = 4 * 60 / 93

@@ -26,6 +26,8 @@ from .test_service_page import (
 )
 from .test_service_page_bars import BAR, enter, loop
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["fake", "loop", "page", "song"]
 
 
