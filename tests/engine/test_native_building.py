@@ -286,6 +286,7 @@ def test_address_and_undefined_behaviour_sanitizers_find_nothing(tmp_path):
     assert said.split() == [*paths(), "done"]
 
 
+@needs_zig  # it takes a minute: `make test-native` has the time
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # compiles all with a sanitizer
 def test_nothing_that_a_caller_gives_crashes_it(tmp_path):
@@ -297,6 +298,7 @@ def test_nothing_that_a_caller_gives_crashes_it(tmp_path):
     assert said.split() == [*paths(), "done"]
 
 
+@needs_zig  # it takes a minute: `make test-native` has the time
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # compiles all with a sanitizer
 def test_the_thread_sanitizer_finds_nothing(tmp_path):
