@@ -175,3 +175,17 @@ def decoded(audio_data: str) -> tuple[np.ndarray, int, str]:
     """Samples, rate and subtype of what the service answers."""
     with soundfile.SoundFile(io.BytesIO(base64.b64decode(audio_data))) as file:
         return file.read(dtype="int16", always_2d=True), file.samplerate, file.subtype
+
+
+def begin(server: Server, seconds: float = 2.0, **fields: Any) -> str:
+    """Ask for `seconds` of music, by default of two seconds of a song; returns the job's id."""
+    audio = encoded(song(2.0))
+    given = {"audio_data": audio, "prompt_seconds": 1, "output_seconds": seconds} | fields
+    answer = server.post("/api/jobs", **given)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["job_id"])
+
+
+def playing(server: Server, *jobs: str) -> None:
+    """Wait until jobs have begun to play."""
+    server.until(lambda: all(server.poll(job)["progress"] > 2 for job in jobs), "they do not play")

@@ -6,9 +6,7 @@ import signal
 import pytest
 
 from segue.demo.toy import write_checkpoint
-from tests.service.server import Server, encoded, song
-
-AUDIO = encoded(song(2.0))
+from tests.service.server import Server, begin, playing
 
 
 @pytest.fixture(scope="module")
@@ -20,17 +18,6 @@ def pool(tmp_path_factory, toy_options):
     with Server(folder / "state", *options, environment={"HF_HUB_OFFLINE": "1"}) as server:
         server.until(lambda: len(server.workers()) == 2, "they are not warmed")
         yield server
-
-
-def begin(server, seconds=2.0, **fields):
-    given = {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": seconds} | fields
-    answer = server.post("/api/jobs", **given)
-    assert answer.status_code == 202, answer.text
-    return answer.json()["job_id"]
-
-
-def playing(server, *jobs):
-    server.until(lambda: all(server.poll(job)["progress"] > 2 for job in jobs), "they do not play")
 
 
 def workers_of(server, *jobs):

@@ -12,7 +12,7 @@ import pytest
 
 from segue.errors import RequestError
 from tests.service.http.test_native import events_of, heard
-from tests.service.server import SECONDS, Server, decoded, encoded, song
+from tests.service.server import SECONDS, Server, begin, decoded, playing, song
 
 pytest.importorskip("ray", reason='no Ray here: pip install ".[cluster]"')
 
@@ -21,7 +21,6 @@ from segue.cluster import WithoutRay, connect
 from .nodes import nodes
 
 SONG = song(2.0)
-AUDIO = encoded(SONG)
 pytestmark = pytest.mark.slow
 
 
@@ -39,17 +38,6 @@ def served(cluster, tmp_path_factory, toy_options):
     with Server(folder / "state", *options, environment=environment) as server:
         server.until(lambda: started(server), "no worker starts")
         yield server
-
-
-def begin(server, seconds=2.0, **fields):
-    given = {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": seconds} | fields
-    answer = server.post("/api/jobs", **given)
-    assert answer.status_code == 202, answer.text
-    return answer.json()["job_id"]
-
-
-def playing(server, *jobs):
-    server.until(lambda: all(server.poll(job)["progress"] > 2 for job in jobs), "they do not play")
 
 
 def started(server):

@@ -13,9 +13,7 @@ from segue.service.jobs.rows import QUEUED, Job
 from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.store import Store
 from segue.service.jobs.waiting import WaitingJob, WaitingJobs
-from tests.service.server import Server, encoded, song
-
-AUDIO = encoded(song(2.0))
+from tests.service.server import Server, begin, playing
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +23,9 @@ def shared(tmp_path_factory, toy_options):
         yield server
 
 
-def begin(server, seconds=2.0, **fields):
-    given = {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": seconds} | fields
-    answer = server.post("/api/jobs", **given)
-    assert answer.status_code == 202, answer.text
-    return answer.json()["job_id"]
-
-
-def playing(server, *jobs):
+def playing_together(server, *jobs):
     """Wait until jobs play, all at the same time."""
-    server.until(lambda: all(server.poll(job)["progress"] > 2 for job in jobs), "they do not play")
+    playing(server, *jobs)
     assert all(server.poll(job)["status"] == "processing" for job in jobs)
 
 
@@ -45,7 +36,7 @@ def metric(server, name):
 
 def test_jobs_that_ran_together_are_what_they_are_alone(shared):
     long = begin(shared, 300)
-    playing(shared, long)
+    playing_together(shared, long)
     asked: list[dict[str, Any]] = [
         {"seconds": 6, "seed": 1},
         {"seconds": 4, "seed": 2, "description": "drums piano"},
@@ -65,7 +56,7 @@ def test_jobs_that_ran_together_are_what_they_are_alone(shared):
 
 def test_one_that_is_cancelled_leaves_the_others(shared):
     jobs = [begin(shared, 300), begin(shared, 300, seed=2), begin(shared, 20, seed=3)]
-    playing(shared, *jobs[:2])
+    playing_together(shared, *jobs[:2])
     workers = shared.workers()
     assert shared.delete(f"/api/jobs/{jobs[0]}").json()["success"] is True
     assert shared.finished(jobs[2])["status"] == "completed"
@@ -76,7 +67,7 @@ def test_one_that_is_cancelled_leaves_the_others(shared):
 
 def test_nobody_overtakes_one_that_waits_for_room(shared):
     long = begin(shared, 300)
-    playing(shared, long)
+    playing_together(shared, long)
     large = begin(shared, variations=3, description="drums")
     small = begin(shared)
     assert [shared.poll(job)["queue_status"]["position"] for job in (large, small)] == [1, 2]
@@ -90,7 +81,7 @@ def test_nobody_overtakes_one_that_waits_for_room(shared):
 def test_a_worker_that_dies_with_several_jobs_is_started_for_each_alone(shared):
     before = metric(shared, "segue_worker_deaths_total")
     jobs = [begin(shared, 30, seed=n) for n in (1, 2)]
-    playing(shared, *jobs)
+    playing_together(shared, *jobs)
     later = begin(shared)
     (worker,) = shared.workers()
     os.kill(worker, signal.SIGKILL)
@@ -102,7 +93,7 @@ def test_a_worker_that_dies_with_several_jobs_is_started_for_each_alone(shared):
 
 def test_a_worker_that_is_ended_for_one_job_runs_the_others_again(shared):
     jobs = [begin(shared, 300), begin(shared, 30, seed=2)]
-    playing(shared, *jobs)
+    playing_together(shared, *jobs)
     (worker,) = shared.workers()
     os.kill(worker, signal.SIGSTOP)  # it heeds nothing
     assert shared.delete(f"/api/jobs/{jobs[0]}").json()["success"] is True
