@@ -16,6 +16,8 @@ from segue.demo.prompt import SAMPLE_RATE, band
 from .browser import complaints_of, requests_of, resize, wait_for, wait_until
 from .fake_service import FakeService
 
+pytestmark = pytest.mark.slow  # each opens pages; the file is begun first
+
 PLAYER = "document.querySelector('segue-player')"
 
 
@@ -117,7 +119,6 @@ def slice_of(driver):
     )
 
 
-@pytest.mark.slow
 def test_from_a_file_to_takes_and_another(page, fake, song):
     opened(page, song)
     assert slice_of(page) == [4, 6]
@@ -301,7 +302,6 @@ def test_a_refusal_and_a_failure_are_said_in_their_place(page, fake, song):
     play_to_the_end(page, fake.last, 1)
 
 
-@pytest.mark.slow
 def test_a_run_outlives_the_service_and_a_reload(page, fake, song):
     opened(page, song)
     job = generate(page, fake)

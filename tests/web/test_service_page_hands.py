@@ -24,6 +24,8 @@ from .test_service_page import (
 )
 from .test_service_page_bars import enter
 
+pytestmark = pytest.mark.slow  # each opens pages; the file is begun first
+
 __all__ = ["fake", "page", "song"]
 
 
@@ -198,7 +200,6 @@ def long_file(path, seconds):
     return path
 
 
-@pytest.mark.slow
 def test_ten_minutes_are_zoomed_and_scrolled(page, fake, tmp_path):
     fake.service["limits"]["audio_seconds"] = 600.0
     page.get(fake.url)
@@ -227,7 +228,6 @@ def test_ten_minutes_are_zoomed_and_scrolled(page, fake, tmp_path):
     assert page.execute_script(view) == [0, 600]
 
 
-@pytest.mark.slow
 def test_of_what_is_too_long_the_slice_is_sent(page, fake, tmp_path):
     path = long_file(tmp_path / "long.wav", 100)  # the service takes a minute
     opened(page, path)

@@ -23,6 +23,8 @@ from .test_service_page import (
     text,
 )
 
+pytestmark = pytest.mark.slow  # each opens pages; the file is begun first
+
 __all__ = ["fake", "page", "song"]
 
 MELODY = "facebook/musicgen-melody"
