@@ -22,7 +22,7 @@ from segue.service.workers.task_loop import Task, TaskChannel
 from ...in_process import InProcess
 from ..nodes import nodes
 
-STEP_SECONDS = 0.1
+STEP_SECONDS = 0.2
 """Long, so that two cores have little to do for sixteen workers: the rest is what is measured."""
 
 
