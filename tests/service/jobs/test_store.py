@@ -9,7 +9,8 @@ import pytest
 
 from segue.errors import SegueError
 from segue.service.jobs.kept import WHOLE_JOB
-from segue.service.jobs.rows import COMPLETED, FAILED, QUEUED, RUNNING, Input, Parent
+from segue.service.jobs.room import USAGE_SECONDS
+from segue.service.jobs.rows import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, Input, Parent
 from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.store import Store
 from tests.disks import fill, small_disk
@@ -40,10 +41,10 @@ def store(tmp_path, clock):
     store.close()
 
 
-def add(store, size=100):
+def add(store, size=100, client=""):
     name, path = store.new_input()
     path.write_bytes(bytes(size))
-    return store.add(SPEC, Input(name, 44_100, 2, 1000, size))
+    return store.add(SPEC, Input(name, 44_100, 2, 1000, size), client=client)
 
 
 def complete(store, job, size=50):
@@ -266,7 +267,7 @@ def test_a_store_of_the_first_version_is_brought_to_this_one_once(tmp_path):
     for _ in range(2):
         store = Store(tmp_path)
         job = store.job(name)
-        assert (job.parent, job.root, job.spec) == (None, name, SPEC)
+        assert (job.parent, job.root, job.spec, job.client) == (None, name, SPEC, "")
         assert store.input(job.input).name == ""
         store.close()
 
@@ -394,3 +395,31 @@ def test_an_input_of_its_own_is_kept_as_long_as_a_job(store, clock):
     assert store.job(job.id) is None
     assert store.input(name) == used  # it is not as old as that
     assert path.exists()
+
+
+# --- Clients --------------------------------------------------------------------------------------
+
+
+def test_what_a_client_has_had_made_counts_though_it_is_removed(store, clock):
+    length = SPEC.new_seconds
+    kept = add(store, client="a")
+    assert (kept.client, add(store).client) == ("a", "")
+    add(store, client="b")
+    complete(store, kept)
+    assert store.seconds_of_client("a", 0) == length
+    store.sweep(keep_seconds=0, limit=0)
+    assert store.job(kept.id) is None
+    assert store.seconds_of_client("a", 0) == length
+    since = clock.now
+    assert store.seconds_of_client("a", since) == 0
+    failed, cancelled, stopped = (add(store, client="a") for _ in range(3))
+    for job in (failed, stopped):
+        store.begin(job)
+    assert store.seconds_of_client("a", since) == 3 * length
+    store.end(failed.id, FAILED, "it failed")
+    store.end(cancelled.id, CANCELLED, "before it began")
+    store.end(stopped.id, CANCELLED, "while it played")
+    assert store.seconds_of_client("a", since) == length
+    clock.now += USAGE_SECONDS
+    store.sweep(keep_seconds=1e9, limit=1 << 30)
+    assert store.seconds_of_client("a", 0) == 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SCHEMA = 2
+SCHEMA = 3
 
 _TABLES = """
 CREATE TABLE inputs (
@@ -70,6 +70,21 @@ CREATE TABLE marks (
 """
 """What the second version added: chains of takes, and what people say of them."""
 
+_THIRD = """
+ALTER TABLE jobs ADD COLUMN client TEXT NOT NULL DEFAULT '';
+CREATE TABLE usage (
+    job TEXT PRIMARY KEY,
+    client TEXT NOT NULL,
+    created REAL NOT NULL,
+    seconds REAL NOT NULL
+) STRICT;
+CREATE INDEX usage_by_client ON usage (client, created);
+"""
+"""What the third version added: whose a job is, and how much music a client has had made.
+
+The rows of `usage` outlive their jobs: who removes music has had it made all the same.
+"""
+
 
 class Database:
     """A SQLite file: writes one at a time, from any thread; reads beside them.
@@ -94,7 +109,7 @@ class Database:
         if version not in range(SCHEMA + 1):
             raise sqlite3.DatabaseError(f"made by another version of segue: schema {version}")
         if version < SCHEMA:
-            steps = "".join((_TABLES, _SECOND)[version:])
+            steps = "".join((_TABLES, _SECOND, _THIRD)[version:])
             self.writer.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA}; COMMIT;")
 
     def close(self) -> None:

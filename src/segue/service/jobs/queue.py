@@ -171,6 +171,7 @@ class Jobs:
         reservation: Reservation,
         melody: Input | None = None,
         parent: Parent | None = None,
+        client: str = "",
     ) -> Job:
         """Queue a job.
 
@@ -181,8 +182,9 @@ class Jobs:
             reservation: of the room for it, which ends here.
             melody: which lies there, too; None if there is none, or an earlier job has brought it.
             parent: the take that it plays on from.
+            client: whose it is; empty where clients are not told apart.
         """
-        job = await asyncio.to_thread(self._store.add, spec, input_, melody, parent)
+        job = await asyncio.to_thread(self._store.add, spec, input_, melody, parent, client)
         self._metrics.submitted(spec.kind)
         log.info("job queued", extra={"job": job.id, "kind": spec.kind, "model": model.path})
         self.admission.release(reservation)  # the job counts itself from the next line on

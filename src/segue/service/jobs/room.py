@@ -18,6 +18,10 @@ _UNUSED = (
 """The condition on a row of the table of inputs under which no job has it."""
 
 
+USAGE_SECONDS = 31 * 24 * 3600.0
+"""How long it is kept what clients have had generated."""
+
+
 class Room:
     """Removes what need not be kept.
 
@@ -76,6 +80,7 @@ class Room:
                 removed += 1
         with self._database.transaction() as db:
             db.execute("DELETE FROM downloads WHERE finished < ?", (now - keep_seconds,))
+            db.execute("DELETE FROM usage WHERE created < ?", (now - USAGE_SECONDS,))
         return removed
 
     def _ids(self, where: str, *values: float, limit: int = -1) -> list[str]:

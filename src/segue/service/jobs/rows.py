@@ -83,6 +83,7 @@ class Job:
         error: one line, where it failed.
         parent: the take that it plays on from, if it does.
         root: the id of the first job of its chain.
+        client: whose it is; empty where clients are not told apart.
     """
 
     number: int
@@ -98,6 +99,7 @@ class Job:
     error: str | None
     parent: Parent | None = None
     root: str = ""
+    client: str = ""
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> Job:
@@ -119,6 +121,7 @@ class Job:
             error=row["error"],
             parent=parent,
             root=row["root"] or row["id"],
+            client=row["client"],
         )
 
 

@@ -32,7 +32,7 @@ from ...errors import SegueError
 from .database import Database
 from .kept import Kept
 from .room import Room
-from .rows import COMPLETED, PAUSED, QUEUED, RUNNING, WAITING, Download, Input, Job, Parent
+from .rows import COMPLETED, FAILED, PAUSED, QUEUED, RUNNING, WAITING, Download, Input, Job, Parent
 from .spec import JobSpec
 
 _INSERT_INPUT = (
@@ -166,6 +166,7 @@ class Store:
         input_: Input,
         melody: Input | None = None,
         parent: Parent | None = None,
+        client: str = "",
     ) -> Job:
         """Queue a job; the files of its input and its melody exist, or are an earlier job's.
 
@@ -174,6 +175,7 @@ class Store:
             input_: its audio.
             melody: that it follows, if it is new.
             parent: what it plays on from.
+            client: whose it is; empty where clients are not told apart.
         """
         name, now = str(uuid.uuid4()), self.clock()
         inputs = [input_] if melody is None else [input_, melody]
@@ -186,12 +188,16 @@ class Store:
             root = name if parent is None else above.root if above is not None else parent.job
             db.execute(
                 "INSERT INTO jobs (id, state, input, asked, created, parent, parent_take, "
-                "parent_seconds, root) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "parent_seconds, root, client) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(name, QUEUED, input_.id, json.dumps(spec.to_json()), now),
                     *((None,) * 3 if parent is None else astuple(parent)),
-                    root,
+                    *(root, client),
                 ),
+            )
+            db.execute(
+                "INSERT INTO usage (job, client, created, seconds) VALUES (?, ?, ?, ?)",
+                (name, client, now, spec.new_seconds * spec.variations),
             )
         job = self.job(name)
         assert job is not None  # noqa: S101 - it was just written
@@ -227,6 +233,12 @@ class Store:
                 "WHERE id = ? AND state IN (?, ?)",
                 (state, self.clock(), error, job_id, *WAITING),
             ).rowcount
+            if changed:  # who listens while it plays, and cancels at its end, has had it
+                db.execute(
+                    "DELETE FROM usage WHERE job = ? AND (? = ? OR job IN "
+                    "(SELECT id FROM jobs WHERE id = ? AND attempts = 0))",
+                    (job_id, state, FAILED, job_id),
+                )
         if changed:  # what is completed keeps its files
             shutil.rmtree(self.jobs / job_id, ignore_errors=True)
         return bool(changed)
@@ -271,6 +283,22 @@ class Store:
         """How many jobs there are in each state."""
         rows = self.database.rows("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state")
         return {row["state"]: row["n"] for row in rows}
+
+    def seconds_of_client(self, client: str, since: float) -> float:
+        """Seconds of music, of all takes, that a client has had queued or generated.
+
+        Jobs that failed, or were cancelled before they began, do not count; those that are removed
+        or swept do, for `USAGE_SECONDS`.
+
+        Args:
+            client: see `add`.
+            since: in seconds since 1970; what was queued before does not count.
+        """
+        (row,) = self.database.rows(
+            "SELECT COALESCE(SUM(seconds), 0.0) AS n FROM usage WHERE client = ? AND created >= ?",
+            (client, since),
+        )
+        return float(row["n"])
 
     # --- Room -----------------------------------------------------------------------------------
 
