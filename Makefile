@@ -14,7 +14,7 @@ COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 # What compiles the native engine when it is first used, where the system has no C compiler.
 COMPILER := $(if $(shell command -v cc || command -v gcc || command -v clang),,compiler.lock)
 
-.PHONY: help compiler demo test test-loaded test-cluster test-deploy test-native soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
+.PHONY: help compiler demo test test-loaded test-cluster test-postgres test-deploy test-native soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,14 @@ $(VENV)/.cluster: $(READY) requirements/cluster.lock
 
 test-cluster: $(VENV)/.cluster  ## Run the tests of a Ray cluster (installs Ray, 0.4 GB)
 	$(BIN)/python -m pytest tests/service/cluster
+
+$(VENV)/.postgres: $(READY) requirements/postgres.lock
+	$(PIP) --require-hashes -r requirements/postgres.lock
+	$(BIN)/python -m pip check
+	touch $@
+
+test-postgres: $(VENV)/.postgres  ## Run the tests of several fronts (apt-get install postgresql)
+	$(BIN)/python -m pytest tests/service/postgres
 
 test-deploy: $(READY)  ## Check compose.yaml and deploy/ by their schemas (installs 120 MB)
 	$(PIP) --require-hashes -r requirements/deploy.lock
@@ -115,6 +123,9 @@ lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra cluster --universal --python-version 3.11 \
 	  --constraint requirements/dev.lock \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/cluster.lock
+	uv pip compile pyproject.toml --extra postgres --universal --python-version 3.11 \
+	  --constraint requirements/cluster.lock \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/postgres.lock
 	uv pip compile pyproject.toml --extra cuda --universal --python-version 3.11 \
 	  --constraint requirements/cluster.lock \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/cuda.lock

@@ -116,6 +116,21 @@ def add_parser(commands: Any) -> None:
         "one that this machine is part of; needs pip install 'segue[cluster]'",
     )
     parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="postgresql://USER@HOST/NAME of a database that several of these share, as they share "
+        "--state-dir, to work off one queue; the password comes from $PGPASSWORD or ~/.pgpass "
+        "(default: $SEGUE_DATABASE, or a file in the folder of the state); needs "
+        "pip install 'segue[postgres]'",
+    )
+    parser.add_argument(
+        "--lease",
+        metavar="SECONDS",
+        type=float,
+        default=Settings.lease_seconds,
+        help="with --database: after so long a silence of one, the others run its jobs",
+    )
+    parser.add_argument(
         "--max-disk",
         metavar="GB",
         type=float,
@@ -150,6 +165,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
         f"--batch-rows must lie between 1 and {MAX_BATCH_ROWS}, not {rows}",
     )
     demand(options.max_disk > 0, f"--max-disk must be more than 0 GB, not {options.max_disk:g}")
+    demand(
+        1 <= options.lease <= 3600, f"--lease must lie between 1 and 3600 s, not {options.lease:g}"
+    )
+    database = options.database or os.environ.get("SEGUE_DATABASE") or None
+    demand(
+        database is None or database.startswith(("postgresql://", "postgres://")),
+        "--database must be a URL such as postgresql://USER@HOST/NAME",
+    )
     if options.threads is not None:
         demand(
             1 <= options.threads <= MAX_THREADS,
@@ -206,6 +229,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         workers=workers,
         gpus=() if options.cluster else cards,
         cluster=options.cluster,
+        database=database,
+        lease_seconds=options.lease,
         limits=Limits(waiting=options.max_queue),
     )
     demand(
@@ -257,7 +282,12 @@ def run(options: argparse.Namespace) -> int:
     set_up(options.log_format, options.verbose)
     _allow_many_files()
     with _listening(settings) as listener:
-        store = Store(settings.state)
+        database = None
+        if settings.database is not None:
+            from .jobs.postgres_database import PostgresDatabase
+
+            database = PostgresDatabase(settings.database)
+        store = Store(settings.state, database=database, lease_seconds=settings.lease_seconds)
         app, service = make_app(settings, store)
         server = make_server(app, service)
         # uvicorn stops in an orderly way, and then raises the signal again for whoever had it.

@@ -69,7 +69,7 @@ class Exports:
         self, store: Store, worker: Worker, clock: Callable[[], float] = time.time
     ) -> None:
         self._store, self._worker, self._clock = store, worker, clock
-        self._folder = store.folder / "exports"
+        self._folder = store.exports
         shutil.rmtree(self._folder, ignore_errors=True)
         self._making: dict[str, asyncio.Lock] = {}
 
@@ -142,7 +142,7 @@ class Exports:
 
     def _make_room(self, more: int) -> None:
         """Remove the oldest files, and see that the disk has room for another one."""
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         found = sorted((path.stat().st_mtime, path) for path in self._folder.iterdir())
         total = sum(path.stat().st_size for _, path in found)
         for used, path in found:

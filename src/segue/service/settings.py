@@ -93,6 +93,8 @@ class Settings:
             a cluster; None is half of the machine's.
         cluster: address of the Ray cluster whose machines generate; None is this machine.
         worker_gpus: cards of the cluster that a worker needs.
+        database: URL of the PostgreSQL database that several fronts share; None is one in `state`.
+        lease_seconds: how long a front may be silent before others that share it run its jobs.
         limits: see `Limits`.
     """
 
@@ -116,6 +118,8 @@ class Settings:
     max_loaded_bytes: int | None = None
     cluster: str | None = None
     worker_gpus: int = 0
+    database: str | None = field(default=None, repr=False)
+    lease_seconds: float = 15.0
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -18,6 +18,7 @@ from starlette.routing import Match
 
 from ...errors import SegueError
 from ..exceptions import BusyError, RefusalError, TaskError, UnknownModelError
+from ..jobs.database import DatabaseError
 
 log = logging.getLogger("segue.service")
 
@@ -96,6 +97,12 @@ def add_handlers(app: FastAPI) -> None:
         if _is_full(error):
             return refusal(507, "the disk of this computer is full; make room and try again")
         return refusal(500, "segue cannot use its folder on the disk; its log says more")
+
+    @app.exception_handler(DatabaseError)
+    def database(request: Request, error: DatabaseError) -> Response:
+        log.error("database", exc_info=error, extra={"path": request.url.path})
+        line = "segue cannot reach its database; try again in a while"
+        return refusal(503, line, {"Retry-After": "5"})
 
     @app.exception_handler(Exception)
     def fault(request: Request, error: Exception) -> Response:

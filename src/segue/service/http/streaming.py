@@ -73,7 +73,9 @@ class _Samples:
             before = 0
         if path is None or most <= 0:
             return b""
-        return _read(path, before + start * self.frame_bytes, most * self.frame_bytes)
+        pcm = _read(path, before + start * self.frame_bytes, most * self.frame_bytes)
+        # Of a file that another front writes, not everything may be here yet.
+        return pcm[: len(pcm) - len(pcm) % self.frame_bytes]
 
 
 def _read(path: Path, start: int, count: int) -> bytes:

@@ -23,6 +23,8 @@ async def health(request: Request) -> Any:
     problems = []
     if not service.jobs.alive:
         problems.append("the queue has stopped; start segue serve again")
+    if service.jobs.database_gone:
+        problems.append("the database cannot be reached; what plays goes on")
     if not await asyncio.to_thread(service.store.writable):
         problems.append(f"{service.store.folder} cannot be written to; look at the disk")
     if service.pool.cannot_start:

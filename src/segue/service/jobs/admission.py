@@ -69,16 +69,20 @@ class Admission:
         load = self._load()
         queued = load.queued + len(self._reserved)
         if queued >= self._most:
-            raise BusyError(
-                f"segue is busy: {queued} requests are waiting already; try again in a while",
-                load.seconds,
-            )
+            raise self.full(queued)
         reservation = Reservation(self)
         self._reserved.add(reservation)
         try:
             yield reservation
         finally:
             self.release(reservation)
+
+    def full(self, waiting: int) -> BusyError:
+        """The answer to a request where so many wait already."""
+        return BusyError(
+            f"segue is busy: {waiting} requests are waiting already; try again in a while",
+            self._load().seconds,
+        )
 
     def check_bytes(self, audio_bytes: int) -> None:
         """Find out whether there is room for so much audio more.

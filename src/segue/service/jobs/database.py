@@ -1,152 +1,120 @@
-"""The store's SQLite database: its tables, one connection to write and one to read."""
+"""What the store needs of a database: one subset of SQL that SQLite and PostgreSQL both speak.
+
+A query marks its values with `?`, and has none of them, and no `%`, in its text.  Names of columns
+are keys of a row.  `INTEGER` holds 64 bits and `REAL` is a double; there are no booleans.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain, repeat
+from typing import Any, Protocol, TypeVar
 
-SCHEMA = 3
+from ..threads import run_to_end
 
-_TABLES = """
-CREATE TABLE inputs (
-    id TEXT PRIMARY KEY,
-    sample_rate INTEGER NOT NULL,
-    channels INTEGER NOT NULL,
-    frames INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
-) STRICT;
-CREATE TABLE jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL,
-    input TEXT NOT NULL REFERENCES inputs (id),
-    asked TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    deaths INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL,
-    finished REAL,
-    result TEXT,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    error TEXT
-) STRICT;
-CREATE INDEX jobs_by_state ON jobs (state, number);
-CREATE INDEX jobs_by_input ON jobs (input);
-CREATE TABLE downloads (
-    id TEXT PRIMARY KEY,
-    model TEXT NOT NULL,
-    state TEXT NOT NULL,
-    error TEXT,
-    created REAL NOT NULL,
-    finished REAL
-) STRICT;
-CREATE TABLE speeds (
-    key TEXT PRIMARY KEY,
-    seconds REAL NOT NULL,
-    count INTEGER NOT NULL
-) STRICT;
-"""
+log = logging.getLogger("segue.service")
 
-_SECOND = """
-ALTER TABLE inputs ADD COLUMN name TEXT NOT NULL DEFAULT '';
-ALTER TABLE inputs ADD COLUMN added REAL NOT NULL DEFAULT 0;
-ALTER TABLE jobs ADD COLUMN parent TEXT;
-ALTER TABLE jobs ADD COLUMN parent_take INTEGER;
-ALTER TABLE jobs ADD COLUMN parent_seconds REAL;
-ALTER TABLE jobs ADD COLUMN root TEXT;
-CREATE INDEX jobs_by_root ON jobs (root);
-CREATE TABLE marks (
-    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-    take INTEGER NOT NULL,
-    name TEXT NOT NULL DEFAULT '',
-    note TEXT NOT NULL DEFAULT '',
-    starred INTEGER NOT NULL DEFAULT 0,
-    deleted REAL,
-    beats TEXT,
-    PRIMARY KEY (job, take)
-) STRICT;
-"""
-"""What the second version added: chains of takes, and what people say of them."""
-
-_THIRD = """
-ALTER TABLE jobs ADD COLUMN client TEXT NOT NULL DEFAULT '';
-CREATE TABLE usage (
-    job TEXT PRIMARY KEY,
-    client TEXT NOT NULL,
-    created REAL NOT NULL,
-    seconds REAL NOT NULL
-) STRICT;
-CREATE INDEX usage_by_client ON usage (client, created);
-"""
-"""What the third version added: whose a job is, and how much music a client has had made.
-
-The rows of `usage` outlive their jobs: who removes music has had it made all the same.
-"""
+T = TypeVar("T")
 
 
-class Database:
-    """A SQLite file: writes one at a time, from any thread; reads beside them.
+class DatabaseError(Exception):
+    """A database on a server did not do what it was to do."""
 
-    Reads take microseconds and are for the thread of the event loop.  A write has reached the disk
-    when it returns.
 
-    Args:
-        path: of the file, which is made if it is not there.
+class UnreachableError(DatabaseError):
+    """The server cannot be reached now; the same may go well later."""
+
+
+FAILURES = (OSError, sqlite3.Error, DatabaseError)
+"""What a store raises where its disk or its database fails; nothing is half-written then."""
+
+
+async def until_reached(write: Callable[..., T], *args: Any) -> T:
+    """Call a function that writes, in a thread; again and again while the server is not there.
+
+    Only for what may be written late, or twice: a write whose answer was lost may have been done.
+    """
+    for seconds in chain((0.1, 0.5, 1.0, 2.0), repeat(5.0)):
+        try:
+            return await run_to_end(write, *args)
+        except UnreachableError as error:
+            log.warning("the database cannot be reached", extra={"reason": str(error)})
+            await asyncio.sleep(seconds)
+    raise AssertionError  # it is repeated for ever
+
+
+class Row(Protocol):
+    """A row, by the names of its columns."""
+
+    def keys(self) -> Iterable[str]:
+        """The names of the columns."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+class Rows(Protocol):
+    """What a statement found or did.
 
     Attributes:
-        writer: the connection that writes.
-
-    Raises:
-        sqlite3.Error: it cannot be used, or another version of segue made it.
+        rowcount: how many rows it changed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.writer, self._reader = _connect(path), _connect(path)
-        self._writing, self._reading = threading.Lock(), threading.Lock()
-        (version,) = self.writer.execute("PRAGMA user_version").fetchone()
-        if version not in range(SCHEMA + 1):
-            raise sqlite3.DatabaseError(f"made by another version of segue: schema {version}")
-        if version < SCHEMA:
-            steps = "".join((_TABLES, _SECOND, _THIRD)[version:])
-            self.writer.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA}; COMMIT;")
+    @property
+    def rowcount(self) -> int: ...  # noqa: D102 - an attribute
+
+    def fetchall(self) -> list[Any]:
+        """All rows that it found."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Session(Protocol):
+    """A transaction, from the inside."""
+
+    def execute(self, query: str, values: Sequence[Any] = (), /) -> Rows:
+        """Run one statement."""
+        ...
+
+    def executemany(self, query: str, values: Iterable[Sequence[Any]], /) -> object:
+        """Run one statement with many values."""
+        ...
+
+
+class Database(Protocol):
+    """A database with the tables of `schema`.
+
+    Reads and writes may come from any thread.  A write has reached the disk when it returns.
+    """
+
+    @property
+    def now(self) -> str:
+        """SQL for the seconds since 1970, by a clock that all who share the database have."""
+        ...
+
+    def transaction(self, serial: bool = False) -> AbstractContextManager[Session]:
+        """Write everything that happens inside, or nothing of it.
+
+        Args:
+            serial: whether no other serial transaction may run meanwhile, anywhere: for what is
+                decided by looking at many rows.  Without, each statement finds what is committed
+                when it begins.
+        """
+        ...
+
+    def rows(self, query: str, values: tuple[object, ...] = ()) -> list[Row]:
+        """The rows that a query finds."""
+        ...
+
+    def current_rows(self, query: str, values: tuple[object, ...] = ()) -> list[Row]:
+        """The rows that a query finds when every write before it is done."""
+        ...
 
     def close(self) -> None:
-        """Close both connections, once nobody uses them."""
-        with self._writing, self._reading:
-            self._reader.close()
-            self.writer.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write everything that happens inside, or nothing of it."""
-        with self._writing:
-            self.writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.writer
-                self.writer.execute("COMMIT")
-            except BaseException:
-                if self.writer.in_transaction:  # a full disk may have rolled back already
-                    self.writer.execute("ROLLBACK")
-                raise
-
-    def rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        """The rows that a query finds."""
-        with self._reading:
-            return self._reader.execute(query, values).fetchall()
-
-    def current_rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        """The rows that a query finds when every write before it is done."""
-        with self._writing:
-            return self.writer.execute(query, values).fetchall()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
-    # A commit survives a power cut, too; there are three for a job.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
+        """Close its connections, once nobody uses them."""
+        ...

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..exceptions import TaskCancelledError, TaskError
+from ..exceptions import RefusalError, TaskCancelledError, TaskError
 from ..workers.client import Worker
 from .models import ListedModel
 from .progress import DownloadProgress
@@ -132,8 +132,20 @@ class Downloads:
         fetch = self._ahead.get(download.id)
         return None if fetch is None else fetch.progress
 
+    def _check_front(self, download: Download) -> None:
+        """Check that it is not another front that downloads.
+
+        Raises:
+            RefusalError: it is.
+        """
+        if download.state == RUNNING and download.front != self._store.front:
+            raise RefusalError(
+                409, "another server of this service downloads this; it goes on there to its end"
+            )
+
     async def cancel(self, download: Download) -> bool:
         """Stop a download that runs or is paused; False if it is over."""
+        self._check_front(download)
         fetch = self._ahead.pop(download.id, None)
         if fetch is None and download.state != PAUSED:
             return False
@@ -149,6 +161,7 @@ class Downloads:
 
         What has arrived stays.  A job that waits for the model goes on with it.
         """
+        self._check_front(download)
         fetch = self._ahead.get(download.id)
         if fetch is None or not await asyncio.to_thread(
             self._store.change_download, download.id, RUNNING, PAUSED

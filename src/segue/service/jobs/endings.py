@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import sqlite3
 from dataclasses import replace
 
 from ..threads import run_to_end
+from .database import FAILURES, until_reached
 from .rows import WAITING, Job
 from .store import Store
 
@@ -31,12 +31,12 @@ class Endings:
         """A job that has ended, but not on the disk."""
         return self._unwritten.get(name)
 
-    async def end(self, name: str, state: str, error: str) -> bool:
-        """End a job that waits or runs; False if it does not."""
+    async def end(self, name: str, state: str, error: str, attempts: int | None = None) -> bool:
+        """End a job that waits or runs; False if it does not; see `Store.end`."""
         written = self._being_written.setdefault(name, asyncio.Event())
         try:
-            return await run_to_end(self._store.end, name, state, error)
-        except (OSError, sqlite3.Error):
+            return await until_reached(self._store.end, name, state, error, attempts)
+        except FAILURES:
             return self._remember(name, state, error)
         finally:
             self._being_written.pop(name, None)
@@ -60,7 +60,7 @@ class Endings:
         """Write down what could not be written before.
 
         Raises:
-            OSError, sqlite3.Error: it cannot be now, either.
+            Exception: one of `FAILURES`; it cannot be now, either.
         """
         for name, job in list(self._unwritten.items()):
             await run_to_end(self._store.end, name, job.state, job.error or "")

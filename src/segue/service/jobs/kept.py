@@ -7,12 +7,11 @@ for a while; then its files go.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .database import Database
+from .database import Database, Row
 from .rows import Job
 
 WHOLE_JOB = 0
@@ -46,7 +45,7 @@ class Mark:
     beats: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, row: sqlite3.Row) -> Mark:
+    def of(cls, row: Row) -> Mark:
         """The mark of a row."""
         beats = None if row["beats"] is None else json.loads(row["beats"])
         return cls(row["name"], row["note"], bool(row["starred"]), row["deleted"], beats)
@@ -105,7 +104,10 @@ class Kept:
             return
         columns = ", ".join(f"{name} = ?" for name in values)
         with self._database.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO marks (job, take) VALUES (?, ?)", (job_id, number))
+            db.execute(
+                "INSERT INTO marks (job, take) VALUES (?, ?) ON CONFLICT (job, take) DO NOTHING",
+                (job_id, number),
+            )
             db.execute(
                 f"UPDATE marks SET {columns} WHERE job = ? AND take = ?",  # noqa: S608
                 (*values.values(), job_id, number),
@@ -206,7 +208,8 @@ class Kept:
     def starred_bytes(self) -> int:
         """Bytes of the takes that have a star, and of their inputs."""
         (row,) = self._database.rows(
-            f"SELECT (SELECT TOTAL(bytes) FROM jobs WHERE {_STARRED}) + (SELECT TOTAL(bytes) "  # noqa: S608
-            f"FROM inputs WHERE id IN (SELECT input FROM jobs WHERE {_STARRED})) AS n"
+            "SELECT (SELECT COALESCE(SUM(bytes), 0) FROM jobs "  # noqa: S608
+            f"WHERE {_STARRED}) + (SELECT COALESCE(SUM(bytes), 0) FROM inputs "
+            f"WHERE id IN (SELECT input FROM jobs WHERE {_STARRED})) AS n"
         )
         return int(row["n"])

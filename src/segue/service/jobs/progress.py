@@ -185,6 +185,27 @@ class JobProgress:
         self.download, self.generating_since, self.preview_frames = None, None, 0
         self.notify()
 
+    def said(self) -> dict[str, Any]:
+        """What other fronts are told of it, as JSON holds it."""
+        since = self.generating_since
+        return {
+            "phase": "load" if self.phase == "download" else self.phase,
+            "fraction": round(self.fraction, 3),
+            "message": self.message,
+            "ran": self.ran,
+            "preview": self.preview_frames,
+            "generating": None if since is None else round(self.clock() - since, 3),
+        }
+
+    def follow(self, said: dict[str, Any]) -> None:
+        """Take over what another front says of a job that runs there; see `said`."""
+        self.phase, self.fraction = said["phase"], said["fraction"]
+        self.message, self.ran = said["message"], said["ran"]
+        self.preview_frames = said["preview"]
+        generating = said["generating"]
+        self.generating_since = None if generating is None else self.clock() - generating
+        self.notify()
+
     def notify(self) -> None:
         """Wake everybody who waits for a change."""
         changed, self._changed = self._changed, asyncio.Event()

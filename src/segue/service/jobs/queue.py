@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,16 +18,18 @@ from ..settings import GIB, Settings
 from ..threads import run_to_end
 from ..workers.pool import Place, Pool
 from .admission import Admission, Reservation
+from .database import FAILURES, UnreachableError
 from .downloads import Downloads
 from .endings import Endings
 from .estimates import Estimates
 from .missing_files import missing_repositories
 from .models import ListedModel, ModelList
 from .progress import Clock, JobProgress
-from .rows import CANCELLED, FAILED, RUNNING, Input, Job, Parent
+from .rows import CANCELLED, FAILED, RUNNING, WAITING, Input, Job, Parent
 from .runner import CANCELLED_LINE, Runner, task_of
+from .shared_queue import SECONDS_BETWEEN_LOOKS, SharedQueue
 from .spec import JobSpec
-from .store import Store
+from .store import QueueFullError, Store
 from .waiting import View, WaitingJob, WaitingJobs
 
 log = logging.getLogger("segue.service")
@@ -55,6 +56,7 @@ class Jobs:
 
     Attributes:
         admission: decides whether there is room for another job.
+        database_gone: whether the database on a server could not be reached lately.
     """
 
     def __init__(
@@ -86,25 +88,50 @@ class Jobs:
             ended=self._wake.set,
         )
         pool.on_start = self._wake.set
+        self._shared: SharedQueue | None = None
+        self.database_gone = False
+        if store.fronts is not None:
+            self._shared = SharedQueue(
+                *(store, store.fronts, self._waiting, pool, models),
+                recover=self._recover,
+                forget=self._forget,
+            )
         self.admission = Admission(settings, self._waiting.load)
 
     # --- Life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Resume what the last run of the service left, and begin."""
-        for job in await asyncio.to_thread(self._store.recover):
-            await self._recover(job)
+        jobs = await asyncio.to_thread(self._store.recover)
+        if self._shared is not None:
+            await self._shared.refresh()
+            self._tasks.append(asyncio.create_task(self._forever(self._beat), name="lease"))
+        else:
+            for job in jobs:
+                await self._recover(job)
+        await self._resume_downloads()
+        self._tasks += [
+            asyncio.create_task(self._forever(self._run_next), name="runner"),
+            asyncio.create_task(self._forever(self._sweep), name="sweeper"),
+        ]
+
+    async def _resume_downloads(self) -> None:
         for download in self._store.unfinished_downloads():
+            if self._downloads.progress_of(download) is not None:
+                continue
             try:
                 model = await asyncio.to_thread(self._models.find, download.model)
             except SegueError as error:
                 self._store.end_download(download.id, FAILED, str(error))
             else:
                 self._downloads.resume(download, model)
-        self._tasks = [
-            asyncio.create_task(self._forever(self._run_next), name="runner"),
-            asyncio.create_task(self._forever(self._sweep), name="sweeper"),
-        ]
+
+    async def _beat(self) -> None:
+        """Renew this front's lease, and take over what the jobs of those that are gone need."""
+        assert self._shared is not None and self._store.fronts is not None  # noqa: S101, PT018
+        if await self._shared.beat(self._settings.batch_rows * self._settings.workers[1]):
+            await self._resume_downloads()
+        await asyncio.sleep(min(1.0, self._store.fronts.lease_seconds / 5))
 
     async def _recover(self, job: Job) -> None:
         if job.crashes >= MOST_CRASHES:  # it may bring the whole computer down, again and again
@@ -115,7 +142,7 @@ class Jobs:
         except SegueError as error:
             await self._end(job.id, FAILED, str(error))
             return
-        await self._enqueue(job, model, self._audio_bytes(job))
+        await self._enqueue(job, model, self._store.audio_bytes(job))
 
     async def close(self) -> None:
         """Stop at once; jobs that run are queued again."""
@@ -128,7 +155,7 @@ class Jobs:
         for write in (self._endings.flush, self._put_back):
             try:
                 await write()
-            except (OSError, sqlite3.Error):  # a full disk; the next start counts it as a crash
+            except FAILURES:  # a full disk; the next start counts it as a crash
                 log.exception("the jobs that ran cannot be queued again")
         await self._downloads.close()
         await self._pool.stop()
@@ -141,7 +168,7 @@ class Jobs:
         The disk, and not the memory: a stop may come when a job has begun there and not yet here.
         """
         for job in self._store.waiting():
-            if job.state == RUNNING:
+            if job.state == RUNNING and job.front == self._store.front:
                 await run_to_end(self._store.put_back, job.id)
 
     async def _forever(self, step: Callable[[], Any]) -> None:
@@ -149,7 +176,11 @@ class Jobs:
         while True:
             try:
                 await step()
-                stumbles = 0
+                stumbles, self.database_gone = 0, False
+            except UnreachableError as error:
+                log.warning("the database cannot be reached", extra={"reason": str(error)})
+                self.database_gone = True
+                await asyncio.sleep(1.0)
             except Exception:
                 # A full disk, say: what is on it is as it was, and the next step may go well.
                 log.exception("the queue stumbled")
@@ -184,20 +215,22 @@ class Jobs:
             parent: the take that it plays on from.
             client: whose it is; empty where clients are not told apart.
         """
-        job = await asyncio.to_thread(self._store.add, spec, input_, melody, parent, client)
+        most = None if self._shared is None else self._settings.limits.waiting
+        add = self._store.add
+        try:
+            job = await asyncio.to_thread(add, spec, input_, melody, parent, client, most)
+        except QueueFullError as full:  # other fronts have filled it since there was room
+            raise self.admission.full(full.waiting) from None
         self._metrics.submitted(spec.kind)
         log.info("job queued", extra={"job": job.id, "kind": spec.kind, "model": model.path})
         self.admission.release(reservation)  # the job counts itself from the next line on
-        await self._enqueue(job, model, self._audio_bytes(job))
+        await self._enqueue(job, model, self._store.audio_bytes(job))
         return job
-
-    def _audio_bytes(self, job: Job) -> int:
-        """Bytes of a job's audio and of its melody."""
-        inputs = [self._store.input(name) for name in (job.input, job.spec.melody) if name]
-        return sum(input_.bytes for input_ in inputs if input_ is not None)
 
     async def _enqueue(self, job: Job, model: ListedModel, audio_bytes: int) -> None:
         """Let a job wait for its turn, and for what is missing of its model."""
+        if job.id in self._waiting:  # the look at a shared queue has found it before
+            return
         progress = JobProgress(clock=self._clock)
         waiting = WaitingJob(job, model, audio_bytes, progress, alone=job.crashes > 0)
         self._waiting.add(waiting)
@@ -223,6 +256,8 @@ class Jobs:
     async def _run_next(self) -> None:
         await self._endings.flush()
         self._wake.clear()
+        if self._shared is not None:
+            await self._shared.refresh()
         for waiting in self._waiting:
             if not waiting.ready or waiting.job.id in self._waiting.running:
                 continue
@@ -239,7 +274,9 @@ class Jobs:
                 break  # nobody overtakes it
             await self._runner.begin(waiting, place)
             return
-        await self._wake.wait()
+        with suppress(TimeoutError):
+            seconds = None if self._shared is None else SECONDS_BETWEEN_LOOKS
+            await asyncio.wait_for(self._wake.wait(), seconds)
 
     async def _place(self, waiting: WaitingJob) -> Place | None:
         """The worker that a job may begin on now, if there is one."""
@@ -247,15 +284,20 @@ class Jobs:
             waiting.model_bytes = await asyncio.to_thread(waiting.model.stored_bytes)
         return self._pool.find(waiting.demand)
 
-    async def _end(self, name: str, state: str, error: str) -> bool:
+    async def _end(self, name: str, state: str, error: str, attempts: int | None = None) -> bool:
         waiting = self._waiting.remove(name)
-        ended = await self._endings.end(name, state, error)
+        ended = await self._endings.end(name, state, error, attempts)
         if waiting is not None:
-            if waiting.fetch is not None:
-                self._downloads.release(waiting.fetch, name)
-            waiting.progress.notify()
-        log.info(f"job {state}", extra={"job": name, "reason": error})
+            self._forget(waiting)
+        if ended:
+            log.info(f"job {state}", extra={"job": name, "reason": error})
         return ended
+
+    def _forget(self, waiting: WaitingJob) -> None:
+        """Let nothing wait for a job any more that was taken out."""
+        if waiting.fetch is not None:
+            self._downloads.release(waiting.fetch, waiting.job.id)
+        waiting.progress.notify()
 
     async def warm(self, model: ListedModel, quantization: Quantization) -> None:
         """Load a model before a request names it, and learn what runs it."""
@@ -272,7 +314,13 @@ class Jobs:
     def view(self, name: str) -> View | None:
         """A job as it is now; None if there is none of that name."""
         job = self._endings.get(name) or self._store.job(name)
-        return None if job is None else self._waiting.view(job)
+        if job is None:
+            return None
+        if self._shared is not None and job.state in WAITING and name not in self._waiting:
+            total = self.queued() + 1  # another front has accepted it within this half second
+            seconds = self._waiting.load().seconds
+            return View(job, JobProgress(clock=self._clock), total, total, seconds)
+        return self._waiting.view(job)
 
     def queued(self) -> int:
         """How many jobs wait."""
@@ -285,8 +333,8 @@ class Jobs:
 
     @property
     def running(self) -> int:
-        """How many jobs run."""
-        return len(self._waiting.running)
+        """How many jobs run here."""
+        return len(self._waiting.here())
 
     @property
     def rows(self) -> int:
@@ -295,14 +343,23 @@ class Jobs:
 
     def request_preview(self, name: str) -> None:
         """Let the worker write a preview of a job that runs; costs work, so only on request."""
-        if name in self._waiting.running:
+        if name not in self._waiting.running:
+            return
+        if self._is_here(name):
             self._pool.listen(name)
+        elif self._shared is not None:
+            self._shared.listen(name)
+
+    def _is_here(self, name: str) -> bool:
+        """Whether a job runs on this front."""
+        waiting = self._waiting.get(name)
+        return waiting is not None and name in self._waiting.running and not waiting.elsewhere
 
     # --- Ending ---------------------------------------------------------------------------------
 
     async def cancel(self, job: Job) -> bool:
         """Stop a job; False if it is over already."""
-        if job.id in self._waiting.running:
+        if self._is_here(job.id):
             for _ in range(100):
                 if job.id not in self._waiting.running:
                     break
@@ -313,7 +370,7 @@ class Jobs:
                 await self._endings.written(job.id)
                 after = self._endings.get(job.id) or self._store.job(job.id)
                 return after is not None and after.state == CANCELLED
-        if job.id not in self._waiting:  # else it waits, or waits again
+        if job.id not in self._waiting and self._shared is None:  # else it waits, or waits again
             return False
         return await self._end(job.id, CANCELLED, CANCELLED_LINE)
 

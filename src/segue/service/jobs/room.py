@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from pathlib import Path
 
 from .database import Database
+from .holds import Holds
 from .kept import GONE, MAY_GO, REMOVED, WHOLE_JOB, Kept
 from .rows import Job
 
 _UNUSED = (
-    "id NOT IN (SELECT input FROM jobs UNION SELECT melody FROM "
-    "(SELECT json_extract(asked, '$.request.melody') AS melody FROM jobs) "
-    "WHERE melody IS NOT NULL)"
+    "id NOT IN (SELECT input FROM jobs UNION SELECT melody FROM jobs WHERE melody IS NOT NULL "
+    "UNION SELECT input FROM holds)"
 )
-"""The condition on a row of the table of inputs under which no job has it."""
+"""The condition on a row of the table of inputs under which nothing needs it."""
 
+
+_ALL = 1 << 62
+"""A limit that is none: SQLite and PostgreSQL have no such word in common."""
 
 USAGE_SECONDS = 31 * 24 * 3600.0
 """How long it is kept what clients have had generated."""
@@ -30,19 +32,20 @@ class Room:
         kept: what people say of jobs.
         inputs: the folder of the inputs.
         jobs: the folder of the results.
-        in_use: how often each input is being made into a job, by its id; those stay.
+        holds: the inputs that are being made into jobs; those stay.
     """
 
     def __init__(
-        self, database: Database, kept: Kept, inputs: Path, jobs: Path, in_use: Counter[str]
+        self, database: Database, kept: Kept, inputs: Path, jobs: Path, holds: Holds
     ) -> None:
         self._database, self._kept = database, kept
-        self._inputs, self._jobs, self._in_use = inputs, jobs, in_use
+        self._inputs, self._jobs, self._holds = inputs, jobs, holds
 
     def bytes(self) -> int:
         """Bytes of all inputs and results."""
         parts = self._database.rows(
-            "SELECT TOTAL(bytes) AS n FROM inputs UNION ALL SELECT TOTAL(bytes) AS n FROM jobs"
+            "SELECT COALESCE(SUM(bytes), 0) AS n FROM inputs UNION ALL "
+            "SELECT COALESCE(SUM(bytes), 0) AS n FROM jobs"
         )
         return int(sum(part["n"] for part in parts))
 
@@ -73,7 +76,7 @@ class Room:
             while self.bytes() > limit and (going := self._ids(f"{MAY_GO} AND {REMOVED}", limit=1)):
                 self._remove(going)
                 removed += 1
-            while self.bytes() > limit and self._remove_inputs("1", most=1):
+            while self.bytes() > limit and self._remove_inputs("1 = 1", most=1):
                 pass
             while self.bytes() > limit and (oldest := self._ids(MAY_GO, limit=1)):
                 self._remove(oldest)
@@ -83,7 +86,7 @@ class Room:
             db.execute("DELETE FROM usage WHERE created < ?", (now - USAGE_SECONDS,))
         return removed
 
-    def _ids(self, where: str, *values: float, limit: int = -1) -> list[str]:
+    def _ids(self, where: str, *values: float, limit: int = _ALL) -> list[str]:
         query = f"SELECT id FROM jobs WHERE {where} ORDER BY finished LIMIT ?"  # noqa: S608
         return [row["id"] for row in self._database.current_rows(query, (*values, limit))]
 
@@ -91,7 +94,7 @@ class Room:
         """Rows first: a file that no row names is found by the next start, the reverse never."""
         if not ids:
             return
-        with self._database.transaction() as db:
+        with self._database.transaction(serial=True) as db:
             db.executemany("DELETE FROM jobs WHERE id = ?", [(name,) for name in ids])
         self._remove_inputs("added = 0")
         for name in ids:
@@ -100,8 +103,8 @@ class Room:
     def _remove_inputs(self, where: str, most: int = -1) -> int:
         """Remove inputs that no job has, the oldest first; return how many."""
         query = f"SELECT id FROM inputs WHERE {_UNUSED} AND {where} ORDER BY added"  # noqa: S608
-        with self._database.transaction() as db:
-            gone = [r["id"] for r in db.execute(query) if not self._in_use[r["id"]]]
+        with self._database.transaction(serial=True) as db:
+            gone = [r["id"] for r in db.execute(query) if r["id"] not in self._holds]
             gone = gone if most < 0 else gone[:most]
             db.executemany("DELETE FROM inputs WHERE id = ?", [(name,) for name in gone])
         for name in gone:

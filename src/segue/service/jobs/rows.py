@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from .database import Row
 from .spec import JobSpec
 
 QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = (
@@ -84,6 +84,7 @@ class Job:
         parent: the take that it plays on from, if it does.
         root: the id of the first job of its chain.
         client: whose it is; empty where clients are not told apart.
+        front: that accepted it, and then that runs it; empty where there is but one.
     """
 
     number: int
@@ -100,9 +101,10 @@ class Job:
     parent: Parent | None = None
     root: str = ""
     client: str = ""
+    front: str = ""
 
     @classmethod
-    def of(cls, row: sqlite3.Row) -> Job:
+    def of(cls, row: Row) -> Job:
         """The job of a row."""
         result, parent = row["result"], None
         if row["parent"] is not None:
@@ -122,14 +124,36 @@ class Job:
             parent=parent,
             root=row["root"] or row["id"],
             client=row["client"],
+            front=row["front"],
         )
 
 
 @dataclass(frozen=True)
+class QueueEntry:
+    """Where a job is in the queue of all fronts; see `Job`.
+
+    Attributes:
+        listened: 1 where somebody listens to it on a front that does not run it.
+    """
+
+    id: str
+    state: str
+    front: str
+    attempts: int
+    crashes: int
+    listened: int
+
+
+@dataclass(frozen=True)
 class Download:
-    """A row of the table of downloads."""
+    """A row of the table of downloads.
+
+    Attributes:
+        front: that downloads; empty where there is but one.
+    """
 
     id: str
     model: str
     state: str
     error: str | None
+    front: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,10 +18,11 @@ from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
 from ..metrics import Metrics
 from ..threads import run_to_end
 from ..workers.pool import Place, Pool
+from .database import FAILURES, until_reached
 from .estimates import Estimates
 from .models import ListedModel
 from .progress import Clock
-from .rows import CANCELLED, COMPLETED, FAILED, QUEUED
+from .rows import CANCELLED, COMPLETED, FAILED, QUEUED, Job
 from .spec import JobSpec
 from .store import Store
 from .waiting import WaitingJob, WaitingJobs
@@ -32,6 +33,9 @@ MOST_LOST = 10
 """Times that a job runs again because a machine vanished with it; from the second on, alone."""
 
 CANCELLED_LINE = "the music was cancelled"
+
+DROPPED = "dropped"
+"""What becomes of an attempt that is not the latest any more: another front runs the job."""
 
 
 class Runner:
@@ -45,7 +49,7 @@ class Runner:
         metrics: what is counted.
         clock: see `Jobs`.
         adapters: the folder of those that requests may name.
-        end: writes down that a job failed or was cancelled.
+        end: writes down that an attempt at a job failed or was cancelled.
         ended: called when a job runs no more.
 
     Attributes:
@@ -62,7 +66,7 @@ class Runner:
         metrics: Metrics,
         clock: Clock,
         adapters: Path,
-        end: Callable[[str, str, str], Awaitable[bool]],
+        end: Callable[[str, str, str, int | None], Awaitable[bool]],
         ended: Callable[[], None],
     ) -> None:
         self._store, self._pool, self._waiting = store, pool, waiting
@@ -103,10 +107,17 @@ class Runner:
         except Exception:
             # The disk, most likely.  Nothing that was finished is touched by it.
             log.exception("job failed", extra={"job": job.id})
-            await self._end(job.id, FAILED, "segue could not keep the music: look at its disk")
+            line = "segue could not keep the music: look at its disk"
+            await self._end(job.id, FAILED, line, job.attempts)
         if state == QUEUED:
             return
         self._waiting.remove(job.id)
+        if state == DROPPED:
+            log.info("attempt dropped", extra={"job": job.id, "attempt": job.attempts})
+            waiting.progress.notify()
+            with suppress(OSError):
+                shutil.rmtree(self._store.attempt_folder(job))
+            return
         self._metrics.ended(state, self._clock() - began, place.number)
 
     async def _generate(self, waiting: WaitingJob, place: Place) -> str:
@@ -116,24 +127,22 @@ class Runner:
             task = await asyncio.to_thread(self._task, waiting)
             outcome = await self._pool.run(job.id, task, waiting.progress.update)
         except TaskCancelledError:
-            await self._end(job.id, CANCELLED, CANCELLED_LINE)
-            return CANCELLED
+            return await self._end_attempt(job, CANCELLED, CANCELLED_LINE)
         except WorkerDiedError as died:
             self._metrics.crashed(place.number, died.first)
             if died.lost and waiting.lost < MOST_LOST:
                 waiting.lost += 1
-                await self._put_back(waiting, alone=waiting.alone or waiting.lost > 1)
-                return QUEUED
+                return await self._put_back(waiting, alone=waiting.alone or waiting.lost > 1)
             if died.shared and not waiting.alone:
-                await self._put_back(waiting, alone=True)
-                return QUEUED
-            await self._end(job.id, FAILED, str(died))
-            return FAILED
+                return await self._put_back(waiting, alone=True)
+            return await self._end_attempt(job, FAILED, str(died))
         except (TaskError, SegueError) as failed:
-            await self._end(job.id, FAILED, str(failed))
-            return FAILED
-        await self._complete(waiting, outcome, place)
-        return COMPLETED
+            return await self._end_attempt(job, FAILED, str(failed))
+        return await self._complete(waiting, outcome, place)
+
+    async def _end_attempt(self, job: Job, state: str, error: str) -> str:
+        """Write down how an attempt ended, if it is the latest."""
+        return state if await self._end(job.id, state, error, job.attempts) else DROPPED
 
     def _task(self, waiting: WaitingJob) -> dict[str, Any]:
         """The worker's task of a job.
@@ -154,36 +163,44 @@ class Runner:
             "folder": str(self._store.attempt_folder(job)),
         }
 
-    async def _put_back(self, waiting: WaitingJob, alone: bool) -> None:
-        """Queue a job again, in its old place.
+    async def _put_back(self, waiting: WaitingJob, alone: bool) -> str:
+        """Queue a job again, in its old place; the state that it ends in.
 
         Args:
             waiting: the job.
             alone: whether it, or one beside it, may have ended the worker.
         """
-        await run_to_end(self._store.put_back, waiting.job.id)
+        job = waiting.job
+        if not await until_reached(self._store.put_back, job.id, job.attempts):
+            return DROPPED
         waiting.alone = alone
         self._waiting.running.discard(waiting.job.id)
         waiting.progress.restart()
         log.info("job waits to run alone" if alone else "job waits", extra={"job": waiting.job.id})
+        return QUEUED
 
-    async def _complete(self, waiting: WaitingJob, outcome: dict[str, Any], place: Place) -> None:
+    async def _complete(self, waiting: WaitingJob, outcome: dict[str, Any], place: Place) -> str:
         job = waiting.job
-        completed = await run_to_end(self._store.complete, job, outcome)
+        completed = await until_reached(self._store.complete, job, outcome)
+        if not completed:  # unless that was done, and its answer lost
+            now = await until_reached(self._store.job, job.id)
+            completed = now is not None and (now.state, now.attempts) == (COMPLETED, job.attempts)
         self.ran = {key: outcome[key] for key in ("engine", "device")}
         self._waiting.remove(job.id)
         waiting.progress.notify()
-        if completed:
-            log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
-            seconds = outcome["new_seconds"] * len(outcome["takes"])
-            rows = outcome.get("batch_rows", job.spec.rows)
-            self._metrics.generated(seconds, outcome["play_s"], rows, place.number)
-        with suppress(OSError, sqlite3.Error):  # the music is kept, whatever becomes of these
+        if not completed:
+            return DROPPED
+        log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
+        seconds = outcome["new_seconds"] * len(outcome["takes"])
+        rows = outcome.get("batch_rows", job.spec.rows)
+        self._metrics.generated(seconds, outcome["play_s"], rows, place.number)
+        with suppress(*FAILURES):  # the music is kept, whatever becomes of these
             for path in self._store.attempt_folder(job).glob("preview-*"):
                 path.unlink(missing_ok=True)
             await asyncio.to_thread(
                 self._estimates.learn, job.spec, outcome["load_s"], outcome["play_s"]
             )
+        return COMPLETED
 
 
 def task_of(

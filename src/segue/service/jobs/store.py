@@ -1,78 +1,132 @@
 """Jobs, inputs and results on disk, so that nothing is lost, however the service ends.
 
-    segue.db                     jobs, inputs, downloads, speeds            (SQLite)
+    segue.db                     jobs, inputs, downloads, speeds     (SQLite; or in PostgreSQL)
     inputs/ID.wav                decoded audio of a job, or its melody; a retry has the same;
                                  music from a description alone has a row without a file
     jobs/ID/ATTEMPT/take-N.wav   results in 16 bits; every attempt has a folder of its own
     jobs/ID/ATTEMPT/new-N.wav    the continuation alone, in floats; see `take_files`
     uploads/                     audio files as they were sent; emptied at the start
+    fronts/ID/                   uploads and exports of a front, where several share the folder
 
 A file is on the disk before the row that names it, and a job is completed by one transaction: an
 attempt that was cut short leaves files that no row names, which the next start removes.
+
+Several fronts may share a database on a server and a folder.  Each write says what it expects: a
+job that is queued, or an attempt that is still the latest; so each job is run by one front at a
+time, and what comes late changes nothing.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import re
+import logging
 import shutil
 import sqlite3
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ...checkpoints.abilities import Abilities
 from ...errors import SegueError
-from .database import Database
+from . import leftovers
+from .database import Database, DatabaseError
+from .fronts import LEASE_SECONDS, Fronts
+from .holds import Holds
 from .kept import Kept
 from .room import Room
-from .rows import COMPLETED, FAILED, PAUSED, QUEUED, RUNNING, WAITING, Download, Input, Job, Parent
+from .rows import (
+    COMPLETED,
+    FAILED,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    WAITING,
+    Download,
+    Input,
+    Job,
+    Parent,
+    QueueEntry,
+)
 from .spec import JobSpec
+from .sqlite_database import SqliteDatabase
+
+log = logging.getLogger("segue.service")
 
 _INSERT_INPUT = (
-    "INSERT OR IGNORE INTO inputs (id, sample_rate, channels, frames, bytes, name, added) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO inputs (id, sample_rate, channels, frames, bytes, name, added) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 
-_ID = re.compile(r"[0-9a-f-]{36}")
+
+class QueueFullError(Exception):
+    """As many jobs wait as may.
+
+    Attributes:
+        waiting: how many.
+    """
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} jobs wait")
+        self.waiting = waiting
 
 
 class Store:
-    """The folder of a service, which no other service uses.
+    """The folder of a service, which no other service uses, unless they share a database, too.
 
-    Reads are for the thread of the event loop and take microseconds.  Writes reach the disk before
-    they return; they may come from any thread, one at a time.
+    Reads are for the thread of the event loop and take microseconds; from a server, a millisecond
+    or so.  Writes reach the disk before they return; they may come from any thread.
 
     Args:
         folder: which is made if it does not exist.
         clock: seconds since 1970, by which the age of jobs counts.
+        database: that several fronts share, as they share the folder; it is closed with the store.
+            None is one in the folder, for this front alone.
+        lease_seconds: see `Fronts`.
+
+    Attributes:
+        fronts: those that share the database; None where there is but one.
+        front: the id of this one; empty where there is but one.
 
     Raises:
         SegueError: the folder cannot be used, or another service uses it.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float] = time.time,
+        database: Database | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         self.folder, self.clock = folder, clock
-        self._in_use: Counter[str] = Counter()
         self.inputs, self.jobs = folder / "inputs", folder / "jobs"
-        self.uploads, self.variants = folder / "uploads", folder / "variants"
+        self.variants = folder / "variants"
+        self.fronts: Fronts | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)  # the music is nobody else's business
-            self._lock = _alone(folder / "lock")
+            self._lock = leftovers.lock(folder / "lock", shared=database is not None)
+            self.database = database or SqliteDatabase(folder / "segue.db")
+            if database is not None:
+                self.fronts = Fronts(database, folder, lease_seconds)
+            self.front = "" if self.fronts is None else self.fronts.id
+            own = folder if self.fronts is None else self.fronts.folder_of(self.front)
+            self.uploads, self.exports = own / "uploads", own / "exports"
             shutil.rmtree(self.uploads, ignore_errors=True)
             for part in (self.inputs, self.jobs, self.uploads):
-                part.mkdir(exist_ok=True)
-            self.database = Database(folder / "segue.db")
+                part.mkdir(parents=True, exist_ok=True)
             self.kept = Kept(self.database, clock)
-            self._room = Room(self.database, self.kept, self.inputs, self.jobs, self._in_use)
+            self._holds = Holds(self.database, self.front)
+            self._room = Room(self.database, self.kept, self.inputs, self.jobs, self._holds)
+        except SegueError:
+            self._close_given(database)
+            raise
         except OSError as error:
+            self._close_given(database)
             raise SegueError(
                 f"{folder}: cannot be used ({error.strerror}); name another with --state-dir"
             ) from None
@@ -83,9 +137,22 @@ class Store:
                 f"{'make room' if full else 'move it away'}, or name another folder with "
                 "--state-dir"
             ) from None
+        except DatabaseError as error:
+            self._close_given(database)
+            raise SegueError(f"{error}; look at --database") from None
+
+    @staticmethod
+    def _close_given(database: Database | None) -> None:
+        if database is not None:
+            database.close()
 
     def close(self) -> None:
-        """Close the database and release the folder."""
+        """End this front's lease, close the database and release the folder."""
+        try:
+            if self.fronts is not None:
+                self.fronts.leave()
+        except DatabaseError:  # it is gone, and the lease runs out
+            log.exception("the lease of this front cannot be ended")
         self.database.close()
         self._lock.close()
 
@@ -102,29 +169,22 @@ class Store:
     # --- Jobs -----------------------------------------------------------------------------------
 
     def recover(self) -> list[Job]:
-        """Queue interrupted jobs again and remove files that no row names, after a start."""
-        with self.database.transaction() as db:
-            db.execute(
-                "UPDATE jobs SET state = ?, deaths = deaths + 1 WHERE state = ?", (QUEUED, RUNNING)
-            )
-        known_inputs = {row["id"] for row in self.database.rows("SELECT id FROM inputs")}
-        # What is not named as the store names things is somebody else's: Finder's, say.
-        for path in filter(_is_ours, self.inputs.iterdir()):
-            if path.name.removesuffix(".wav") not in known_inputs and not path.is_dir():
-                path.unlink(missing_ok=True)
+        """Queue interrupted jobs again and remove files that no row names, after a start.
+
+        Where fronts share the database, what was interrupted may run on another: see `Fronts`.
+        """
+        if self.fronts is None:
+            with self.database.transaction() as db:
+                db.execute(
+                    "UPDATE jobs SET state = ?, deaths = deaths + 1 WHERE state = ?",
+                    (QUEUED, RUNNING),
+                )
+        known = {row["id"] for row in self.database.rows("SELECT id FROM inputs")}
         attempts = {
             row["id"]: (row["attempts"] if row["state"] == COMPLETED else None)
             for row in self.database.rows("SELECT id, attempts, state FROM jobs")
         }
-        for folder in filter(_is_ours, self.jobs.iterdir()):
-            if not folder.is_dir() or folder.is_symlink():
-                continue
-            kept = attempts.get(folder.name)
-            for attempt in folder.iterdir():
-                if attempt.name != str(kept):
-                    shutil.rmtree(attempt, ignore_errors=True)
-            if kept is None:
-                shutil.rmtree(folder, ignore_errors=True)
+        leftovers.remove(self.inputs, self.jobs, known, attempts, self.fronts is not None)
         return self.waiting()
 
     def new_input(self) -> tuple[str, Path]:
@@ -143,7 +203,7 @@ class Store:
     def add_input(self, input_: Input) -> Input:
         """Keep an input whose file exists, for jobs to come."""
         kept = replace(input_, added=self.clock())
-        with self.database.transaction() as db:
+        with self.database.transaction(serial=True) as db:
             db.execute(_INSERT_INPUT, astuple(kept))
         return kept
 
@@ -151,14 +211,9 @@ class Store:
         """The file of an input."""
         return self.inputs / f"{name}.wav"
 
-    @contextmanager
-    def holding(self, *inputs: str) -> Iterator[None]:
-        """Keep these inputs while a job is made of them, whatever is swept meanwhile."""
-        self._in_use.update(inputs)
-        try:
-            yield
-        finally:
-            self._in_use.subtract(inputs)
+    def holding(self, *inputs: str) -> AbstractContextManager[None]:
+        """Keep these inputs while a job is made of them; see `Holds`."""
+        return self._holds.holding(inputs)
 
     def add(
         self,
@@ -167,6 +222,7 @@ class Store:
         melody: Input | None = None,
         parent: Parent | None = None,
         client: str = "",
+        most: int | None = None,
     ) -> Job:
         """Queue a job; the files of its input and its melody exist, or are an earlier job's.
 
@@ -176,10 +232,19 @@ class Store:
             melody: that it follows, if it is new.
             parent: what it plays on from.
             client: whose it is; empty where clients are not told apart.
+            most: jobs that may wait, on all fronts together; None for any number.
+
+        Raises:
+            QueueFullError: so many wait.
         """
         name, now = str(uuid.uuid4()), self.clock()
         inputs = [input_] if melody is None else [input_, melody]
-        with self.database.transaction() as db:
+        with self.database.transaction(serial=True) as db:
+            if most is not None:
+                query = "SELECT COUNT(*) AS n FROM jobs WHERE state = ?"
+                (row,) = db.execute(query, (QUEUED,)).fetchall()
+                if row["n"] >= most:
+                    raise QueueFullError(row["n"])
             db.executemany(
                 _INSERT_INPUT,
                 [astuple(each) for each in inputs],
@@ -188,11 +253,12 @@ class Store:
             root = name if parent is None else above.root if above is not None else parent.job
             db.execute(
                 "INSERT INTO jobs (id, state, input, asked, created, parent, parent_take, "
-                "parent_seconds, root, client) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "parent_seconds, root, client, melody, front) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(name, QUEUED, input_.id, json.dumps(spec.to_json()), now),
                     *((None,) * 3 if parent is None else astuple(parent)),
-                    *(root, client),
+                    *(root, client, spec.melody, self.front),
                 ),
             )
             db.execute(
@@ -204,13 +270,14 @@ class Store:
         return job
 
     def begin(self, job: Job) -> Job | None:
-        """Begin an attempt at a queued job; None if it is not queued."""
+        """Begin an attempt at a queued job; None if it is not queued, or the lease ran out."""
         # Not read afterwards: where that failed, a job would run that nobody runs.
         with self.database.transaction() as db:
             rows = db.execute(
-                "UPDATE jobs SET state = ?, attempts = attempts + 1 WHERE id = ? AND state = ? "
+                "UPDATE jobs SET state = ?, attempts = attempts + 1, front = ?, listened = 0 "
+                "WHERE id = ? AND state = ? AND (? = '' OR ? IN (SELECT id FROM fronts)) "
                 "RETURNING *",
-                (RUNNING, job.id, QUEUED),
+                (RUNNING, self.front, job.id, QUEUED, self.front, self.front),
             ).fetchall()
         return Job.of(rows[0]) if rows else None
 
@@ -225,34 +292,64 @@ class Store:
             ).rowcount
         return bool(changed)
 
-    def end(self, job_id: str, state: str, error: str) -> bool:
-        """End a job that waits or runs, and failed or was cancelled; False if it does not."""
+    def end(self, job_id: str, state: str, error: str, attempts: int | None = None) -> bool:
+        """End a job that waits or runs, and failed or was cancelled; False if it does not.
+
+        Args:
+            job_id: of the job.
+            state: that it ends in.
+            error: one line.
+            attempts: the attempt that ended so, if one did: another's end it is not.
+        """
+        before = WAITING if attempts is None else (RUNNING, RUNNING)
         with self.database.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, finished = ?, error = ? "
-                "WHERE id = ? AND state IN (?, ?)",
-                (state, self.clock(), error, job_id, *WAITING),
+                "WHERE id = ? AND state IN (?, ?) AND attempts = COALESCE(?, attempts)",
+                (state, self.clock(), error, job_id, *before, attempts),
             ).rowcount
             if changed:  # who listens while it plays, and cancels at its end, has had it
                 db.execute(
-                    "DELETE FROM usage WHERE job = ? AND (? = ? OR job IN "
-                    "(SELECT id FROM jobs WHERE id = ? AND attempts = 0))",
-                    (job_id, state, FAILED, job_id),
+                    "DELETE FROM usage WHERE job = ? AND job IN "
+                    "(SELECT id FROM jobs WHERE id = ? AND (state = ? OR attempts = 0))",
+                    (job_id, job_id, FAILED),
                 )
         if changed:  # what is completed keeps its files
             shutil.rmtree(self.jobs / job_id, ignore_errors=True)
         return bool(changed)
 
-    def put_back(self, job_id: str) -> None:
-        """Queue a running job again, in its old place."""
+    def put_back(self, job_id: str, attempts: int | None = None) -> bool:
+        """Queue a running job again, in its old place; False if it, or that attempt, does not run.
+
+        Args:
+            job_id: of the job.
+            attempts: see `end`.
+        """
         with self.database.transaction() as db:
-            db.execute(
-                "UPDATE jobs SET state = ? WHERE id = ? AND state = ?", (QUEUED, job_id, RUNNING)
-            )
+            changed = db.execute(
+                "UPDATE jobs SET state = ? "
+                "WHERE id = ? AND state = ? AND attempts = COALESCE(?, attempts)",
+                (QUEUED, job_id, RUNNING, attempts),
+            ).rowcount
+        return bool(changed)
+
+    def listen(self, job_id: str) -> None:
+        """Let the front that runs a job know that it is listened to on another."""
+        with self.database.transaction() as db:
+            db.execute("UPDATE jobs SET listened = 1 WHERE id = ? AND listened = 0", (job_id,))
+
+    def queue(self) -> list[QueueEntry]:
+        """The jobs that are queued or running, on all fronts, in the order of `waiting`."""
+        rows = self.database.rows(
+            "SELECT id, state, front, attempts, deaths AS crashes, listened FROM jobs "
+            "WHERE state IN (?, ?) ORDER BY deaths, number",
+            WAITING,
+        )
+        return [QueueEntry(**dict(row)) for row in rows]
 
     def job(self, name: str) -> Job | None:
         """The job of that id; None if there is none or it has been swept."""
-        if not _ID.fullmatch(name):  # what a client sends may be anything
+        if not leftovers.ID.fullmatch(name):  # what a client sends may be anything
             return None
         rows = self.database.rows("SELECT * FROM jobs WHERE id = ?", (name,))
         return Job.of(rows[0]) if rows else None
@@ -267,6 +364,11 @@ class Store:
         """The input of that id; None if there is none or it has been swept."""
         rows = self.database.rows("SELECT * FROM inputs WHERE id = ?", (name,))
         return Input(**dict(rows[0])) if rows else None
+
+    def audio_bytes(self, job: Job) -> int:
+        """Bytes of a job's audio and of its melody."""
+        inputs = [self.input(name) for name in (job.input, job.spec.melody) if name]
+        return sum(input_.bytes for input_ in inputs if input_ is not None)
 
     def attempt_folder(self, job: Job) -> Path:
         """The folder of the latest attempt at a job."""
@@ -318,11 +420,11 @@ class Store:
         now = self.clock()
         with self.database.transaction() as db:
             db.execute(
-                "INSERT INTO downloads (id, model, state, created, finished) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (name, model, state, now, None if state == RUNNING else now),
+                "INSERT INTO downloads (id, model, state, created, finished, front) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (name, model, state, now, None if state == RUNNING else now, self.front),
             )
-        return Download(name, model, state, None)
+        return Download(name, model, state, None, self.front)
 
     def end_download(self, name: str, state: str, error: str | None = None) -> None:
         """End a download that is complete, failed or was cancelled."""
@@ -337,31 +439,33 @@ class Store:
         """Pause or resume a download; False if it was not in the state `before`."""
         with self.database.transaction() as db:
             changed = db.execute(
-                "UPDATE downloads SET state = ? WHERE id = ? AND state = ?", (after, name, before)
+                "UPDATE downloads SET state = ?, front = ? WHERE id = ? AND state = ?",
+                (after, self.front, name, before),
             ).rowcount
         return bool(changed)
 
     def downloads(self) -> list[Download]:
         """All downloads that are known: those that are not over first, then newest first."""
         rows = self.database.rows(
-            "SELECT id, model, state, error FROM downloads "
+            "SELECT id, model, state, error, front FROM downloads "
             "ORDER BY finished IS NOT NULL, created DESC"
         )
         return [Download(**dict(row)) for row in rows]
 
     def download(self, name: str) -> Download | None:
         """The download of that id; None if there is none or it has been swept."""
-        if not _ID.fullmatch(name):
+        if not leftovers.ID.fullmatch(name):
             return None
         rows = self.database.rows(
-            "SELECT id, model, state, error FROM downloads WHERE id = ?", (name,)
+            "SELECT id, model, state, error, front FROM downloads WHERE id = ?", (name,)
         )
         return Download(**dict(rows[0])) if rows else None
 
     def unfinished_downloads(self) -> list[Download]:
-        """The downloads that ran when the service ended."""
+        """The downloads that ran when the service ended; of several fronts, this one's."""
         rows = self.database.rows(
-            "SELECT id, model, state, error FROM downloads WHERE state = ?", (RUNNING,)
+            "SELECT id, model, state, error, front FROM downloads WHERE state = ? AND front = ?",
+            (RUNNING, self.front),
         )
         return [Download(**dict(row)) for row in rows]
 
@@ -379,25 +483,3 @@ class Store:
                 "count = excluded.count",
                 [(key, seconds, count) for key, (seconds, count) in speeds.items()],
             )
-
-
-def _is_ours(path: Path) -> bool:
-    return _ID.fullmatch(path.name.partition(".")[0]) is not None
-
-
-def _alone(path: Path) -> BinaryIO:
-    """Lock a folder for as long as the process lives, however it ends.
-
-    Raises:
-        SegueError: another process holds it.
-    """
-    lock = path.open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise SegueError(
-            f"{path.parent}: another segue serve uses it; stop that one, "
-            "or name another folder with --state-dir"
-        ) from None
-    return lock

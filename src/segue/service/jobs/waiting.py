@@ -31,6 +31,7 @@ class WaitingJob:
             service.
         lost: how often its worker has vanished with its machine.
         model_bytes: that its model takes in memory, about; 0 as long as nobody has looked.
+        elsewhere: whether it runs on another front.
     """
 
     job: Job
@@ -42,6 +43,7 @@ class WaitingJob:
     alone: bool = False
     lost: int = 0
     model_bytes: int = 0
+    elsewhere: bool = False
 
     @property
     def demand(self) -> Demand:
@@ -71,7 +73,7 @@ class View:
 
 
 class WaitingJobs:
-    """Jobs by their ids, first come first served.
+    """Jobs by their ids, first come first served; of all fronts, where several share a queue.
 
     Args:
         estimates: of what they take.
@@ -80,10 +82,12 @@ class WaitingJobs:
 
     Attributes:
         running: the ids of the jobs that run.
+        places: rows of jobs that may run together.
     """
 
     def __init__(self, estimates: Estimates, batch_rows: int = 1, workers: int = 1) -> None:
-        self._estimates, self._batch_rows, self._workers = estimates, batch_rows, workers
+        self._estimates, self._batch_rows = estimates, batch_rows
+        self.places = batch_rows * workers
         self._jobs: dict[str, WaitingJob] = {}
         self.running: set[str] = set()
 
@@ -103,6 +107,19 @@ class WaitingJobs:
         self.running.discard(name)
         return self._jobs.pop(name, None)
 
+    def get(self, name: str) -> WaitingJob | None:
+        """The job of that id; None if it is not there."""
+        return self._jobs.get(name)
+
+    def arrange(self, names: list[str]) -> None:
+        """Bring the jobs into an order; those that are not named come last, as they came."""
+        first = {name: self._jobs[name] for name in names if name in self._jobs}
+        self._jobs = first | {n: w for n, w in self._jobs.items() if n not in first}
+
+    def here(self) -> list[WaitingJob]:
+        """Those that run on this front."""
+        return [w for name in self.running if not (w := self._jobs[name]).elsewhere]
+
     def queued(self) -> int:
         """How many wait."""
         return sum(name not in self.running for name in self._jobs)
@@ -112,8 +129,8 @@ class WaitingJobs:
         return sum(w.job.spec.rows for n, w in self._jobs.items() if n not in self.running)
 
     def rows(self) -> int:
-        """How many rows those have that run."""
-        return sum(self._jobs[name].job.spec.rows for name in self.running)
+        """How many rows those have that run on this front."""
+        return sum(waiting.job.spec.rows for waiting in self.here())
 
     def load(self) -> Load:
         """What they take together."""
@@ -147,7 +164,7 @@ class WaitingJobs:
 
         As if jobs of different models could run together, too.
         """
-        places = [0.0] * (self._batch_rows * self._workers)  # when each is free
+        places = [0.0] * max(self.places, self._batch_rows)  # when each is free
         for other, waiting in self._jobs.items():
             rows = min(waiting.job.spec.rows, self._batch_rows)
             taken = [heapq.heappop(places) for _ in range(rows)]
