@@ -7,6 +7,8 @@ import pytest
 
 import segue
 from segue.continuation import RequestOptions
+from segue.engine.native import library
+from segue.errors import CheckpointError
 
 
 def test_options_are_those_of_a_request():
@@ -32,3 +34,12 @@ def test_a_name_that_is_no_recipe_is_refused_with_those_there_are(toy):
 def test_samples_that_stand_on_their_side_are_refused(model, shape):
     with pytest.raises(segue.AudioError, match=r"pass samples\.T"):
         model.continue_audio(np.zeros(shape, np.float32), 44_100)
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_compiled(tmp_path, monkeypatch):
+    def never():
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(library, "unavailable", never)
+    with pytest.raises(CheckpointError):
+        segue.load(str(tmp_path / "nothing"))

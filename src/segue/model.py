@@ -168,11 +168,14 @@ def load(
     """
     if isinstance(recipe, str):
         recipe = read_recipe(Path(recipe)) if names_a_file(recipe) else preset(recipe)[1]
-    requested, engine = engine, engine_for(engine)
+    if engine != "auto":
+        engine_for(engine)
+    # "auto" is settled later: it may compile, for seconds, and a model may not be there at all.
+    on_processor = runs_on_processor(engine)
     if cast_dtype is not None and cast_dtype not in CAST_DTYPES:
         raise RequestError(f"cast-dtype {cast_dtype!r}; there are {', '.join(CAST_DTYPES)}")
     if threads is not None:
-        if engine not in CPU_ENGINES:
+        if not on_processor:
             raise RequestError(
                 "threads are counted on processors alone; choose the engine 'native' or 'openvino'"
             )
@@ -181,13 +184,14 @@ def load(
     if kv_bits is not None:
         if kv_bits not in KV_BITS:
             raise RequestError(f"kv-bits are {' or '.join(map(str, KV_BITS))}, not {kv_bits}")
-        if engine not in CPU_ENGINES:
+        if not on_processor:
             raise RequestError(
                 "MLX keeps keys and values in the type that it computes in; leave out kv-bits, or "
                 "choose the engine 'native' or 'openvino'"
             )
     named = [AdapterChoice.parse(a) if isinstance(a, str) else a for a in adapters]
     checkpoint, notes = open_checkpoint(name, base_model, progress, named), list[str]()
+    requested, engine = engine, engine_for(engine)
     if recipe is not None and METHODS[recipe.method]:
         from .checkpoints.quantize import quantized
 
@@ -275,16 +279,26 @@ def engine_for(engine: str) -> str:
     """
     if engine not in ENGINES:
         raise RequestError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
-    installed = find_spec("openvino") is not None
-    if engine in CPU_ENGINES and not installed:
+    if engine in CPU_ENGINES and not _openvino_installed():
         raise RequestError(f"the engine {engine!r} needs OpenVINO; pip install openvino")
     if engine == "native" and (why := _missing()):
         raise RequestError(f"the engine 'native' does not run here: {why}")
     if engine != "auto":
         return engine
-    if not installed or _mlx_has_gpu():
+    if not runs_on_processor(engine):
         return "mlx"
     return "openvino" if _missing() else "native"
+
+
+def runs_on_processor(engine: str) -> bool:
+    """Whether what one of `ENGINES` means here is one of `CPU_ENGINES`; nothing is compiled."""
+    if engine != "auto":
+        return engine in CPU_ENGINES
+    return _openvino_installed() and not _mlx_has_gpu()
+
+
+def _openvino_installed() -> bool:
+    return find_spec("openvino") is not None
 
 
 def _missing() -> str | None:
@@ -303,11 +317,8 @@ def default_batch_rows(engine: str) -> int:
 
     Args:
         engine: one of `ENGINES`.
-
-    Raises:
-        RequestError: see `engine_for`.
     """
-    return 4 if engine_for(engine) in CPU_ENGINES else 1
+    return 4 if runs_on_processor(engine) else 1
 
 
 def _mlx_has_gpu() -> bool:
