@@ -83,7 +83,7 @@ class Assumptions:
     upload_mb: float = 1.4
     result_mb: float = 5.3
     polls: float = 1.0
-    poll_ms: float = 0.64
+    poll_ms: float = 0.77
 
     @property
     def arrivals(self) -> float:
