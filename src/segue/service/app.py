@@ -56,4 +56,4 @@ def make_app(settings: Settings, store: Store, pool: Pool | None = None) -> tupl
     for module in (plugin, native, takes, kept, inputs, downloads, prompts, system, pages):
         app.include_router(module.router)
     pages.mount_files(app)
-    return ServiceMiddleware(app, settings, service.metrics), service
+    return ServiceMiddleware(app, settings, service.metrics, service.clients), service

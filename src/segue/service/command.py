@@ -17,6 +17,7 @@ from ..errors import OutputError, RequestError
 from ..model import CPU_ENGINES, ENGINES, MAX_THREADS, default_batch_rows, engine_for
 from ..options import HelpFormatter, add_threads_option
 from .adapters import FOLDER as ADAPTERS_FOLDER
+from .clients import read as read_clients
 from .devices import cores, gpus
 from .logs import FORMATS
 from .settings import GIB, Limits, Settings, state_folder
@@ -50,6 +51,14 @@ def add_parser(commands: Any) -> None:
         "--token",
         help="what every request must bring, as 'Authorization: Bearer TOKEN' "
         "(default: $SEGUE_TOKEN; from there it does not show in the list of processes)",
+    )
+    parser.add_argument(
+        "--clients",
+        metavar="FILE",
+        type=Path,
+        help="a TOML file of clients, each with a token and limits of its own, in the place of "
+        "--token; a client sees its own jobs alone; SIGHUP has it read again "
+        "(default: $SEGUE_CLIENTS)",
     )
     parser.add_argument(
         "--default-model", default=hub.BUILT_IN, help="what plays when a request names no model"
@@ -201,6 +210,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
         named = "--adapters" if options.adapters is not None else ADAPTERS_FOLDER
         demand(there, f"{named} {adapters}: there is no such folder")
     token = options.token or os.environ.get("SEGUE_TOKEN") or None
+    clients = options.clients or os.environ.get("SEGUE_CLIENTS") or None
+    demand(
+        token is None or clients is None,
+        "--clients and --token (or SEGUE_TOKEN) both say who may come; drop one",
+    )
+    if clients is not None:
+        clients = Path(clients).absolute()
+        read_clients(clients)
     engine = engine_for(options.engine)
     cards = gpus() if engine == "mlx" else ()
     if options.workers is not None:
@@ -216,6 +233,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         host=options.host,
         port=options.port,
         token=token,
+        clients=clients,
         engine=options.engine,
         threads=threads,
         default_model=options.default_model,
@@ -234,9 +252,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
         limits=Limits(waiting=options.max_queue),
     )
     demand(
-        settings.on_loopback or token is not None,
+        settings.on_loopback or token is not None or clients is not None,
         f"--host {options.host} lets other computers in; protect it with --token, or set "
-        "SEGUE_TOKEN",
+        "SEGUE_TOKEN; or with --clients",
     )
     return settings
 

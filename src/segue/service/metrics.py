@@ -83,14 +83,30 @@ class Metrics:
                 ("memory_bytes", "Bytes that MLX has allocated, on a GPU in its memory"),
             )
         }
+        self._client_jobs = Counter(
+            "segue_client_jobs",
+            "Jobs, by what became of them",
+            ["client", "state"],
+            registry=registry,
+        )
+        self._client_music = Counter(
+            "segue_client_music_seconds",
+            "Seconds of music that were generated",
+            ["client"],
+            registry=registry,
+        )
         self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
 
-    def submitted(self, kind: str) -> None:
-        """Count a job that was queued."""
+    def submitted(self, kind: str, client: str = "") -> None:
+        """Count a job that was queued, of a client where they are told apart."""
         self._submitted.labels(kind).inc()
+        if client:
+            self._client_jobs.labels(client, "queued").inc()
 
-    def ended(self, state: str, seconds: float, worker: int) -> None:
+    def ended(self, state: str, seconds: float, worker: int, client: str = "") -> None:
         """Count a job that had begun and ended, on the worker of that number."""
+        if client:
+            self._client_jobs.labels(client, state).inc()
         self._finished.labels(state).inc()
         self._worker_jobs.labels(str(worker), state).inc()
         self._seconds.observe(seconds)
@@ -116,7 +132,12 @@ class Metrics:
                 self._workers[name].labels(str(place.number)).set(value)
 
     def generated(
-        self, music_seconds: float, work_seconds: float, rows: float, worker: int
+        self,
+        music_seconds: float,
+        work_seconds: float,
+        rows: float,
+        worker: int,
+        client: str = "",
     ) -> None:
         """Count the music that a job generated, and the seconds that it took.
 
@@ -125,7 +146,10 @@ class Metrics:
             work_seconds: from when its model was loaded; jobs that run together count alike.
             rows: of the steps that ran meanwhile, on average, those of other jobs included.
             worker: its number.
+            client: whose it is; empty where clients are not told apart.
         """
+        if client:
+            self._client_music.labels(client).inc(music_seconds)
         self._worker_music.labels(str(worker)).inc(music_seconds)
         self._music.inc(music_seconds)
         self._work.inc(work_seconds)

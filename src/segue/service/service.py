@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -16,6 +18,7 @@ from ..checkpoints.abilities import Abilities
 from ..errors import RequestError, SegueError
 from .adapters import adapters_in
 from .adapters import chosen as chosen_adapters
+from .clients import Client, Clients
 from .devices import VISIBLE, half_of_memory
 from .exceptions import BusyError, RefusalError, TaskError, WorkerDiedError
 from .exports import Exports
@@ -41,6 +44,9 @@ from .workers.pool import Pool
 
 log = logging.getLogger("segue.service")
 
+CLIENT = "segue.client"
+"""Where a request's ASGI scope has who sends it."""
+
 _SPARE_BYTES = 256 * MIB
 """What the disk must have left beyond an upload."""
 
@@ -59,6 +65,7 @@ class Service:
         store, models, downloads, jobs, uploads, streams, metrics: see their modules.
         tempo, exports: see theirs, too.
         pool: the workers that generate.
+        clients: that are told apart; None where all are one.
         stopping: set when streams shall end.
     """
 
@@ -66,6 +73,7 @@ class Service:
         self.settings, self.store = settings, store
         self.version = version("segue")
         self.metrics = Metrics()
+        self.clients = None if settings.clients is None else Clients(settings.clients)
         self.models = ModelList(settings.models)
         self.downloads = Downloads(store, lambda: Worker("downloader", {}))
         self.pool = pool or _pool(settings, store)
@@ -80,6 +88,10 @@ class Service:
 
     async def start(self) -> None:
         """Begin to work."""
+        if self.clients is not None:
+            with suppress(RuntimeError):  # outside of a process's first thread, as in tests
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGHUP, self.clients.reload)
         await self.jobs.start()
         if not self.jobs.queued():
             self._warming = asyncio.create_task(self._warm())
@@ -122,7 +134,7 @@ class Service:
             kind: the route that it came by, see `JobSpec`.
             given: the parameters that the client sent.
             audio: an upload, or a kept input; None for music from words alone, or with a parent.
-            reservation: of room for the job.
+            reservation: of room for the job, by whose it is.
             earlier: the job that is retried; what `given` leaves open is as it was there.
             melody: an upload that a melody model follows.
             parent: the take that is played on from; what `given` leaves open is as it was there.
@@ -206,12 +218,15 @@ class Service:
                 self.store.input_path(each.id).unlink(missing_ok=True)
             raise
 
-    async def keep_input(self, upload: Path, name: str) -> tuple[Input, tuple[str, ...]]:
+    async def keep_input(
+        self, upload: Path, name: str, client: Client
+    ) -> tuple[Input, tuple[str, ...]]:
         """Keep audio for jobs to come.
 
         Args:
             upload: in any format that segue reads.
             name: of the file, where the client said it.
+            client: whose it is.
 
         Returns:
             See `decode`, which says what is raised, too.
@@ -219,7 +234,8 @@ class Service:
         input_, notes = await self.decode(upload)
         try:
             await self.jobs.make_room()
-            return await run_to_end(self.store.add_input, replace(input_, name=name)), notes
+            kept = replace(input_, name=name, client=client.name)
+            return await run_to_end(self.store.add_input, kept), notes
         except BaseException:
             self.store.input_path(input_.id).unlink(missing_ok=True)
             raise
@@ -314,3 +330,9 @@ def service_of(request: Request) -> Service:
     """The service that a request came to."""
     service: Service = request.app.state.service
     return service
+
+
+def client_of(request: Request) -> Client:
+    """Who sends a request, which needed a token if any does."""
+    client: Client = request.scope[CLIENT]
+    return client

@@ -76,6 +76,7 @@ class Settings:
         state: the folder that everything is kept in.
         host, port: what is listened on.
         token: what every request must send; None, on loopback only, needs none.
+        clients: the file of the clients that are told apart, see `clients`; None for one token.
         engine, threads: see `segue.load`.
         default_model: what generates where a request names no model.
         models: folders whose checkpoints a request may name, too.
@@ -102,6 +103,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
+    clients: Path | None = None
     engine: str = "auto"
     threads: int | None = None
     default_model: str = BUILT_IN

@@ -54,7 +54,7 @@ def forbidden():
     ],
 )
 def test_a_code_and_no_word_says_that_the_disk_is_full(running, monkeypatch, fail, status, words):
-    monkeypatch.setattr(running.service.jobs.admission, "reserve", fail)
+    monkeypatch.setattr(running.service.jobs.admission, "reserve", lambda client: fail())
     got, _, body = running.send(REQUEST)
     assert got == status
     assert words in line_of(body)

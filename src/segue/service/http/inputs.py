@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 
-from ..service import service_of
+from ..service import client_of, service_of
 from .job_state import described_input, input_of
 from .schemas.native import NewInput
 from .schemas.responses import INPUT_LINKS, Beats, InputSaid, refusals
@@ -28,7 +28,7 @@ async def add_input(request: Request) -> Any:
     """Send audio for jobs to come; it is kept as long as a job is."""
     service = service_of(request)
     async with service.uploads.audio(request, NewInput) as (fields, audio):
-        input_, notes = await service.keep_input(audio, fields.file_name)
+        input_, notes = await service.keep_input(audio, fields.file_name, client_of(request))
     return {"success": True, **described_input(input_), "notes": list(notes)}
 
 
@@ -37,7 +37,7 @@ async def add_input(request: Request) -> Any:
 )
 async def input_state(request: Request, input_id: str) -> Any:
     """Audio that the service has."""
-    return {"success": True, **described_input(input_of(service_of(request), input_id))}
+    return {"success": True, **described_input(input_of(request, input_id))}
 
 
 @router.get(
@@ -49,7 +49,7 @@ async def input_state(request: Request, input_id: str) -> Any:
 async def input_audio(request: Request, input_id: str) -> Response:
     """Its samples as they were decoded; parts of it, too, by `Range`."""
     service = service_of(request)
-    input_ = input_of(service, input_id)
+    input_ = input_of(request, input_id)
     path = service.store.input_path(input_.id)
     name = f"{(input_.name or 'input').rpartition('.')[0] or input_.name or 'input'}.wav"
     return FileResponse(path, media_type="audio/wav", filename=name)
@@ -69,7 +69,7 @@ async def input_beats(
 ) -> Any:
     """Find its tempo, metre, downbeat and beats, in its first minute or its last one."""
     service = service_of(request)
-    input_ = input_of(service, input_id)
+    input_ = input_of(request, input_id)
     end = None if prompt_from == "end" else 60.0
     with service.store.holding(input_.id):
         found = await service.tempo.find(input_, end, beats_per_bar)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import Request
+
 from ..exceptions import RefusalError
 from ..exports import file_names
 from ..jobs.kept import NO_MARK, WHOLE_JOB, Mark
@@ -11,7 +13,7 @@ from ..jobs.play_on import grid_of
 from ..jobs.rows import CANCELLED, COMPLETED, FAILED, Input, Job
 from ..jobs.spec import JobSpec
 from ..jobs.waiting import View
-from ..service import Service
+from ..service import Service, client_of, service_of
 from .views import join_seconds, progress_of, quantization_of, queue_status, status_of
 
 
@@ -204,25 +206,37 @@ def not_known() -> RefusalError:
     return RefusalError(404, "this music is not known any more; send the audio again")
 
 
-def job_of(service: Service, name: str) -> Job:
-    """The job of an id, which was not removed.
+def any_job_of(request: Request, name: str) -> Job:
+    """The job of an id, removed or not.
 
     Raises:
-        RefusalError: there is none.
+        RefusalError: who sends the request has none.
     """
-    job = service.store.job(name)
-    if job is None or service.store.kept.removed(job.id):
+    job = service_of(request).store.job(name)
+    if job is None or not client_of(request).sees(job.client):
         raise not_known()
     return job
 
 
-def done_job(service: Service, name: str, number: int) -> Job:
+def job_of(request: Request, name: str) -> Job:
+    """The job of an id, which was not removed.
+
+    Raises:
+        RefusalError: who sends the request has none.
+    """
+    job = any_job_of(request, name)
+    if service_of(request).store.kept.removed(job.id):
+        raise not_known()
+    return job
+
+
+def done_job(request: Request, name: str, number: int) -> Job:
     """The job of an id, which is done and has a take of that number.
 
     Raises:
-        RefusalError: there is none, or it is not.
+        RefusalError: who sends the request has none, or it is not done.
     """
-    job = job_of(service, name)
+    service, job = service_of(request), job_of(request, name)
     if job.state != COMPLETED:
         raise RefusalError(409, "this music is not done")
     path = service.store.take_path(job, number)
@@ -231,25 +245,28 @@ def done_job(service: Service, name: str, number: int) -> Job:
     return job
 
 
-def view_of(service: Service, name: str) -> View:
+def view_of(request: Request, name: str) -> View:
     """The job of an id as it is now, which was not removed.
 
     Raises:
-        RefusalError: there is none.
+        RefusalError: who sends the request has none.
     """
+    service = service_of(request)
     view = service.jobs.view(name)
-    if view is None or service.store.kept.removed(view.job.id):
+    if view is None or not client_of(request).sees(view.job.client):
+        raise not_known()
+    if service.store.kept.removed(view.job.id):
         raise not_known()
     return view
 
 
-def input_of(service: Service, name: str) -> Input:
+def input_of(request: Request, name: str) -> Input:
     """The input of an id, which has a file.
 
     Raises:
-        RefusalError: there is none.
+        RefusalError: who sends the request has none.
     """
-    input_ = service.store.input(name)
-    if input_ is None or input_.frames == 0:
+    input_ = service_of(request).store.input(name)
+    if input_ is None or input_.frames == 0 or not client_of(request).sees(input_.client):
         raise RefusalError(404, "this audio is not known any more; send it again")
     return input_

@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse, Response
 from ..exceptions import RefusalError
 from ..jobs.kept import WHOLE_JOB
 from ..jobs.rows import WAITING
-from ..service import Service, service_of
+from ..service import client_of, service_of
 from ..threads import run_to_end
-from .job_state import done_job, job_of, not_known, state_of, view_of
+from .job_state import any_job_of, done_job, job_of, not_known, state_of, view_of
 from .schemas.native import Marks
 from .schemas.responses import JobPage, JobState, Removed, refusals
 from .uploads import documented
@@ -31,9 +31,11 @@ async def kept_jobs(
     root: Annotated[str | None, Query(max_length=64)] = None,
     deleted: bool = False,
 ) -> Any:
-    """All jobs that are kept, newest first: with a star, of one chain, or those just removed."""
+    """A client's kept jobs, newest first: with a star, of one chain, or those just removed."""
     service = service_of(request)
-    page = service.store.kept.page(limit, before, starred, root, deleted)
+    client = client_of(request)
+    owner = None if client.admin else client.name
+    page = service.store.kept.page(limit, before, starred, root, deleted, owner)
     views = [service.jobs.view(job.id) for job in page.jobs]
     return JSONResponse(
         {
@@ -56,9 +58,9 @@ async def mark_job(request: Request, job_id: str) -> Any:
     """Give a job a name, a note or a star; with a star it is kept until it is removed."""
     service = service_of(request)
     fields = await service.uploads.fields(request, Marks)
-    job = job_of(service, job_id)
+    job = job_of(request, job_id)
     await run_to_end(service.store.kept.change, job.id, WHOLE_JOB, fields.changes())
-    return JSONResponse(state_of(service, view_of(service, job_id)))
+    return JSONResponse(state_of(service, view_of(request, job_id)))
 
 
 @router.patch(
@@ -72,9 +74,9 @@ async def mark_take(request: Request, job_id: str, number: int) -> Any:
     """The same for one of its takes."""
     service = service_of(request)
     fields = await service.uploads.fields(request, Marks)
-    job = done_job(service, job_id, number)
+    job = done_job(request, job_id, number)
     await run_to_end(service.store.kept.change, job.id, number, fields.changes())
-    return JSONResponse(state_of(service, view_of(service, job_id)))
+    return JSONResponse(state_of(service, view_of(request, job_id)))
 
 
 @router.delete(
@@ -83,7 +85,7 @@ async def mark_take(request: Request, job_id: str, number: int) -> Any:
 async def cancel_job(request: Request, job_id: str, remove: bool = False) -> Any:
     """Cancel a job, the plugin's sessions included; with `remove` it goes, done or not."""
     service = service_of(request)
-    job = job_of(service, job_id)
+    job = job_of(request, job_id)
     cancelled = await service.jobs.cancel(job)
     if not remove:
         if not cancelled:
@@ -94,7 +96,7 @@ async def cancel_job(request: Request, job_id: str, remove: bool = False) -> Any
         raise not_known()
     if now.state in WAITING:  # it is being completed at this moment
         raise RefusalError(409, "this music cannot be removed yet; try again")
-    return await _removed(service, job_id, WHOLE_JOB)
+    return await _removed(request, job_id, WHOLE_JOB)
 
 
 @router.delete(
@@ -105,13 +107,13 @@ async def cancel_job(request: Request, job_id: str, remove: bool = False) -> Any
 )
 async def remove_take(request: Request, job_id: str, number: int) -> Any:
     """Remove a take; with its last one goes the job."""
+    done_job(request, job_id, number)
+    return await _removed(request, job_id, number)
+
+
+async def _removed(request: Request, job_id: str, number: int) -> dict[str, Any]:
     service = service_of(request)
-    done_job(service, job_id, number)
-    return await _removed(service, job_id, number)
-
-
-async def _removed(service: Service, job_id: str, number: int) -> dict[str, Any]:
-    job = job_of(service, job_id)
+    job = job_of(request, job_id)
     when = await run_to_end(service.store.kept.remove, job, number)
     undo = service.settings.limits.undo_seconds
     return {"success": True, "message": "it was removed", "undo_until": when + undo}
@@ -125,7 +127,7 @@ async def _removed(service: Service, job_id: str, number: int) -> dict[str, Any]
 )
 async def restore_job(request: Request, job_id: str) -> Any:
     """Restore a job that was removed."""
-    return await _restored(service_of(request), job_id, WHOLE_JOB)
+    return await _restored(request, job_id, WHOLE_JOB)
 
 
 @router.post(
@@ -136,17 +138,15 @@ async def restore_job(request: Request, job_id: str) -> Any:
 )
 async def restore_take(request: Request, job_id: str, number: int) -> Any:
     """Restore a take that was removed, and its job with it."""
-    return await _restored(service_of(request), job_id, number)
+    return await _restored(request, job_id, number)
 
 
-async def _restored(service: Service, job_id: str, number: int) -> Response:
-    job = service.store.job(job_id)
-    if job is None:
-        raise not_known()
+async def _restored(request: Request, job_id: str, number: int) -> Response:
+    service, job = service_of(request), any_job_of(request, job_id)
     undo = service.settings.limits.undo_seconds
     restored = await run_to_end(service.store.kept.restore, job, number, undo)
     if restored is None:
         raise RefusalError(404, "it is too late: this was removed for good")
     if not restored:
         raise RefusalError(409, "this was not removed")
-    return JSONResponse(state_of(service, view_of(service, job_id)))
+    return JSONResponse(state_of(service, view_of(request, job_id)))

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..clients import ANYONE, Client, Clients
 from ..exceptions import RefusalError
 from ..metrics import Metrics
+from ..service import CLIENT
 from ..settings import LOOPBACK, Settings
 from .errors import refusal
 from .request_body import RequestBody
@@ -53,10 +55,14 @@ class ServiceMiddleware:
         app: the layer below.
         settings: of the service.
         metrics: what is counted.
+        clients: that are told apart; None where all are one.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, clients: Clients | None = None
+    ) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
+        self._clients = clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -94,12 +100,13 @@ class ServiceMiddleware:
                     "route": route,
                     "status": status,
                     "ms": round(1000 * seconds, 1),
+                    **_named(scope.get(CLIENT)),
                 },
             )
 
     async def _answer(self, scope: Scope, body: RequestBody, send: Send) -> None:
         try:
-            self._check_access(scope, Headers(scope=scope))
+            scope[CLIENT] = self._admitted(scope, Headers(scope=scope))
             if scope["method"] in ("GET", "HEAD") and not await body.drain():
                 # A stream listens for the client to go, and must not meet a body instead.
                 raise RefusalError(413, "the request brings more than is taken; send no body")
@@ -112,8 +119,8 @@ class ServiceMiddleware:
         limits = self._settings.limits
         return limits.body_bytes if scope["path"] in _UPLOADS else limits.small_body_bytes
 
-    def _check_access(self, scope: Scope, headers: Headers) -> None:
-        """Check that a request may be made.
+    def _admitted(self, scope: Scope, headers: Headers) -> Client | None:
+        """Who sends a request, which may be made; None where it needs no token.
 
         Raises:
             RefusalError: it may not.
@@ -130,7 +137,7 @@ class ServiceMiddleware:
             if kind != "application/json":
                 line = "the request must be JSON, with Content-Type: application/json"
                 raise RefusalError(415, line)
-        self._check_token(scope, headers)
+        return self._client(scope, headers)
 
     def _is_own_name(self, host: str) -> bool:
         name = _host_name(host)
@@ -141,22 +148,40 @@ class ServiceMiddleware:
         # Reachable from elsewhere, it has names that it does not know; the token keeps others out.
         return not self._settings.on_loopback
 
-    def _check_token(self, scope: Scope, headers: Headers) -> None:
-        token = self._settings.token
-        if token is None or scope["path"] in _WITHOUT_TOKEN or scope["path"].startswith("/web/"):
-            return
+    def _client(self, scope: Scope, headers: Headers) -> Client | None:
+        if self._settings.token is None and self._clients is None:
+            return ANYONE
+        if scope["path"] in _WITHOUT_TOKEN or scope["path"].startswith("/web/"):
+            return None
         sent = headers.get("authorization", "")
         scheme, _, given = sent.partition(" ")
         if not sent:
-            raise _unauthorized(
-                "this service wants a token; it is what segue serve was started with"
-            )
+            raise _unauthorized(f"this service wants a token; {self._whose_token}")
         if scheme.lower() != "bearer" or not given.strip():
             raise _unauthorized("the token must be sent as 'Authorization: Bearer TOKEN'")
         # Headers are bytes that were read as Latin-1; a token may be any bytes of the environment.
-        if not hmac.compare_digest(given.strip().encode("latin-1"), os.fsencode(token)):
-            line = "the token is wrong; it is what segue serve was started with"
+        client = self._of_token(given.strip().encode("latin-1"))
+        if client is None:
+            line = f"the token is wrong; {self._whose_token}"
             raise _unauthorized(line, 'Bearer error="invalid_token"')
+        return client
+
+    def _of_token(self, token: bytes) -> Client | None:
+        if self._clients is not None:
+            return self._clients.of_token(token)
+        right = os.fsencode(self._settings.token or "")
+        return ANYONE if hmac.compare_digest(token, right) else None
+
+    @property
+    def _whose_token(self) -> str:
+        if self._clients is not None:
+            return "whoever runs the service gives you yours"
+        return "it is what segue serve was started with"
+
+
+def _named(client: Client | None) -> dict[str, str]:
+    """What the log says of a client, where they are told apart."""
+    return {"client": client.name} if client is not None and client.name else {}
 
 
 def _unauthorized(line: str, challenge: str = "Bearer") -> RefusalError:

@@ -18,7 +18,7 @@ from ..exceptions import RefusalError
 from ..jobs.play_on import place
 from ..jobs.rows import Input, Job, Parent
 from ..quantization import recipes_in
-from ..service import Service, service_of
+from ..service import client_of, service_of
 from .job_state import done_job, input_of, job_of, not_known, state_of, view_of
 from .prompts import prompts
 from .schemas.native import MOST_PARTS, KeptAudio, NativeAudio, NativeParameters, NativeText
@@ -44,10 +44,10 @@ async def add_job(request: Request) -> Any:
     The audio is sent, or it is an input or a take that the service has.
     """
     service = service_of(request)
-    with service.jobs.admission.reserve() as room:
+    with service.jobs.admission.reserve(client_of(request)) as room:
         files_of = service.uploads.files(request, NativeAudio, (), (AUDIO, MELODY))
         async with files_of as (fields, files):
-            audio, parent = _source(service, fields.input, files.get(AUDIO))
+            audio, parent = _source(request, fields.input, files.get(AUDIO))
             melody = files.get(MELODY)
             return _begun(
                 await service.new_job("native", fields, audio, room, melody=melody, parent=parent)
@@ -55,7 +55,7 @@ async def add_job(request: Request) -> Any:
 
 
 def _source(
-    service: Service, kept: KeptAudio | None, sent: Path | None
+    request: Request, kept: KeptAudio | None, sent: Path | None
 ) -> tuple[Path | Input | None, Parent | None]:
     """What is continued: a file that was sent, a kept input, or a take."""
     named = kept is not None and (kept.input_id is not None or kept.job is not None)
@@ -68,11 +68,11 @@ def _source(
     if sent is not None or (kept.input_id is not None and kept.job is not None):
         raise RefusalError(422, "audio_data, an input_id and a job are three sources; send one")
     if kept.job is None:
-        return input_of(service, kept.input_id or ""), None
-    longest = service.settings.limits.audio_seconds
+        return input_of(request, kept.input_id or ""), None
+    longest = service_of(request).settings.limits.audio_seconds
     number = 1 if kept.take is None else kept.take
-    parent = place(job_of(service, kept.job), number, kept.until_seconds, longest)
-    done_job(service, kept.job, number)
+    parent = place(job_of(request, kept.job), number, kept.until_seconds, longest)
+    done_job(request, kept.job, number)
     return None, parent
 
 
@@ -87,7 +87,7 @@ def _source(
 async def generate(request: Request) -> Any:
     """Make music from a description, or from a melody, without a prompt."""
     service = service_of(request)
-    with service.jobs.admission.reserve() as room:
+    with service.jobs.admission.reserve(client_of(request)) as room:
         files_of = service.uploads.files(request, NativeText, required=(), optional=(MELODY,))
         async with files_of as (fields, files):
             return _begun(
@@ -107,11 +107,11 @@ async def retry_job(request: Request, job_id: str) -> Any:
     """Continue an earlier job's input; an absent parameter is as it was, but for the seed."""
     service = service_of(request)
     fields = await service.uploads.fields(request, NativeParameters)
-    earlier = job_of(service, job_id)
+    earlier = job_of(request, job_id)
     input_ = service.store.input(earlier.input)
     if input_ is None:
         raise not_known()
-    with service.jobs.admission.reserve() as room:
+    with service.jobs.admission.reserve(client_of(request)) as room:
         return _begun(await service.new_job("native", fields, input_, room, earlier.spec))
 
 
@@ -129,7 +129,7 @@ def _begun(job: Job) -> dict[str, Any]:
 async def job_state(request: Request, job_id: str) -> Response:
     """How far a job is, and its result."""
     service = service_of(request)
-    return JSONResponse(state_of(service, view_of(service, job_id)))
+    return JSONResponse(state_of(service, view_of(request, job_id)))
 
 
 @router.get(
@@ -141,7 +141,7 @@ async def job_state(request: Request, job_id: str) -> Response:
 async def take(request: Request, job_id: str, number: int) -> Response:
     """A take that is done; parts of it, too, by `Range`."""
     service = service_of(request)
-    path = service.store.take_path(done_job(service, job_id, number), number)
+    path = service.store.take_path(done_job(request, job_id, number), number)
     assert path is not None  # noqa: S101 - there is such a take
     return FileResponse(path, media_type="audio/wav", filename=f"segue-{job_id[:8]}-{number}.wav")
 
@@ -162,7 +162,7 @@ async def stream(
 ) -> Response:
     """The continuation while it is generated, from its start: events, or the first take as WAV."""
     service = service_of(request)
-    job = job_of(service, job_id)
+    job = job_of(request, job_id)
     if format_ == "wav" or (format_ is None and "audio/wav" in accept):
         return wav(service, job)
     return events(service, job)

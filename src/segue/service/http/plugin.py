@@ -13,7 +13,7 @@ from ..exceptions import RefusalError
 from ..jobs.models import grouped
 from ..jobs.rows import COMPLETED, WAITING, Job
 from ..jobs.waiting import View
-from ..service import Service, service_of
+from ..service import Service, client_of, service_of
 from .base64_response import Base64Response
 from .downloads import download_of, download_state
 from .schemas.requests import MAX_NAME, ModelName, PluginAudio, PluginRetry
@@ -61,7 +61,7 @@ async def continue_music(request: Request) -> Any:
 
 async def _begin(request: Request, kind: str) -> Any:
     service = service_of(request)
-    with service.jobs.admission.reserve() as room:
+    with service.jobs.admission.reserve(client_of(request)) as room:
         async with service.uploads.audio(request, PluginAudio) as (fields, audio):
             return _begun(await service.new_job(kind, fields, audio, room))
 
@@ -87,11 +87,13 @@ async def retry_music(request: Request) -> Any:
     service = service_of(request)
     fields = await service.uploads.fields(request, PluginRetry)
     earlier = service.store.job(fields.session_id)
+    if earlier is not None and not client_of(request).sees(earlier.client):
+        earlier = None
     input_ = None if earlier is None else service.store.input(earlier.input)
     if earlier is None or input_ is None:
         raise RefusalError(404, "this session is not known any more; send the audio again")
     spec = earlier.spec
-    with service.jobs.admission.reserve() as room:
+    with service.jobs.admission.reserve(client_of(request)) as room:
         return _begun(await service.new_job(spec.kind, fields, input_, room, spec))
 
 
@@ -109,7 +111,7 @@ async def poll_status(request: Request, session_id: str) -> Response:
     """
     service = service_of(request)
     view = service.jobs.view(session_id)
-    if view is None:
+    if view is None or not client_of(request).sees(view.job.client):
         return JSONResponse(_unknown())
     answer = _poll(service, view)
     if view.job.state == COMPLETED:

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ..service import service_of
+from ..exceptions import RefusalError
+from ..service import client_of, service_of
 from .docs_page import docs_page
 from .schemas.responses import Health, refusals
 
@@ -48,8 +49,10 @@ async def health(request: Request) -> Any:
     tags=["service"],
 )
 async def metrics(request: Request) -> Response:
-    """Counters, in Prometheus' text format."""
+    """Counters, in Prometheus' text format; where clients are told apart, for admins."""
     service = service_of(request)
+    if not client_of(request).admin:
+        raise RefusalError(403, "this is for clients with admin = true")
     metrics_ = service.metrics
     metrics_.waiting.set(service.jobs.queued())
     metrics_.running.set(service.jobs.running)

@@ -40,7 +40,7 @@ async def take_file(
 ) -> Response:
     """A take as a file: the whole, the new part or the loop, named and tagged after what it is."""
     service = service_of(request)
-    job = done_job(service, job_id, number)
+    job = done_job(request, job_id, number)
     made = await service.exports.file(job, number, part, format)
     return FileResponse(made.path, media_type=made.media_type, filename=made.name)
 
@@ -54,7 +54,7 @@ async def take_file(
 async def take_beats(request: Request, job_id: str, number: int) -> Any:
     """Measure how far the beats of what is new lie from the grid; the job's state keeps it."""
     service = service_of(request)
-    job = done_job(service, job_id, number)
+    job = done_job(request, job_id, number)
     if grid_of(job.result or {}) is None:
         raise RefusalError(422, "this music has no tempo, and so no grid to lie off")
     known = service.store.kept.marks(job.id).get(number, NO_MARK).beats

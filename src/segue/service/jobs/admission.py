@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ..clients import ANYONE, Client
 from ..exceptions import BusyError
 from ..settings import Settings
 
@@ -30,10 +31,12 @@ class Reservation:
     """Room for one job.
 
     Attributes:
+        client: whose it is.
         audio_bytes: of its audio, once that is known.
     """
 
     admission: Admission = field(repr=False)
+    client: Client = ANYONE
     audio_bytes: int = 0
 
     def hold(self, audio_bytes: int) -> None:
@@ -60,8 +63,11 @@ class Admission:
         self._reserved: set[Reservation] = set()
 
     @contextmanager
-    def reserve(self) -> Iterator[Reservation]:
+    def reserve(self, client: Client = ANYONE) -> Iterator[Reservation]:
         """Reserve room for a job, until it is queued or refused.
+
+        Args:
+            client: whose it is.
 
         Raises:
             BusyError: the queue is full.
@@ -70,7 +76,7 @@ class Admission:
         queued = load.queued + len(self._reserved)
         if queued >= self._most:
             raise self.full(queued)
-        reservation = Reservation(self)
+        reservation = Reservation(self, client)
         self._reserved.add(reservation)
         try:
             yield reservation

@@ -172,6 +172,7 @@ class Kept:
         starred: bool = False,
         root: str | None = None,
         removed: bool = False,
+        client: str | None = None,
     ) -> Page:
         """Jobs, newest first.
 
@@ -181,6 +182,7 @@ class Kept:
             starred: only those with a star, of their own or of a take.
             root: only those of one chain.
             removed: only those that were removed, which are left out else.
+            client: only those of one client; None for all.
         """
         where = [REMOVED if removed else f"NOT {REMOVED}"]
         values: list[object] = []
@@ -189,6 +191,9 @@ class Kept:
         if root is not None:
             where.append("COALESCE(root, id) = ?")
             values.append(root)
+        if client is not None:
+            where.append("client = ?")
+            values.append(client)
         counted = " AND ".join(where)
         (total,) = self._database.rows(
             f"SELECT COUNT(*) AS n FROM jobs WHERE {counted}",  # noqa: S608

@@ -202,7 +202,6 @@ class Jobs:
         reservation: Reservation,
         melody: Input | None = None,
         parent: Parent | None = None,
-        client: str = "",
     ) -> Job:
         """Queue a job.
 
@@ -210,19 +209,22 @@ class Jobs:
             spec: of the job, checked.
             model: that generates.
             input_: its audio, which lies in its place in the store.
-            reservation: of the room for it, which ends here.
+            reservation: of the room for it, which ends here, by whose it is.
             melody: which lies there, too; None if there is none, or an earlier job has brought it.
             parent: the take that it plays on from.
-            client: whose it is; empty where clients are not told apart.
         """
         most = None if self._shared is None else self._settings.limits.waiting
-        add = self._store.add
+        add, client = self._store.add, reservation.client.name
         try:
             job = await asyncio.to_thread(add, spec, input_, melody, parent, client, most)
         except QueueFullError as full:  # other fronts have filled it since there was room
             raise self.admission.full(full.waiting) from None
-        self._metrics.submitted(spec.kind)
-        log.info("job queued", extra={"job": job.id, "kind": spec.kind, "model": model.path})
+        self._metrics.submitted(spec.kind, client)
+        named = {"client": client} if client else {}
+        log.info(
+            "job queued",
+            extra={"job": job.id, "kind": spec.kind, "model": model.path, **named},
+        )
         self.admission.release(reservation)  # the job counts itself from the next line on
         await self._enqueue(job, model, self._store.audio_bytes(job))
         return job

@@ -35,6 +35,7 @@ class Input:
         name: of the file that was sent, where the client said it.
         added: when it was sent by itself, in seconds since 1970, to be kept as long as a job is;
             0 for one that came with a job, and goes with the last one that has it.
+        client: see `Job`.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Input:
     bytes: int
     name: str = ""
     added: float = 0.0
+    client: str = ""
 
     @property
     def seconds(self) -> float:

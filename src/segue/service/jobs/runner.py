@@ -118,7 +118,7 @@ class Runner:
             with suppress(OSError):
                 shutil.rmtree(self._store.attempt_folder(job))
             return
-        self._metrics.ended(state, self._clock() - began, place.number)
+        self._metrics.ended(state, self._clock() - began, place.number, job.client)
 
     async def _generate(self, waiting: WaitingJob, place: Place) -> str:
         """Let a worker run a job; the state that it ends in."""
@@ -193,7 +193,7 @@ class Runner:
         log.info("job done", extra={"job": job.id, "seconds": round(outcome["play_s"], 3)})
         seconds = outcome["new_seconds"] * len(outcome["takes"])
         rows = outcome.get("batch_rows", job.spec.rows)
-        self._metrics.generated(seconds, outcome["play_s"], rows, place.number)
+        self._metrics.generated(seconds, outcome["play_s"], rows, place.number, job.client)
         with suppress(*FAILURES):  # the music is kept, whatever becomes of these
             for path in self._store.attempt_folder(job).glob("preview-*"):
                 path.unlink(missing_ok=True)

@@ -109,7 +109,13 @@ another front streams it.  `holds` are inputs that a front is making a job of.  
 fronts must agree on; PostgreSQL has it before any version, for the version is in it.
 """
 
-STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = """
+ALTER TABLE inputs ADD COLUMN client TEXT NOT NULL DEFAULT '';
+CREATE INDEX jobs_by_client ON jobs (client, number);
+"""
+"""What the fifth version added: whose an input is."""
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 SCHEMA = len(STEPS)
 
 SQLITE_ONLY = {4: "UPDATE jobs SET melody = json_extract(asked, '$.request.melody');"}

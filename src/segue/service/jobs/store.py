@@ -57,8 +57,8 @@ from .sqlite_database import SqliteDatabase
 log = logging.getLogger("segue.service")
 
 _INSERT_INPUT = (
-    "INSERT INTO inputs (id, sample_rate, channels, frames, bytes, name, added) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+    "INSERT INTO inputs (id, sample_rate, channels, frames, bytes, name, added, client) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 
 
@@ -245,10 +245,8 @@ class Store:
                 (row,) = db.execute(query, (QUEUED,)).fetchall()
                 if row["n"] >= most:
                     raise QueueFullError(row["n"])
-            db.executemany(
-                _INSERT_INPUT,
-                [astuple(each) for each in inputs],
-            )
+            own = [replace(each, client=client) for each in inputs]
+            db.executemany(_INSERT_INPUT, [astuple(each) for each in own])
             above = None if parent is None else self.job(parent.job)
             root = name if parent is None else above.root if above is not None else parent.job
             db.execute(

@@ -1,0 +1,142 @@
+"""Clients that share a service: each has its own jobs and audio, and nobody else's."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.service.clients import AUDIO, ask, clients_file, one_of, token
+from tests.service.server import Server
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, toy_options):
+    folder = tmp_path_factory.mktemp("clients")
+    path = clients_file(folder, anna="", bert="", operator="admin = true")
+    options = (*toy_options, "--clients", str(path), "--verbose")
+    with Server(folder / "state", *options, environment={"HF_HUB_OFFLINE": "1"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def anna(shared):
+    with one_of(shared, "anna") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bert(shared):
+    with one_of(shared, "bert") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def operator(shared):
+    with one_of(shared, "operator") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def done(shared, anna):
+    """A job of Anna's that is done."""
+    job = ask(anna).json()["job_id"]
+    poll = f"/api/juce/poll_status/{job}"
+    shared.until(lambda: anna.get(poll).json()["status"] == "completed", "it does not end")
+    return job
+
+
+def test_a_request_brings_the_token_of_a_client(shared, anna):
+    assert anna.get("/api/models").status_code == 200
+    assert shared.get("/health").status_code == 200
+    for sent in (None, f"Basic {token('anna')}", "Bearer wrong"):
+        headers = {} if sent is None else {"Authorization": sent}
+        answer = shared.get("/api/models", headers=headers)
+        assert answer.status_code == 401
+        assert answer.json()["success"] is False
+    assert answer.json()["error"] == "the token is wrong; whoever runs the service gives you yours"
+
+
+ROUTES = (
+    *(("GET", path) for path in ("", "/stream", "/takes/1.wav", "/takes/1/audio")),
+    *(("GET", "/takes/1/beats"), ("POST", "/retry"), ("PATCH", ""), ("PATCH", "/takes/1")),
+    *(("DELETE", ""), ("DELETE", "?remove=true"), ("DELETE", "/takes/1")),
+    *(("POST", "/undelete"), ("POST", "/takes/1/undelete")),
+)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_another_client_s_job_is_not_known(bert, done, method, path):
+    body = {} if method in ("POST", "PATCH") and not path.endswith("undelete") else None
+    answer = bert.request(method, f"/api/jobs/{done}{path}", json=body)
+    assert answer.status_code == 404
+    unknown = bert.request(method, f"/api/jobs/{done[::-1]}{path}", json=body)
+    assert answer.json() == unknown.json()
+
+
+def test_another_client_s_session_is_unknown_to_the_plugin(bert, done):
+    poll = bert.get(f"/api/juce/poll_status/{done}")
+    assert (poll.status_code, poll.json()["success"], poll.json()["status"]) == (
+        *(200, True),
+        "unknown",
+    )
+    again = bert.post("/api/juce/retry_music", json={"session_id": done})
+    assert (again.status_code, again.json()["success"]) == (404, False)
+
+
+def test_another_client_s_audio_and_takes_are_no_source(anna, bert, operator, done):
+    kept = anna.post("/api/inputs", json={"audio_data": AUDIO}).json()["input_id"]
+    of_job = anna.get(f"/api/jobs/{done}").json()["input"]["input_id"]
+    for input_ in (kept, of_job):
+        for path in (f"/api/inputs/{input_}", f"/api/inputs/{input_}/audio"):
+            assert anna.get(path).status_code == operator.get(path).status_code == 200
+            assert bert.get(path).status_code == 404
+    for source in ({"input_id": kept}, {"input_id": of_job}, {"job": done}):
+        assert bert.post("/api/jobs", json={"input": source}).status_code == 404
+
+
+def test_a_client_lists_its_own_and_an_admin_all(anna, bert, operator, done):
+    def listed(client, query=""):
+        page = client.get(f"/api/jobs{query}").json()
+        assert page["total"] == len(page["jobs"])
+        return {job["job_id"] for job in page["jobs"]}
+
+    own = ask(bert).json()["job_id"]
+    assert listed(bert) == {own}
+    assert done in listed(anna)
+    assert own not in listed(anna)
+    assert {own, done} <= listed(operator)
+    assert listed(bert, f"?root={done}") == set()
+    assert anna.patch(f"/api/jobs/{done}", json={"starred": True}).status_code == 200
+    assert listed(bert, "?starred=true") == set()
+    assert operator.delete(f"/api/jobs/{own}?remove=true").status_code == 200
+    assert listed(bert) == set()
+    assert listed(bert, "?deleted=true") == {own}
+    assert listed(anna, "?deleted=true") == set()
+
+
+def test_metrics_are_an_admin_s_and_tell_clients_apart(shared, anna, operator, done):
+    refused = anna.get("/metrics")
+    assert refused.status_code == 403
+    assert "admin" in refused.json()["error"]
+    metrics = operator.get("/metrics").text
+    assert 'segue_client_jobs_total{client="anna",state="completed"}' in metrics
+    assert 'segue_client_music_seconds_total{client="anna"}' in metrics
+    lines = {line["job"]: line for line in shared.lines() if line["message"] == "job queued"}
+    assert lines[done]["client"] == "anna"
+    asked = [line for line in shared.lines() if line["message"] == "request"]
+    assert {"anna", "bert"} <= {line.get("client") for line in asked}
+    assert token("anna") not in shared.log.read_text()
+
+
+def test_the_file_is_read_again_on_a_signal(shared, done):
+    path = Path(next(option for option in shared.options if option.endswith("clients.toml")))
+    before = path.read_text()
+    try:
+        path.write_text(f'{before}\n[clients.carla]\ntoken = "{token("carla")}"\n')
+        shared.process.send_signal(signal.SIGHUP)
+        with one_of(shared, "carla") as carla:
+            shared.until(lambda: carla.get("/api/models").status_code == 200, "she is not known")
+            assert carla.get(f"/api/jobs/{done}").status_code == 404
+    finally:
+        path.write_text(before)
+        shared.process.send_signal(signal.SIGHUP)
