@@ -220,6 +220,23 @@ def test_what_containers_run_are_options_of_segue_serve():
     assert f"{name}-head-svc:6379" in container["args"][0]
 
 
+def test_probes_ask_what_is_right_for_them():
+    """Kubernetes kills what is not live, and sends nothing to what is not ready."""
+    front = next(each for each in documents() if each["kind"] == "Deployment")
+    (container,) = front["spec"]["template"]["spec"]["containers"]
+    paths = {
+        name: container[f"{name}Probe"]["httpGet"]["path"]
+        for name in ("startup", "liveness", "readiness")
+    }
+    assert paths == {"startup": "/health", "liveness": "/health", "readiness": "/ready"}
+    (port,) = container["ports"]
+    probe = (ROOT / "deploy" / "health.py").read_text(encoding="utf-8")
+    assert f'URL = "http://127.0.0.1:{port["containerPort"]}/ready"' in probe
+    (check,) = re.findall(r"^HEALTHCHECK .*\n    CMD (\[.*\])", DOCKERFILE, re.MULTILINE)
+    (copied,) = re.findall(r"^COPY deploy/health.py (\S+)", DOCKERFILE, re.MULTILINE)
+    assert json.loads(check) == ["python", f"{copied}health.py"]
+
+
 def test_the_manifest_s_ray_is_the_lock_s():
     lock = (ROOT / "requirements" / "cluster.lock").read_text(encoding="utf-8")
     (version,) = re.findall(r"^ray==(\S+)", lock, re.MULTILINE)

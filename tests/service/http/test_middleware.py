@@ -138,5 +138,6 @@ def test_with_a_token_nothing_but_the_page_is_answered_without_it(tmp_path, toy_
         )
         assert answer.status_code == 202
         assert server.get("/health").status_code == 200
+        assert server.get("/ready").status_code == 200
         assert server.get("/").status_code != 401
     assert secret not in server.log.read_text()

@@ -1,10 +1,17 @@
 """What the owner looks at, and the page."""
 
+import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import httpx2
+
+from segue.service.app import make_app
+from segue.service.jobs.store import Store
+from segue.service.settings import Settings
 from tests.service.server import encoded, song
 
 
@@ -31,33 +38,63 @@ def test_metrics_count(server):
 
 def test_health_is_unhealthy_when_nothing_can_be_kept(server):
     server.state.rename(server.state.with_name("elsewhere"))
-    answer = server.get("/health").json()
+    health, ready = server.get("/health"), server.get("/ready")
     server.state.with_name("elsewhere").rename(server.state)
-    assert answer["status"] == "unhealthy"
+    assert (health.status_code, ready.status_code) == (200, 503)  # a new start would not help
+    assert health.json()["status"] == "unhealthy"
+    assert ready.json() == health.json()
     assert server.get("/health").json()["status"] == "live"
+    assert (server.get("/ready").status_code, server.get("/ready").json()["status"]) == (
+        200,
+        "live",
+    )
 
 
-def test_the_probe_of_containers_says_whether_it_is_live(server):
+def test_a_service_is_ready_while_its_queue_runs_and_it_does_not_stop(tmp_path):
+    settings = replace(Settings(state=tmp_path), default_model="nobody/nothing")
+
+    async def statuses(client):
+        return [(await client.get(path)).status_code for path in ("/health", "/ready")]
+
+    async def asked():
+        app, service = make_app(settings, Store(settings.state))
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield await statuses(client)
+            await service.start()
+            yield await statuses(client)
+            service.stopping.set()
+            yield await statuses(client)
+            await service.close()
+
+    async def collected():
+        return [each async for each in asked()]
+
+    assert asyncio.run(collected()) == [[503, 503], [200, 200], [200, 503]]
+
+
+def test_the_probe_of_containers_says_whether_it_is_ready(server):
     probe = [sys.executable, str(Path(__file__).parents[3] / "deploy" / "health.py")]
 
     def asked(url):
         done = subprocess.run([*probe, url], capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
 
-    assert asked(f"{server.url}/health") == (0, "")
+    assert asked(f"{server.url}/ready") == (0, "")
     server.state.rename(server.state.with_name("elsewhere"))
-    code, said = asked(f"{server.url}/health")
+    code, said = asked(f"{server.url}/ready")
     server.state.with_name("elsewhere").rename(server.state)
     assert code == 1
     assert "cannot be written to" in said
     assert asked(f"{server.url}/nowhere")[0] == 1
-    assert asked("http://127.0.0.1:1/health")[0] == 1
+    assert asked("http://127.0.0.1:1/ready")[0] == 1
 
 
 def test_the_document_describes_every_route_of_the_contract(server):
     document = server.get("/openapi.json").json()
     assert {
         "/health",
+        "/ready",
         "/api/models",
         "/api/juce/process_audio",
         "/api/juce/continue_music",

@@ -39,8 +39,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_WITHOUT_TOKEN = ("/", "/health")
-"""Answered without a token: the page, which asks the user for it, and `/health`."""
+_WITHOUT_TOKEN = ("/", "/health", "/ready")
+"""Answered without a token: the page, which asks the user for it, and what probes ask."""
 
 _UPLOADS = (
     *("/api/juce/process_audio", "/api/juce/continue_music"),

@@ -1,28 +1,59 @@
-"""Routes for the owner of a service: `/health`, `/metrics`, `/docs`."""
+"""Routes for the owner of a service: `/health`, `/ready`, `/metrics`, `/docs`."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter, Request, Response, status
+from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..exceptions import RefusalError
-from ..service import client_of, service_of
+from ..service import Service, client_of, service_of
 from .docs_page import docs_page
 from .schemas.responses import Health, refusals
 
 router = APIRouter()
 
 
-@router.get("/health", response_model=Health, responses=refusals(), tags=["service"])
-async def health(request: Request) -> Any:
-    """Whether the service can generate: `live`, or `unhealthy` and why."""
+UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"model": Health}}
+
+
+@router.get(
+    "/health", response_model=Health, responses={**UNAVAILABLE, **refusals()}, tags=["service"]
+)
+async def health(request: Request, response: Response) -> Any:
+    """Whether the service can generate: `live`, or `unhealthy` and why.
+
+    For probes of liveness: 503 only where nothing but a new start helps, else 200.
+    """
     service = service_of(request)
+    if not (service.jobs.alive or service.stopping.is_set()):
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    return await _state(service)
+
+
+@router.get(
+    "/ready", response_model=Health, responses={**UNAVAILABLE, **refusals()}, tags=["service"]
+)
+async def ready(request: Request, response: Response) -> Any:
+    """Whether the service takes jobs and plays them: 200, or 503 and why; else as `/health`.
+
+    For probes of readiness and balancers.  A full queue is ready: those who wait want to poll.
+    """
+    state = await _state(service_of(request))
+    if state["status"] != "live":
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    return state
+
+
+async def _state(service: Service) -> dict[str, Any]:
+    """What `Health` holds."""
     problems = []
-    if not service.jobs.alive:
+    if service.stopping.is_set():
+        problems.append("the service stops; ask again when it has been started")
+    elif not service.jobs.alive:
         problems.append("the queue has stopped; start segue serve again")
     if service.jobs.database_gone:
         problems.append("the database cannot be reached; what plays goes on")
@@ -30,13 +61,12 @@ async def health(request: Request) -> Any:
         problems.append(f"{service.store.folder} cannot be written to; look at the disk")
     if service.pool.cannot_start:
         problems.append(f"the player does not start: {service.pool.cannot_start}")
-    ready = service.pool.alive > 0
     return {
         "status": "unhealthy" if problems else "live",
         "service": "segue",
         "version": service.version,
         "message": "; ".join(problems) or "ready to play",
-        "worker": "ready" if ready else "starts with the next request",
+        "worker": "ready" if service.pool.alive else "starts with the next request",
         "waiting": service.jobs.queued(),
         "playing": bool(service.jobs.running),
     }
