@@ -14,7 +14,7 @@ COVER  := $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
 # What compiles the native engine when it is first used, where the system has no C compiler.
 COMPILER := $(if $(shell command -v cc || command -v gcc || command -v clang),,compiler.lock)
 
-.PHONY: help compiler demo test test-loaded test-cluster test-postgres test-deploy test-native soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
+.PHONY: help compiler demo test test-loaded test-cluster test-postgres test-storage test-deploy test-native soak soak-cluster lint lint-web docs parity parity-audiocraft lock clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,14 @@ $(VENV)/.postgres: $(READY) requirements/postgres.lock
 
 test-postgres: $(VENV)/.postgres  ## Run the tests of several fronts (apt-get install postgresql)
 	$(BIN)/python -m pytest tests/service/postgres
+
+$(VENV)/.storage: $(READY) requirements/storage.lock
+	$(PIP) --require-hashes -r requirements/storage.lock
+	$(BIN)/python -m pip check
+	touch $@
+
+test-storage: $(VENV)/.storage  ## Run the tests of shared storage against a local S3 (installs 0.3 GB)
+	$(BIN)/python -m pytest tests/storage
 
 test-deploy: $(READY)  ## Check compose.yaml and deploy/ by their schemas (installs 120 MB)
 	$(PIP) --require-hashes -r requirements/deploy.lock
@@ -126,6 +134,9 @@ lock:  ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra postgres --universal --python-version 3.11 \
 	  --constraint requirements/cluster.lock \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/postgres.lock
+	uv pip compile pyproject.toml --extra s3 --extra gcs --group storage --universal --python-version 3.11 \
+	  --constraint requirements/cluster.lock \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/storage.lock
 	uv pip compile pyproject.toml --extra cuda --universal --python-version 3.11 \
 	  --constraint requirements/cluster.lock \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/cuda.lock

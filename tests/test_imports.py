@@ -54,7 +54,7 @@ LAYERS = (
         *("quantization.grid_search", "quantization.rounding"),
     ),
     ("audio", "channel", "pattern", "progress", "web"),
-    ("atomic", "standard_streams"),
+    ("atomic", "caching", "standard_streams", "storage"),
     ("errors",),
 )
 """From the top.  A module may import from its own layer and from those below."""

@@ -145,7 +145,8 @@ def load(
     """Load a checkpoint.
 
     Args:
-        name: `"built-in"`, a folder, or a repository of the Hugging Face hub.
+        name: `"built-in"`, a folder, a repository of the Hugging Face hub, or an address of shared
+            storage such as `"s3://bucket/folder"`, which is fetched once.
         base_model: the model that a fine-tune without `config.json` was trained from.
         engine: one of `ENGINES`; `"auto"` is MLX where it has a GPU, else the native engine where
             it runs, else OpenVINO where that is installed.  The model's `engine` says which it was.
@@ -154,8 +155,8 @@ def load(
             `"q8"` or `"q4-emb"`, or the path of a file that `segue recipe` wrote; None runs the
             checkpoint as it is.
         adapters: LoRA adapters in PEFT's layout, merged into the weights one after the other
-            before anything is quantized: folders or repositories, with `:SCALE` behind them where
-            it is not 1.
+            before anything is quantized: folders, repositories or addresses, with `:SCALE` behind
+            them where it is not 1.
         threads: how many an engine for processors uses; None for as many as there are cores.
         kv_bits: of a key or value in the cache, one of `KV_BITS`, on an engine for processors.
             None is 32, and 16 on the native engine where weights are narrower than that.

@@ -41,7 +41,8 @@ def add_model_options(parser: argparse.ArgumentParser, cast: bool = True) -> Non
     parser.add_argument(
         "--model",
         default=hub.BUILT_IN,
-        help="'built-in', a folder, or a repository of the Hugging Face hub",
+        help="'built-in', a folder, a repository of the Hugging Face hub, or an address such as "
+        "s3://bucket/folder",
     )
     add_base_option(parser)
     if cast:
@@ -52,7 +53,9 @@ def add_model_options(parser: argparse.ArgumentParser, cast: bool = True) -> Non
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add `MODEL`, which is read, and `OUT`, a folder that is made of it."""
     parser.add_argument(
-        "model", metavar="MODEL", help="'built-in', a folder, or a repository of the hub"
+        "model",
+        metavar="MODEL",
+        help="'built-in', a folder, a repository of the hub, or an address such as s3://bucket/x",
     )
     parser.add_argument("output", metavar="OUT", type=Path, help="a folder that is not there yet")
 
@@ -97,8 +100,8 @@ def add_adapter_option(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:SCALE]",
         action="append",
         default=[],
-        help="a LoRA adapter in PEFT's layout, a folder or a repository of the hub, merged into "
-        "the weights; may be repeated",
+        help="a LoRA adapter in PEFT's layout, a folder, a repository of the hub or an address, "
+        "merged into the weights; may be repeated",
     )
 
 

@@ -44,7 +44,9 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="'built-in', a folder, or a repository of the hub"
+        "model",
+        metavar="MODEL",
+        help="'built-in', a folder, a repository of the hub, or an address such as s3://bucket/x",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, default=Path("recipe.json"), help="the recipe"

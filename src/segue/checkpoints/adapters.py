@@ -1,8 +1,8 @@
 """LoRA adapters in PEFT's layout, merged into a checkpoint's weights when these are read.
 
-An adapter is a folder, or a repository of the hub, with `adapter_config.json` and
-`adapter_model.safetensors` (or `.bin`).  For a module's weight W it holds A `(rank, columns)` and B
-`(rows, rank)`, and the module becomes `W + alpha / rank * B @ A`
+An adapter is a folder, a repository of the hub or an address of shared storage, with
+`adapter_config.json` and `adapter_model.safetensors` (or `.bin`).  For a module's weight W it holds
+A `(rank, columns)` and B `(rows, rank)`, and the module becomes `W + alpha / rank * B @ A`
 (https://arxiv.org/abs/2106.09685); with rank stabilisation, alpha is divided by the root of the
 rank (https://arxiv.org/abs/2312.03732); with DoRA, each row of the sum gets a length of its own
 (https://arxiv.org/abs/2402.09353).  Modules that were trained whole replace the model's.
@@ -49,7 +49,7 @@ class AdapterChoice:
     """An adapter that a user names.
 
     Attributes:
-        name: a folder, or a repository of the hub.
+        name: a folder, a repository of the hub, or an address.
         scale: how much of it is added: 0 is nothing, 1 what was trained.
     """
 
@@ -71,7 +71,9 @@ class AdapterChoice:
         if scale is None or Path(typed).is_dir():
             name, scale = typed, 1.0
         if not name:
-            raise CheckpointError(f"{typed!r} names no adapter: a folder, or a repository")
+            raise CheckpointError(
+                f"{typed!r} names no adapter: a folder, a repository or an address"
+            )
         if not abs(scale) <= MAX_SCALE:
             raise CheckpointError(
                 f"the scale of {name!r} must lie between -{MAX_SCALE:g} and {MAX_SCALE:g}, "

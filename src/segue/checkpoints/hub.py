@@ -1,4 +1,4 @@
-"""Find a checkpoint: built in, in a folder, in the Hugging Face cache, or at its hub.
+"""Find a checkpoint: built in, in a folder, in the Hugging Face cache, at its hub, or in storage.
 
 A checkpoint that is complete in the cache is used as it is, without a request to the hub for a
 newer one.  So starting is instant and works without a network; to update, delete and run again.
@@ -6,7 +6,7 @@ newer one.  So starting is instant and works without a network; to update, delet
 The cache is the one that transformers, AudioCraft and all other users of huggingface_hub share:
 `models--OWNER--NAME/snapshots/COMMIT/FILE`, links to `blobs/HASH`
 (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).  It is read here, and written
-by `download`, the only module that uses the network, which only this module calls.
+by `download`, which only this module calls, as it does `addresses`: no other uses the network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..progress import SILENT, Progress
-from . import diagnosis
+from ..storage import is_address, plain
+from . import addresses, diagnosis
 from .catalogue import CATALOGUE
 from .files import (
     AUDIOCRAFT_CODEC,
@@ -48,8 +49,9 @@ def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILE
     """Find the folder that holds the checkpoint `name`; download it first if necessary.
 
     Args:
-        name: `"built-in"`, a folder, or a repository of the hub such as `facebook/musicgen-small`.
-            A folder is used as it is, and preferred to a repository of the same name.
+        name: `"built-in"`, a folder, a repository of the hub such as `facebook/musicgen-small`, or
+            an address such as `s3://bucket/folder`.  A folder is used as it is, and preferred to a
+            repository of the same name.  A store is asked each time whether it has changed.
         files: which files of a repository are needed.
         progress: receives the download as one stage, in bytes over all files.
 
@@ -60,6 +62,9 @@ def locate(name: str, files: FileChoice = WHOLE_MODEL, progress: Progress = SILE
         CheckpointError: the name is not valid, the hub cannot be reached or refuses, or the disk
             is full; one line.
     """
+    name = plain(name)
+    if is_address(name):
+        return addresses.fetch(name, files, progress, lambda: find_local(name, files))
     if (local := find_local(name, files)) is not None:
         _check_readable(local)
         return local
@@ -90,9 +95,13 @@ def _reaching(name: str, files: FileChoice) -> Iterator[None]:
 def size(name: str, files: FileChoice = WHOLE_MODEL) -> tuple[int, int]:
     """Ask the hub how large the repository `name` is: bytes in all, and bytes that are missing.
 
+    Of an address, the store is asked.
+
     Raises:
         CheckpointError: see `locate`.
     """
+    if is_address(name := plain(name)):
+        return addresses.sizes(name, files)
     _check_repository_name(name)
     with _reaching(name, files):
         from .download import sizes
@@ -105,6 +114,8 @@ def find_local(name: str, files: FileChoice = WHOLE_MODEL) -> Path | None:
     """Find the folder that holds the whole checkpoint `name`, without the network; else None."""
     if name == BUILT_IN:
         return built_in_folder()
+    if is_address(name := plain(name)):
+        return _complete(addresses.copies_of(name), files)
     return _folder(name) or _complete(_snapshots(_repository(name)), files)
 
 

@@ -29,7 +29,7 @@ def open_checkpoint(
     """Open the checkpoint `name` (see `hub.locate`) and check every name and shape in it.
 
     Args:
-        name: `"built-in"`, a folder, or a repository of the hub.
+        name: `"built-in"`, a folder, a repository of the hub, or an address.
         base_model: the checkpoint that gives a fine-tune without `config.json` its shape and, if
             it is completely on this machine, its codec and text encoder.
         progress: receives the downloads.

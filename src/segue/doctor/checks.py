@@ -16,8 +16,8 @@ from typing import Any
 
 import soundfile
 
+from ..caching import cache_folder
 from ..checkpoints import hub
-from ..engine.caching import cache_folder
 from ..engine.native.library import unavailable
 from ..errors import SegueError
 from ..lab.machine import machine

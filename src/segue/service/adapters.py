@@ -1,4 +1,4 @@
-"""The adapters that requests may name: those in the owner's folder, by name, and never a path."""
+"""The adapters that requests may name: those in the owner's folder, by name, never by a path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.adapters import MAX_SCALE, AdapterChoice
-from ..checkpoints.files import ADAPTER_CONFIG
+from ..checkpoints.addresses import folders_at
+from ..checkpoints.files import ADAPTER, ADAPTER_CONFIG
 from ..errors import RequestError
 
 FOLDER = "G4L_ADAPTERS"
@@ -16,12 +17,19 @@ FOLDER = "G4L_ADAPTERS"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
 
 
-def adapters_in(folder: Path) -> dict[str, Path]:
-    """Find the adapters that requests may name.
+def adapters_in(folder: Path | str) -> dict[str, Path | str]:
+    """Find the adapters that requests may name, and where they lie.
 
     Args:
-        folder: holds a folder for each, in PEFT's layout; it need not be there.
+        folder: holds a folder for each, in PEFT's layout; it need not be there.  An address of
+            shared storage is listed once in a process.
+
+    Raises:
+        CheckpointError: an address cannot be listed.
     """
+    if isinstance(folder, str):
+        stored = {each.name: each.address for each in folders_at(folder, ADAPTER)}
+        return {name: address for name, address in stored.items() if _NAME.fullmatch(name)}
     try:
         return {
             path.name: path
@@ -65,9 +73,9 @@ def _chosen(typed: str, known: Sequence[str]) -> AdapterChoice:
 
 
 def located(
-    adapters: Sequence[AdapterChoice], known: Mapping[str, Path]
+    adapters: Sequence[AdapterChoice], known: Mapping[str, Path | str]
 ) -> tuple[AdapterChoice, ...]:
-    """The same adapters by their folders, for the worker.
+    """The same adapters by their folders or addresses, for the worker.
 
     Raises:
         RequestError: one is not there any more.

@@ -16,7 +16,9 @@ from ..checkpoints import hub
 from ..errors import OutputError, RequestError
 from ..model import CPU_ENGINES, ENGINES, MAX_THREADS, default_batch_rows, engine_for
 from ..options import HelpFormatter, add_threads_option
+from ..storage import place
 from .adapters import FOLDER as ADAPTERS_FOLDER
+from .adapters import adapters_in
 from .clients import read as read_clients
 from .devices import cores, gpus
 from .logs import FORMATS
@@ -66,10 +68,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--models",
         metavar="DIR",
-        type=Path,
+        type=place,
         action="append",
         default=[],
-        help="a checkpoint, or a folder of checkpoints, to be offered too; may be repeated",
+        help="a checkpoint, or a folder of checkpoints, to be offered too, here or at an address "
+        "such as s3://bucket/models; may be repeated",
     )
     parser.add_argument(
         "--recipes",
@@ -81,8 +84,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--adapters",
         metavar="DIR",
-        type=Path,
-        help="a folder of LoRA adapters, each a folder in PEFT's layout, which a request may name "
+        type=place,
+        help="a folder of LoRA adapters, each a folder in PEFT's layout, which a request may name, "
+        "here or at an address such as s3://bucket/adapters "
         "(default: $G4L_ADAPTERS, or adapters in the folder of the state)",
     )
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what runs the models")
@@ -192,6 +196,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
             "threads are counted on processors alone; leave --engine mlx out",
         )
     for folder in options.models:
+        if isinstance(folder, str):  # an address, which is listed when the service starts
+            continue
         # Not Path's own, which raises for some names and folders.
         there = os.path.isdir(folder)  # noqa: PTH112
         demand(there, f"--models {folder}: there is no such folder, or it cannot be reached")
@@ -204,8 +210,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
         demand(there, f"--recipes {options.recipes}: there is no such folder")
     adapters = options.adapters
     if adapters is None and (typed := os.environ.get(ADAPTERS_FOLDER)):
-        adapters = Path(os.path.expanduser(typed))  # noqa: PTH111 - Path's own may raise
-    if adapters is not None:
+        adapters = place(os.path.expanduser(typed))  # noqa: PTH111 - Path's own may raise
+    if isinstance(adapters, str):
+        adapters_in(adapters)  # says what is wrong with the address
+    elif adapters is not None:
         there = os.path.isdir(adapters)  # noqa: PTH112
         named = "--adapters" if options.adapters is not None else ADAPTERS_FOLDER
         demand(there, f"{named} {adapters}: there is no such folder")
@@ -237,10 +245,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
         engine=options.engine,
         threads=threads,
         default_model=options.default_model,
-        models=tuple(folder.absolute() for folder in options.models),
+        models=tuple(map(_absolute, options.models)),
         quantization=from_environment(os.environ),
         recipes=None if options.recipes is None else options.recipes.absolute(),
-        adapters=None if adapters is None else adapters.absolute(),
+        adapters=None if adapters is None else _absolute(adapters),
         keep_seconds=options.keep * 3600,
         max_disk_bytes=round(options.max_disk * GIB),
         batch_rows=default_batch_rows(options.engine) if rows is None else rows,
@@ -257,6 +265,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
         "SEGUE_TOKEN; or with --clients",
     )
     return settings
+
+
+def _absolute(folder: Path | str) -> Path | str:
+    return folder if isinstance(folder, str) else folder.absolute()
 
 
 def _workers(typed: str) -> tuple[int, int]:

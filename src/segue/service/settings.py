@@ -79,10 +79,11 @@ class Settings:
         clients: the file of the clients that are told apart, see `clients`; None for one token.
         engine, threads: see `segue.load`.
         default_model: what generates where a request names no model.
-        models: folders whose checkpoints a request may name, too.
+        models: folders whose checkpoints a request may name, too; or addresses of shared storage.
         quantization: where a request names none.
         recipes: the folder of the recipes that a request may name; None is one in `state`.
-        adapters: the folder of the adapters that a request may name; None is one in `state`.
+        adapters: the folder, or the address, of the adapters that a request may name; None is one
+            in `state`.
         keep_seconds: how long a finished job is kept that has no star.
         max_disk_bytes: what inputs and results may take together.
         max_variants_bytes: what quantized checkpoints may take.
@@ -107,10 +108,10 @@ class Settings:
     engine: str = "auto"
     threads: int | None = None
     default_model: str = BUILT_IN
-    models: tuple[Path, ...] = ()
+    models: tuple[Path | str, ...] = ()
     quantization: Quantization = NONE
     recipes: Path | None = None
-    adapters: Path | None = None
+    adapters: Path | str | None = None
     keep_seconds: float = 7 * 24 * 3600.0
     max_disk_bytes: int = 4 * GIB
     max_variants_bytes: int = 16 * GIB
@@ -130,7 +131,7 @@ class Settings:
         return self.recipes or self.state / "recipes"
 
     @property
-    def adapters_folder(self) -> Path:
+    def adapters_folder(self) -> Path | str:
         """Where the adapters lie."""
         return self.adapters or self.state / "adapters"
 

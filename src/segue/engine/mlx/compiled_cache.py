@@ -15,7 +15,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..caching import cache_folder
+from ...caching import cache_folder
 from .device import on_cuda
 
 VARIABLE = "MLX_PTX_CACHE_DIR"

@@ -14,8 +14,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from ...caching import cache_folder
 from ...errors import RequestError
-from ..caching import cache_folder
 from . import building, structures
 from .building import CompileError, compile_into, compilers, source_hash, this_target
 

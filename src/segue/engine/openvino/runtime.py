@@ -23,7 +23,7 @@ import openvino as ov  # noqa: E402
 from openvino import opset6 as states  # noqa: E402
 from openvino import opset13 as ops  # noqa: E402
 
-from .. import caching  # noqa: E402
+from ... import caching  # noqa: E402
 
 if _blocked:
     del sys.modules[_CONVERTER]

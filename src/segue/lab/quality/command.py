@@ -54,7 +54,8 @@ def add_parser(commands: Any) -> None:
         "model",
         metavar="MODEL",
         nargs="?",
-        help=f"'built-in', a folder, or a repository of the Hugging Face hub (default: {BUILT_IN})",
+        help="'built-in', a folder, a repository of the Hugging Face hub, or an address such as "
+        f"s3://bucket/folder (default: {BUILT_IN})",
     )
     parser.add_argument("--model", metavar="MODEL", dest="named_model", help="the same, by name")
     add_base_option(parser)

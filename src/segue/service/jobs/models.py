@@ -15,8 +15,9 @@ from typing import Any
 
 from ...checkpoints import hub
 from ...checkpoints.abilities import Abilities, abilities_of, known_abilities
+from ...checkpoints.addresses import StoredFolder, folders_at
 from ...checkpoints.catalogue import CATALOGUE, DEFAULT_DESCRIPTIONS
-from ...checkpoints.files import AUDIOCRAFT_LM, CONFIG
+from ...checkpoints.files import AUDIOCRAFT_LM, CONFIG, WHOLE_MODEL
 from ...checkpoints.hub import BUILT_IN
 from ..exceptions import UnknownModelError
 from .missing_files import missing_repositories
@@ -35,7 +36,7 @@ class ListedModel:
         path: its name in requests.
         name: what people see.
         size: one of `SIZES`.
-        source: its name for `hub.locate`: the owner's folder, or the same as `path`.
+        source: its name for `hub.locate`: the owner's folder or address, or the same as `path`.
         base: the base of a fine-tune.
         missing: its files that are not on this machine; empty if it can run without the network.
         bytes: of the whole download, about; None if that is not known.
@@ -74,11 +75,22 @@ class ModelList:
     """The list of models; every call looks at the disk.
 
     Args:
-        folders: of the owner: checkpoints, or folders of checkpoints.
+        folders: of the owner: checkpoints, or folders of checkpoints; paths, or addresses of shared
+            storage, which are listed once in a process.
+
+    Raises:
+        CheckpointError: an address cannot be listed.
     """
 
-    def __init__(self, folders: Iterable[Path] = ()) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, folders: Iterable[Path | str] = ()) -> None:
+        self._folders = [folder for folder in folders if isinstance(folder, Path)]
+        self._stored = [
+            stored
+            for address in folders
+            if isinstance(address, str)
+            for stored in folders_at(address, WHOLE_MODEL)
+            if AUDIOCRAFT_LM in stored.bytes or _width(stored.config) is not None
+        ]
 
     def all(self) -> list[ListedModel]:
         """List every model: the owner's, the built-in one, the catalogue, the cache."""
@@ -112,6 +124,14 @@ class ModelList:
                 if listed not in found:  # the folder that was named first
                     missing = tuple(missing_repositories(str(path)))
                     found[listed] = ListedModel(listed, name, _size(path), str(path), None, missing)
+        for stored in self._stored:
+            listed = f"{_LOCAL}{stored.name}"
+            if listed not in found:
+                missing = tuple(missing_repositories(stored.address))
+                found[listed] = ListedModel(
+                    *(listed, stored.name, _size_of_stored(stored), stored.address, None, missing),
+                    bytes=sum(stored.bytes.values()),
+                )
         return list(found.values())
 
     def find(self, name: str) -> ListedModel:
@@ -176,22 +196,36 @@ def _is_checkpoint(folder: Path) -> bool:
 def _hidden_size(folder: Path) -> int | None:
     """Width of the language model, where there is a `config.json`."""
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
-        return int(config["decoder"]["hidden_size"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _width((folder / CONFIG).read_bytes())
+    except OSError:
+        return None
+
+
+def _width(config: bytes) -> int | None:
+    try:
+        return int(json.loads(config)["decoder"]["hidden_size"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 
 def _size(folder: Path) -> str:
-    width = _hidden_size(folder)
-    if width is not None:
-        return next((size for size, widest in _WIDEST.items() if width <= widest), "large")
-    # A fine-tune without a config.json, mostly in float16.
-    named = next((size for size in SIZES if size in folder.name.lower()), None)
-    if named is not None:
-        return named
     try:
         weights = (folder / AUDIOCRAFT_LM).stat().st_size
     except OSError:
-        return "small"
+        weights = 0
+    return _size_class(_hidden_size(folder), folder.name, weights)
+
+
+def _size_of_stored(stored: StoredFolder) -> str:
+    return _size_class(_width(stored.config), stored.name, stored.bytes.get(AUDIOCRAFT_LM, 0))
+
+
+def _size_class(width: int | None, name: str, weights: int) -> str:
+    """One of `SIZES`, by the width of the language model, a name, or the bytes of its weights."""
+    if width is not None:
+        return next((size for size, widest in _WIDEST.items() if width <= widest), "large")
+    # A fine-tune without a config.json, mostly in float16.
+    named = next((size for size in SIZES if size in name.lower()), None)
+    if named is not None:
+        return named
     return "small" if weights < 2e9 else "medium" if weights < 5e9 else "large"

@@ -48,7 +48,7 @@ class Runner:
         estimates: that learn from jobs that are done.
         metrics: what is counted.
         clock: see `Jobs`.
-        adapters: the folder of those that requests may name.
+        adapters: the folder, or the address, of those that requests may name.
         end: writes down that an attempt at a job failed or was cancelled.
         ended: called when a job runs no more.
 
@@ -65,7 +65,7 @@ class Runner:
         estimates: Estimates,
         metrics: Metrics,
         clock: Clock,
-        adapters: Path,
+        adapters: Path | str,
         end: Callable[[str, str, str, int | None], Awaitable[bool]],
         ended: Callable[[], None],
     ) -> None:

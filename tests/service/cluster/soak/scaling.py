@@ -76,7 +76,7 @@ def submit(running: InProcess, seconds: float, seed: int) -> str:
     """Ask for so many seconds, of which the first is given; the job's id."""
     fields = {
         "audio_data": encoded(song(1.0, 22_050, 1), 22_050),
-        "model_name": f"local/{running.service.settings.models[0].name}",
+        "model_name": f"local/{Path(running.service.settings.models[0]).name}",
         "prompt_seconds": 1,
         "output_seconds": seconds,
         "seed": seed,

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ...caching import cache_folder
+from ....caching import cache_folder
 
 MAX_CACHE_BYTES = 64 << 20
 """What compiled kernels may take on disk, some 5 to 80 kB each; those that nobody used for longest

@@ -1,4 +1,4 @@
-"""Where engines keep what they compile, from one process to the next."""
+"""Where what can be made or fetched again is kept, from one process to the next."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Shared storage, against moto's S3 server on loopback: `make test-storage`."""
