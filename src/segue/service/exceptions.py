@@ -31,6 +31,18 @@ class BusyError(SegueError):
         self.seconds = seconds
 
 
+class OverLimitError(SegueError):
+    """A client has as much as it may.
+
+    Attributes:
+        seconds: after which it may have more.
+    """
+
+    def __init__(self, line: str, seconds: float) -> None:
+        super().__init__(line)
+        self.seconds = seconds
+
+
 class UnknownModelError(SegueError):
     """A request names a model that is not in the list."""
 

@@ -95,6 +95,12 @@ class Metrics:
             ["client"],
             registry=registry,
         )
+        self._client_refusals = Counter(
+            "segue_client_refusals",
+            "Requests beyond a limit of their client",
+            ["client", "limit"],
+            registry=registry,
+        )
         self.disk = Gauge("segue_kept_bytes", "Bytes of inputs and results", registry=registry)
 
     def submitted(self, kind: str, client: str = "") -> None:
@@ -102,6 +108,10 @@ class Metrics:
         self._submitted.labels(kind).inc()
         if client:
             self._client_jobs.labels(client, "queued").inc()
+
+    def refused(self, client: str, limit: str) -> None:
+        """Count a request that was more than its client may have."""
+        self._client_refusals.labels(client, limit).inc()
 
     def ended(self, state: str, seconds: float, worker: int, client: str = "") -> None:
         """Count a job that had begun and ended, on the worker of that number."""

@@ -144,6 +144,7 @@ class Service:
                 leave nothing to generate.
             RefusalError: the audio cannot be decoded, or breaks a limit.
             BusyError: there is no room for the audio.
+            OverLimitError: the client has as much as it may.
         """
         settings = self.settings
         above = None if parent is None else self.store.job(parent.job)
@@ -183,6 +184,7 @@ class Service:
         follows = melody is not None or spec.melody is not None
         _check_music(spec, abilities, follows)
         uploads = [path for path in (audio, melody) if isinstance(path, Path)]
+        self.jobs.limits.check_seconds(reservation.client, spec)
         reservation.hold(sum(path.stat().st_size for path in uploads))
         decoded: list[Input] = []
         kept = [audio.id] if isinstance(audio, Input) else []

@@ -8,11 +8,17 @@ import pytest
 from tests.service.clients import AUDIO, ask, clients_file, one_of, token
 from tests.service.server import Server
 
+LIMITED = {
+    "carl": "jobs_per_minute = 1",
+    "dora": "jobs_at_once = 1",
+    "emil": "seconds_per_day = 5.5",
+}
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, toy_options):
     folder = tmp_path_factory.mktemp("clients")
-    path = clients_file(folder, anna="", bert="", operator="admin = true")
+    path = clients_file(folder, anna="", bert="", operator="admin = true", **LIMITED)
     options = (*toy_options, "--clients", str(path), "--verbose")
     with Server(folder / "state", *options, environment={"HF_HUB_OFFLINE": "1"}) as server:
         yield server
@@ -132,11 +138,73 @@ def test_the_file_is_read_again_on_a_signal(shared, done):
     path = Path(next(option for option in shared.options if option.endswith("clients.toml")))
     before = path.read_text()
     try:
-        path.write_text(f'{before}\n[clients.carla]\ntoken = "{token("carla")}"\n')
+        path.write_text(f'{before}\n[clients.frida]\ntoken = "{token("frida")}"\n')
         shared.process.send_signal(signal.SIGHUP)
-        with one_of(shared, "carla") as carla:
-            shared.until(lambda: carla.get("/api/models").status_code == 200, "she is not known")
-            assert carla.get(f"/api/jobs/{done}").status_code == 404
+        with one_of(shared, "frida") as frida:
+            shared.until(lambda: frida.get("/api/models").status_code == 200, "she is not known")
+            assert frida.get(f"/api/jobs/{done}").status_code == 404
     finally:
         path.write_text(before)
         shared.process.send_signal(signal.SIGHUP)
+
+
+# --- Limits ---------------------------------------------------------------------------------------
+
+ON_AND_ON = ("download", "loading model", "loading weights", "warmup", "warming", "huggingface")
+"""What the plugin takes for a reason to wait for ever."""
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "said", "least", "most"),
+    [
+        ("carl", "jobs_per_minute", "1 requests a minute may begin music or bring audio", 1, 60),
+        ("dora", "jobs_at_once", "1 of your requests wait or play, as many as may", 1, 600),
+        ("emil", "seconds_per_day", "5 of your 6 s of new music for today are used", 1, 86_400),
+    ],
+)
+def test_beyond_a_limit_nothing_is_kept(shared, operator, name, limit, said, least, most):
+    with one_of(shared, name) as client:
+        begun = ask(client, 6.0 if name == "emil" else 300.0)
+        assert begun.status_code == 202, begun.text
+        job = begun.json()["job_id"]
+        before = sorted(path.name for path in shared.state.glob("[iuj]*/*"))
+        for path, fields in (
+            ("/api/jobs", {"audio_data": AUDIO, "prompt_seconds": 1, "output_seconds": 3}),
+            ("/api/juce/process_audio", {"audio_data": AUDIO, "prompt_duration": 1}),
+            ("/api/juce/continue_music", {"audio_data": AUDIO, "prompt_duration": 1}),
+            ("/api/juce/retry_music", {"session_id": job, "prompt_duration": 1}),
+            (f"/api/jobs/{job}/retry", {}),
+            ("/api/generate", {"description": "drums", "output_seconds": 3}),
+        ):
+            if name == "emil" and "juce/" in path:
+                continue  # which are always 30 s long, so no day has room for them
+            answer = client.post(path, json=fields)
+            assert answer.status_code == 429, (path, answer.text)
+            assert set(answer.json()) == {"success", "error"}
+            assert answer.json()["success"] is False
+            line = answer.json()["error"]
+            assert said in line
+            assert "\n" not in line
+            assert not any(word in line.lower() for word in ON_AND_ON)
+            assert least <= int(answer.headers["Retry-After"]) <= most
+        assert client.get("/api/jobs").json()["total"] == 1
+        client.delete(f"/api/jobs/{job}")
+    after = sorted(path.name for path in shared.state.glob("[iuj]*/*"))
+    assert set(after) <= set(before)
+    metrics = operator.get("/metrics").text
+    assert f'segue_client_refusals_total{{client="{name}",limit="{limit}"}}' in metrics
+
+
+def test_more_than_a_day_has_is_refused_for_good(shared):
+    with one_of(shared, "emil") as emil:
+        answer = emil.post("/api/juce/process_audio", json={"audio_data": AUDIO})
+    assert answer.status_code == 422
+    assert "6 s a day are yours; ask for less" in answer.json()["error"]
+
+
+def test_audio_for_jobs_to_come_counts_as_a_request(shared):
+    with one_of(shared, "carl") as carl:
+        for _ in range(2):
+            answer = carl.post("/api/inputs", json={"audio_data": AUDIO})
+    assert answer.status_code == 429
+    assert "Retry-After" in answer.headers

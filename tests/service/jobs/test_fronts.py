@@ -5,16 +5,19 @@ two machines.
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
 
 from segue.errors import SegueError
+from segue.service.clients import Client
 from segue.service.exceptions import RefusalError
 from segue.service.jobs.rows import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, Input
 from segue.service.jobs.spec import JobSpec
 from segue.service.jobs.sqlite_database import SqliteDatabase
 from segue.service.jobs.store import QueueFullError, Store
+from segue.service.jobs.usage import LimitReachedError, seconds_of
 
 SPEC = JobSpec("native", "built-in")
 LEASE = 0.2
@@ -208,3 +211,27 @@ def test_each_job_begins_once_however_many_reach_for_it(fronts):
     for job in filter(None, begun):
         assert stores[next(turn) % 3].complete(job, {"takes": []})
     assert stores[0].counts() == {COMPLETED: len(jobs)}
+
+
+@pytest.mark.parametrize(
+    ("limits", "reached"),
+    [
+        ({"jobs_at_once": 7}, "jobs_at_once"),
+        ({"seconds_per_day": 7.5 * seconds_of(SPEC)}, "seconds_per_day"),
+    ],
+)
+def test_a_client_s_limits_are_of_all_fronts_together(fronts, limits, reached):
+    anna = Client("anna", **limits)
+    servers = [fronts() for _ in range(4)]
+
+    def one(n):
+        try:
+            return add(servers[n % 4], client=anna)
+        except LimitReachedError as error:
+            return error.limit
+
+    with ThreadPoolExecutor(12) as threads:
+        done = list(threads.map(one, range(12)))
+    assert done.count(reached) == 5
+    assert {job.client for job in done if job != reached} == {"anna"}
+    assert add(servers[0], client=Client("bert")).client == "bert"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from segue.errors import SegueError
+from segue.service.clients import Client
 from segue.service.jobs.kept import WHOLE_JOB
 from segue.service.jobs.room import USAGE_SECONDS
 from segue.service.jobs.rows import CANCELLED, COMPLETED, FAILED, QUEUED, RUNNING, Input, Parent
@@ -44,7 +45,7 @@ def store(tmp_path, clock):
 def add(store, size=100, client=""):
     name, path = store.new_input()
     path.write_bytes(bytes(size))
-    return store.add(SPEC, Input(name, 44_100, 2, 1000, size), client=client)
+    return store.add(SPEC, Input(name, 44_100, 2, 1000, size), client=Client(client))
 
 
 def complete(store, job, size=50):
@@ -406,20 +407,20 @@ def test_what_a_client_has_had_made_counts_though_it_is_removed(store, clock):
     assert (kept.client, add(store).client) == ("a", "")
     add(store, client="b")
     complete(store, kept)
-    assert store.seconds_of_client("a", 0) == length
+    assert store.usage.seconds("a", 0) == length
     store.sweep(keep_seconds=0, limit=0)
     assert store.job(kept.id) is None
-    assert store.seconds_of_client("a", 0) == length
+    assert store.usage.seconds("a", 0) == length
     since = clock.now
-    assert store.seconds_of_client("a", since) == 0
+    assert store.usage.seconds("a", since) == 0
     failed, cancelled, stopped = (add(store, client="a") for _ in range(3))
     for job in (failed, stopped):
         store.begin(job)
-    assert store.seconds_of_client("a", since) == 3 * length
+    assert store.usage.seconds("a", since) == 3 * length
     store.end(failed.id, FAILED, "it failed")
     store.end(cancelled.id, CANCELLED, "before it began")
     store.end(stopped.id, CANCELLED, "while it played")
-    assert store.seconds_of_client("a", since) == length
+    assert store.usage.seconds("a", since) == length
     clock.now += USAGE_SECONDS
     store.sweep(keep_seconds=1e9, limit=1 << 30)
-    assert store.seconds_of_client("a", 0) == 0
+    assert store.usage.seconds("a", 0) == 0

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from ...errors import SegueError
-from ..exceptions import BusyError, RefusalError, TaskError, UnknownModelError
+from ..exceptions import BusyError, OverLimitError, RefusalError, TaskError, UnknownModelError
 from ..jobs.database import DatabaseError
 
 log = logging.getLogger("segue.service")
@@ -60,6 +60,10 @@ def add_handlers(app: FastAPI) -> None:
     def busy(request: Request, error: BusyError) -> Response:
         after = str(max(1, min(600, math.ceil(error.seconds))))
         return refusal(429, str(error), {"Retry-After": after})
+
+    @app.exception_handler(OverLimitError)
+    def over_limit(request: Request, error: OverLimitError) -> Response:
+        return refusal(429, str(error), {"Retry-After": str(max(1, math.ceil(error.seconds)))})
 
     @app.exception_handler(UnknownModelError)
     def unknown(request: Request, error: UnknownModelError) -> Response:

@@ -27,8 +27,10 @@ router = APIRouter()
 async def add_input(request: Request) -> Any:
     """Send audio for jobs to come; it is kept as long as a job is."""
     service = service_of(request)
+    client = client_of(request)
+    service.jobs.limits.check_upload(client)
     async with service.uploads.audio(request, NewInput) as (fields, audio):
-        input_, notes = await service.keep_input(audio, fields.file_name, client_of(request))
+        input_, notes = await service.keep_input(audio, fields.file_name, client)
     return {"success": True, **described_input(input_), "notes": list(notes)}
 
 

@@ -55,11 +55,18 @@ class Admission:
     Args:
         settings: whose limits hold.
         load: finds out what the queue holds.
+        check: finds out whether a client may have another job beside those that it has reserved
+            room for; see `ClientLimits.check`.
     """
 
-    def __init__(self, settings: Settings, load: Callable[[], Load]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Load],
+        check: Callable[[Client, int], object] = lambda client, reserved: None,
+    ) -> None:
         self._most, self._most_bytes = settings.limits.waiting, settings.max_disk_bytes
-        self._load = load
+        self._load, self._check = load, check
         self._reserved: set[Reservation] = set()
 
     @contextmanager
@@ -71,11 +78,13 @@ class Admission:
 
         Raises:
             BusyError: the queue is full.
+            OverLimitError: the client has as much as it may.
         """
         load = self._load()
         queued = load.queued + len(self._reserved)
         if queued >= self._most:
             raise self.full(queued)
+        self._check(client, sum(each.client.name == client.name for each in self._reserved))
         reservation = Reservation(self, client)
         self._reserved.add(reservation)
         try:

@@ -18,6 +18,7 @@ from ..settings import GIB, Settings
 from ..threads import run_to_end
 from ..workers.pool import Place, Pool
 from .admission import Admission, Reservation
+from .client_limits import ClientLimits
 from .database import FAILURES, UnreachableError
 from .downloads import Downloads
 from .endings import Endings
@@ -30,6 +31,7 @@ from .runner import CANCELLED_LINE, Runner, task_of
 from .shared_queue import SECONDS_BETWEEN_LOOKS, SharedQueue
 from .spec import JobSpec
 from .store import QueueFullError, Store
+from .usage import LimitReachedError
 from .waiting import View, WaitingJob, WaitingJobs
 
 log = logging.getLogger("segue.service")
@@ -56,6 +58,7 @@ class Jobs:
 
     Attributes:
         admission: decides whether there is room for another job.
+        limits: what each client may have.
         database_gone: whether the database on a server could not be reached lately.
     """
 
@@ -96,7 +99,8 @@ class Jobs:
                 recover=self._recover,
                 forget=self._forget,
             )
-        self.admission = Admission(settings, self._waiting.load)
+        self.limits = ClientLimits(store, self._waiting, metrics)
+        self.admission = Admission(settings, self._waiting.load, self.limits.check)
 
     # --- Life -----------------------------------------------------------------------------------
 
@@ -214,13 +218,15 @@ class Jobs:
             parent: the take that it plays on from.
         """
         most = None if self._shared is None else self._settings.limits.waiting
-        add, client = self._store.add, reservation.client.name
+        add, client = self._store.add, reservation.client
         try:
             job = await asyncio.to_thread(add, spec, input_, melody, parent, client, most)
         except QueueFullError as full:  # other fronts have filled it since there was room
             raise self.admission.full(full.waiting) from None
-        self._metrics.submitted(spec.kind, client)
-        named = {"client": client} if client else {}
+        except LimitReachedError as reached:
+            raise self.limits.reached(client, reached) from None
+        self._metrics.submitted(spec.kind, client.name)
+        named = {"client": client.name} if client.name else {}
         log.info(
             "job queued",
             extra={"job": job.id, "kind": spec.kind, "model": model.path, **named},

@@ -32,6 +32,7 @@ from typing import Any
 
 from ...checkpoints.abilities import Abilities
 from ...errors import SegueError
+from ..clients import ANYONE, Client
 from . import leftovers
 from .database import Database, DatabaseError
 from .fronts import LEASE_SECONDS, Fronts
@@ -40,7 +41,6 @@ from .kept import Kept
 from .room import Room
 from .rows import (
     COMPLETED,
-    FAILED,
     PAUSED,
     QUEUED,
     RUNNING,
@@ -53,6 +53,7 @@ from .rows import (
 )
 from .spec import JobSpec
 from .sqlite_database import SqliteDatabase
+from .usage import Usage
 
 log = logging.getLogger("segue.service")
 
@@ -90,6 +91,7 @@ class Store:
     Attributes:
         fronts: those that share the database; None where there is but one.
         front: the id of this one; empty where there is but one.
+        kept, usage: see their modules.
 
     Raises:
         SegueError: the folder cannot be used, or another service uses it.
@@ -119,7 +121,7 @@ class Store:
             shutil.rmtree(self.uploads, ignore_errors=True)
             for part in (self.inputs, self.jobs, self.uploads):
                 part.mkdir(parents=True, exist_ok=True)
-            self.kept = Kept(self.database, clock)
+            self.kept, self.usage = Kept(self.database, clock), Usage(self.database)
             self._holds = Holds(self.database, self.front)
             self._room = Room(self.database, self.kept, self.inputs, self.jobs, self._holds)
         except SegueError:
@@ -221,7 +223,7 @@ class Store:
         input_: Input,
         melody: Input | None = None,
         parent: Parent | None = None,
-        client: str = "",
+        client: Client = ANYONE,
         most: int | None = None,
     ) -> Job:
         """Queue a job; the files of its input and its melody exist, or are an earlier job's.
@@ -231,11 +233,12 @@ class Store:
             input_: its audio.
             melody: that it follows, if it is new.
             parent: what it plays on from.
-            client: whose it is; empty where clients are not told apart.
+            client: whose it is.
             most: jobs that may wait, on all fronts together; None for any number.
 
         Raises:
             QueueFullError: so many wait.
+            LimitReachedError: the client has as much as it may.
         """
         name, now = str(uuid.uuid4()), self.clock()
         inputs = [input_] if melody is None else [input_, melody]
@@ -245,7 +248,8 @@ class Store:
                 (row,) = db.execute(query, (QUEUED,)).fetchall()
                 if row["n"] >= most:
                     raise QueueFullError(row["n"])
-            own = [replace(each, client=client) for each in inputs]
+            self.usage.claim(db, name, client, spec, now)
+            own = [replace(each, client=client.name) for each in inputs]
             db.executemany(_INSERT_INPUT, [astuple(each) for each in own])
             above = None if parent is None else self.job(parent.job)
             root = name if parent is None else above.root if above is not None else parent.job
@@ -256,12 +260,8 @@ class Store:
                 (
                     *(name, QUEUED, input_.id, json.dumps(spec.to_json()), now),
                     *((None,) * 3 if parent is None else astuple(parent)),
-                    *(root, client, spec.melody, self.front),
+                    *(root, client.name, spec.melody, self.front),
                 ),
-            )
-            db.execute(
-                "INSERT INTO usage (job, client, created, seconds) VALUES (?, ?, ?, ?)",
-                (name, client, now, spec.new_seconds * spec.variations),
             )
         job = self.job(name)
         assert job is not None  # noqa: S101 - it was just written
@@ -306,12 +306,8 @@ class Store:
                 "WHERE id = ? AND state IN (?, ?) AND attempts = COALESCE(?, attempts)",
                 (state, self.clock(), error, job_id, *before, attempts),
             ).rowcount
-            if changed:  # who listens while it plays, and cancels at its end, has had it
-                db.execute(
-                    "DELETE FROM usage WHERE job = ? AND job IN "
-                    "(SELECT id FROM jobs WHERE id = ? AND (state = ? OR attempts = 0))",
-                    (job_id, job_id, FAILED),
-                )
+            if changed:
+                self.usage.give_back(db, job_id)
         if changed:  # what is completed keeps its files
             shutil.rmtree(self.jobs / job_id, ignore_errors=True)
         return bool(changed)
@@ -383,22 +379,6 @@ class Store:
         """How many jobs there are in each state."""
         rows = self.database.rows("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state")
         return {row["state"]: row["n"] for row in rows}
-
-    def seconds_of_client(self, client: str, since: float) -> float:
-        """Seconds of music, of all takes, that a client has had queued or generated.
-
-        Jobs that failed, or were cancelled before they began, do not count; those that are removed
-        or swept do, for `USAGE_SECONDS`.
-
-        Args:
-            client: see `add`.
-            since: in seconds since 1970; what was queued before does not count.
-        """
-        (row,) = self.database.rows(
-            "SELECT COALESCE(SUM(seconds), 0.0) AS n FROM usage WHERE client = ? AND created >= ?",
-            (client, since),
-        )
-        return float(row["n"])
 
     # --- Room -----------------------------------------------------------------------------------
 

@@ -124,6 +124,20 @@ class WaitingJobs:
         """How many wait."""
         return sum(name not in self.running for name in self._jobs)
 
+    def of_client(self, client: str) -> int:
+        """How many of a client's jobs wait or run."""
+        return sum(waiting.job.client == client for waiting in self._jobs.values())
+
+    def seconds_of_client(self, client: str) -> float:
+        """Until the first of a client's jobs is done; 0 where it has none."""
+        own = [waiting for waiting in self._jobs.values() if waiting.job.client == client]
+        left = [self._seconds_left(each) for each in own if each.job.id in self.running]
+        if not left and own:
+            first = own[0].job
+            generate = self._estimates.of(first.spec).generate
+            left = [self._seconds_until(first.id) + generate]
+        return min(left, default=0.0)
+
     def rows_queued(self) -> int:
         """How many rows those have that wait."""
         return sum(w.job.spec.rows for n, w in self._jobs.items() if n not in self.running)
