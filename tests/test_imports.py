@@ -37,6 +37,7 @@ LAYERS = (
         "part_options",
         "cuts",
         "outputs",
+        "uploads",
         "recipe_options",
         "terminal",
     ),

@@ -17,6 +17,7 @@ from . import outputs
 from .checkpoints.recipe import Recipe
 from .errors import RequestError, SegueError
 from .lab.variant import Variant
+from .storage import is_address
 
 _AGAIN, _TAKE = "--again", "--take"
 _LAST = "last.json"
@@ -28,7 +29,10 @@ _QUANTIZING = ("--recipe", "--quantize", "--q-bits", "--quant-scope", "--method"
 
 def remember(report: Mapping[str, Any]) -> None:
     """Keep a report as the last one, where the system lets us."""
-    there = [{**each, "path": str(Path(each["path"]).absolute())} for each in report["outputs"]]
+    there = [
+        each if is_address(each["path"]) else {**each, "path": str(Path(each["path"]).absolute())}
+        for each in report["outputs"]
+    ]
     path = _last()
     with suppress(OSError, SegueError):  # a full or read-only disk: the music itself is there
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +99,10 @@ def _audio_of(report: Mapping[str, Any], path: Path, number: int) -> Path:
     if number > len(takes):
         raise RequestError(f"{path}: it has {len(takes)} takes, and none {number}")
     of_take = takes[number - 1]
-    named = Path(next((o for o in of_take if o.get("cut") == "whole"), of_take[0])["path"])
+    name = next((o for o in of_take if o.get("cut") == "whole"), of_take[0])["path"]
+    if is_address(name):
+        raise RequestError(f"{name}: in shared storage; fetch it, and name the file")
+    named = Path(name)
     beside = path.parent / named.name
     return beside if not named.exists() and beside.exists() else named
 

@@ -9,7 +9,9 @@ from typing import Any
 from . import outputs, takes
 from .errors import RequestError
 from .options import HelpFormatter, add_output_options, naming, request_of
+from .storage import place
 from .take_report import warn
+from .uploads import upload_of
 
 
 def add_parser(commands: Any) -> None:
@@ -43,8 +45,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
-        help="where to write it: .wav, .flac, .ogg or .mp3; several variations are numbered "
+        type=place,
+        help="where to write it: .wav, .flac, .ogg or .mp3, here or at an address such as "
+        "s3://bucket/x.wav; several variations are numbered "
         "(default: PROMPT-continued.wav, here, or its next free number; with a tempo, a name that "
         "tells bars, BPM and seed)",
         default=argparse.SUPPRESS,
@@ -81,13 +84,15 @@ def run(options: argparse.Namespace) -> int:
     for line in request.audio.notes:
         warn(line)
     begin = outputs.begin_of(prompt) or "continued"
-    with naming(prompt):
-        paths, note = takes.files_of(options, request, begin, prompt)
-    return play(
-        lambda model: request,
-        paths,
-        note=note,
-        codec_prompt=options.codec_prompt,
-        title=f"{begin}, continued",
-        naming=naming(prompt),
-    )
+    with upload_of(options) as upload:
+        with naming(prompt):
+            paths, note = takes.files_of(options, request, begin, prompt)
+        return play(
+            lambda model: request,
+            paths,
+            note=note,
+            codec_prompt=options.codec_prompt,
+            title=f"{begin}, continued",
+            naming=naming(prompt),
+            upload=upload,
+        )

@@ -18,7 +18,9 @@ from rich.console import Console
 from .atomic import explained, replacing
 from .audio.collection import files_in
 from .cluster import cards, outcomes, whole_machine
-from .errors import RequestError
+from .errors import OutputError, RequestError
+from .storage import Storage, joined
+from .uploads import store_content
 
 _OURS = ("--cluster", "-o", "--output")
 _REPORT = "report.json"
@@ -35,18 +37,17 @@ def continue_folder(options: argparse.Namespace, connect: Callable[[str], None])
         RequestError: there is no such folder or cluster, or nothing in it; or a file failed.
     """
     folder: Path = options.prompt
-    to: Path = getattr(options, "output", Path())
+    to = _Place(getattr(options, "output", Path()))
     files = _files(folder)
     if options.json or options.report_json is not None:
         raise RequestError("with --cluster every file has a report, NAME.json; drop --json and all")
     words = _words(options.words, str(folder))
     connect(options.cluster)
-    with explained(to):
-        to.mkdir(parents=True, exist_ok=True)
+    done_before = to.begin()
     console = Console(stderr=True, quiet=options.no_progress, highlight=False, markup=False)
-    left = [file for file in files if not _report(to, file).exists()]
+    left = [file for file in files if _report(file) not in done_before]
     if done := len(files) - len(left):
-        console.print(f"{done} of {len(files)} files have a report in {to}, and are done")
+        console.print(f"{done} of {len(files)} files have a report in {to.shown}, and are done")
     resources = {"num_gpus": 1} if cards() >= 1 else whole_machine()
     task = ray.remote(continue_file).options(**resources)
     failed = []
@@ -59,13 +60,53 @@ def continue_folder(options: argparse.Namespace, connect: Callable[[str], None])
             console.print(f"{file.name} failed: {error}", soft_wrap=True)
             continue
         report = made.pop(_REPORT)
-        for name, content in made.items():
-            _write(to / name, content)
-            console.print(to / name, soft_wrap=True)
-        _write(_report(to, file), report)
+        try:
+            for name, content in made.items():
+                console.print(to.write(name, content), soft_wrap=True)
+            to.write(_report(file), report)
+        except OutputError as error:
+            failed.append(file.name)
+            console.print(f"{file.name} was made, but is not stored: {error}", soft_wrap=True)
     if failed:
         raise RequestError(f"{len(failed)} of {len(left)} files failed, {failed[0]} among them")
     return 0
+
+
+class _Place:
+    """Where what is made goes.
+
+    Args:
+        place: a folder, or an address.
+
+    Attributes:
+        shown: the same, as people see it.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        self._place, self.shown = place, str(place)
+
+    def begin(self) -> set[str]:
+        """Make the folder, if it is one of this machine, and return the names in it."""
+        if isinstance(self._place, str):
+            storage = Storage(self._place)
+            storage.check()
+            return set() if storage.is_empty() else set(storage.files())
+        with explained(self._place):
+            self._place.mkdir(parents=True, exist_ok=True)
+            return {path.name for path in self._place.iterdir()}
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write a file whole or not at all, and return where.
+
+        Raises:
+            OutputError: a store refuses; the line says where the file is kept.
+        """
+        if isinstance(self._place, str):
+            store_content(content, joined(self._place, name))
+            return joined(self._place, name)
+        with replacing(self._place / name) as temporary:
+            temporary.write_bytes(content)
+        return str(self._place / name)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -90,13 +131,8 @@ def _words(words: Sequence[str], folder: str) -> list[str]:
     return kept
 
 
-def _report(to: Path, file: Path) -> Path:
-    return to / f"{file.stem}.json"
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+def _report(file: Path) -> str:
+    return f"{file.stem}.json"
 
 
 def continue_file(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from . import takes
 from .model import Model
 from .options import HelpFormatter, add_output_options, request_options_of
 from .request import Request
+from .storage import place
 from .time_options import bar_options_of
+from .uploads import upload_of
 
 
 def add_parser(commands: Any) -> None:
@@ -27,8 +28,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
-        help="where to write it: .wav, .flac, .ogg or .mp3; several variations are numbered "
+        type=place,
+        help="where to write it: .wav, .flac, .ogg or .mp3, here or at an address such as "
+        "s3://bucket/x.wav; several variations are numbered "
         "(default: generated.wav, here, or its next free number)",
         default=argparse.SUPPRESS,
     )
@@ -44,11 +46,12 @@ def run(options: argparse.Namespace) -> int:
     given.update(bar_options_of(options))  # type: ignore[typeddict-item]
     request = takes.seeded(Request.without_prompt(**given))
     given["seed"] = request.seed
-    paths, note = takes.files_of(options, request, "generated")
 
     def request_for(model: Model) -> Request:
         rate, channels = model.config.codec.sample_rate, model.config.lm.audio_channels
         likewise = Request.without_prompt(rate, channels, **given)
         return replace(request, audio=likewise.audio)
 
-    return play(request_for, paths, note=note)
+    with upload_of(options) as upload:
+        paths, note = takes.files_of(options, request, "generated")
+        return play(request_for, paths, note=note, upload=upload)

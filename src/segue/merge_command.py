@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from .atomic import check_new_folder
+from .checkpoints.files import CONFIG
 from .checkpoints.opening import open_checkpoint
 from .options import (
     HelpFormatter,
@@ -23,6 +24,7 @@ from .options import (
 )
 from .outputs import write_json
 from .terminal import format_size, print_json, print_line, progress_for
+from .uploads import Upload, upload_of
 
 
 def add_parser(commands: Any) -> None:
@@ -46,6 +48,13 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run `segue merge`."""
+    with upload_of(options) as upload:
+        if upload is not None:
+            upload.check_new()
+        return _run(options, upload)
+
+
+def _run(options: argparse.Namespace, upload: Upload | None) -> int:
     started = time.perf_counter()
     progress = progress_for(not options.no_progress)
     adapters, report_file = adapters_of(options), report_file_of(options)
@@ -55,10 +64,14 @@ def run(options: argparse.Namespace) -> int:
     from .checkpoints.hugging_face import save_hugging_face
 
     saved = save_hugging_face(checkpoint, options.output, options.cast_dtype, progress)
+    where = str(saved.folder)
+    if upload is not None:
+        upload.store(progress, last=(CONFIG,))
+        where = upload.address
     report = {
         "model": options.model,
         "adapters": [asdict(adapter) for adapter in adapters],
-        "output": str(saved.folder),
+        "output": where,
         "cast_dtype": options.cast_dtype,
         "bytes": saved.bytes,
         "total_s": round(time.perf_counter() - started, 4),
@@ -69,6 +82,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report)
         return 0
-    print_line(f"{saved.folder}: {format_size(saved.bytes)}, in {report['total_s']:.1f} s")
-    print_line(f"play with it: segue continue PROMPT --model {shlex.quote(str(saved.folder))}")
+    print_line(f"{where}: {format_size(saved.bytes)}, in {report['total_s']:.1f} s")
+    print_line(f"play with it: segue continue PROMPT --model {shlex.quote(where)}")
     return 0

@@ -16,6 +16,7 @@ from .errors import AudioError, OutputError, RequestError
 from .model import CAST_DTYPES, ENGINES, KV_BITS
 from .part_options import BeforeParts, OfPart, parts_of
 from .request import Request, RequestOptions
+from .storage import Storage, parent, place
 from .time_options import bar_options_of, length_of, seconds, with_found_bars
 
 JUDGES = ("full", "small")
@@ -57,7 +58,12 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="'built-in', a folder, a repository of the hub, or an address such as s3://bucket/x",
     )
-    parser.add_argument("output", metavar="OUT", type=Path, help="a folder that is not there yet")
+    parser.add_argument(
+        "output",
+        metavar="OUT",
+        type=place,
+        help="a folder that is not there yet, here or at an address such as s3://bucket/x",
+    )
 
 
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
@@ -218,18 +224,24 @@ def add_output_options(parser: argparse.ArgumentParser, report_file: bool = True
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     if report_file:
         parser.add_argument(
-            "--report-json", metavar="FILE", type=Path, help="write the report there, as JSON"
+            "--report-json",
+            metavar="FILE",
+            type=place,
+            help="write the report there, as JSON; a file, or an address such as s3://bucket/x.json",
         )
 
 
-def report_file_of(options: argparse.Namespace) -> Path | None:
-    """Return the file of `--report-json`, checked before anything long begins.
+def report_file_of(options: argparse.Namespace) -> Path | str | None:
+    """Return the file of `--report-json`, or its address, checked before anything long begins.
 
     Raises:
         OutputError: it cannot be written.
+        StorageError: the address cannot be used, or its store does not answer.
     """
-    path: Path | None = options.report_json
-    if path is not None:
+    path: Path | str | None = options.report_json
+    if isinstance(path, str):
+        Storage(parent(path)).check()
+    elif path is not None:
         check_writable(path)
     return path
 

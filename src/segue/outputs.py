@@ -13,6 +13,7 @@ from typing import Any
 from . import atomic, audio
 from .audio import Audio
 from .errors import RequestError
+from .uploads import store_content
 
 _CONTINUED = re.compile(
     r"(?<=.)(-continued|-[\d.]+bars?-[\d.]+bpm-seed\d+)(-(whole|new|loop))?(-\d+)?$"
@@ -173,12 +174,19 @@ def next_free(
     return path, f"{taken} is there already, and stays as it is"
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path | str, content: Any) -> None:
     """Write a report as JSON, whole or not at all.
 
+    Args:
+        path: the file, or its address in shared storage.
+        content: of it.
+
     Raises:
-        OutputError: the folder cannot be written to, or the disk is full.
+        OutputError: the folder cannot be written to, the disk is full, or the store refuses.
     """
+    if isinstance(path, str):
+        store_content((json.dumps(content, indent=2) + "\n").encode(), path)
+        return
     with atomic.writing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

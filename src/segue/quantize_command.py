@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from .atomic import check_new_folder
+from .checkpoints.files import CONFIG
 from .checkpoints.opening import open_checkpoint
 from .checkpoints.recipe import METHODS
 from .errors import RequestError
@@ -26,6 +27,7 @@ from .options import (
 from .outputs import write_json
 from .recipe_options import add_recipe_options, recipe_of
 from .terminal import format_size, print_json, print_line, progress_for
+from .uploads import Upload, upload_of
 
 
 def add_parser(commands: Any) -> None:
@@ -49,6 +51,13 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run `segue quantize`."""
+    with upload_of(options) as upload:
+        if upload is not None:
+            upload.check_new()
+        return _run(options, upload)
+
+
+def _run(options: argparse.Namespace, upload: Upload | None) -> int:
     started = time.perf_counter()
     progress = progress_for(not options.no_progress)
     recipe, report_file = recipe_of(options), report_file_of(options)
@@ -66,11 +75,15 @@ def run(options: argparse.Namespace) -> int:
         how = {"method": found.method, "details": found.details, "trained": found.trained}
         notes = [*found.notes]
     saved = save_quantized(checkpoint, recipe, options.output, options.cast_dtype, progress, **how)
+    where = str(saved.folder)
+    if upload is not None:
+        upload.store(progress, last=(CONFIG,))
+        where = upload.address
     seconds = time.perf_counter() - started
     report = {
         "model": options.model,
         "adapters": list(options.adapter),
-        "output": str(saved.folder),
+        "output": where,
         "recipe": recipe.to_json() if recipe else None,
         "cast_dtype": options.cast_dtype,
         "bytes": saved.bytes,
@@ -86,12 +99,12 @@ def run(options: argparse.Namespace) -> int:
         print_json(report)
         return 0
     print_line(
-        f"{saved.folder}: {format_size(saved.bytes)}, {len(saved.quantized)} modules quantized, "
+        f"{where}: {format_size(saved.bytes)}, {len(saved.quantized)} modules quantized, "
         f"in {seconds:.1f} s"
     )
     if saved.left:
         print_line(f"left as they are, for their rows do not fit: {', '.join(saved.left)}")
     for note in notes:
         print_line(f"note: {note}")
-    print_line(f"play with it: segue continue PROMPT --model {shlex.quote(str(saved.folder))}")
+    print_line(f"play with it: segue continue PROMPT --model {shlex.quote(where)}")
     return 0

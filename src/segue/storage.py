@@ -165,6 +165,17 @@ class Storage:
                 found[name] = StoredFile(int(entry["size"] or 0), _stamp(entry))
         return found
 
+    def is_empty(self) -> bool:
+        """Tell whether nothing is stored there, in which case there may be no such folder.
+
+        Raises:
+            StorageError: the store refuses, or does not answer.
+        """
+        try:
+            return not self._entries()
+        except _NothingThereError:
+            return True
+
     def folders(self) -> list[str]:
         """List the names of its subfolders.
 
@@ -271,8 +282,11 @@ class Storage:
         if self._without_folders and _scheme(self.address) != "memory":
             with suppress(_RefusedError), _explained(self.address, writing=True):
                 self._fs.invalidate_cache()
-                if not self._fs.exists(root):
-                    raise FileNotFoundError
+                self._fs.info(root)
+
+
+class _NothingThereError(StorageError):
+    """There is no such folder or file."""
 
 
 class _RefusedError(StorageError):
@@ -288,7 +302,7 @@ def _explained(address: str, writing: bool = False) -> Iterator[None]:
         raise
     except FileNotFoundError:
         what = "no such bucket or folder" if writing else "nothing at this address"
-        raise StorageError(f"{address}: there is {what}") from None
+        raise _NothingThereError(f"{address}: there is {what}") from None
     except PermissionError as error:
         raise _RefusedError(
             f"{address}: the store refuses ({_first_line(error)}); look at the keys that are set "

@@ -14,7 +14,7 @@ from . import again, audio, outputs
 from .audio.encode import subtype_of_bits
 from .continuation import Request, continue_audio
 from .cuts import add_cut_options, audio_of, bars_of, cuts_of, tags_of
-from .errors import RequestError
+from .errors import OutputError, RequestError
 from .layout import plan_request
 from .model import Model, load
 from .options import (
@@ -32,6 +32,7 @@ from .recipe_options import add_recipe_options, recipe_of
 from .take_report import beat_offsets, report_of, show, variant_of, warn
 from .terminal import print_json, progress_for
 from .time_options import add_bar_options, add_length_options
+from .uploads import Upload
 
 _MEASURED = 4
 """Takes whose beats are measured: of more, nobody waits for all."""
@@ -143,6 +144,7 @@ class Run:
         codec_prompt: bool = False,
         title: str = "",
         naming: AbstractContextManager[None] | None = None,
+        upload: Upload | None = None,
     ) -> int:
         """Load, generate, write, report.
 
@@ -153,9 +155,13 @@ class Run:
             codec_prompt: whether the codec's copy of the prompt is written.
             title: of the music, for the files' tags; empty for each take's text.
             naming: what errors of generating are named in.
+            upload: what stores the files, where their address was named.
 
         Returns:
             The exit code.
+
+        Raises:
+            OutputError: the files cannot be written, or cannot be stored, and are kept here.
         """
         options, progress = self._options, self._progress
         before = time.perf_counter()
@@ -189,6 +195,13 @@ class Run:
                     warn(line)
                     notes.append(line)
                 advance(n)
+        unstored: OutputError | None = None
+        if upload is not None:
+            try:
+                upload.store(progress)
+            except OutputError as error:
+                unstored = error  # said at the end: there is a report of what is kept here
+        stored = upload is not None and unstored is None
         timings["write_s"] = time.perf_counter() - before
         timings["total_s"] = time.perf_counter() - self._started
         report = report_of(model, request, result, timings)
@@ -197,7 +210,7 @@ class Run:
         }
         report["outputs"] = [
             {
-                "path": str(path),
+                "path": upload.address_of(path) if upload and stored else str(path),
                 "seed": take.seed,
                 "cut": cut,
                 "seconds": round(audio_of(take, result, cut).seconds, 6),
@@ -218,4 +231,6 @@ class Run:
             print_json(report)
         else:
             show(report, [note for note in result.notes if note not in request.audio.notes])
+        if unstored is not None:
+            raise unstored
         return 0

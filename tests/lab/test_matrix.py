@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import soundfile
 
@@ -207,7 +208,7 @@ def test_ctrl_c_prints_how_to_resume(toy, song):
     assert len(read("m")["rows"]) == 5
 
 
-def test_a_row_whose_files_are_damaged_is_run_again(matrix):
+def test_a_row_whose_files_are_damaged_is_run_again(matrix, capsys):
     folder, content = matrix(*TWO)
     (folder / "rows" / "q8.json").write_text("{")
     before = modified(folder)
@@ -221,6 +222,17 @@ def test_a_row_whose_files_are_damaged_is_run_again(matrix):
     for old, new in zip(content["rows"], again["rows"], strict=True):
         assert new["status"] == "ok"
         assert new["bench"]["codes_sha256"] == old["bench"]["codes_sha256"]
+    # What is done may be stored at an address, which is not part of the matrix.
+    to = "memory://bucket/matrix"
+    capsys.readouterr()
+    assert main(["matrix", "--resume", str(folder), "-o", to]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == to
+    store = fsspec.filesystem("memory")
+    names = {name.removeprefix("/bucket/matrix/") for name in store.find("/bucket/matrix")}
+    here = (path for path in folder.rglob("*") if path.is_file())
+    assert names == {path.relative_to(folder).as_posix() for path in here}
+    assert main(["matrix", "--resume", str(folder), "-o", to]) == 2
+    assert capsys.readouterr().err == f"segue: {to}: exists already; name a new folder\n"
 
 
 def test_all_rows_run_on_the_engine_of_the_first(toy, song):

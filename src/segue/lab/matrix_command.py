@@ -25,7 +25,9 @@ from ..options import (
     request_of,
 )
 from ..progress import Progress
+from ..storage import Storage, place
 from ..terminal import print_json, progress_for
+from ..uploads import store_folder
 from . import matrix_table
 from .bench_command import add_run_option
 from .matrix import Folder, choose, measure_quality, report, run_rows
@@ -88,8 +90,9 @@ def add_parser(commands: Any) -> None:
         "--output",
         "--out",
         metavar="FOLDER",
-        type=Path,
-        help="a new folder (default: reports/TIMESTAMP)",
+        type=place,
+        help="a new folder (default: reports/TIMESTAMP); at an address such as s3://bucket/x all "
+        "that is in reports/TIMESTAMP is stored when the matrix is finished",
     )
     parser.add_argument(
         "--resume",
@@ -117,6 +120,12 @@ def run(options: argparse.Namespace) -> int:
         from ..cluster import connect
 
         connect(options.cluster)
+    address = options.output if isinstance(options.output, str) else None
+    if address is not None:
+        storage = Storage(address)
+        storage.check()
+        if not storage.is_empty():
+            raise RequestError(f"{address}: exists already; name a new folder")
     folder = _resumed(options) if options.resume else _begun(options, progress)
     try:
         if options.cluster is not None:
@@ -127,9 +136,14 @@ def run(options: argparse.Namespace) -> int:
                 measure_quality(folder, progress, console)
         matrix = choose(folder)
         written = report(folder, matrix, progress)
+        if address is not None:
+            store_folder(folder.path, address, progress, last=(FILE,))
     except BaseException:
+        to = "" if address is None else f" -o {address}"
         Console(stderr=True).print(
-            f"segue: go on with: segue matrix --resume {folder.path}", markup=False, soft_wrap=True
+            f"segue: go on with: segue matrix --resume {folder.path}{to}",
+            markup=False,
+            soft_wrap=True,
         )
         raise
     if options.json:
@@ -138,6 +152,8 @@ def run(options: argparse.Namespace) -> int:
         matrix_table.show(matrix)
     for path in [folder.path / FILE, *written]:
         console.print(path, soft_wrap=True)
+    if address is not None:
+        console.print(address, soft_wrap=True)
     if all(row.status != "ok" for row in matrix.rows):
         raise RequestError(f"no row could be run; {folder.path / FILE} says why")
     return 0
@@ -180,7 +196,8 @@ def _begun(options: argparse.Namespace, progress: Progress) -> Folder:
         judge=options.judge,
         max_kl=MAX_KL if options.max_kl is None else options.max_kl,
     )
-    path = options.output or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    chosen = None if isinstance(options.output, str) else options.output
+    path = chosen or Path("reports") / datetime.now().strftime("%Y%m%d-%H%M%S")
     if os.path.lexists(path):
         raise RequestError(f"{path}: exists already; name a new folder, or --resume {path}")
     check_new_folder(path)
@@ -192,6 +209,8 @@ def _resumed(options: argparse.Namespace) -> Folder:
     """A matrix that was begun; all but its budget is settled."""
     free = ("resume", "max_kl", "cluster", "words", "no_progress", "json", "run", "default_of")
     given = [name for name, value in vars(options).items() if value != options.default_of(name)]
+    if isinstance(options.output, str):  # where it is stored is not what it is
+        given.remove("output")
     for name in given:
         if name not in free:
             prompt = name in ("prompt", "named_prompt")

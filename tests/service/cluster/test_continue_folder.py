@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -65,6 +66,19 @@ def test_a_folder_in_a_cluster_is_what_each_file_is_here_and_resumes(cluster, to
     assert "2 of 3 files have a report in made" in capsys.readouterr().err
     assert Path("made/song1.json").exists()
     assert not Path("made/song2-continued.wav").exists()
+
+
+def test_what_is_made_in_a_cluster_goes_to_an_address(cluster, toy, songs, capsys):
+    (songs / "song2.wav").unlink()
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/bucket/made/song0.json", b"{}")
+    words = ("songs", "--model", toy, *FEW, "-o", "memory://bucket/made/")
+    assert run(cluster, *words) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "1 of 2 files have a report in memory://bucket/made, and are done"
+    assert said[1] == "memory://bucket/made/song1-continued.wav"
+    names = sorted(name.rpartition("/")[2] for name in store.find("/bucket/made"))
+    assert names == ["song0.json", "song1-continued.wav", "song1.json"]
 
 
 @pytest.mark.parametrize(
