@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import segue
 from segue import audio
-from segue.cli import main
+from segue.cli import COMMANDS, main
 
 from .broken import broken
 
@@ -603,3 +604,22 @@ def test_help_is_given(line, capsys):
     out, err = capsys.readouterr()
     assert out.startswith("usage: segue")
     assert err == ""
+
+
+def test_help_is_there_before_anything_large_is_imported():
+    code = (
+        "import sys; from segue.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print('large:', *{'numpy', 'openvino', 'rich', 'soundfile'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(f"\n    {name} " in shown.stdout for name in COMMANDS)
+    assert shown.stdout.splitlines()[-1] == "large:"
+
+
+def test_the_library_has_the_names_that_it_lists_and_no_others():
+    assert all(getattr(segue, name) is not None for name in segue.__all__)
+    assert set(segue.__all__) < set(dir(segue))
+    with pytest.raises(AttributeError, match="'segue' has no attribute 'nothing'"):
+        getattr(segue, "nothing")  # noqa: B009 - a type checker would refuse the plain way

@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -206,8 +207,9 @@ def test_what_was_written_is_what_is_printed(toy, tmp_path, monkeypatch, capsys)
 
 
 def test_every_command_is_a_module_with_a_run_of_its_own():
-    for command in COMMANDS:
-        assert "`segue " in command.__doc__
+    modules = {f"segue.{command.module}": name for name, command in COMMANDS.items()}
+    for module, name in modules.items():
+        assert f"`segue {name}" in (import_module(module).__doc__ or "")
     runs = {parsed(line).run.__module__ for line in (*WITH_RECIPE, "matrix", "models", "serve")}
-    assert runs <= {command.__name__ for command in COMMANDS}
+    assert runs <= set(modules)
     assert len(runs) == 7

@@ -10,14 +10,18 @@ for chunk in model.stream(samples, sample_rate, seed=1):  # sound, while it is g
     ...
 """
 
-from .audio import Audio
-from .checkpoints.recipe import PRESETS, Recipe
-from .continuation import Continuation
-from .errors import AudioError, CheckpointError, RequestError, SegueError
-from .model import ENGINES, Model, load
-from .progress import Progress
-from .request import Part, Request
-from .result import Result, Take
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .audio import Audio
+    from .checkpoints.recipe import PRESETS, Recipe
+    from .continuation import Continuation
+    from .errors import AudioError, CheckpointError, RequestError, SegueError
+    from .model import ENGINES, Model, load
+    from .progress import Progress
+    from .request import Part, Request
+    from .result import Result, Take
 
 __all__ = [
     "ENGINES",
@@ -37,3 +41,29 @@ __all__ = [
     "Take",
     "load",
 ]
+
+_MODULES = {
+    "audio": ("Audio",),
+    "checkpoints.recipe": ("PRESETS", "Recipe"),
+    "continuation": ("Continuation",),
+    "errors": ("AudioError", "CheckpointError", "RequestError", "SegueError"),
+    "model": ("ENGINES", "Model", "load"),
+    "progress": ("Progress",),
+    "request": ("Part", "Request"),
+    "result": ("Result", "Take"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+if not TYPE_CHECKING:  # to a type checker, there is no other name than those above
+
+    def __getattr__(name: str) -> Any:
+        """Import what is asked for when it is: `segue --help` needs none of it."""
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -8,43 +8,52 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from . import (
-    again,
-    continue_command,
-    download_command,
-    generate_command,
-    merge_command,
-    models_command,
-    quantize_command,
-    recipe_command,
-    standard_streams,
-)
-from .doctor import command as doctor_command
+from . import standard_streams
 from .errors import RequestError, SegueError
-from .lab import bench_command, matrix_command
-from .lab.quality import command as quality_command
-from .service import command as serve_command
 
-COMMANDS = (
-    continue_command,
-    generate_command,
-    models_command,
-    download_command,
-    quantize_command,
-    recipe_command,
-    merge_command,
-    bench_command,
-    matrix_command,
-    quality_command,
-    serve_command,
-    doctor_command,
-)
-"""Each has `add_parser(commands)`, which sets the function that `main` runs."""
+
+@dataclass(frozen=True)
+class Command:
+    """A command, whose module is imported when it is needed, which takes its time.
+
+    Attributes:
+        module: its name within `segue`; it has `add_parser(commands)`, which sets the function that
+            `main` runs.
+        help: its line in `segue --help`.
+    """
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "continue": Command("continue_command", "play on from a piece of audio"),
+    "generate": Command("generate_command", "make music from a description"),
+    "models": Command("models_command", "what checkpoints are here, and what can be had"),
+    "download": Command("download_command", "get a checkpoint, with all that it needs"),
+    "quantize": Command("quantize_command", "quantize a checkpoint once and keep it"),
+    "recipe": Command("recipe_command", "plan how many bits each layer gets, under a budget"),
+    "merge": Command("merge_command", "write a model with its adapters as one"),
+    "bench": Command(
+        "lab.bench_command", "measure how fast a checkpoint generates, and where the time goes"
+    ),
+    "matrix": Command(
+        "lab.matrix_command",
+        "compare variants of a checkpoint: speed, memory, quality, sound; and pick one",
+    ),
+    "quality": Command("lab.quality.command", "measure what a quantization costs in quality"),
+    "serve": Command("service.command", "the plugin's backend, and a page, on this computer"),
+    "doctor": Command(
+        "doctor.command", "say what a bug report needs, and what is wrong with this installation"
+    ),
+}
 
 UNREAD = 1
 BAD_INPUT = 2
@@ -77,23 +86,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; what it parses has the command's function as `run`."""
+def make_parser(commands: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
+    """Return the parser; what it parses has the command's function as `run`.
+
+    Args:
+        commands: which of `COMMANDS` have their options; the others are listed.
+    """
     parser = _Parser(
         prog="segue", description="Continue music with a MusicGen model.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"segue {version('segue')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(commands)
+    added = _Commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+    for name, command in COMMANDS.items():
+        if name in commands:
+            import_module(f"{__package__}.{command.module}").add_parser(added)
+        else:
+            added.add_parser(name)
     return parser
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        words = sys.argv[1:] if arguments is None else arguments
-        words = again.expanded(words)
-        options = make_parser().parse_args(words)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        if words[:1] == ["continue"]:
+            from .again import expanded  # which most commands have no use for
+
+            words = expanded(words)
+        options = make_parser(words).parse_args(words)
         options.words = words
         code: int = options.run(options)
     except SystemExit:  # after --help and --version, and of rich, when nobody reads any more
@@ -112,6 +131,17 @@ def _describe(error: OSError) -> str:
     except OSError:
         return "the working folder is not there any more; go to another"
     return reason
+
+
+class _Commands:
+    """Adds commands to a parser, each with its line of help."""
+
+    def __init__(self, commands: Any) -> None:
+        self._commands = commands
+
+    def add_parser(self, name: str, **options: Any) -> Any:
+        """See `argparse`; the help is that of `COMMANDS`."""
+        return self._commands.add_parser(name, help=COMMANDS[name].help, **options)
 
 
 class _Parser(argparse.ArgumentParser):

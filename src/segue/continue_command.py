@@ -18,7 +18,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue continue`."""
     parser = commands.add_parser(
         "continue",
-        help="play on from a piece of audio",
         description="Play on from a piece of audio: its samples stay as they are, the model's "
         "follow.",
         formatter_class=HelpFormatter,

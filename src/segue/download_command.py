@@ -17,7 +17,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue download`."""
     parser = commands.add_parser(
         "download",
-        help="get a checkpoint, with all that it needs",
         description="Get a checkpoint from the Hugging Face hub, with all that it needs: the text "
         "encoder and the codec of a fine-tune, too. What is interrupted goes on where it was when "
         "the same is run again.",

@@ -19,7 +19,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue generate`."""
     parser = commands.add_parser(
         "generate",
-        help="make music from a description",
         description="Make music from a description, without a prompt: at the model's own rate, "
         "with its channels.",
         formatter_class=HelpFormatter,

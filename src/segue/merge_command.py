@@ -31,7 +31,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue merge`."""
     parser = commands.add_parser(
         "merge",
-        help="write a model with its adapters as one",
         description="Write a checkpoint with adapters merged into its weights: a new folder in the "
         "Hugging Face layout, for segue, transformers and all that reads it. Without --adapter, it "
         "turns any layout into that one.",

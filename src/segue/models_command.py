@@ -18,7 +18,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue models`."""
     parser = commands.add_parser(
         "models",
-        help="what checkpoints are here, and what can be had",
         description="List the checkpoints that are here, and those that can be downloaded.",
         allow_abbrev=False,
     )

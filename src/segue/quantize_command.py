@@ -34,7 +34,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue quantize`."""
     parser = commands.add_parser(
         "quantize",
-        help="quantize a checkpoint once and keep it",
         description="Write a quantized checkpoint: a new folder with all that a run needs, which "
         "loads in a fraction of the time and generates what --recipe with the same name would.",
         formatter_class=HelpFormatter,

@@ -36,7 +36,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue recipe`."""
     parser = commands.add_parser(
         "recipe",
-        help="plan how many bits each layer gets, under a budget",
         description="Measure how much every part of every layer loses when it is quantized, give "
         "each as many bits as lose least under a budget, measure the whole on music that was held "
         "out, and write a recipe for --recipe.  Stopped, it goes on where it was.",

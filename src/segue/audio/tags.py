@@ -12,8 +12,6 @@ import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import av
-
 _MUXERS = {".flac": "flac", ".mp3": "mp3", ".ogg": "ogg", ".oga": "ogg", ".opus": "ogg"}
 
 _ONE_SHOT, _STRETCH = 0x01, 0x04
@@ -92,6 +90,8 @@ def _acid(tags: Tags) -> bytes:
 
 
 def _remuxed(encoded: io.BytesIO, muxer: str, tags: Tags) -> io.BytesIO:
+    import av  # here, as most files are WAVs, and FFmpeg takes long to import
+
     found = {"title": tags.title, "comment": tags.comment}
     if tags.bpm is not None:
         found["TBPM" if muxer == "mp3" else "BPM"] = f"{tags.bpm:g}"

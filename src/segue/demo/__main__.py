@@ -10,9 +10,6 @@ from pathlib import Path
 from .. import atomic, audio, cli
 from ..checkpoints import hub
 from ..errors import SegueError
-from .picture import draw
-from .prompt import band
-from .toy import write_checkpoint
 
 PROMPT_SECONDS = 6.0
 
@@ -34,6 +31,8 @@ def main() -> int:
 def _demonstrate(folder: Path) -> int:
     model = hub.BUILT_IN
     if hub.built_in_folder() is None:
+        from .toy import write_checkpoint
+
         model = str(write_checkpoint(folder / "random-checkpoint"))
         print(  # noqa: T201
             "No trained checkpoint is built in: one of random weights, made on the spot, stands\n"
@@ -54,6 +53,8 @@ def _prompt(folder: Path) -> Path:
     prompts = Path(str(resources.files(__package__))) / "prompts"
     for path in sorted(prompts.glob("*.ogg")):
         return path
+    from .prompt import band
+
     path = folder / "prompt.wav"
     audio.write(path, band())
     return path
@@ -61,6 +62,8 @@ def _prompt(folder: Path) -> Path:
 
 def _picture(output: Path) -> int:
     path = output.with_suffix(".png")
+    from .picture import draw
+
     continued = audio.read(output)
     try:
         draw(continued, round(PROMPT_SECONDS * continued.sample_rate), path)

@@ -22,7 +22,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue doctor` to the command line's subparsers."""
     parser = commands.add_parser(
         "doctor",
-        help="say what a bug report needs, and what is wrong with this installation",
         description="Print versions, devices, folders, checkpoints and the port's owner, and run a "
         "small continuation on each engine whose codes are known.  Exit code 1 if anything is "
         "wrong.",

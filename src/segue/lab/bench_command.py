@@ -35,7 +35,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue bench`."""
     parser = commands.add_parser(
         "bench",
-        help="measure how fast a checkpoint generates, and where the time goes",
         description="Load a checkpoint, as it is or quantized, generate one continuation several "
         "times with the same seed, and report timings, memory and bandwidth.",
         formatter_class=HelpFormatter,

@@ -41,7 +41,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue matrix`."""
     parser = commands.add_parser(
         "matrix",
-        help="compare variants of a checkpoint: speed, memory, quality, sound; and pick one",
         description="Bench variants of a checkpoint side by side, each in its own process and all "
         "with one seed, measure what they cost in quality, and pick one.",
         formatter_class=HelpFormatter,

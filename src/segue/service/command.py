@@ -37,7 +37,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue serve`."""
     parser = commands.add_parser(
         "serve",
-        help="the plugin's backend, and a page, on this computer",
         description="Serve the plugin, and a page at http://localhost:8000, until it is stopped. "
         "What waits or plays then goes on with the next start.",
         formatter_class=HelpFormatter,

@@ -44,7 +44,6 @@ def add_parser(commands: Any) -> None:
     """Add `segue quality`."""
     parser = commands.add_parser(
         "quality",
-        help="measure what a quantization costs in quality",
         description="Compare a variant of a checkpoint with the checkpoint as it is: what both "
         "predict next in real music, how long they generate the same, and how different it sounds.",
         formatter_class=HelpFormatter,
