@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from .workers.pool import Pool
@@ -95,6 +97,9 @@ class Metrics:
             ["client"],
             registry=registry,
         )
+        self._client_waiting = Gauge(
+            "segue_client_jobs_waiting", "Jobs in the queue", ["client"], registry=registry
+        )
         self._client_refusals = Counter(
             "segue_client_refusals",
             "Requests beyond a limit of their client",
@@ -125,6 +130,13 @@ class Metrics:
         """Count a worker that ended while it worked, once for all of its jobs."""
         self._crashes.inc(first)
         self._worker_crashes.labels(str(worker)).inc(first)
+
+    def waits(self, jobs: Mapping[str, int]) -> None:
+        """Take down how many jobs of each client wait, where clients are told apart."""
+        self._client_waiting.clear()
+        for client, count in jobs.items():
+            if client:
+                self._client_waiting.labels(client).set(count)
 
     def look_at(self, pool: Pool) -> None:
         """Take down what the workers do and hold now."""

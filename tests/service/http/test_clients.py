@@ -19,7 +19,7 @@ LIMITED = {
 def shared(tmp_path_factory, toy_options):
     folder = tmp_path_factory.mktemp("clients")
     path = clients_file(folder, anna="", bert="", operator="admin = true", **LIMITED)
-    options = (*toy_options, "--clients", str(path), "--verbose")
+    options = (*toy_options, "--batch-rows", "1", "--clients", str(path), "--verbose")
     with Server(folder / "state", *options, environment={"HF_HUB_OFFLINE": "1"}) as server:
         yield server
 
@@ -146,6 +146,31 @@ def test_the_file_is_read_again_on_a_signal(shared, done):
     finally:
         path.write_text(before)
         shared.process.send_signal(signal.SIGHUP)
+
+
+# --- Turns ----------------------------------------------------------------------------------------
+
+
+def test_clients_take_turns(anna, bert, operator, shared):
+    running = ask(anna, 300.0).json()["job_id"]
+    shared.until(lambda: shared.get("/health").json()["playing"], "it does not play")
+    own = [ask(anna).json()["job_id"] for _ in range(3)]
+    other = ask(bert).json()["job_id"]
+
+    def position(client, job):
+        return client.get(f"/api/jobs/{job}").json()["queue_status"]["position"]
+
+    assert position(bert, other) == 1
+    assert [position(anna, job) for job in own] == [2, 3, 4]
+    metrics = operator.get("/metrics").text
+    assert 'segue_client_jobs_waiting{client="anna"} 3.0' in metrics
+    assert 'segue_client_jobs_waiting{client="bert"} 1.0' in metrics
+    assert anna.delete(f"/api/jobs/{running}").status_code == 200
+    for job in own:
+        poll = f"/api/juce/poll_status/{job}"
+        shared.until(lambda poll=poll: anna.get(poll).json()["status"] == "completed", "no end")
+    begun = [line["job"] for line in shared.lines() if line["message"] == "job begins"]
+    assert begun[-5:] == [running, other, *own]
 
 
 # --- Limits ---------------------------------------------------------------------------------------

@@ -24,6 +24,15 @@ from tests.service.jobs.test_store import (  # noqa: F401
     test_what_was_removed_and_unused_inputs_make_room_first,
     test_what_was_removed_goes_after_a_while_star_or_not,
 )
+from tests.service.jobs.test_turns import (  # noqa: F401
+    test_a_weight_is_a_share,
+    test_clients_take_turns_by_their_seconds,
+    test_nobody_is_owed_anything_once_nothing_waits,
+    test_one_client_is_first_come_first_served,
+    test_what_a_client_has_had_counts_while_others_wait,
+    test_what_was_not_made_costs_no_turn,
+    test_who_comes_anew_does_not_wait_for_all_that_another_has_sent,
+)
 
 
 @pytest.fixture  # type: ignore[no-redef]

@@ -85,6 +85,7 @@ async def metrics(request: Request) -> Response:
         raise RefusalError(403, "this is for clients with admin = true")
     metrics_ = service.metrics
     metrics_.waiting.set(service.jobs.queued())
+    metrics_.waits(service.jobs.limits.queued())
     metrics_.running.set(service.jobs.running)
     metrics_.rows.set(service.jobs.rows)
     metrics_.look_at(service.pool)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from ...errors import RequestError
@@ -88,6 +88,10 @@ class ClientLimits:
             )
         if (used := self._used(client)) + seconds > most:
             raise self.reached(client, LimitReachedError("seconds_per_day", used))
+
+    def queued(self) -> Counter[str]:
+        """How many jobs wait, by their clients."""
+        return self._waiting.queued_by_client()
 
     def reached(self, client: Client, reached: LimitReachedError) -> OverLimitError:
         """The answer to a request that is more than a client may have, which is counted."""

@@ -87,6 +87,7 @@ class Job:
         root: the id of the first job of its chain.
         client: whose it is; empty where clients are not told apart.
         front: that accepted it, and then that runs it; empty where there is but one.
+        turn: its place among those that wait; see `turns`.
     """
 
     number: int
@@ -104,6 +105,7 @@ class Job:
     root: str = ""
     client: str = ""
     front: str = ""
+    turn: float = 0.0
 
     @classmethod
     def of(cls, row: Row) -> Job:
@@ -127,6 +129,7 @@ class Job:
             root=row["root"] or row["id"],
             client=row["client"],
             front=row["front"],
+            turn=row["turn"],
         )
 
 

@@ -112,8 +112,12 @@ fronts must agree on; PostgreSQL has it before any version, for the version is i
 _FIFTH = """
 ALTER TABLE inputs ADD COLUMN client TEXT NOT NULL DEFAULT '';
 CREATE INDEX jobs_by_client ON jobs (client, number);
+ALTER TABLE jobs ADD COLUMN turn REAL NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN turn_end REAL NOT NULL DEFAULT 0;
+CREATE INDEX usage_by_turn ON usage (turn_end);
+CREATE INDEX usage_by_turn_of_client ON usage (client, turn_end);
 """
-"""What the fifth version added: whose an input is."""
+"""What the fifth version added: whose an input is, and whose turn it is; see `turns`."""
 
 STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 SCHEMA = len(STEPS)

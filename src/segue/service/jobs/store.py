@@ -248,19 +248,19 @@ class Store:
                 (row,) = db.execute(query, (QUEUED,)).fetchall()
                 if row["n"] >= most:
                     raise QueueFullError(row["n"])
-            self.usage.claim(db, name, client, spec, now)
+            turn = self.usage.claim(db, name, client, spec, now)
             own = [replace(each, client=client.name) for each in inputs]
             db.executemany(_INSERT_INPUT, [astuple(each) for each in own])
             above = None if parent is None else self.job(parent.job)
             root = name if parent is None else above.root if above is not None else parent.job
             db.execute(
                 "INSERT INTO jobs (id, state, input, asked, created, parent, parent_take, "
-                "parent_seconds, root, client, melody, front) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "parent_seconds, root, client, melody, front, turn) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(name, QUEUED, input_.id, json.dumps(spec.to_json()), now),
                     *((None,) * 3 if parent is None else astuple(parent)),
-                    *(root, client.name, spec.melody, self.front),
+                    *(root, client.name, spec.melody, self.front, turn),
                 ),
             )
         job = self.job(name)
@@ -336,7 +336,7 @@ class Store:
         """The jobs that are queued or running, on all fronts, in the order of `waiting`."""
         rows = self.database.rows(
             "SELECT id, state, front, attempts, deaths AS crashes, listened FROM jobs "
-            "WHERE state IN (?, ?) ORDER BY deaths, number",
+            "WHERE state IN (?, ?) ORDER BY deaths, turn, number",
             WAITING,
         )
         return [QueueEntry(**dict(row)) for row in rows]
@@ -350,7 +350,7 @@ class Store:
 
     def waiting(self) -> list[Job]:
         """The jobs that are queued or running, in their order; those that crashed come last."""
-        query = "SELECT * FROM jobs WHERE state IN (?, ?) ORDER BY deaths, number"
+        query = "SELECT * FROM jobs WHERE state IN (?, ?) ORDER BY deaths, turn, number"
         rows = self.database.rows(query, WAITING)
         return [Job.of(row) for row in rows]
 

@@ -11,6 +11,7 @@ from ..clients import Client
 from .database import Database, Session
 from .rows import FAILED, WAITING
 from .spec import JobSpec
+from .turns import next_turn
 
 DAY_SECONDS = 24 * 3600.0
 
@@ -58,7 +59,7 @@ class Usage:
         (row,) = self._database.rows(_SECONDS, (client, since))
         return float(row["n"])
 
-    def claim(self, db: Session, job: str, client: Client, spec: JobSpec, now: float) -> None:
+    def claim(self, db: Session, job: str, client: Client, spec: JobSpec, now: float) -> float:
         """Count a job that is about to be queued, by a serial transaction.
 
         Args:
@@ -67,6 +68,9 @@ class Usage:
             client: whose it is.
             spec: of the job.
             now: in seconds since 1970.
+
+        Returns:
+            Its turn among those that wait; see `turns`.
 
         Raises:
             LimitReachedError: it would be more than the client may have.
@@ -79,10 +83,13 @@ class Usage:
             (row,) = db.execute(_SECONDS, (client.name, day_of(now))).fetchall()
             if row["n"] + seconds_of(spec) > client.seconds_per_day:
                 raise LimitReachedError("seconds_per_day", row["n"])
+        seconds = seconds_of(spec)
+        turn = next_turn(db, client.name, seconds / client.weight)
         db.execute(
-            "INSERT INTO usage (job, client, created, seconds) VALUES (?, ?, ?, ?)",
-            (job, client.name, now, seconds_of(spec)),
+            "INSERT INTO usage (job, client, created, seconds, turn_end) VALUES (?, ?, ?, ?, ?)",
+            (job, client.name, now, seconds, turn.end),
         )
+        return turn.start
 
     def give_back(self, db: Session, job: str) -> None:
         """Count a job no more that has just ended, if it failed or never began.

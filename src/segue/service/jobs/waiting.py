@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class View:
 
 
 class WaitingJobs:
-    """Jobs by their ids, first come first served; of all fronts, where several share a queue.
+    """Jobs by their ids, in the order of their turns; of all fronts, where several share a queue.
 
     Args:
         estimates: of what they take.
@@ -99,8 +100,16 @@ class WaitingJobs:
         return iter(list(self._jobs.values()))
 
     def add(self, waiting: WaitingJob) -> None:
-        """Put a job behind all others."""
+        """Put a job behind those that run, and those whose turn comes no later than its own."""
+        behind = len(self._jobs)
+        for name, other in reversed(self._jobs.items()):
+            if name in self.running or other.job.turn <= waiting.job.turn:
+                break
+            behind -= 1
+        jobs = list(self._jobs.items())
         self._jobs[waiting.job.id] = waiting
+        if behind < len(jobs):
+            self._jobs = {**dict(jobs[:behind]), waiting.job.id: waiting, **dict(jobs[behind:])}
 
     def remove(self, name: str) -> WaitingJob | None:
         """Take a job out, which runs no more; None if it is not there."""
@@ -137,6 +146,10 @@ class WaitingJobs:
             generate = self._estimates.of(first.spec).generate
             left = [self._seconds_until(first.id) + generate]
         return min(left, default=0.0)
+
+    def queued_by_client(self) -> Counter[str]:
+        """How many wait, by their clients."""
+        return Counter(w.job.client for n, w in self._jobs.items() if n not in self.running)
 
     def rows_queued(self) -> int:
         """How many rows those have that wait."""
