@@ -15,6 +15,7 @@ import torch
 
 from training import dataset, state, text
 from training.generate import continue_codes
+from training.instruments import FAMILIES
 from training.lm_model import LanguageModel, LMShape
 
 PROMPT_FRAMES = 400
@@ -22,7 +23,8 @@ FRAMES = 1500
 GUIDED_FRAMES = 500
 SLIDE = 900  # frames by which the window moves when it is full
 EXTENDED_FRAMES = 3000
-TAGS = ("drums", "no drums", "piano", "strings", "electric guitar", "synth", "saxophone", "flute")
+INSTRUMENTS = dict.fromkeys(kind.tag for family in FAMILIES.values() for kind in family)
+TAGS = ("drums", "no drums", *INSTRUMENTS)
 ROWS = 24
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import dataset, listen, opus
+from training import dataset, ear, listen, opus
 from training.codec_model import Codec
 from training.continuations import FRAMES, PROMPT_FRAMES
 from training.losses import SpectralLoss, si_sdr
@@ -111,13 +111,16 @@ def continuation_rows(
     lines = pool.starmap(compared, jobs, chunksize=1)
     found = {name: lines[place :: len(names)] for place, name in enumerate(names)}
     seconds = codes.shape[2] / 50 - JOIN / RATE
+    drums = np.array(["drums" in fact["tags"] for fact in facts[:count]])
     asked = f"{count}, {JOIN / RATE:g} s, played on for {seconds:g} s"
     rows = [("prompts", asked)]
     for name, values in found.items():
         tempo, pulse, chroma, key, louder, quiet = np.array(values, dtype=float).T
+        beats = pulse >= 0.3
+        apart = f"with drums {beats[drums].mean():.0%}, without {beats[~drums].mean():.0%}"
         rows += [
             (f"{name}: tempo within 4 %", f"{tempo.mean():.0%}"),
-            (f"{name}: prompt's pulse goes on (≥ 0.3)", f"{(pulse >= 0.3).mean():.0%}"),
+            (f"{name}: prompt's pulse goes on (≥ 0.3)", f"{beats.mean():.0%}; {apart}"),
             (f"{name}: pitch classes of prompt kept (r ≥ 0.7)", f"{(chroma >= 0.7).mean():.0%}"),
             (
                 f"{name}: key profile r ≥ 0.7",
@@ -154,69 +157,28 @@ def extended_rows(args: argparse.Namespace, made: dict, clips: np.ndarray, pool:
     ]
 
 
-class Ear:
-    """A linear classifier for each tag, fitted on what the codec makes of rendered clips.
-
-    Every tag counts as much as its absence, however rare it is, so that 0.5 is fair to both.
-    """
-
-    def __init__(self, features: np.ndarray, facts: list[dict], tags: list[str]):
-        x = torch.tensor(features, dtype=torch.float32)
-        self.mean, self.spread = x.mean(0), x.std(0) + 1e-3
-        x = (x - self.mean) / self.spread
-        y = torch.tensor([[tag in fact["tags"] for tag in tags] for fact in facts]).float()
-        train = torch.arange(len(x)) < 0.8 * len(x)
-        share = y[train].mean(0).clamp(0.01, 0.99)
-        weight = torch.where(y == 1, 0.5 / share, 0.5 / (1 - share))
-        self.weight = torch.zeros(x.shape[1], len(tags), requires_grad=True)
-        self.bias = torch.zeros(len(tags), requires_grad=True)
-        solver = torch.optim.LBFGS([self.weight, self.bias], max_iter=100)
-
-        def loss() -> torch.Tensor:
-            solver.zero_grad()
-            logits = x[train] @ self.weight + self.bias
-            fit = torch.nn.functional.binary_cross_entropy_with_logits(
-                logits, y[train], weight[train]
-            )
-            total = fit + 0.003 * self.weight.square().sum()
-            total.backward()
-            return total
-
-        solver.step(loss)
-        with torch.no_grad():
-            heard = ((x[~train] @ self.weight + self.bias) > 0).float()
-        there = y[~train]
-        self.found = (heard * there).sum(0) / there.sum(0)
-        self.invented = (heard * (1 - there)).sum(0) / (1 - there).sum(0)
-
-    def hear(self, features: np.ndarray) -> torch.Tensor:
-        """Whether each tag is heard, (N, tags), in pieces of these features (N, 256)."""
-        x = torch.tensor(features, dtype=torch.float32)
-        with torch.no_grad():
-            return (((x - self.mean) / self.spread) @ self.weight + self.bias) > 0
-
-
-def guidance_rows(args: argparse.Namespace, made: dict, pool: Pool) -> list[Row]:
-    """How often the classifier hears each tag in pieces guided to it, and in unguided ones."""
+def guidance_rows(args: argparse.Namespace, made: dict) -> list[Row]:
+    """How often the ear hears each tag in pieces guided to it, and in unguided ones."""
     tags = [str(tag) for tag in made["guided_tags"]]
     codec = load_codec(args.state, DEVICE)
-    guided = made["guided"]
+    ears = ear.fitted(args.data, codec, DEVICE)
+    place = [ears.tags.index(tag) for tag in tags]
 
-    def features(codes: np.ndarray) -> np.ndarray:
-        return np.array(pool.map(listen.features, [sound(codec, row) for row in codes]))
+    def heard(codes: np.ndarray) -> torch.Tensor:
+        rows = torch.from_numpy(codes.reshape(-1, *codes.shape[-2:])).to(DEVICE)
+        return (ears(ear.features(codec, rows)) > 0).float().cpu()[:, place]
 
-    facts = dataset.facts(dataset.coded(args.data, "ear"))
-    clips = dataset.codes(args.data, "ear")[:, :, : guided.shape[-1]]
-    ear = Ear(features(clips), facts, tags)
-    free = ear.hear(features(made["free"])).float().mean(0)
-    heard = ear.hear(features(guided.reshape(-1, *guided.shape[2:])))
+    free = heard(made["free"]).mean(0)
+    guided = heard(made["guided"]).unflatten(0, (len(tags), -1)).mean(1).diagonal()
     rows = []
     for number, tag in enumerate(tags):
-        share = heard.view(len(tags), -1, len(tags))[number, :, number].float().mean()
-        text = f"{share:.0%} guided, {free[number]:.0%} unguided"
-        right = f"{ear.found[number]:.0%} found, {ear.invented[number]:.0%} invented"
-        rows.append((f"“{tag}” heard", f"{text} (in clips that are known: {right})"))
-    return rows
+        text = f"{guided[number]:.0%} guided, {free[number]:.0%} unguided"
+        found, invented = ears.found[place[number]], ears.invented[place[number]]
+        known = f"in clips that are known: {found:.0%} found, {invented:.0%} invented"
+        rows.append((f"“{tag}” heard", f"{text} ({known})"))
+    more, most = int((guided > free).sum()), int((guided >= 0.6).sum())
+    text = f"{more} more often guided than not, {most} in at least 60%, of {len(tags)}"
+    return [*rows, ("what the text names", text)]
 
 
 def run(module: str, *options: str) -> None:
@@ -261,7 +223,7 @@ def main() -> None:
             lambda: model_rows(args),
             lambda: continuation_rows(args, made, clips, facts, pool),
             lambda: extended_rows(args, made, clips, pool),
-            lambda: guidance_rows(args, made, pool),
+            lambda: guidance_rows(args, made),
         ):
             rows += (found := part())
             for label, value in found:

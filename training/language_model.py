@@ -127,14 +127,15 @@ class Trainer:
 class Average:
     """A moving average of the weights: what is judged and kept, however high the learning rate."""
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: torch.nn.Module, forgets: float = FORGETS):
+        self.forgets = forgets
         self.live = list(model.parameters())
         self.kept = [p.detach().clone() for p in self.live]
 
     @torch.no_grad()
     def follow(self) -> None:
         """Moves towards the live weights."""
-        torch._foreach_lerp_(self.kept, [p.detach() for p in self.live], FORGETS)
+        torch._foreach_lerp_(self.kept, [p.detach() for p in self.live], self.forgets)
 
     @torch.no_grad()
     def swap(self) -> None:

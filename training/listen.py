@@ -1,14 +1,11 @@
-"""What the figures hear in audio: tempo, key, loudness, silence, and which instruments play."""
+"""What the figures hear in audio: tempo, key, loudness, silence."""
 
 import librosa
 import numpy as np
 
+from training.theory import PROFILES
+
 RATE = 32_000
-# Krumhansl and Kessler's probe-tone profiles: how well each pitch class fits a key, tonic first.
-PROFILES = {
-    "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
-    "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
-}
 
 
 def tempo(audio: np.ndarray) -> float:
@@ -67,16 +64,3 @@ def longest_silence(audio: np.ndarray, below: float = -50.0) -> float:
         run = run + 1 if silent else 0
         longest = max(longest, run)
     return longest * 0.05
-
-
-def features(audio: np.ndarray) -> np.ndarray:
-    """What a linear classifier needs to hear an instrument, (256,).
-
-    Mean and spread of 64 log mel bands, mean of their rises, and how steady each one is.
-    """
-    mel = librosa.feature.melspectrogram(y=audio, sr=RATE, n_fft=2048, hop_length=640, n_mels=64)
-    log = np.log10(mel + 1e-6)
-    log = log - log.mean()
-    rise = np.maximum(0, np.diff(log, axis=1))
-    steady = np.abs(np.diff(log, axis=1))
-    return np.concatenate([log.mean(1), log.std(1), rise.mean(1), np.median(steady, axis=1)])

@@ -1,5 +1,7 @@
 """Plays scores with a soundfont into shards of 40 clips of 30 s: `python -m training.render`.
 
+`--seconds` makes shorter clips, where only the beginning is listened to or played on from.
+
 A shard is `NAME_0000.npy`, int16 (clips, samples) at 32 kHz mono, and `NAME_0000.json` with what is
 known of each clip; each process renders a shard of its own, or all share the only one. Everything
 follows from the split's name, the shard's number and the clip's number, so that the same command
@@ -27,8 +29,9 @@ SYNTH_RATE = 48_000
 CLIP_SECONDS = 30
 CLIPS = 40
 # Each draws from seeds of its own. `ear` is for the classifier that the figures listen with,
-# `judge` for what quantizations are judged on: nothing is ever trained or calibrated on it.
-SPLITS = {"train": 1, "heldout": 2, "ear": 3, "judge": 4}
+# `judge` for what quantizations are judged on: nothing is ever trained or calibrated on it;
+# `prompts` for what reinforcement plays on.
+SPLITS = {"train": 1, "heldout": 2, "ear": 3, "judge": 4, "prompts": 5}
 BALANCED = ("train", "ear")
 SOUNDFONT = Path("/usr/share/sounds/sf3/MuseScore_General_Lite.sf3")
 
@@ -76,15 +79,17 @@ class Player:
         return stereo.reshape(-1, 2).mean(axis=1)
 
 
-def clip(player: Player, split: str, shard: int, number: int) -> tuple[np.ndarray, dict]:
+def clip(
+    player: Player, split: str, shard: int, number: int, seconds: int = CLIP_SECONDS
+) -> tuple[np.ndarray, dict]:
     """One clip, int16 (samples,), and what is known of it.
 
     It begins at a random moment of the piece's first bars: a prompt need not start on the beat.
     """
     rng = np.random.default_rng([SPLITS[split], shard, number])
     skip = float(rng.uniform(0.0, 2.5))
-    score = compose(rng, CLIP_SECONDS + skip, balanced=split in BALANCED)
-    audio = player.play(score, CLIP_SECONDS + skip)[-CLIP_SECONDS * RATE :]
+    score = compose(rng, seconds + skip, balanced=split in BALANCED)
+    audio = player.play(score, seconds + skip)[-seconds * RATE :]
     audio = mix(rng, audio)
     facts = {"tags": score.tags, "bpm": score.bpm, **asdict(score.key), "genre": score.genre}
     facts |= {"skip": skip, "bar": score.bar, "roots": score.roots}
@@ -99,14 +104,15 @@ def _start(soundfont: Path) -> None:
     _player = Player(soundfont)
 
 
-def _clip(job: tuple[str, int, int]) -> tuple[np.ndarray, dict]:
+def _clip(job: tuple[str, int, int, int]) -> tuple[np.ndarray, dict]:
     assert _player is not None
     return clip(_player, *job)
 
 
-def _shard(job: tuple[Path, str, int, int]) -> str:
-    folder, split, shard, clips = job
-    return write(folder, split, shard, [_clip((split, shard, number)) for number in range(clips)])
+def _shard(job: tuple[Path, str, int, int, int]) -> str:
+    folder, split, shard, clips, seconds = job
+    found = [_clip((split, shard, number, seconds)) for number in range(clips)]
+    return write(folder, split, shard, found)
 
 
 def write(folder: Path, split: str, shard: int, found: list[tuple[np.ndarray, dict]]) -> str:
@@ -127,6 +133,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--clips", type=int, default=CLIPS, help="clips a shard")
+    parser.add_argument("--seconds", type=int, default=CLIP_SECONDS, help="of each clip")
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--soundfont", type=Path, default=SOUNDFONT)
     args = parser.parse_args()
@@ -135,14 +142,15 @@ def main() -> None:
     there = {path.name.split(".")[0] for path in args.out.glob(f"{args.split}_*.npy")}
     numbers = range(args.first, args.first + args.shards)
     jobs = [
-        (args.out, args.split, number, args.clips)
+        (args.out, args.split, number, args.clips, args.seconds)
         for number in numbers
         if f"{args.split}_{number:04d}" not in there
     ]
     with multiprocessing.Pool(args.workers, _start, (args.soundfont,)) as pool:
         if len(jobs) == 1:  # all processes share it
-            folder, split, shard, clips = jobs[0]
-            found = pool.map(_clip, [(split, shard, number) for number in range(clips)], 1)
+            folder, split, shard, clips, seconds = jobs[0]
+            clip_jobs = [(split, shard, number, seconds) for number in range(clips)]
+            found = pool.map(_clip, clip_jobs, 1)
             print(f"{write(folder, split, shard, found)}: {time.time() - begun:.0f} s")
             return
         for name in pool.imap_unordered(_shard, jobs):

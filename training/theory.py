@@ -1,10 +1,16 @@
-"""Scales, chords and progressions: the little harmony that the score rules need."""
+"""Scales, chords, progressions, key profiles: the little harmony that is needed here."""
 
 from dataclasses import dataclass
 
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10),
+}
+
+# Krumhansl and Kessler's probe-tone profiles: how well each pitch class fits a key, tonic first.
+PROFILES = {
+    "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
 
 # Progressions as scale degrees (0 = tonic), one chord a bar, four or eight bars, then again.
