@@ -177,14 +177,13 @@ def test_a_step_that_fails_ends_all_and_the_batch_goes_on_empty(toy, name, monke
     engine = segue.load(str(toy), engine=name).engine
     batch = engine.batch(8)
     members = [batch.join(*asked.arguments(engine)) for asked in MIXED[:2]]
-    module = f"segue.engine.{name}.batch"
-    part = "Inputs" if name == "mlx" else "next_tokens"
+    part = "mlx.batch.Inputs" if name == "mlx" else "cpu.batch.next_tokens"
 
     def failing(*arguments, **options):
         raise MemoryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"{module}.{part}", failing)
+        patch.setattr(f"segue.engine.{part}", failing)
         error = None
         for _ in range(40):  # inputs are made for several steps
             try:

@@ -24,10 +24,10 @@ from segue.errors import RequestError
 from segue.pattern import UNKNOWN, delay
 
 pytest.importorskip("openvino")
+from segue.engine.cpu.sampling import BELOW_ONE, gumbel, random_words, sample
 from segue.engine.openvino import OpenVINOEngine, runtime
 from segue.engine.openvino.codec import MAX_MODELS
 from segue.engine.openvino.packed import Packed, dequantized
-from segue.engine.openvino.sampling import BELOW_ONE, gumbel, random_words, sample
 
 TEXT = "drums piano"
 
@@ -214,7 +214,7 @@ def test_a_run_that_is_over_empties_its_cache(engine, monkeypatch):
     columns = engine.prefill(start_of(engine, 10, 40), (0,), Sampling())
     next(columns)
     assert runs[1].stored_columns == 11
-    columns.close()
+    del columns
     assert [run.stored_columns for run in runs] == [1, 1]
     np.testing.assert_array_equal(generated(engine, start_of(engine, 10, 40)), whole)
 

@@ -103,7 +103,7 @@ def test_of_logits_that_are_no_numbers_no_code_is_sampled(value, sampling):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("guided", [False, True])
 def test_openvino_s_sampler_raises_where_mlx_reports(value, guided):
-    openvino = pytest.importorskip("segue.engine.openvino.sampling")
+    openvino = pytest.importorskip("segue.engine.cpu.sampling")
     sampling = Sampling(1, 1.0, 3.0 if guided else None)
     shape = (4 if guided else 2, 3, 64)
     logits = np.random.default_rng(1).normal(size=shape).astype(np.float32)

@@ -17,7 +17,7 @@ def by_mlx(logits, step, sampling):
 
 
 def by_numpy(logits, step, sampling):
-    openvino = pytest.importorskip("segue.engine.openvino.sampling")
+    openvino = pytest.importorskip("segue.engine.cpu.sampling")
     return openvino.sample(logits, step, (0,), sampling)
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ...checkpoints.checkpoint import Checkpoint
-from ..base import Sampling
 from ..openvino import OpenVINOEngine
 from ..openvino.lm import Prefix
 from ..openvino.weights import Weights, unpacked_note
 from .batch import NativeBatch
-from .decoding import decode, prefill
 from .lm import Cache, NativeLM, Rows, TextCache
 from .packing import STORED_BITS
 
@@ -49,30 +46,6 @@ class NativeEngine(OpenVINOEngine):
         self.native = NativeLM(self.config.lm, weights, threads, kv_bits, table=self.lm.table)
         self.held = self.native.held
         self.device += f" ({self.native.path})"
-
-    def prefill(
-        self,
-        sequence: np.ndarray,
-        seeds: tuple[int, ...],
-        sampling: Sampling,
-        conditioning: Any = None,
-        first_step: int = 0,
-    ) -> Iterator[np.ndarray]:
-        """See `Engine.prefill`."""
-        text, prefix = self.attended(conditioning)
-        self._make_room()
-        start = prefill(
-            lm=self.native,
-            sequence=sequence,
-            seeds=seeds,
-            sampling=sampling,
-            text=text,
-            prefix=prefix,
-            first_step=first_step,
-        )
-        return decode(
-            lm=self.native, start=start, seeds=seeds, sampling=sampling, first_step=first_step
-        )
 
     def batch(self, max_rows: int) -> Any:
         """See `Engine.batch`."""

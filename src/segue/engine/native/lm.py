@@ -20,15 +20,13 @@ from ...checkpoints.layouts import LM as PREFIX
 from ..openvino.lm import CrossKV, positions
 from ..openvino.weights import Table, Weights
 from . import library, packing
+from .matrices import Matrices
 from .structures import (
     BLOCK,
-    FLOAT32,
     MAX_COLUMNS,
     CacheStructure,
     Column,
     Config,
-    Layer,
-    Matrix,
 )
 
 
@@ -152,18 +150,10 @@ class NativeLM:
             weights, [f"{PREFIX}embed_tokens.{k}" for k in range(config.num_codebooks)]
         )
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
-        self._kept: list[np.ndarray] = []
-        self.held: dict[str, int] = {}
-        self._chunks = packing.Chunks()
-        text = f"{PREFIX}layers.0.encoder_attn.q_proj.weight" in weights.tensors
-        layers = (Layer * config.num_layers)(
-            *(self._layer(weights, f"{PREFIX}layers.{n}.", text) for n in range(config.num_layers))
-        )
-        heads = self._matrix(
-            weights, [f"decoder.lm_heads.{k}" for k in range(config.num_codebooks)]
-        )
+        matrices = Matrices(config, weights)
+        self._memory, self.held = matrices.memory, matrices.held
         if kv_bits is None:
-            kv_bits = 16 if any(layer.qkv.kind != FLOAT32 for layer in layers) else 32
+            kv_bits = 16 if matrices.narrow else 32
         self._structure = Config(
             dim=config.dim,
             heads=config.num_heads,
@@ -172,15 +162,11 @@ class NativeLM:
             logits=config.num_codebooks * config.cardinality,
             threads=threads or library.processors(),
             cache_size=kv_bits // 8,
-            text=text,
+            text=matrices.text,
         )
         path = path or os.environ.get(library.PATH_VARIABLE, "")
         self._model = self._library.segue_new(
-            self._structure,
-            layers,
-            self._norm(weights, f"{PREFIX}layer_norm"),
-            heads,
-            path.encode(),
+            self._structure, matrices.layers, matrices.norm, matrices.heads, path.encode()
         )
         if not self._model:
             paths = self._library.segue_paths().decode()
@@ -189,49 +175,6 @@ class NativeLM:
             )
         # At the end of the process a thread may still be in it; then its memory just goes.
         weakref.finalize(self, self._library.segue_free, self._model).atexit = False
-
-    # --- Weights ----------------------------------------------------------------------------------
-
-    def _layer(self, weights: Weights, name: str, text: bool) -> Layer:
-        self_attention, cross_attention = f"{name}self_attn.", f"{name}encoder_attn."
-        layer = Layer(
-            self_norm=self._norm(weights, f"{name}self_attn_layer_norm"),
-            ffn_norm=self._norm(weights, f"{name}final_layer_norm"),
-            qkv=self._matrix(weights, [f"{self_attention}{part}_proj" for part in "qkv"]),
-            self_out=self._matrix(weights, [f"{self_attention}out_proj"]),
-            fc1=self._matrix(weights, [f"{name}fc1"]),
-            fc2=self._matrix(weights, [f"{name}fc2"]),
-        )
-        if text:
-            layer.cross_norm = self._norm(weights, f"{name}encoder_attn_layer_norm")
-            layer.cross_q = self._matrix(weights, [f"{cross_attention}q_proj"])
-            layer.cross_out = self._matrix(weights, [f"{cross_attention}out_proj"])
-        return layer
-
-    def _norm(self, weights: Weights, module: str) -> int:
-        parts = [weights.floats(f"{module}.{part}") for part in ("weight", "bias")]
-        both = np.ascontiguousarray(np.concatenate(parts), np.float32)
-        self._kept.append(both)
-        return int(both.ctypes.data)
-
-    def _matrix(self, weights: Weights, modules: list[str]) -> Matrix:
-        packed = weights.packed(modules)
-        if packed is not None and packing.packable(packed):
-            matrix, memory = packing.packed_matrix(packed, self._chunks.take)
-        else:
-            if packed is None:
-                values = np.concatenate([weights.floats(f"{name}.weight") for name in modules])
-            else:
-                values = packed.dense()
-                params = packed.params
-                weights.widened.add(
-                    params.mode if params.mode != "affine" else f"{params.bits}-bit"
-                )
-            matrix, memory = packing.float_matrix(values, self._chunks.take)
-        self._kept.append(memory)
-        # Modules that are one matrix have as many rows each.
-        self.held |= dict.fromkeys(modules, memory.nbytes // len(modules))
-        return matrix
 
     # --- Caches -----------------------------------------------------------------------------------
 

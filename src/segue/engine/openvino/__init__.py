@@ -19,7 +19,6 @@ from ..groups import run_groups
 from ..text import TextTokenizer
 from .batch import OpenVINOBatch
 from .codec import Codec
-from .decoding import decode, prefill
 from .lm import LM, CrossKV, Prefix
 from .runtime import device_name, give_back
 from .t5 import T5Encoder
@@ -158,20 +157,7 @@ class OpenVINOEngine:
         first_step: int = 0,
     ) -> Iterator[np.ndarray]:
         """See `Engine.prefill`."""
-        cross, prefix = self._apart(conditioning)
-        self._make_room()
-        start = prefill(
-            lm=self.lm,
-            sequence=sequence,
-            seeds=seeds,
-            sampling=sampling,
-            cross=cross,
-            prefix=prefix,
-            first_step=first_step,
-        )
-        return decode(
-            lm=self.lm, start=start, seeds=seeds, sampling=sampling, first_step=first_step
-        )
+        return self.prefill_groups([TakeGroup(sequence, seeds, sampling, conditioning, first_step)])
 
     def prefill_groups(self, groups: Sequence[TakeGroup]) -> Iterator[np.ndarray]:
         """See `Engine.prefill_groups`."""

@@ -1,4 +1,4 @@
-"""Requests that share decode steps: the rows of one cache, which requests join and leave.
+"""What OpenVINO runs for requests that share decode steps: the rows of one cache.
 
 The graph appends one column to all rows, so rows are aligned at their ends: what lies before a
 row's first column is masked.  Positions are added to the embeddings by the host, so it does not
@@ -8,69 +8,42 @@ joins, the cache is put together anew, which costs reading and writing all of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...errors import ModelOverflowError
-from ...pattern import first_unknown
-from ..base import Member, Sampling, rows_of
-from .decoding import Prefilled, next_tokens, prefill, streams_of
+from ..cpu.batch import CPUBatch, Start
 from .lm import LM, CrossKV, Prefix, Run
 
 UNUSED_COLUMNS = 256
 """Columns that no row needs any more, beyond which the cache is put together anew."""
 
 
-@dataclass(eq=False, kw_only=True)
-class OpenVINOMember(Member):
-    """A member of a batch.
+@dataclass(frozen=True)
+class Prefilled:
+    """A request whose known start has been run.
 
     Attributes:
-        known: `(S, N, K)` int32, `UNKNOWN` where the model fills in.
-        seeds, sampling, first_step: see `Engine.prefill`.
+        run: its cache, and the graph that fills it.
+        rows: `(B,)` int32, the cache's row that each of its rows goes on with.
         cross: of its text, or None.
-        column: the one whose tokens the next step runs.
-        tokens: `(N, K)` of it.
-        before: positions in the cache before column 0.
     """
 
-    known: np.ndarray
-    seeds: tuple[int, ...]
-    sampling: Sampling
+    run: Run
+    rows: np.ndarray
     cross: CrossKV | None
-    first_step: int
-    column: int
-    tokens: np.ndarray
-    before: int
-
-    @property
-    def guided(self) -> bool:
-        """Whether there are two streams."""
-        return self.sampling.guidance_coef is not None
-
-    @property
-    def position(self) -> int:
-        """Columns of the cache that are its own, the one of the next step not included."""
-        return self.before + self.column
-
-    @property
-    def over(self) -> bool:
-        """Whether all columns have been sampled."""
-        return self.column + 1 >= len(self.known)
 
 
-class OpenVINOBatch:
-    """See `segue.engine.base.Batch`.
+class OpenVINOBatch(CPUBatch[Prefilled, CrossKV, Prefix]):
+    """See `CPUBatch`: a member's state is what it joined with, of which the text is needed on.
 
     Args:
         lm: the model.
-        apart: takes a conditioning apart: what layers attend to, what comes before the sequence.
-        make_room: called before the first member joins.
-        max_rows: see `Batch`.
+        apart: see `CPUBatch`.
+        make_room: see there.
+        max_rows: see there.
     """
 
     def __init__(
@@ -80,74 +53,44 @@ class OpenVINOBatch:
         make_room: Callable[[], None],
         max_rows: int,
     ) -> None:
-        self.max_rows = max_rows
-        self._lm, self._apart, self._make_room = lm, apart, make_room
-        self._members: list[OpenVINOMember] = []
+        super().__init__(apart, make_room, max_rows)
+        self._lm = lm
         self._run: Run | None = None
         self._with_text = False
         self._index = np.zeros(0, np.int32)  # the cache's row of each row of the next step
 
-    @property
-    def rows(self) -> int:
-        """See `Batch`."""
-        return sum(member.rows for member in self._members)
-
     # --- Joining and leaving ----------------------------------------------------------------------
 
-    def join(
-        self,
-        sequence: np.ndarray,
-        seeds: tuple[int, ...],
-        sampling: Sampling,
-        conditioning: CrossKV | Prefix | None = None,
-        first_step: int = 0,
-    ) -> OpenVINOMember:
-        """See `Batch.join`."""
-        cross, prefix = self._apart(conditioning)
-        if not self._members:
-            self._make_room()
-        begin, length = first_unknown(sequence), sequence.shape[-1]
-        known = np.repeat(sequence, len(seeds) // len(sequence), axis=0)
-        start = prefill(
-            lm=self._lm,
-            sequence=sequence,
-            seeds=seeds,
-            sampling=sampling,
-            cross=cross,
-            prefix=prefix,
-            first_step=first_step,
-        )
-        member = OpenVINOMember(
-            rows=rows_of(seeds, sampling),
-            left=length - begin,
-            known=known.transpose(2, 0, 1),
-            seeds=seeds,
-            sampling=sampling,
-            cross=cross,
-            first_step=first_step,
-            column=begin,
-            tokens=start.tokens,
-            before=start.before,
-        )
-        if begin < length:
-            member.hand_out([member.tokens])
-        if member.over:
-            start.run.release()
-            return member
-        if not self._members:
-            self._members.append(member)
-            self._run, self._index = start.run, start.rows
-            self._with_text = cross is not None
-            return member
-        with self._failing():
-            self._add(member, start)
-        return member
+    def _run_start(self, start: Start[CrossKV, Prefix]) -> tuple[Prefilled, int, np.ndarray]:
+        starts, takes, guided = len(start.prompt), start.takes, start.guided
+        run = self._lm.run(_of_batch(start.text, starts, guided))
+        prompt = _streams_of(start.prompt, guided)
+        before = 0 if start.prefix is None else start.prefix.length
+        hidden = self._lm.embed(prompt, before)
+        if start.prefix is not None:
+            hidden = start.prefix.before(hidden, guided)
+        logits = run(hidden, np.arange(len(prompt), dtype=np.int32))[:, -1]
+        # Each row of the batch goes on with its own row of the cache from here on.
+        rows = _streams_of(np.arange(takes) if starts == takes else np.zeros(takes, int), guided)
+        if guided:
+            rows[takes:] += starts
+        if starts < takes:
+            logits = logits[rows]
+            run.attend_to(_of_batch(start.text, takes, guided))
+        return Prefilled(run, rows.astype(np.int32), start.text), before, logits
 
-    def _add(self, member: OpenVINOMember, start: Prefilled) -> None:
+    def _release(self, state: Prefilled) -> None:
+        state.run.release()
+
+    def _added(self) -> None:
         """Put a member's rows behind those that there are."""
+        start = self._members[-1].state
+        if len(self._members) == 1:
+            self._run, self._index = start.run, start.rows
+            self._with_text = start.cross is not None
+            return
         before, index = self._in_use(), self._index
-        self._members.append(member)
-        with_text = any(m.cross is not None for m in self._members)
+        with_text = any(m.state.cross is not None for m in self._members)
         run = before if with_text == self._with_text else self._lm.empty_run(with_text)
         length = max(m.position for m in self._members)
         for name in before.caches:
@@ -160,36 +103,23 @@ class OpenVINOBatch:
         self._index = np.arange(self.rows, dtype=np.int32)
         self._attend()
 
-    def leave(self, member: Any) -> None:
-        """See `Batch.leave`."""
-        if member not in self._members:
+    def _removed(self, kept: np.ndarray) -> None:
+        if not self._members:
+            if self._run is not None:
+                self._run.release()
+            self._run, self._with_text = None, False
             return
-        with self._failing():
-            kept = np.repeat(
-                [m is not member for m in self._members], [m.rows for m in self._members]
-            )
-            self._index = self._index[kept]
-            self._members.remove(member)
-            if not self._members:
-                self._forget()
-                return
-            run, longest = self._in_use(), max(m.position for m in self._members)
-            alone = len(self._members) == 1
-            if run.length - longest >= (1 if alone else UNUSED_COLUMNS):
-                self._trim(run, longest)
-            self._attend()
+        self._index = self._index[kept]
+        run, longest = self._in_use(), max(m.position for m in self._members)
+        alone = len(self._members) == 1
+        if run.length - longest >= (1 if alone else UNUSED_COLUMNS):
+            self._trim(run, longest)
+        self._attend()
 
     def _trim(self, run: Run, length: int) -> None:
         for name in run.caches:
             run.load(name, _last(run.cache(name)[self._index], length))
         self._index = np.arange(self.rows, dtype=np.int32)
-
-    def _forget(self) -> None:
-        """Be empty."""
-        self._members.clear()
-        if self._run is not None:
-            self._run.release()
-        self._run, self._with_text = None, False
 
     def _in_use(self) -> Run:
         assert self._run is not None  # noqa: S101 - there is a member
@@ -199,14 +129,14 @@ class OpenVINOBatch:
         """Have each row attend to its own text; those without one to a token of zeros."""
         if not self._with_text:
             return
-        texts = [m.cross for m in self._members if m.cross is not None]
+        texts = [m.state.cross for m in self._members if m.state.cross is not None]
         tokens = max((text[0][0].shape[2] for text in texts), default=1)
         rows: list[CrossKV | None] = []
         mask = np.full((self.rows, 1, 1, tokens), -np.inf, np.float32)
         mask[..., 0] = 0
         at = 0
         for member in self._members:
-            text, takes = member.cross, len(member.seeds)
+            text, takes = member.state.cross, len(member.seeds)
             if text is not None:
                 mask[at : at + takes, ..., : text[0][0].shape[2]] = 0
             rows += [text] * takes + [None] * (member.rows - takes)
@@ -226,40 +156,17 @@ class OpenVINOBatch:
 
     # --- Steps ------------------------------------------------------------------------------------
 
-    def step(self) -> None:
-        """See `Batch.step`."""
-        if not self._members:
-            return
-        with self._failing():
-            run = self._in_use()
-            hidden = np.concatenate(
-                [
-                    self._lm.embed(streams_of(m.tokens, m.guided)[:, None], m.position)
-                    for m in self._members
-                ]
-            )
-            logits = run(hidden, self._index, mask=self._mask(run.length + 1))
-            self._index = np.arange(self.rows, dtype=np.int32)
-            at = 0
-            for member in list(self._members):
-                own = logits[at : at + member.rows]
-                at += member.rows
-                member.column += 1
-                try:
-                    member.tokens = next_tokens(
-                        own,
-                        member.known[member.column],
-                        member.first_step + member.column,
-                        seeds=member.seeds,
-                        sampling=member.sampling,
-                    )
-                except ModelOverflowError as error:
-                    member.error = error
-                    continue
-                member.hand_out([member.tokens])
-            for member in list(self._members):
-                if member.over or member.error is not None:
-                    self.leave(member)
+    def _run_step(self) -> np.ndarray:
+        run = self._in_use()
+        hidden = np.concatenate(
+            [
+                self._lm.embed(_streams_of(m.tokens, m.guided)[:, None], m.position)
+                for m in self._members
+            ]
+        )
+        logits = run(hidden, self._index, mask=self._mask(run.length + 1))
+        self._index = np.arange(self.rows, dtype=np.int32)
+        return logits[:, -1]
 
     def _mask(self, length: int) -> np.ndarray | None:
         """What each row attends to, `(B, 1, 1, length)`; None where that is everything."""
@@ -272,16 +179,25 @@ class OpenVINOBatch:
         before = np.arange(length)[None, :] < first[:, None]
         return np.where(before, np.float32(-np.inf), np.float32(0))[:, None, None]
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Within, whatever is raised ends every member."""
-        try:
-            yield
-        except Exception as error:
-            for member in self._members:
-                member.error = member.error or error
-            self._forget()
-            raise
+
+def _streams_of(rows: np.ndarray, guided: bool) -> np.ndarray:
+    """The rows that the model runs for those of the takes: conditioned, then unconditioned."""
+    return np.concatenate([rows, rows]) if guided else rows.copy()
+
+
+def _of_batch(cross: CrossKV | None, takes: int, guided: bool) -> CrossKV | None:
+    """Cross-attention's keys and values for a batch: one text for all takes.
+
+    The unconditioned stream attends to zeros, which add nothing.
+    """
+    if cross is None:
+        return None
+
+    def batch(x: np.ndarray) -> np.ndarray:
+        rows = np.repeat(x, takes, axis=0)
+        return np.concatenate([rows, np.zeros_like(rows)]) if guided else rows
+
+    return [(batch(k), batch(v)) for k, v in cross]
 
 
 def _last(values: np.ndarray, length: int) -> np.ndarray:

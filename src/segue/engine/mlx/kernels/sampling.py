@@ -7,7 +7,7 @@ import mlx.core as mx
 from . import runtime
 from .product import filled
 
-# MLX's counter-based generator, and noise of its words, as `segue.engine.openvino.sampling` has it.
+# MLX's counter-based generator, and noise of its words, as `segue.engine.cpu.sampling` has it.
 FUNCTIONS = """
 __device__ __forceinline__ float gumbel_noise(
     unsigned seed, unsigned step, unsigned at, unsigned size) {

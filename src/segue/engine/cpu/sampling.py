@@ -11,10 +11,36 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...pattern import UNKNOWN
 from ..base import Sampling, check_finite
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+
+
+def next_tokens(
+    logits: np.ndarray,
+    known: np.ndarray,
+    step: int,
+    *,
+    seeds: tuple[int, ...],
+    sampling: Sampling,
+) -> np.ndarray:
+    """Tokens `(N, K)` int32 of the next column: `known` where they are, sampled elsewhere.
+
+    Args:
+        logits: `(B, K * V)` float32 of each stream.
+        known: `(N, K)` of the column.
+        step: its number for the noise.
+        seeds: of the takes.
+        sampling: how.
+
+    Raises:
+        ModelOverflowError: a logit is NaN or infinite.
+    """
+    per_codebook = logits.reshape(len(logits), known.shape[1], -1)
+    sampled = sample(per_codebook, step, seeds, sampling)
+    return np.where(known == UNKNOWN, sampled, known).astype(np.int32)
 
 
 def sample(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Sampling) -> np.ndarray:
