@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -57,9 +60,48 @@ class Nodes:
 
     def kill(self, node_id: str) -> None:
         """Kill all processes of a node, with SIGKILL."""
-        node = next(node for node in self._nodes if node.node_id == node_id)
+        self._remove(node_id, graceful=False)
+
+    def stop(self, node_id: str, workers_first: float | None = None) -> None:
+        """End a node in an orderly way, with SIGTERM.
+
+        Args:
+            node_id: of the node.
+            workers_first: so many seconds before the node its workers end, as with a machine that
+                shuts down; None for `ray stop`, which ends the node first.
+        """
+        if workers_first is not None:
+            for pid in self.workers(node_id):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            time.sleep(workers_first)
+        self._remove(node_id, graceful=True)
+
+    def workers(self, node_id: str) -> list[int]:
+        """The processes of a node that have a task or an actor."""
+        (raylet,) = self._node(node_id).all_processes["raylet"]
+        listed = subprocess.run(
+            ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = [line.split(None, 2) for line in listed.stdout.splitlines()]
+        return [
+            int(pid)
+            for pid, parent, command in lines
+            if int(parent) == raylet.process.pid
+            and command.startswith("ray::")
+            and not command.startswith("ray::IDLE")
+        ]
+
+    def _node(self, node_id: str) -> Any:
+        return next(node for node in self._nodes if node.node_id == node_id)
+
+    def _remove(self, node_id: str, graceful: bool) -> None:
+        node = self._node(node_id)
         self._nodes.remove(node)
-        self._cluster.remove_node(node, allow_graceful=False)
+        self._cluster.remove_node(node, allow_graceful=graceful)
 
     def close(self) -> None:
         """End all of it."""

@@ -17,6 +17,7 @@ from tests.service.server import SECONDS, Server, begin, decoded, playing, song
 pytest.importorskip("ray", reason='no Ray here: pip install ".[cluster]"')
 
 from segue.cluster import WithoutRay, connect
+from segue.service.workers.actor_end import SECONDS_OF_DOUBT
 
 from .nodes import nodes
 
@@ -105,10 +106,24 @@ def test_workers_are_started_as_far_as_there_is_work_for_them(served):
         served.delete(f"/api/jobs/{job}")
 
 
-def test_a_job_whose_machine_vanishes_runs_again_and_is_counted_once(served, cluster):
+@pytest.mark.parametrize(
+    "how", ["lost power", "killed bit by bit", "ray stop", "shut down", "workers shut down"]
+)
+def test_a_job_whose_machine_vanishes_runs_again_and_is_counted_once(served, cluster, how):
     jobs = [begin(served, 20, seed=n, variations=2) for n in range(2)]
     playing(served, *jobs)
-    cluster.kill(started(served)[worker_of(served, jobs[0])])
+    node = started(served)[worker_of(served, jobs[0])]
+    assert cluster.workers(node)
+    if how == "lost power":
+        cluster.kill(node)
+    elif how == "killed bit by bit":
+        for pid in cluster.workers(node):
+            os.kill(pid, signal.SIGKILL)
+        cluster.kill(node)
+    elif how == "ray stop":
+        cluster.stop(node)
+    else:
+        cluster.stop(node, workers_first=0.0 if how == "shut down" else SECONDS_OF_DOUBT + 1)
     cluster.add()
     assert [served.finished(job, 2 * SECONDS)["status"] for job in jobs] == ["completed"] * 2
     done = [li["job"] for li in served.lines() if li["message"] == "job done"]

@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ...atomic import replacing, sync_folder
 from ...channel import Message
 from ..exceptions import TaskCancelledError, TaskError, WorkerDiedError
 from .actor import CONTROL, WorkerActor
+from .actor_end import vanished
 from .interface import OnMessage, RunningTask, ignore
 
 log = logging.getLogger("segue.service")
 
 FILES = ("input", "melody")
 """The keys of a task that name files."""
-
-SECONDS_TO_BE_KNOWN = 3.0
-"""How long a cluster may take to say why an actor does not answer; else it counts as vanished."""
 
 SECONDS_BETWEEN_STARTS = 1.0
 
@@ -116,7 +114,8 @@ class ActorWorker:
                 handle = self._make.remote(self._settings, self._at_once)
                 try:
                     node, pid = await handle.node.options(concurrency_group=CONTROL).remote()
-                except ActorDiedError as error:  # its machine may have vanished meanwhile
+                except RayActorError as error:  # its machine may have vanished meanwhile
+                    ray.kill(handle)
                     self.cannot_start = _first_line(error)
                     log.warning(
                         "worker does not start", extra={**self._named, "reason": str(error)}
@@ -177,7 +176,8 @@ class ActorWorker:
 
     async def _died(self, actor: _Actor, error: RayError) -> None:
         """Find out how an actor ended, and tell its tasks."""
-        lost = await _vanished(actor, error)
+        shared = len(actor.tasks) > 1  # what comes while it is found out has not ended it
+        lost = await vanished(actor.handle, actor.node, error)
         ended = any(task.cancelling is not None for task in actor.tasks.values())
         tasks = list(actor.tasks.values())
         current = self._actor is actor
@@ -193,7 +193,7 @@ class ActorWorker:
             blameless = lost or ended or not current or not task.begun
             line = LOST_LINE if blameless else CRASH_LINE
             first = task is tasks[0] and not ended
-            task.fail(WorkerDiedError(line, task.begun, len(tasks) > 1, first, blameless))
+            task.fail(WorkerDiedError(line, task.begun, shared, first, blameless))
 
     def _forget(self, actor: _Actor) -> None:
         if self._actor is actor:
@@ -221,23 +221,6 @@ class ActorWorker:
             self._starting.cancel()
         if (actor := self._actor) is not None:
             self._forget(actor)
-
-
-async def _vanished(actor: _Actor, error: RayError) -> bool:
-    """Whether an actor's machine is gone, and not the actor alone."""
-    if not isinstance(error, ActorDiedError):
-        # What a machine had is out of reach, or it does not answer; which of them shows soon.
-        try:
-            async with asyncio.timeout(SECONDS_TO_BE_KNOWN):
-                await actor.handle.node.options(concurrency_group=CONTROL).remote()
-            return True  # it is there again, without what it was to send
-        except TimeoutError:
-            return True
-        except RayActorError as later:
-            if not isinstance(later, ActorDiedError):
-                return True
-    nodes = await asyncio.to_thread(ray.nodes)
-    return not any(node["NodeID"] == actor.node and node["Alive"] for node in nodes)
 
 
 def _contents(task: Message) -> dict[str, bytes]:

@@ -2,7 +2,8 @@
 
     python -m tests.service.cluster.soak [--quick] [PROOF ...]
 
-`kills` kills a node at random moments under load; `scaling` measures the throughput of workers
+`kills` kills a node at random moments under load; `restarts` ends fronts and nodes with SIGTERM,
+as new versions and machines that are taken away do; `scaling` measures the throughput of workers
 whose step is slept, so that processors do not bound it; `clients` has a thousand poll one front.
 Exits with 1 if something was not as it must be.  Everything is written to a temporary folder.
 """
@@ -20,10 +21,11 @@ from pathlib import Path
 
 from .clients import clients
 from .kills import kills
+from .restarts import restarts
 from .say import say
 from .scaling import scaling
 
-PROOFS = {"kills": kills, "scaling": scaling, "clients": clients}
+PROOFS = {"kills": kills, "restarts": restarts, "scaling": scaling, "clients": clients}
 
 
 def main() -> int:

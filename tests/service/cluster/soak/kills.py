@@ -48,7 +48,7 @@ def _kill(server: Server, cluster: Nodes, random_: random.Random, times: int) ->
     for _ in range(times):
         time.sleep(random_.uniform(1.0, 4.0))
         ids = cluster.ids()
-        playing = {node: jobs for node, jobs in _playing(server).items() if node in ids}
+        playing = {node: jobs for node, jobs in playing_on(server).items() if node in ids}
         node = random_.choice(sorted(playing) or cluster.ids())
         before = len(server.lines())
         cluster.kill(node)
@@ -65,11 +65,11 @@ def _kill(server: Server, cluster: Nodes, random_: random.Random, times: int) ->
     return hit, longest
 
 
-def _playing(server: Server) -> dict[str, set[str]]:
-    """The jobs that run on each node now, as the log says."""
+def playing_on(server: Server, since: int = 0) -> dict[str, set[str]]:
+    """The jobs that run on each node now, as the log says from a line on."""
     nodes_of: dict[int, str] = {}
     running: dict[str, str] = {}
-    for line in server.lines():
+    for line in server.lines()[since:]:
         if line["message"] == "worker started" and "node" in line:
             nodes_of[line["worker"]] = line["node"]
         elif line["message"] == "job begins":
