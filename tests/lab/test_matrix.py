@@ -65,7 +65,7 @@ def by_name(content):
 
 
 def fake_measure(kls, calls=None):
-    def measure(wanted, progress):
+    def measure(wanted, progress, keep):
         if calls is not None:
             how = (tuple(wanted.prompts), wanted.seed, wanted.engine, wanted.text)
             calls.append((wanted.baseline.name, wanted.variant.name, *how))

@@ -8,6 +8,7 @@ after each step, and a row counts as done when `rows/NAME.json` exists, which is
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,10 @@ class Folder:
     def quality_path(self, row: Json) -> Path:
         """Return the file of a row's quality report."""
         return self.path / "rows" / f"{row['name']}.quality.json"
+
+    def chunks_path(self, row: Json) -> Path:
+        """Return the folder of what was found of a row's quality while that is not all."""
+        return self.path / "rows" / f"{row['name']}.quality"
 
     def log_path(self, row: Json) -> Path:
         """Return the file of what a row's process printed, which stays if it failed."""
@@ -249,7 +254,7 @@ def measure_quality(folder: Folder, progress: Progress, console: Console) -> Non
     for row, wanted in quality_requests(folder):
         console.print(f"quality of {row['name']}")
         try:
-            found = measure(wanted, progress).to_json()
+            found = measure(wanted, progress, folder.chunks_path(row)).to_json()
         except SegueError as error:
             keep_quality(folder, row, str(error), console)
         else:
@@ -292,6 +297,7 @@ def keep_quality(folder: Folder, row: Json, found: Json | str, console: Console)
     else:
         row["quality"] = found
         write_json(folder.quality_path(row), found)
+        shutil.rmtree(folder.chunks_path(row), ignore_errors=True)
     folder.write()
 
 

@@ -1,8 +1,8 @@
 """A matrix on the machines of a Ray cluster: `segue matrix --cluster`.
 
 Each row is the same `segue bench` as here, in a process of a machine that does nothing else
-meanwhile, and each row's quality one task.  What they write comes back and is kept as it arrives,
-so a matrix that was stopped resumes in a cluster or without one.
+meanwhile, and each row's quality a task for every chunk of the music.  What they write comes back
+and is kept as it arrives, so a matrix that was stopped resumes in a cluster or without one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from ..cluster import outcomes, whole_machine
 from ..errors import SegueError
 from ..progress import SILENT
 from .matrix import Folder, engine_of, failure, keep_quality, quality_requests, row_options
+from .quality.chunks import Chunk, Found, KeptChunks
+from .quality.measure import Subject, measure_chunks, report_of
 from .quality.request import QualityRequest
 
 _THERE = Path("/\0")
@@ -85,15 +87,66 @@ def _keep(folder: Folder, row: Json, files: dict[str, bytes]) -> None:
 
 def measure_quality(folder: Folder, console: Console) -> None:
     """Measure every row that runs and was not measured, see `segue.lab.matrix.measure_quality`."""
-    wanted = quality_requests(folder)
-    requests = {row["name"]: request for row, request in wanted}
+    rows: list[_Quality] = []
+    seconds: Sequence[float] | None = None
+    for row, request in quality_requests(folder):
+        try:
+            rows.append(_Quality(folder, row, Subject.prepare(request, SILENT, seconds)))
+        except SegueError as error:
+            keep_quality(folder, row, str(error), console)
+        else:
+            seconds = rows[-1].work.seconds  # all rows have the same music
 
-    def submit(row: Json) -> Any:
-        console.print(f"quality of {row['name']} waits or runs")
-        return ray.remote(measure).options(**whole_machine()).remote(requests[row["name"]])
+    def submit(task: tuple[_Quality, Chunk]) -> Any:
+        quality, chunk = task
+        name, count = quality.row["name"], len(quality.chunks)
+        console.print(f"quality of {name}, part {chunk.number + 1} of {count}, waits or runs")
+        given = (quality.work.request, seconds, chunk)
+        return ray.remote(measure).options(**whole_machine()).remote(*given)
 
-    for row, outcome, error in outcomes([row for row, _ in wanted], submit):
-        keep_quality(folder, row, error or outcome, console)
+    tasks = [(quality, chunk) for quality in rows for chunk in quality.left()]
+    for quality in rows:
+        quality.finish(console)  # where all is there already
+    for (quality, chunk), outcome, line in outcomes(tasks, submit):
+        quality.take(chunk, line or outcome, console)
+
+
+class _Quality:
+    """What is found of a row's quality, chunk by chunk.
+
+    Args:
+        folder: of the matrix.
+        row: of it.
+        subject: what is measured.
+    """
+
+    def __init__(self, folder: Folder, row: Json, subject: Subject) -> None:
+        self.row, self.work, self.chunks = row, subject.work, subject.chunks
+        self._folder = folder
+        self._kept = KeptChunks(folder.chunks_path(row), self.work)
+        self._found = [self._kept.read(chunk) for chunk in self.chunks]
+
+    def left(self) -> list[Chunk]:
+        """The chunks that are not measured."""
+        return [
+            chunk for chunk, found in zip(self.chunks, self._found, strict=True) if found is None
+        ]
+
+    def take(self, chunk: Chunk, outcome: Found | str, console: Console) -> None:
+        """Keep what was found of a chunk, or why it could not be measured."""
+        if isinstance(outcome, str):
+            keep_quality(self._folder, self.row, outcome, console)
+            return
+        self._kept.write(chunk, outcome)
+        self._found[chunk.number] = outcome
+        self.finish(console)
+
+    def finish(self, console: Console) -> None:
+        """Write the row's report once there is everything for it."""
+        found = [each for each in self._found if each is not None]
+        if len(found) == len(self.chunks):
+            keep_quality(self._folder, self.row, report_of(self.work, found).to_json(), console)
+            console.print(f"quality of {self.row['name']} is done")
 
 
 def bench(words: Sequence[str], prompt: str, music: bytes) -> tuple[int, str, dict[str, bytes]]:
@@ -127,11 +180,20 @@ def bench(words: Sequence[str], prompt: str, music: bytes) -> tuple[int, str, di
         shutil.rmtree(here, ignore_errors=True)
 
 
-def measure(request: QualityRequest) -> Json | str:
-    """Measure what a variant loses; the report as JSON, or one line that says why not."""
-    from .quality.measure import measure as measured
+def measure(request: QualityRequest, seconds: Sequence[float], chunk: Chunk) -> Found | str:
+    """Measure what a variant loses on some of the music, on this machine.
 
+    Args:
+        request: what is measured.
+        seconds: length of each clip, which have been checked.
+        chunk: the music.
+
+    Returns:
+        What was found, or one line that says why nothing was.
+    """
     try:
-        return measured(request, SILENT).to_json()
+        subject = Subject.prepare(request, SILENT, seconds)
+        ((_, found),) = measure_chunks(subject, [chunk])
     except SegueError as error:
         return str(error)
+    return found

@@ -1,6 +1,7 @@
 """`segue matrix --cluster`: rows and their quality as tasks of a real Ray cluster."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import soundfile
 
 from segue.cli import main
+from segue.lab.quality import request
+from segue.lab.quality.free_running import compare_takes
 
 pytest.importorskip("ray", reason='no Ray here: pip install ".[cluster]"')
 
@@ -69,6 +72,47 @@ def test_a_matrix_in_a_cluster_is_the_one_of_this_machine(
         "ok"
     ] * 3
     assert Path("far/rows/q4.json").stat().st_mtime_ns == done
+
+
+def test_quality_goes_on_in_a_cluster_where_one_machine_stopped_and_is_the_same(
+    cluster, toy, song, tmp_path, monkeypatch, capsys
+):
+    """To the last digit; and what had been found of some of the music is not sought again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    short = partial(request.QualityRequest, takes=1, continuation_seconds=0.3)
+    monkeypatch.setattr(request, "QualityRequest", short)
+    for name in ("a", "b", "c"):
+        Path("music").mkdir(exist_ok=True)
+        Path("music", f"{name}.wav").write_bytes(song.read_bytes())
+    music = ("--quality-prompt", str(tmp_path / "music"))
+    rows = ("--row", "name=baseline", "--row", "name=q4, bits=4")
+    words = [str(song), "--model", str(toy), "--engine", "mlx", *FEW, *rows, *music, "--seed", "5"]
+    assert main(["matrix", *words, "--out", "here"]) == 0
+
+    def stops(work, n, *rest):
+        if (work.request.variant.name, n) == ("q4", 2):
+            raise KeyboardInterrupt
+        return compare_takes(work, n, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segue.lab.quality.measure.compare_takes", stops)
+        assert main(["matrix", *words, "--out", "far"]) == 130
+    assert Path("far/rows/q4.quality").is_dir()
+    Path("far/rows/baseline.quality.json").unlink()
+    capsys.readouterr()
+    try:
+        assert main(["matrix", "--resume", "far", "--cluster", cluster.address]) == 0
+    finally:
+        ray.shutdown()
+    said = capsys.readouterr().err
+    parts = [(name, n) for name in ("baseline", "q4") for n in (1, 2)]
+    sent = [(name, n) for name, n in parts if f"quality of {name}, part {n} of 2" in said]
+    assert sent == [("baseline", 1), ("baseline", 2), ("q4", 2)]
+    for name in ("baseline", "q4"):
+        ours, theirs = (Path(f, "rows", f"{name}.quality.json") for f in ("here", "far"))
+        assert theirs.read_bytes() == ours.read_bytes()
+        assert not Path("far/rows", f"{name}.quality").exists()
 
 
 def test_a_row_that_fails_in_a_cluster_has_its_error(cluster, toy, song, tmp_path, monkeypatch):

@@ -91,43 +91,54 @@ def _between(work: Measurement, takes: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.array(rows).reshape(-1, len(MEASURES))
 
 
-def compare_takes(work: Measurement, keys: Mapping[int, str], engine: Engine) -> dict[str, Any]:
-    """Compare the variant's continuations with the baseline's.
+def compare_takes(work: Measurement, n: int, key: str, engine: Engine) -> dict[str, Any]:
+    """Compare the variant's continuations of a clip with the baseline's.
 
     Args:
         work: what is measured.
-        keys: from `cache_takes`, for the clips that are continued, by their number.
+        n: the clip's number.
+        key: from `cache_takes`.
         engine: the variant.
+
+    Returns:
+        The rows of `free_running` and of `audio` in a `QualityReport`, as `free` and `sounds`; the
+        `MEASURES` `between` the baseline's takes; and the `limit` of frames, of JSON all.
+    """
+    request = work.continue_from(work.clips[n].samples(work.config))
+    stored = work.cache.entry(key, _STORED)
+    found = _generate(work, engine, request)
+    limit, join = found["codes"].shape[2], int(stored["join"])
+    free, sounds = [], []
+    for take in range(request.variations):
+        seed = work.request.seed + take
+        which = {"prompt": work.clips[n].name, "seed": seed}
+        same = frames_until_divergence(stored["codes"][take], found["codes"][take])
+        free.append(which | {"frames": same, "censored": same == limit})
+        pair = [takes["samples"][take] for takes in (stored, found)]
+        measures = sound_measures(pair[0][join:], pair[1][join:], work.config.codec.sample_rate)
+        files = _write(work, n, seed, pair)
+        sounds.append(which | dict(zip(MEASURES, measures, strict=True)) | files)
+    between = stored["between_seeds"].tolist()
+    return {"free": free, "sounds": sounds, "between": between, "limit": limit}
+
+
+def summarise_takes(work: Measurement, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarise what was compared.
+
+    Args:
+        work: what is measured.
+        found: of each clip that was continued, from `compare_takes`.
 
     Returns:
         `free_running` and `audio` of a `QualityReport`.
     """
-    free: list[dict[str, Any]] = []
-    sounds: list[dict[str, Any]] = []
-    between: list[list[float]] = []
-    limit = 0
-    with work.progress.stage("continue", len(keys), "prompts") as advance:
-        for done, (n, key) in enumerate(keys.items()):
-            request = work.continue_from(work.clips[n].samples(work.config))
-            stored = work.cache.entry(key, _STORED)
-            found = _generate(work, engine, request)
-            limit, join = found["codes"].shape[2], int(stored["join"])
-            between += stored["between_seeds"].tolist()
-            for take in range(request.variations):
-                seed = work.request.seed + take
-                which = {"prompt": work.clips[n].name, "seed": seed}
-                same = frames_until_divergence(stored["codes"][take], found["codes"][take])
-                free.append(which | {"frames": same, "censored": same == limit})
-                pair = [takes["samples"][take] for takes in (stored, found)]
-                measures = sound_measures(
-                    pair[0][join:], pair[1][join:], work.config.codec.sample_rate
-                )
-                files = _write(work, n, seed, pair)
-                sounds.append(which | dict(zip(MEASURES, measures, strict=True)) | files)
-            advance(done + 1)
+    free, sounds, between = (
+        [row for of_a_clip in found for row in of_a_clip[name]]
+        for name in ("free", "sounds", "between")
+    )
     means = _means([[sound[measure] for measure in MEASURES] for sound in sounds])
     return {
-        "free_running": _summary(free, limit, work.request.takes),
+        "free_running": _summary(free, found[-1]["limit"], work.request.takes),
         "audio": means | {"between_seeds": _means(between), "takes": sounds},
     }
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...checkpoints.checkpoint import Checkpoint
@@ -26,15 +28,25 @@ from ...engine.base import Engine
 from ...errors import CheckpointError, ModelOverflowError, RequestError
 from ...progress import SILENT, Progress
 from ..variant import Variant
-from . import free_running, teacher_forced
 from .baselines import origin_of
+from .chunks import Chunk, Found, KeptChunks, chunks_of
+from .free_running import cache_takes, compare_takes, summarise_takes
 from .judge import pieces_for
 from .report import QualityReport
 from .request import Measurement, QualityRequest
-from .teacher_forced import Origin, Window
+from .teacher_forced import (
+    Origin,
+    Window,
+    cache_clip,
+    cache_piece,
+    compare_tokens,
+    summarise_tokens,
+)
 
 
-def measure(request: QualityRequest, progress: Progress = SILENT) -> QualityReport:
+def measure(
+    request: QualityRequest, progress: Progress = SILENT, keep: Path | None = None
+) -> QualityReport:
     """Measure how far a variant is from its baseline.
 
     On one machine, the result is the same to the last digit each time.
@@ -42,6 +54,8 @@ def measure(request: QualityRequest, progress: Progress = SILENT) -> QualityRepo
     Args:
         request: what is measured.
         progress: shown while it runs.
+        keep: a folder for what is found of some prompts before all are measured, and is not
+            measured again then.
 
     Raises:
         AudioError: a prompt cannot be used, or a continuation cannot be written.
@@ -49,41 +63,115 @@ def measure(request: QualityRequest, progress: Progress = SILENT) -> QualityRepo
         RequestError: a recipe for a checkpoint that is quantized already, a variant that
             overflows, or a cache that cannot be written.
     """
-    checkpoint = open_checkpoint(request.model, request.base_model, progress)
-    baseline, variant = request.baseline, request.variant
-    if checkpoint.config.quantization is not None and (baseline.recipe or variant.recipe):
-        raise RequestError(
-            f"{request.model} is quantized already; measure the checkpoint it came from"
-        )
-    if variant.checkpoint is not None:
-        _check_alike(checkpoint, open_checkpoint(variant.checkpoint, request.base_model, progress))
-    pieces = pieces_for(checkpoint, request.judge, bool(request.prompts))
-    work = Measurement.prepare(request, checkpoint.config, pieces, progress)
-    origin = origin_of(checkpoint, baseline, work.engine, request.text, progress)
-    described, notes = _described(checkpoint, work)
-    del checkpoint
+    subject = Subject.prepare(request, progress)
+    kept = None if keep is None else KeptChunks(keep, subject.work)
+    found = [None if kept is None else kept.read(chunk) for chunk in subject.chunks]
+    left = [chunk for chunk, known in zip(subject.chunks, found, strict=True) if known is None]
+    for chunk, new in measure_chunks(subject, left):
+        found[chunk.number] = new
+        if kept is not None:
+            kept.write(chunk, new)
+    return report_of(subject.work, [each for each in found if each is not None])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, opened and checked.
+
+    Attributes:
+        checkpoint: that the variant is made from.
+        work: the request, and the music.
+        chunks: of the music.
+    """
+
+    checkpoint: Checkpoint
+    work: Measurement
+    chunks: list[Chunk]
+
+    @classmethod
+    def prepare(
+        cls,
+        request: QualityRequest,
+        progress: Progress = SILENT,
+        seconds: Sequence[float] | None = None,
+    ) -> Subject:
+        """Open the checkpoint, and find and check the music.
+
+        Args, and what is raised, are those of `measure` and `Measurement.prepare`.
+        """
+        checkpoint = open_checkpoint(request.model, request.base_model, progress)
+        baseline, variant = request.baseline, request.variant
+        if checkpoint.config.quantization is not None and (baseline.recipe or variant.recipe):
+            raise RequestError(
+                f"{request.model} is quantized already; measure the checkpoint it came from"
+            )
+        if variant.checkpoint is not None:
+            its = open_checkpoint(variant.checkpoint, request.base_model, progress)
+            _check_alike(checkpoint, its)
+        pieces = pieces_for(checkpoint, request.judge, bool(request.prompts))
+        work = Measurement.prepare(request, checkpoint.config, pieces, progress, seconds)
+        return cls(checkpoint, work, chunks_of(len(pieces), len(work.clips), work.continued()))
+
+
+def measure_chunks(subject: Subject, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Found]]:
+    """Measure some chunks, and yield what is found of each; see `measure` for what is raised.
+
+    The baseline's part of all of them comes first: one model is in memory at a time.
+    """
+    if not chunks:
+        return
+    work, request = subject.work, subject.work.request
+    origin = origin_of(
+        subject.checkpoint, request.baseline, work.engine, request.text, work.progress
+    )
+    described, notes = _described(subject.checkpoint, work)
     try:
-        with _naming(baseline):
-            windows, takes = _cache_baseline(work, origin, described)
-        with _naming(variant), _LazyEngine(work, variant) as engine:
-            found = teacher_forced.compare_tokens(work, windows, engine())
-            found |= free_running.compare_takes(work, takes, engine())
+        with _naming(request.baseline):
+            cached = _cache_baseline(work, chunks, origin, described)
+        with (
+            _naming(request.variant),
+            _LazyEngine(work, request.variant) as engine,
+            work.progress.stage("compare with the baseline", len(cached), "prompts") as advance,
+        ):
             note = engine().text_note(request.text) if request.text else None
             notes += [] if note is None else [note]
+            done = 0
+            for chunk in chunks:
+                found = Found([], [], notes)
+                for kind, n in _prompts_of(chunk):
+                    windows, takes = cached[kind, n]
+                    if windows:
+                        found.tokens.append(compare_tokens(work, windows, engine()))
+                    if takes is not None:
+                        found.takes.append(compare_takes(work, n, takes, engine()))
+                    done += 1
+                    advance(done)
+                yield chunk, found
     finally:
         work.cache.sweep()
+
+
+def report_of(work: Measurement, found: Sequence[Found]) -> QualityReport:
+    """Put together what was found of all chunks, in their order."""
+    request = work.request
     return QualityReport(
         model=request.model,
         engine=work.engine,
-        baseline=baseline,
-        variant=variant,
+        baseline=request.baseline,
+        variant=request.variant,
         seed=request.seed,
         text=request.text,
-        judge="full" if pieces else "prompts" if request.prompts else "small",
+        judge="full" if work.pieces else "prompts" if request.prompts else "small",
         prompts=_prompts(work),
-        notes=notes,
-        **found,
+        notes=found[0].notes,
+        **summarise_tokens([tokens for each in found for tokens in each.tokens]),
+        **summarise_takes(work, [takes for each in found for takes in each.takes]),
     )
+
+
+def _prompts_of(chunk: Chunk) -> list[tuple[str, int]]:
+    """The kind and the number of each prompt."""
+    return [("piece", n) for n in chunk.pieces] + [("clip", n) for n in chunk.clips]
 
 
 @contextmanager
@@ -142,35 +230,35 @@ def _described(checkpoint: Checkpoint, work: Measurement) -> tuple[Origin | None
 
 
 def _cache_baseline(
-    work: Measurement, origin: Origin, described: Origin | None
-) -> tuple[Sequence[Sequence[Window]], dict[int, str]]:
-    """Make sure that the cache holds everything that is compared with.
+    work: Measurement, chunks: Sequence[Chunk], origin: Origin, described: Origin | None
+) -> dict[tuple[str, int], tuple[Sequence[Window], str | None]]:
+    """Make sure that the cache holds everything that chunks are compared with.
 
     Returns:
-        The windows of each prompt, and the keys of the takes of those clips that are continued.
+        For each prompt its windows, and the key of its takes if it is continued.
     """
-    windows: list[list[Window]] = []
-    takes: dict[int, str] = {}
+    cached: dict[tuple[str, int], tuple[Sequence[Window], str | None]] = {}
     continued = work.continued()
+    prompts = [prompt for chunk in chunks for prompt in _prompts_of(chunk)]
     with (
         _LazyEngine(work, work.request.baseline) as engine,
-        work.progress.stage(
-            "measure the baseline", len(work.pieces) + len(work.clips), "prompts"
-        ) as advance,
+        work.progress.stage("measure the baseline", len(prompts), "prompts") as advance,
     ):
-        for n, piece in enumerate(work.pieces):
-            windows.append(teacher_forced.cache_piece(work, origin, described, piece, engine))
-            advance(n + 1)
-        for n, clip in enumerate(work.clips):
-            samples = clip.samples(work.config)
-            if not work.pieces:
-                windows.append(
-                    teacher_forced.cache_clip(work, origin, described, samples, clip.text, engine)
-                )
-            if n in continued:
-                takes[n] = free_running.cache_takes(work, origin, samples, engine)
-            advance(len(work.pieces) + n + 1)
-    return windows, takes
+        for kind, n in prompts:
+            windows: Sequence[Window] = ()
+            takes = None
+            if kind == "piece":
+                windows = cache_piece(work, origin, described, work.pieces[n], engine)
+            else:
+                clip = work.clips[n]
+                samples = clip.samples(work.config)
+                if not work.pieces:
+                    windows = cache_clip(work, origin, described, samples, clip.text, engine)
+                if n in continued:
+                    takes = cache_takes(work, origin, samples, engine)
+            cached[kind, n] = windows, takes
+            advance(len(cached))
+    return cached
 
 
 class _LazyEngine:

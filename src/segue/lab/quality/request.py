@@ -149,20 +149,30 @@ class Measurement:
         config: ModelConfig,
         pieces: Sequence[Piece] = (),
         progress: Progress = SILENT,
+        seconds: Sequence[float] | None = None,
     ) -> Measurement:
         """Find and check the music, the folder and the cache.
 
+        Args:
+            request: what is measured.
+            config: the shape of the model.
+            pieces: music as codes.
+            progress: shown while it runs.
+            seconds: length of each clip, where they have been read and checked, perhaps elsewhere.
+
         Raises:
             AudioError: a clip cannot be used, or the folder cannot be made or written to.
-            RequestError: the cache cannot be written, or the prompts leave nothing to continue.
+            RequestError: the cache cannot be written, the prompts leave nothing to continue, or
+                they are others than those that were checked.
         """
-        clips, seconds = find_clips(request.prompts), []
-        with progress.stage("read the prompts", len(clips)) as advance:
-            for n, clip in enumerate(clips):
-                samples = clip.samples(config)
-                request.continue_from(samples, config.codec.hop_length)
-                seconds.append(samples.seconds)
-                advance(n + 1)
+        clips = find_clips(request.prompts)
+        if seconds is None:
+            seconds = _checked(clips, request, config, progress)
+        elif len(seconds) != len(clips):
+            raise RequestError(
+                f"{len(clips)} files of music here, and {len(seconds)} where the measurement was "
+                "begun; all machines must have the same"
+            )
         if request.folder is not None:
             try:
                 request.folder.mkdir(parents=True, exist_ok=True)
@@ -180,3 +190,17 @@ class Measurement:
         """Return the numbers of the clips that are continued."""
         count = min(len(self.clips), MAX_FREE_PROMPTS)
         return {n * len(self.clips) // count for n in range(count)}
+
+
+def _checked(
+    clips: Sequence[Clip], request: QualityRequest, config: ModelConfig, progress: Progress
+) -> list[float]:
+    """Read clips, and check that they can be continued; how many seconds each has."""
+    seconds = []
+    with progress.stage("read the prompts", len(clips)) as advance:
+        for n, clip in enumerate(clips):
+            samples = clip.samples(config)
+            request.continue_from(samples, config.codec.hop_length)
+            seconds.append(samples.seconds)
+            advance(n + 1)
+    return seconds

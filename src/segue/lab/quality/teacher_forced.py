@@ -132,14 +132,26 @@ def _logits(engine: Engine, codes: np.ndarray, text: str) -> np.ndarray:
 
 
 def compare_tokens(
-    work: Measurement, found: Sequence[Sequence[Window]], engine: Engine
-) -> dict[str, Any]:
-    """Compare the variant's logits for every window with the baseline's.
+    work: Measurement, windows: Sequence[Window], engine: Engine
+) -> list[tuple[str, Tokens]]:
+    """Compare the variant's logits for the windows of a prompt with the baseline's.
 
     Args:
         work: what is measured.
-        found: the windows of each prompt, from `cache_clip` or `cache_piece`.
+        windows: from `cache_clip` or `cache_piece`.
         engine: the variant.
+
+    Returns:
+        Condition and tokens of each window in each condition, `"plain"` first.
+    """
+    return [found for window in windows for found in _compared(work, window, engine)]
+
+
+def summarise_tokens(found: Sequence[Sequence[tuple[str, Tokens]]]) -> dict[str, Any]:
+    """Summarise what was compared.
+
+    Args:
+        found: of each prompt, from `compare_tokens`.
 
     Returns:
         `tokens`, `kl`, `top1_agreement`, `perplexity`, `conditions` and `blocks` of a
@@ -147,17 +159,12 @@ def compare_tokens(
     """
     parts: dict[str, list[Tokens]] = {}
     frames: dict[str, list[list[int]]] = {}
-    count, done = sum(map(len, found)), 0
-    with work.progress.stage("compare distributions", count, "windows") as advance:
-        for n, of_a_prompt in enumerate(found):
-            for window in of_a_prompt:
-                for condition, tokens in _compared(work, window, engine):
-                    parts.setdefault(condition, []).append(tokens)
-                    lengths = frames.setdefault(condition, [])
-                    lengths += [[] for _ in range(n + 1 - len(lengths))]
-                    lengths[n].append(len(tokens))
-                done += 1
-                advance(done)
+    for n, of_a_prompt in enumerate(found):
+        for condition, tokens in of_a_prompt:
+            parts.setdefault(condition, []).append(tokens)
+            lengths = frames.setdefault(condition, [])
+            lengths += [[] for _ in range(n + 1 - len(lengths))]
+            lengths[n].append(len(tokens))
     tables, blocks, counts = {}, dict[str, Any](), dict[str, Any]()
     for condition, each in parts.items():
         tokens = concatenated(each)
@@ -170,7 +177,7 @@ def compare_tokens(
                 "counted": tokens.kl.size,
                 "frames": len(tokens),
                 "codebooks": K,
-                "windows": count,
+                "windows": len(each),
                 "context_frames": CONTEXT_FRAMES,
                 "bootstrap_blocks": bootstrap.blocks,
                 "bootstrap_block_frames": BLOCK_FRAMES,

@@ -38,7 +38,7 @@ def restarts(folder: Path, quick: bool) -> Figures:
                     server.until(
                         lambda since=since: playing_on(server, since), "nothing plays", 120
                     )
-                    time.sleep(random_.uniform(0.5, 3.0))
+                    time.sleep(random_.uniform(1.0, 5.0))
                     if way != "the front":
                         shut_down = way != "a machine by ray stop"
                         first = random_.uniform(0.0, 1.0) if shut_down else None
