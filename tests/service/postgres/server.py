@@ -15,7 +15,8 @@ from pathlib import Path
 from segue.service.jobs.postgres_database import PostgresDatabase
 
 _OF_DEBIAN = Path("/usr/lib/postgresql")
-_QUICK = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=60"
+_QUICK = "-c fsync=off -c full_page_writes=off -c max_connections=60"
+"""Nothing waits for a disk.  What is committed is written, so that `stop` loses none of it."""
 
 
 def programs() -> Path | None:
