@@ -17,13 +17,11 @@ from training.codec_model import Codec
 from training.continuations import GUIDED_FRAMES, TAGS
 from training.tokens import load_codec
 
-AT_ONCE = 32  # pieces
-
 
 @torch.no_grad()
 def features(codec: Codec, codes: Tensor) -> Tensor:
     """What the ear listens to, (N, 256), of codes (N, K, frames) on the codec's device."""
-    parts = codes.split(AT_ONCE)
+    parts = codes.split(measures.AT_ONCE[codes.device.type])
     return torch.cat([measures.features(codec.decode(part.long())) for part in parts])
 
 

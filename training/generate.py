@@ -155,7 +155,8 @@ class Sampler:
         least = logits.topk(self.top_k, sorted=False).values.amin(-1, keepdim=True)
         chance = (logits / self.temperature).masked_fill(logits < least, -torch.inf)
         # The largest of logits plus Gumbel noise is drawn as softmax draws.
-        return (chance - torch.empty_like(chance).exponential_().log()).argmax(-1)
+        noise = torch.empty_like(chance).exponential_().clamp_min(1e-20)
+        return (chance - noise.log()).argmax(-1)
 
     def _read_text(self, words: Tensor) -> tuple[Tensor, Tensor]:
         """Conditioning and mask of the streams; keeps each layer's view of them."""

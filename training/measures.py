@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d, pad
+from torch.nn.functional import pad
 
 from training.theory import PROFILES
 
@@ -20,7 +20,7 @@ HOP, WINDOW = 320, 2048  # of the onset strength
 LAGS = slice(25, 200)  # 0.25 to 2 s
 OCTAVES, BINS, CQT_HOP = 7, 36, 2048
 TEMPO_WINDOW, TEMPO_HOP = 800, 8
-AT_ONCE = 64  # pieces
+AT_ONCE = {"cuda": 128, "cpu": 8}  # pieces, as much as memory holds
 
 
 @cache
@@ -103,7 +103,7 @@ def same_tempo(first: Tensor, second: Tensor, within: float = 0.04) -> Tensor:
 
 @cache
 def _constant_q(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The top octave's filters (2 · BINS, 1, samples), and the weight of each octave's response."""
+    """The top octave's filters (samples, 2 · BINS), and the weight of each octave's response."""
     lowest = 440 * 2 ** ((24 - 69) / 12) * 2 ** (OCTAVES - 1)
     frequencies = lowest * 2 ** (np.arange(BINS) / BINS)
     lengths = RATE / frequencies / (2 ** (1 / BINS) - 1)
@@ -115,7 +115,7 @@ def _constant_q(device: torch.device) -> tuple[Tensor, Tensor]:
         phase = 2 * np.pi * frequency * at / RATE
         # A longer filter counts more, as the transform scales it.
         filters.append(window / window.sum() * np.sqrt(length) * np.exp(-1j * phase))
-    stacked = np.concatenate([np.real(filters), np.imag(filters)])[:, None]
+    stacked = np.concatenate([np.real(filters), np.imag(filters)]).T.copy()
     weights = 2 ** (np.arange(OCTAVES) / 2)
     return tuple(torch.tensor(part, device=device).float() for part in (stacked, weights))
 
@@ -132,9 +132,10 @@ def chroma(audio: Tensor) -> Tensor:
     filters, weights = _constant_q(audio.device)
     total = audio.new_zeros(len(audio), 12)
     for octave in range(OCTAVES):
-        edge = filters.shape[2] // 2
-        response = conv1d(pad(audio[:, None], (edge, edge)), filters, stride=CQT_HOP >> octave)
-        level = torch.hypot(*response.split(BINS, 1))
+        edge = len(filters) // 2
+        moments = pad(audio, (edge, edge)).unfold(1, 2 * edge + 1, CQT_HOP >> octave)
+        real, imaginary = (moments @ filters).transpose(1, 2).split(BINS, 1)
+        level = torch.hypot(real, imaginary)
         # What lasts for fewer than three of seven moments is a drum, or a beginning.
         level = pad(level, (3, 3), mode="replicate").unfold(2, 7, 1).median(3).values
         # The three bins of each pitch class: one below, the one itself, one above.
@@ -197,7 +198,7 @@ class Heard:
 def heard(audio: Tensor) -> Heard:
     """All of it, of (B, samples), a few pieces at a time."""
     found = []
-    for part in audio.split(AT_ONCE):
+    for part in audio.split(AT_ONCE[audio.device.type]):
         strength = onset_strength(part)
         found.append((strength, tempo(strength), chroma(part), loudness(part), silent(part)))
     return Heard(*(torch.cat(column) for column in zip(*found, strict=True)))

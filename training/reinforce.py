@@ -45,6 +45,15 @@ def better(reward: Tensor, siblings: int) -> Tensor:
     return ((groups - groups.mean(1, keepdim=True)) / (reward.std() + 1e-6)).flatten()
 
 
+def texts(tags: tuple[str, ...], pieces: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Each tag as a text, so many times: tokens (rows, L), and the tags' numbers (rows,)."""
+    lines = [text.tokens([tag]) for tag in tags]
+    width = max(map(len, lines))
+    words = torch.tensor([line + [text.PAD] * (width - len(line)) for line in lines], device=device)
+    numbers = torch.arange(len(tags), device=device)
+    return words.repeat_interleave(pieces, 0), numbers.repeat_interleave(pieces)
+
+
 class Reinforcer:
     """The model, what it was before, and a round of playing, listening and learning."""
 
@@ -61,15 +70,10 @@ class Reinforcer:
         self.optimizer = torch.optim.AdamW(
             self.parameters, args.lr, (0.9, 0.98), weight_decay=0.0, fused=cuda
         )
-        self.hold = args.hold
-        tags = self.asked.ear.tags
-        lines = [text.tokens([tag]) for tag in tags]
-        width = max(map(len, lines))
-        words = [line + [text.PAD] * (width - len(line)) for line in lines]
-        self.words = torch.tensor(words, device=device).repeat_interleave(args.pieces, 0)
-        self.tags = torch.arange(len(tags), device=device).repeat_interleave(args.pieces)
+        self.hold, self.pace = args.hold, 1.0
+        self.words, self.tags = texts(self.asked.ear.tags, args.pieces, device)
         self.continuing = Sampler(self.model, args.prompts * args.siblings, args.frames)
-        self.naming = Sampler(self.model, len(self.words), args.named_frames, width)
+        self.naming = Sampler(self.model, len(self.words), args.named_frames, self.words.shape[1])
         self.judged = self.asked.prompts.at(torch.arange(args.judged, device=device))
         self.judging = Sampler(self.model, args.judged, args.judged_frames)
 
@@ -134,7 +138,7 @@ class Reinforcer:
         """The round's updates."""
         args, far = self.args, 0.0
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * self.pace
         generator = torch.Generator().manual_seed(number)
         norms, total = [], sum(len(rows.codes) for rows in played)
         orders = [
@@ -153,12 +157,14 @@ class Reinforcer:
             self.optimizer.step()
             self.average.follow()
         apart = float(far) / total
-        # The hold tightens where the model goes too far, and eases again.
+        # Noise and gain grow with the rate alike: how far the model may go is what sets it.
         if apart > args.far:
-            self.hold *= 1.5
+            self.pace, self.hold = max(0.05, self.pace * 0.7), self.hold * 1.3
         elif apart < args.far / 2:
-            self.hold = max(args.hold, self.hold / 1.5)
-        return {"apart": apart, "norm": float(torch.stack(norms).mean()), "hold": self.hold}
+            self.pace = min(args.pace, self.pace * 1.2)
+            self.hold = max(args.hold, self.hold / 1.3)
+        norm = float(torch.stack(norms).mean())
+        return {"apart": apart, "norm": norm, "pace": self.pace, "hold": self.hold}
 
     def judge(self) -> dict[str, float]:
         """What the averaged weights keep of the prompts that are only judged on."""
@@ -221,13 +227,25 @@ def reinforce(learner: Reinforcer, args: argparse.Namespace, facts: dict) -> Non
 def report(args: argparse.Namespace, device: torch.device) -> None:
     """Only plays on the held-out prompts and says what is kept of them."""
     model, codec = load_model(args.state, device), load_codec(args.state, device)
-    prompts = rewards.Asked(args.asked, codec, device).heldout
+    asked = rewards.Asked(args.asked, codec, device)
+    prompts = asked.heldout
     sampler = Sampler(model, len(prompts), args.judged_frames)
     for seed in range(args.report):
         codes = sampler.play(prompts.codes, seed=seed)
         print(
             f"held-out, seed {seed}: {shown(shares(rewards.found(codec, codes, prompts), prompts))}"
         )
+
+    words, tags = texts(asked.ear.tags, args.pieces, device)
+    nothing = prompts.codes.new_zeros(len(words), prompts.codes.shape[1], 0)
+    free = Sampler(model, len(words), args.named_frames).play(nothing)
+    unasked = (asked.ear(rewards.features(codec, free)) > 0).float().mean(0)
+    sampler = Sampler(model, len(words), args.named_frames, words.shape[1], args.guidance)
+    _, heard = rewards.named(codec, sampler.play(nothing, words), asked.ear, tags)
+    named = heard.float().view(-1, args.pieces).mean(1)
+    for tag, share, other in zip(asked.ear.tags, named.tolist(), unasked.tolist(), strict=True):
+        print(f"{tag}: {share:.0%} guided, {other:.0%} unguided")
+    print(f"{int((named > unasked).sum())} more often guided, {int((named >= 0.6).sum())} in 60%")
 
 
 def main() -> None:
@@ -248,23 +266,22 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=192, help="prompts that are only judged on")
     parser.add_argument("--judged-frames", type=int, default=FRAMES)
     parser.add_argument("--updates", type=int, default=2, help="of the weights, in a round")
-    parser.add_argument("--micro", type=int, default=32, help="pieces that gradients are made of")
-    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--micro", type=int, default=128, help="pieces that gradients are made of")
+    parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--lr-end", type=float, default=0.0)
     parser.add_argument("--ramp", type=int, default=4, help="rounds before the rate is whole")
     parser.add_argument("--hold", type=float, default=0.01, help="weight of the divergence")
-    parser.add_argument(
-        "--far", type=float, default=0.05, help="nats a frame that tighten the hold"
-    )
+    parser.add_argument("--far", type=float, default=0.1, help="nats a frame: there it slows down")
+    parser.add_argument("--pace", type=float, default=4.0, help="times --lr, at most")
     parser.add_argument("--forgets", type=float, default=0.05, help="of the average, an update")
     parser.add_argument("--look-every", type=float, default=90.0, help="seconds between judgements")
+    parser.add_argument("--guidance", type=float, default=3.0, help="of the pieces in a report")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--report", type=int, default=0, help="only judge: seeds of held-out prompts"
     )
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.report:
         report(args, device)

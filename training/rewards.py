@@ -20,7 +20,6 @@ from training.ear import Ear, features
 
 JOIN = PROMPT_FRAMES * 640
 LEAD = 50  # frames before the join that are decoded too, so that the codec knows where it is
-AT_ONCE = 64  # pieces
 # What is asked of a continuation (a value, and how soon it is enough), and how much each counts.
 ASKED = {"pulse": (0.3, 0.06), "pitch classes": (0.7, 0.08), "key": (0.7, 0.08)}
 COUNTS = {
@@ -108,7 +107,7 @@ def found(codec: Codec, codes: Tensor, prompts: Prompts) -> Found:
     """What continuations (B, K, F) keep of their prompts (B,)."""
     first = PROMPT_FRAMES - LEAD
     parts = []
-    for part in codes[:, :, first:].split(AT_ONCE):
+    for part in codes[:, :, first:].split(measures.AT_ONCE[codes.device.type]):
         heard = measures.heard(codec.decode(part)[:, LEAD * 640 :])
         parts.append([getattr(heard, name.name) for name in fields(measures.Heard)])
     heard = measures.Heard(*(torch.cat(column) for column in zip(*parts, strict=True)))
