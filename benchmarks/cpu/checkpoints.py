@@ -12,7 +12,11 @@ from segue.checkpoints.quantize import save_quantized
 from segue.checkpoints.recipe import Recipe
 from segue.demo.toy import CONFIG, write_checkpoint
 
-RECIPES = {"4 bits": Recipe("decoder-linears", 4, 64), "8 bits": Recipe("decoder-linears", 8, 64)}
+RECIPES = {
+    "4 bits": Recipe("decoder-linears", 4, 64),
+    "4 bits int8": Recipe("decoder-linears", 4, 64),
+    "8 bits": Recipe("decoder-linears", 8, 64),
+}
 
 
 def small() -> dict[str, Any]:

@@ -30,11 +30,12 @@ FOUR_STEPS = 40
 
 
 def engine_named(name: str, checkpoint: Checkpoint, threads: int) -> Any:
-    """An engine for processors."""
+    """An engine for processors: `native`, `native int8` for activations of that, or `openvino`."""
+    name, _, activations = name.partition(" ")
     if name == "native":
         from segue.engine.native.engine import NativeEngine
 
-        return NativeEngine(checkpoint, threads=threads)
+        return NativeEngine(checkpoint, threads=threads, activations=activations or None)
     from segue.engine.openvino import OpenVINOEngine
 
     return OpenVINOEngine(checkpoint, threads=threads)

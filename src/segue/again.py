@@ -23,6 +23,7 @@ _AGAIN, _TAKE = "--again", "--take"
 _LAST = "last.json"
 
 _NUMBERS = ("top_k", "top_p", "temperature", "guidance_coef", "extend_stride", "kv_bits")
+_WORDS = ("activations",)
 _OF_BARS = ("beats_per_bar", "snap")
 _QUANTIZING = ("--recipe", "--quantize", "--q-bits", "--quant-scope", "--method")
 
@@ -142,7 +143,7 @@ def _words_of(report: Mapping[str, Any], number: int, typed: Sequence[str]) -> l
         words.append("--allow-empty-text-cfg")
     if report.get("melody"):
         words += ["--melody", report["melody"]]
-    names = [*_NUMBERS]
+    names = [*_NUMBERS, *_WORDS]
     if report.get("bpm"):
         words += [f"--bpm={report['bpm']}", f"--downbeat={report.get('downbeat_seconds', 0)}"]
         names += _OF_BARS

@@ -13,7 +13,7 @@ from .atomic import check_writable
 from .checkpoints import hub
 from .checkpoints.adapters import AdapterChoice
 from .errors import AudioError, OutputError, RequestError
-from .model import CAST_DTYPES, ENGINES, KV_BITS
+from .model import ACTIVATIONS, CAST_DTYPES, ENGINES, KV_BITS
 from .part_options import BeforeParts, OfPart, parts_of
 from .request import Request, RequestOptions
 from .storage import Storage, parent, place
@@ -89,6 +89,16 @@ def add_kv_option(parser: argparse.ArgumentParser) -> None:
         help="bits of a key or value that is kept of each column, on processors: less memory, and "
         "faster steps late in long music (default: 32, and 16 on the engine 'native' for narrower "
         "weights)",
+    )
+
+
+def add_activations_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--activations`."""
+    parser.add_argument(
+        "--activations",
+        choices=ACTIVATIONS,
+        help="what quantized weights are multiplied with on the engine 'native': int8 takes less "
+        "time, above all for a prompt, and is less exact (default: int16)",
     )
 
 

@@ -19,6 +19,7 @@ from .layout import plan_request
 from .model import Model, load
 from .options import (
     adapters_of,
+    add_activations_option,
     add_adapter_option,
     add_kv_option,
     add_melody_option,
@@ -49,6 +50,7 @@ def add_options(parser: argparse.ArgumentParser, prompt: bool = True) -> None:
     add_adapter_option(parser)
     add_threads_option(parser)
     add_kv_option(parser)
+    add_activations_option(parser)
     add_recipe_options(parser)
     add_request_options(parser, prompt, texts=True)
     add_length_options(parser)
@@ -171,6 +173,7 @@ class Run:
             engine=options.engine,
             threads=options.threads,
             kv_bits=options.kv_bits,
+            activations=options.activations,
             cast_dtype=options.cast_dtype,
             recipe=self._recipe,
             adapters=self._adapters,
@@ -222,6 +225,7 @@ class Run:
         report |= variant_of(model, options.cast_dtype, self._recipe)
         report["adapters"] = list(options.adapter)
         report["base_model"], report["kv_bits"] = options.base_model, options.kv_bits
+        report["activations"] = options.activations
         report["melody"] = None if options.melody is None else str(options.melody)
         report["notes"] = notes if note is None else [*notes, note]
         if self._report_file is not None:

@@ -84,7 +84,7 @@ static struct matrix matrix(int rows, int columns, int kind, int bits, int group
 #define LAYERS 2
 
 struct shape {
-    int dim, heads, ffn, logits, kind, bits, group, head, cache_size, text;
+    int dim, heads, ffn, logits, kind, bits, group, head, cache_size, text, activations;
 };
 
 struct weights {
@@ -97,7 +97,8 @@ struct weights {
 static struct weights weights_of(struct shape s, int threads) {
     struct weights made = {.config = {.dim = s.dim, .heads = s.heads, .ffn = s.ffn, .layers = LAYERS,
                                       .logits = s.logits, .threads = threads,
-                                      .cache_size = s.cache_size, .text = s.text}};
+                                      .cache_size = s.cache_size, .text = s.text,
+                                      .activations = s.activations}};
 #define MATRIX(rows, columns) matrix(rows, columns, s.kind, s.bits, s.group, s.head)
     for (int n = 0; n < LAYERS; n++)
         made.layers[n] = (struct layer){
@@ -184,16 +185,17 @@ static float *generated(struct weights *w, int threads, const char *path, const 
 }
 
 static const struct shape SHAPES[] = {
-    {96, 3, 160, 50, PACKED, 4, 32, ZERO_POINT, 2, 1}, {128, 2, 256, 33, PACKED, 8, 128, FLOAT_BIAS, 4, 1},
-    {64, 4, 64, 16, PACKED, 2, 64, HALF_BIAS, 1, 0},   {33, 3, 35, 17, FLOAT32, 0, 0, 0, 4, 1},
-    {40, 1, 17, 5, FLOAT16, 0, 0, 0, 1, 1},            {16, 16, 1, 1, BFLOAT16, 0, 0, 0, 2, 0}};
+    {96, 3, 160, 50, PACKED, 4, 32, ZERO_POINT, 2, 1, 16}, {128, 2, 256, 33, PACKED, 8, 128, FLOAT_BIAS, 4, 1, 16},
+    {64, 4, 64, 16, PACKED, 2, 64, HALF_BIAS, 1, 0, 16},   {33, 3, 35, 17, FLOAT32, 0, 0, 0, 4, 1, 16},
+    {40, 1, 17, 5, FLOAT16, 0, 0, 0, 1, 1, 8},             {16, 16, 1, 1, BFLOAT16, 0, 0, 0, 2, 0, 16},
+    {96, 3, 160, 50, PACKED, 4, 32, ZERO_POINT, 2, 1, 8},  {128, 2, 256, 33, PACKED, 8, 128, FLOAT_BIAS, 4, 1, 8}};
 
 /* --- paths ------------------------------------------------------------------------------------- */
 
-static void compare_products(const char *path, int threads) {
+static void compare_products(const char *path, int threads, int activations) {
     static const int BITS[] = {2, 4, 8}, GROUPS[] = {32, 64, 128}, COLUMNS[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 20};
     enum { WIDTH = 256, OUTPUTS = 40, PADDED = 48 };
-    const struct shape shape = {WIDTH, 4, 32, 1, FLOAT32, 0, 0, 0, 4, 0};
+    const struct shape shape = {WIDTH, 4, 32, 1, FLOAT32, 0, 0, 0, 4, 0, activations};
     struct weights w = weights_of(shape, 2);
     struct model *m = model_of(&w, threads, path), *plain = model_of(&w, 1, "plain");
     int products = 0, different = 0;
@@ -213,7 +215,7 @@ static void compare_products(const char *path, int threads) {
             products++;
             free(x), free((void *)by.data);
         }
-    printf("%s %d products %d different %.2g\n", path, products, different, largest);
+    printf("%s %d products of int%d %d different %.2g\n", path, products, activations, different, largest);
     segue_free(m), segue_free(plain), drop_weights(&w);
 }
 
@@ -312,6 +314,8 @@ static void refuse(void) {
         }
     REFUSED(segue_new(&w.config, w.layers, w.norm, &w.heads, "none"));
     REFUSED(segue_new(&w.config, w.layers, NULL, &w.heads, ""));
+    bad = w, bad.config.activations = 4;
+    REFUSED(segue_new(&bad.config, bad.layers, bad.norm, &bad.heads, ""));
     bad = w, bad.layers[1].fc2.data = NULL;
     REFUSED(segue_new(&bad.config, bad.layers, bad.norm, &bad.heads, ""));
     REFUSED(!segue_product(m, &w.heads, x, 0, out));
@@ -382,7 +386,8 @@ int main(int count, char **arguments) {
                 run_values(name, threads);
                 printf("%s\n", name);
             } else {
-                compare_products(name, threads);
+                compare_products(name, threads, 16);
+                compare_products(name, threads, 8);
                 compare_models(name, threads);
             }
         }

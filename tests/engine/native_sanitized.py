@@ -39,13 +39,13 @@ def main(path: str) -> None:
     four_bits = QuantizationConfig(QuantizationParams(4, 32), {})
     texts = [random.standard_normal((2, 1, 3, 5, 32)).astype(np.float32) for _ in range(2)]
     for name in library.load().segue_paths().decode().split():
-        for arrays, quantization, bits in (
-            (plain, None, 32),
-            (packed, four_bits, 16),
-            (packed, four_bits, 8),
+        for arrays, quantization, bits, activations in (
+            (plain, None, 32, 16),
+            (packed, four_bits, 16, 16),
+            (packed, four_bits, 8, 8),
         ):
             weights = Weights(of_arrays(arrays, Path()), quantization)
-            lm = NativeLM(config, weights, 3, bits, name)
+            lm = NativeLM(config, weights, 3, bits, name, activations=activations)
             text = TextCache(lm, [(keys, values) for keys, values in texts])
             hidden = random.standard_normal((303, config.dim)).astype(np.float32)
             base = Cache(lm, 303)

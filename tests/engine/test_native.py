@@ -52,11 +52,16 @@ def columns_of(count, columns=256, seed=0):
     return x
 
 
-def close(found, x, packed):
-    """Whether products are as near as 16 bits of the largest activation make them."""
+def close(found, x, packed, activations=16):
+    """Whether products are as near as so many bits of the largest activation make them."""
     weights = packed.dense().astype(np.float64)
     apart = np.abs(found - x.astype(np.float64) @ weights.T).max()
-    return apart <= 4e-5 * np.abs(x).max() * np.linalg.norm(weights, axis=1).max()
+    return (
+        apart
+        <= {16: 4e-5, 8: 1e-2}[activations]
+        * np.abs(x).max()
+        * np.linalg.norm(weights, axis=1).max()
+    )
 
 
 # --- Products -------------------------------------------------------------------------------------
@@ -64,22 +69,52 @@ def close(found, x, packed):
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize("group", [32, 64, 128])
-def test_every_path_multiplies_as_float64_does(bits, group):
+@pytest.mark.parametrize("activations", [8, 16])
+def test_every_path_multiplies_as_float64_does(bits, group, activations):
     packed = packed_of(bits, group)
-    x = columns_of(3)
+    x = columns_of(27)
     for path in paths():
-        [found] = Products([packed], 2, path)(x)
-        assert close(found, x, packed)
+        multiply = Products([packed], 2, path, activations)
+        for columns in (x, x[:3]):
+            [found] = multiply(columns)
+            assert close(found, columns, packed, activations)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 17, 256])
-def test_a_column_has_the_same_product_whatever_is_beside_it(count):
-    x = columns_of(count)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 256])
+@pytest.mark.parametrize("activations", [8, 16])
+def test_a_column_has_the_same_product_whatever_is_beside_it(count, activations):
+    x, packed = columns_of(count, 640), [packed_of(bits, 64, columns=640) for bits in (2, 4, 8)]
     for path in paths():
-        multiply = Products([packed_of(4, 64)], 2, path)
-        [whole] = multiply(x)
+        multiply = Products(packed, 2, path, activations)
+        whole = multiply(x)
         for n in {0, count // 2, count - 1}:
-            np.testing.assert_array_equal(whole[n], multiply(x[n : n + 1])[0][0])
+            np.testing.assert_array_equal(
+                [each[n] for each in whole], [each[0] for each in multiply(x[n : n + 1])]
+            )
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("activations", [8, 16])
+def test_integers_are_multiplied_exactly_on_every_path(bits, activations):
+    """Scales are powers of two, so floats round nothing: the products are the integers' own."""
+    packed, most = packed_of(bits, 64, columns=640), {8: 127, 16: 32639}[activations]
+    scales = np.full_like(packed.scales, 0.25)
+    biases = np.full_like(scales, -0.25 * (2**bits - 1))
+    packed = Packed(packed.params, packed.weight, scales, biases)
+    x = np.random.default_rng(2).integers(-most, most, (20, 640), endpoint=True)
+    x[:2], x[:, ::64] = [[most], [-most]], most  # the largest sums, and a scale of 1
+    weights = np.rint(4 * packed.dense()).astype(np.int64)
+    for path in paths():
+        multiply = Products([packed], 2, path, activations)
+        for columns in (x, x[:2]):
+            [found] = multiply(columns.astype(np.float32))
+            exact = columns @ weights.T
+            if activations == 8:
+                np.testing.assert_array_equal(4 * found, exact)
+            else:  # beyond float32's 24 bits, each group's sum is rounded
+                np.testing.assert_allclose(
+                    4 * found, exact, rtol=0, atol=2e-6 * np.abs(exact).max()
+                )
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 33])
@@ -135,9 +170,10 @@ def test_what_is_no_number_is_none_in_the_product(value):
     x = columns_of(2)
     x[1, 70] = value
     for path in paths():
-        [found] = Products([packed_of(4, 64)], 1, path)(x)
-        assert np.isfinite(found[0]).all()
-        assert not np.isfinite(found[1]).any()
+        for activations in (8, 16):
+            [found] = Products([packed_of(4, 64)], 1, path, activations)(x)
+            assert np.isfinite(found[0]).all()
+            assert not np.isfinite(found[1]).any()
 
 
 def test_tiny_and_huge_activations_stay_in_range():
@@ -206,13 +242,27 @@ def test_every_path_agrees_with_mlx(pair):
         assert divergence(expected, exact) <= 1e-7
 
 
+def test_activations_in_8_bits_are_near_and_the_same_on_every_path(pair):
+    make, mlx = pair
+    sequence = sequence_of(mlx.config.lm)
+    expected = mlx.logits(sequence)
+    found = [logits_of(make(path=path, threads=2, activations=8), sequence) for path in paths()]
+    plain = found[-1]
+    if make().packed:
+        assert 1e-6 < divergence(expected, plain) < 2e-3
+    else:
+        assert divergence(expected, plain) < 1e-6
+    for other in found:
+        assert divergence(plain, other) <= divergence(expected, plain)
+
+
 def test_the_number_of_threads_changes_nothing(pair):
     make, mlx = pair
     sequence = sequence_of(mlx.config.lm)
     for bits in (8, 16):
-        one = logits_of(make(threads=1, kv_bits=bits), sequence)
+        one = logits_of(make(threads=1, kv_bits=bits, activations=bits), sequence)
         for threads in (2, 3, 7):
-            other = make(threads=threads, kv_bits=bits)
+            other = make(threads=threads, kv_bits=bits, activations=bits)
             np.testing.assert_array_equal(logits_of(other, sequence), one)
 
 
@@ -235,7 +285,7 @@ def test_one_pass_and_steps_are_the_same(pair):
     make, mlx = pair
     sequence = sequence_of(mlx.config.lm, 40)
     for bits in (8, 16):
-        lm = make(threads=2, kv_bits=bits)
+        lm = make(threads=2, kv_bits=bits, activations=bits)
         hidden = lm.embed(sequence.T, 0)
         cache = Cache(lm, len(hidden))
         found = [lm.run([Rows(cache, hidden[n : n + 1])]) for n in range(len(hidden))]
@@ -368,3 +418,38 @@ def test_bits_of_the_cache_are_taken_by_every_choice(toy):
         engine: Any = segue.load(str(toy), engine="native", kv_bits=bits).engine
         assert engine.native.kv_bits == bits
         assert segue.load(str(toy), kv_bits=bits, threads=1).engine.name == "native"
+
+
+def test_activations_are_taken_by_every_choice(toy):
+    for activations in ("int8", "int16"):
+        native: Any = segue.load(str(toy), engine="native", recipe="q4", activations=activations)
+        assert not native.engine.load_report.notes
+    chosen = segue.load(str(toy), recipe="q4", activations="int8").engine
+    assert chosen.name == "native"
+    sequence = sequence_of(chosen.config.lm)
+    exact, near = native.engine.logits(sequence), chosen.logits(sequence)
+    assert 1e-6 < divergence(exact, near) < 2e-3
+
+
+def test_activations_beside_floats_are_told(toy):
+    [note] = segue.load(str(toy), engine="native", activations="int8").engine.load_report.notes
+    assert "no weights are quantized" in note
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"engine": "openvino", "activations": "int8"}, "only the engine 'native'.*'openvino'"),
+        ({"engine": "mlx", "activations": "int16"}, "only the engine 'native'.*'mlx'"),
+        ({"engine": "native", "activations": "int4"}, "activations are int16 or int8, not 'int4'"),
+    ],
+)
+def test_activations_that_no_engine_has_are_one_line(toy, options, words):
+    with pytest.raises(RequestError, match=words):
+        segue.load(str(toy), **options)
+
+
+def test_activations_are_refused_where_auto_finds_another_engine(toy, monkeypatch):
+    monkeypatch.setattr(library, "unavailable", lambda: "there is no compiler")
+    with pytest.raises(RequestError, match="only the engine 'native'"):
+        segue.load(str(toy), activations="int8")

@@ -240,9 +240,9 @@ def test_neon_computes_what_plain_c_does(tmp_path):
     made = driver(tmp_path, command, Target("linux", "aarch64"), ("-static",))
     # By one thread: an emulated one that waits is slow at it, and keeps the core from the others.
     said = output_of(emulator, "-cpu", "max", made, "paths", "neon", "1").splitlines()
-    assert said[0] == "neon 270 products 0 different 0"
-    name, models, _, apart = said[1].split()
-    assert (name, models) == ("neon", "6")
+    assert said[:2] == [f"neon 270 products of int{bits} 0 different 0" for bits in (16, 8)]
+    name, models, _, apart = said[2].split()
+    assert (name, models) == ("neon", "8")
     assert float(apart) < 1e-3
     assert output_of(emulator, "-cpu", "max", made, "hostile", "neon", "1").split() == [
         "neon",
@@ -250,6 +250,21 @@ def test_neon_computes_what_plain_c_does(tmp_path):
     ]
     # A processor without dot products has the plain path alone.
     assert output_of(emulator, "-cpu", "cortex-a53", made, "paths", "neon") == "done"
+
+
+@pytest.mark.slow
+@needs_gcc
+@pytest.mark.skipif(this_target().machine != "x86_64", reason="of this processor's paths")
+def test_every_path_multiplies_as_plain_c_does_to_the_bit(tmp_path):
+    """Plain C too rounds a product and its sum once here."""
+    require("native")
+    if "avx2" not in library.load().segue_paths().decode().split():
+        pytest.skip("no path that rounds them once")
+    said = output_of(driver(tmp_path, ("gcc",), flags=("-O2", "-mfma")), "paths").splitlines()
+    products = [line for line in said if " products " in line]
+    assert len(products) >= 4
+    for line in products:
+        assert " 0 different" in line
 
 
 # --- Sanitizers -----------------------------------------------------------------------------------

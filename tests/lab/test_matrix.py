@@ -345,6 +345,7 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
     typed += ["bits=4, method=nearest", "name=gptq3, recipe=q4, method=gptq, self_takes=3"]
     typed += ["name=d, recipe=q4, method=search+distill, distill_steps=9"]
     typed += ["recipe=q4-gptq", "checkpoint=models/large-q4", "bits=4, kv_bits=8"]
+    typed += ["bits=4, activations=int8"]
     assert rows_of(file, typed) == (
         Variant("plain"),
         Variant(
@@ -363,6 +364,11 @@ def test_rows_come_from_a_file_and_are_typed(tmp_path):
         Variant("q4-g64-gptq-decoder-linears", None, Recipe(method="gptq")),
         Variant("large-q4", checkpoint="models/large-q4"),
         Variant("q4-g64-search-decoder-linears-kv8", None, Recipe(method="search"), None, 8),
+        Variant(
+            "q4-g64-search-decoder-linears-int8",
+            recipe=Recipe(method="search"),
+            activations="int8",
+        ),
     )
 
 

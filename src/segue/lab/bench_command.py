@@ -12,6 +12,7 @@ from ..atomic import check_writable
 from ..channel import stdout_progress
 from ..options import (
     HelpFormatter,
+    add_activations_option,
     add_kv_option,
     add_model_options,
     add_output_options,
@@ -43,6 +44,7 @@ def add_parser(commands: Any) -> None:
     add_prompt_option(parser)
     add_model_options(parser)
     add_kv_option(parser)
+    add_activations_option(parser)
     add_recipe_options(parser)
     add_request_options(parser)
     add_run_option(parser)
@@ -78,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
     recipe, prompt, report_file = recipe_of(options), prompt_of(options), report_file_of(options)
     check_runs(options.runs)
     wanted = BenchRequest(
-        variant=Variant("bench", options.cast_dtype, recipe, None, options.kv_bits),
+        variant=Variant(
+            "bench", options.cast_dtype, recipe, None, options.kv_bits, options.activations
+        ),
         request=seeded(request_of(options, prompt)),
         prompt=str(prompt),
         model=options.model,

@@ -55,8 +55,9 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         type=Path,
         help="a TOML file with a table [[row]] for each row: name, cast, recipe or bits, group, "
-        "scope, mode; method, calibrate, self_takes, calibration_seed, distill_steps; kv_bits; or "
-        "checkpoint, a folder of segue quantize (default: baseline, float16, q8, q4, q4-emb)",
+        "scope, mode; method, calibrate, self_takes, calibration_seed, distill_steps; kv_bits, "
+        "activations; or checkpoint, a folder of segue quantize (default: baseline, float16, q8, "
+        "q4, q4-emb)",
     )
     parser.add_argument(
         "--row",

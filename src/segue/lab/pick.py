@@ -209,7 +209,8 @@ def _doubts(best: Row, noise: Noise, measured: Sequence[Row]) -> list[str]:
 
 def _environment(variant: Variant) -> tuple[str, ...]:
     recipe = variant.recipe
-    if variant.checkpoint is not None or variant.kv_bits is not None:
+    unset = (variant.checkpoint, variant.kv_bits, variant.activations)
+    if any(part is not None for part in unset):
         return ()
     if recipe is None:
         return ("G4L_MLX_QUANTIZE=0",)

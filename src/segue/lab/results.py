@@ -32,6 +32,7 @@ class Row:
         recipe: what was quantized, as the file has it.
         checkpoint: what ran in the place of the matrix's checkpoint; None for that itself.
         kv_bits: of a key or value in the cache; None for the engine's own.
+        activations: what quantized weights were multiplied with; None for the engine's own.
         bench, quality: what was measured; everything in them is None where nothing was.
         audio: names of WAV files beside the `matrix.json`, `full` and `continuation`.
     """
@@ -44,6 +45,7 @@ class Row:
     recipe: Mapping[str, Any] | None = None
     checkpoint: str | None = None
     kv_bits: int | None = None
+    activations: str | None = None
     bench: BenchFigures = field(default_factory=BenchFigures)
     quality: QualityFigures = field(default_factory=QualityFigures)
     audio: Mapping[str, Any] | None = None
@@ -51,7 +53,10 @@ class Row:
     @property
     def plain(self) -> bool:
         """Whether it is the checkpoint as it is stored."""
-        changes = (self.recipe, self.cast_dtype, self.checkpoint, self.kv_bits)
+        changes = (
+            *(self.recipe, self.cast_dtype, self.checkpoint),
+            *(self.kv_bits, self.activations),
+        )
         return all(change is None for change in changes)
 
     @property
@@ -66,7 +71,8 @@ class Row:
             RequestError: there is no such quantization or type.
         """
         recipe = None if self.recipe is None else dict(self.recipe)
-        rest = {"checkpoint": self.checkpoint, "kv_bits": self.kv_bits}
+        rest: dict[str, Any] = {"checkpoint": self.checkpoint, "kv_bits": self.kv_bits}
+        rest["activations"] = self.activations
         return Variant.from_json(
             self.name, {"cast_dtype": self.cast_dtype, "recipe": recipe} | rest
         )
@@ -85,6 +91,7 @@ class Row:
             recipe=recipe if isinstance(recipe, Mapping) else None,
             checkpoint=text(found, "variant", "checkpoint"),
             kv_bits=None if kv is None else int(kv),
+            activations=text(found, "variant", "activations"),
             bench=BenchFigures.from_json(found.get("bench")),
             quality=QualityFigures.from_json(found.get("quality")),
             audio=audio if isinstance(audio, Mapping) else None,

@@ -37,6 +37,7 @@ _TYPES: Mapping[str, type] = {
     "distill_steps": int,
     "checkpoint": str,
     "kv_bits": int,
+    "activations": str,
 }
 
 
@@ -118,7 +119,7 @@ def _variant(entry: Any, where: str) -> Variant:
     details = {key: entry.get(key) for key in ("scope", "bits", "group", "mode")}
     given = [key for key, value in details.items() if value is not None]
     cast, named, checkpoint = entry.get("cast"), entry.get("recipe"), entry.get("checkpoint")
-    kv = entry.get("kv_bits")
+    kv, activations = entry.get("kv_bits"), entry.get("activations")
     try:
         recipe = complete_recipe(*details.values()) if given else None
         if named is not None:
@@ -128,8 +129,9 @@ def _variant(entry: Any, where: str) -> Variant:
         recipe = _with_method(entry, recipe)
         if checkpoint is not None:
             name = entry.get("name", Variant.of_checkpoint(checkpoint).name)
-            return Variant(name, cast, recipe, checkpoint, kv)
-        return Variant(entry.get("name", name_of(cast, recipe, kv)), cast, recipe, None, kv)
+            return Variant(name, cast, recipe, checkpoint, kv, activations)
+        name = entry.get("name", name_of(cast, recipe, kv, activations))
+        return Variant(name, cast, recipe, None, kv, activations)
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..checkpoints.recipe import Recipe
 from ..errors import RequestError
-from ..model import CAST_DTYPES, Model, load
+from ..model import ACTIVATIONS, CAST_DTYPES, Model, load
 from ..progress import SILENT, Progress
 from ..recipe_options import method_options
 
@@ -27,7 +27,7 @@ class Variant:
         recipe: what is quantized in memory; None runs the checkpoint as it is.
         checkpoint: runs in the place of the one that is compared with: what `segue quantize` made
             of that, a folder or a repository.
-        kv_bits: see `segue.load`.
+        kv_bits, activations: see `segue.load`.
 
     Raises:
         RequestError: a name that cannot name a file, no such type, or a recipe for what is
@@ -39,6 +39,7 @@ class Variant:
     recipe: Recipe | None = None
     checkpoint: str | None = None
     kv_bits: int | None = None
+    activations: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -51,6 +52,10 @@ class Variant:
                 f"no cast dtype {self.cast_dtype!r}; there are {', '.join(CAST_DTYPES)}"
             )
 
+        if self.activations is not None and self.activations not in ACTIVATIONS:
+            raise RequestError(
+                f"no activations {self.activations!r}; there are {', '.join(ACTIVATIONS)}"
+            )
         if self.checkpoint is not None and (self.recipe or self.cast_dtype):
             raise RequestError(
                 f"{self.checkpoint} runs as it is; leave out what is cast or quantized"
@@ -59,7 +64,10 @@ class Variant:
     @property
     def plain(self) -> bool:
         """Whether it is the checkpoint as it is stored."""
-        changes = (self.cast_dtype, self.recipe, self.checkpoint, self.kv_bits)
+        changes = (
+            *(self.cast_dtype, self.recipe, self.checkpoint),
+            *(self.kv_bits, self.activations),
+        )
         return all(change is None for change in changes)
 
     def load(
@@ -77,6 +85,7 @@ class Variant:
             cast_dtype=self.cast_dtype,
             recipe=self.recipe,
             kv_bits=self.kv_bits,
+            activations=self.activations,
             progress=progress,
         )
 
@@ -92,13 +101,16 @@ class Variant:
             options += ["--q-group-size", str(self.recipe.group_size)]
             options += ["--q-mode", self.recipe.mode]
             options += method_options(self.recipe)
-        return options if self.kv_bits is None else [*options, "--kv-bits", str(self.kv_bits)]
+        if self.kv_bits is not None:
+            options += ["--kv-bits", str(self.kv_bits)]
+        return options + (["--activations", self.activations] if self.activations else [])
 
     def to_json(self) -> dict[str, Any]:
         """Return what reports have of it, beside its name."""
         recipe = None if self.recipe is None else self.recipe.to_json()
         found = {"cast_dtype": self.cast_dtype, "recipe": recipe}
-        rest = {"checkpoint": self.checkpoint, "kv_bits": self.kv_bits}
+        rest: dict[str, Any] = {"checkpoint": self.checkpoint, "kv_bits": self.kv_bits}
+        rest["activations"] = self.activations
         return found | {name: value for name, value in rest.items() if value is not None}
 
     @classmethod
@@ -110,20 +122,31 @@ class Variant:
         """
         recipe = entry["recipe"]
         recipe = None if recipe is None else Recipe.from_json(recipe)
-        return cls(name, entry["cast_dtype"], recipe, entry.get("checkpoint"), entry.get("kv_bits"))
+        rest = (entry.get(key) for key in ("checkpoint", "kv_bits", "activations"))
+        return cls(name, entry["cast_dtype"], recipe, *rest)
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: str, kv_bits: int | None = None) -> Variant:
+    def of_checkpoint(
+        cls, checkpoint: str, kv_bits: int | None = None, activations: str | None = None
+    ) -> Variant:
         """Return the variant that is a checkpoint of its own, named after its last part."""
         last = Path(checkpoint).name or Path(checkpoint).resolve().name
         name = re.sub(r"[^A-Za-z0-9.+-]+", "-", last).lstrip(".+-")[:100]
-        return cls(name or "variant", checkpoint=checkpoint, kv_bits=kv_bits)
+        return cls(
+            name or "variant", checkpoint=checkpoint, kv_bits=kv_bits, activations=activations
+        )
 
 
-def name_of(cast_dtype: str | None, recipe: Recipe | None, kv_bits: int | None = None) -> str:
+def name_of(
+    cast_dtype: str | None,
+    recipe: Recipe | None,
+    kv_bits: int | None = None,
+    activations: str | None = None,
+) -> str:
     """Return a name that says what a variant is: `float16-q8-g64-decoder-linears`."""
     parts = [cast_dtype, None if recipe is None else recipe.name]
     parts.append(None if kv_bits is None else f"kv{kv_bits}")
+    parts.append(activations)
     return "-".join(part for part in parts if part) or "baseline"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from ...checkpoints.checkpoint import Checkpoint
+from ...checkpoints.recipe import Recipe
+from ...progress import SILENT, Progress
 from ..openvino import OpenVINOEngine
 from ..openvino.lm import Prefix
 from ..openvino.weights import Weights, unpacked_note
@@ -20,16 +22,35 @@ class NativeEngine(OpenVINOEngine):
 
     The codec, the text encoder and the projections of what it says are OpenVINO's; what runs for
     every column is `NativeLM`.  Quantized weights stay packed, at 2, 4 and 8 bits as they are, at
-    3, 5 and 6 in 4 or 8; activations are multiplied in 16 bits.
+    3, 5 and 6 in 4 or 8.
 
     Args: see `OpenVINOEngine`.  Of `kv_bits` there are 16 and 8; None is 32 for a checkpoint in
-    float32 that is not quantized, else 16.
+    float32 that is not quantized, else 16.  `activations` is what quantized weights are multiplied
+    with: `"int16"`, as is None, or `"int8"`.
 
     Attributes:
         native: the language model.
     """
 
     name = "native"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        cast_dtype: str | None = None,
+        recipe: Recipe | None = None,
+        progress: Progress = SILENT,
+        threads: int | None = None,
+        kv_bits: int | None = None,
+        activations: str | None = None,
+    ) -> None:
+        self._activations = 8 if activations == "int8" else 16
+        super().__init__(checkpoint, cast_dtype, recipe, progress, threads, kv_bits)
+        if activations is not None and not self.native.packed:
+            self.load_report.notes.append(
+                f"no weights are quantized in a way that is multiplied with {activations}; "
+                "activations are floats"
+            )
 
     def _unpacked_note(self, checkpoint: Checkpoint) -> str | None:
         """See `OpenVINOEngine`."""
@@ -43,7 +64,14 @@ class NativeEngine(OpenVINOEngine):
 
     def _load_lm(self, weights: Weights, threads: int | None, kv_bits: int | None) -> None:
         """See `OpenVINOEngine`."""
-        self.native = NativeLM(self.config.lm, weights, threads, kv_bits, table=self.lm.table)
+        self.native = NativeLM(
+            self.config.lm,
+            weights,
+            threads,
+            kv_bits,
+            table=self.lm.table,
+            activations=self._activations,
+        )
         self.held = self.native.held
         self.device += f" ({self.native.path})"
 

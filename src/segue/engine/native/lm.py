@@ -126,9 +126,11 @@ class NativeLM:
             each position; None is 32 where all weights are float32, else 16.
         path: the name of the path to run; None for the best one.
         table: its embeddings, where they have been read.
+        activations: bits of what packed weights are multiplied with, 8 or 16.
 
     Attributes:
         held: the bytes of each module whose weights the library reads.
+        packed: whether any of them are quantized and stay so.
 
     Raises:
         UnavailableError: there is no library.
@@ -142,6 +144,7 @@ class NativeLM:
         kv_bits: int | None = None,
         path: str | None = None,
         table: Table | None = None,
+        activations: int = 16,
     ) -> None:
         self._library = library.load()
         self._turn = threading.Lock()
@@ -152,6 +155,7 @@ class NativeLM:
         self._offsets = np.arange(config.num_codebooks) * (config.cardinality + 1)
         matrices = Matrices(config, weights)
         self._memory, self.held = matrices.memory, matrices.held
+        self.packed = matrices.packed
         if kv_bits is None:
             kv_bits = 16 if matrices.narrow else 32
         self._structure = Config(
@@ -163,6 +167,7 @@ class NativeLM:
             threads=threads or library.processors(),
             cache_size=kv_bits // 8,
             text=matrices.text,
+            activations=activations,
         )
         path = path or os.environ.get(library.PATH_VARIABLE, "")
         self._model = self._library.segue_new(

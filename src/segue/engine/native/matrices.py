@@ -25,11 +25,13 @@ class Matrices:
         heads: of all codebooks, as one matrix.
         memory: what all of these point to; it must live as long as they do.
         held: the bytes of each module.
+        packed: whether any are quantized and stay so.
     """
 
     def __init__(self, config: LMConfig, weights: Weights) -> None:
         self.memory: list[np.ndarray] = []
         self.held: dict[str, int] = {}
+        self.packed = False
         self._chunks = packing.Chunks()
         self.text = f"{PREFIX}layers.0.encoder_attn.q_proj.weight" in weights.tensors
         self.layers = (Layer * config.num_layers)(
@@ -71,6 +73,7 @@ class Matrices:
         packed = weights.packed(modules)
         if packed is not None and packing.packable(packed):
             matrix, memory = packing.packed_matrix(packed, self._chunks.take)
+            self.packed = True
         else:
             if packed is None:
                 values = np.concatenate([weights.floats(f"{name}.weight") for name in modules])

@@ -21,9 +21,12 @@ class Products:
         weights: each `(rows, columns)` of one shape; packed where the library keeps it so.
         threads: how many to use.
         path: the name of the path to run; empty for the best one.
+        activations: bits of what packed weights are multiplied with, 8 or 16.
     """
 
-    def __init__(self, weights: Sequence[Packed], threads: int, path: str = "") -> None:
+    def __init__(
+        self, weights: Sequence[Packed], threads: int, path: str = "", activations: int = 16
+    ) -> None:
         self._library = library.load()
         made = [packed_matrix(w) if packable(w) else float_matrix(w.dense()) for w in weights]
         self._matrices, self._kept = [matrix for matrix, _ in made], [memory for _, memory in made]
@@ -36,6 +39,7 @@ class Products:
             logits=first.rows,
             threads=threads,
             cache_size=4,
+            activations=activations,
         )
         norm = np.ones(2 * first.columns, np.float32)
         self._model = self._library.segue_new(

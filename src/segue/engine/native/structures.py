@@ -6,7 +6,7 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_size_t, c_void_p
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 BLOCK = 16
 MAX_COLUMNS = 256
 MAX_HEAD_DIM = 512
@@ -39,7 +39,10 @@ class Config(ctypes.Structure):
 
     _fields_ = tuple(
         (name, c_int32)
-        for name in ("dim", "heads", "ffn", "layers", "logits", "threads", "cache_size", "text")
+        for name in (
+            *("dim", "heads", "ffn", "layers", "logits", "threads", "cache_size", "text"),
+            "activations",
+        )
     )
 
 

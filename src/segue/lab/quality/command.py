@@ -14,6 +14,7 @@ from ...errors import RequestError
 from ...options import (
     TEXT_HELP,
     HelpFormatter,
+    add_activations_option,
     add_base_option,
     add_cast_option,
     add_engine_option,
@@ -61,6 +62,7 @@ def add_parser(commands: Any) -> None:
     add_engine_option(parser)
     add_cast_option(parser)
     add_kv_option(parser)
+    add_activations_option(parser)
     add_recipe_options(parser)
     parser.add_argument(
         "--variant",
@@ -204,7 +206,7 @@ def _variant(options: argparse.Namespace) -> Variant:
             recipe = recipe_of(options, "--variant")
             if recipe is not None or options.cast_dtype is not None:
                 raise RequestError(f"--variant {named} runs as it is; leave out what changes it")
-            return Variant.of_checkpoint(named, options.kv_bits)
+            return Variant.of_checkpoint(named, options.kv_bits, options.activations)
         options.recipe, named_by = named, "--variant"
         try:
             recipe = recipe_of(options, named_by)
@@ -214,9 +216,9 @@ def _variant(options: argparse.Namespace) -> Variant:
             raise RequestError(f"--variant {named}: there is no such folder, and {error}") from None
     else:
         recipe = recipe_of(options, named_by)
-    kv = options.kv_bits
-    name = name_of(options.cast_dtype, recipe, kv)
-    return Variant(name, options.cast_dtype, recipe, None, kv)
+    kv, activations = options.kv_bits, options.activations
+    name = name_of(options.cast_dtype, recipe, kv, activations)
+    return Variant(name, options.cast_dtype, recipe, None, kv, activations)
 
 
 def _continuation_seconds(options: argparse.Namespace) -> float:

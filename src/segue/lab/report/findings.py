@@ -176,6 +176,8 @@ def describe(row: Row) -> str:
         parts.append(f"{row.checkpoint}, as stored")
     if row.kv_bits is not None:
         parts.append(f"keys and values in {row.kv_bits} bits")
+    if row.activations is not None:
+        parts.append(f"activations in {row.activations}")
     return "; ".join(parts) or "as stored"
 
 

@@ -76,6 +76,7 @@ static int all_sound(const struct config *c, const struct layer *layers,
     if (c->dim % c->heads || c->dim / c->heads > MAX_HEAD_DIM) return 0;
     if (c->threads < 1 || c->threads > MAX_THREADS) return 0;
     if (c->cache_size != 1 && c->cache_size != 2 && c->cache_size != 4) return 0;
+    if (c->activations != 8 && c->activations != 16) return 0;
     for (int n = 0; n < c->layers; n++) {
         const struct layer *layer = layers + n;
         if (!layer->self_norm || !layer->ffn_norm || !sound(&layer->qkv, 3 * c->dim, c->dim) ||
@@ -94,7 +95,7 @@ static void *room_for(size_t count, size_t size) { return aligned_zeros(count * 
 static void let_go(struct model *m) {
     void *all[] = {m->hidden,       m->normed,      m->qkv,         m->attended,
                    m->ffn,          m->logits,      m->scores,      m->input.floats,
-                   m->input.pairs,  m->input.scale, m->input.sum};
+                   m->input.lanes,  m->input.scale, m->input.sum};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++) aligned_free(all[n]);
     free(m->layers);
     free(m);
@@ -119,11 +120,12 @@ struct model *segue_new(const struct config *config, const struct layer *layers,
     m->qkv = room_for(MAX_COLUMNS * m->qkv_stride, 4);
     m->ffn = room_for(MAX_COLUMNS * m->ffn_stride, 4);
     m->input.floats = room_for(MAX_COLUMNS * widest, 4);
-    m->input.pairs = room_for(MAX_COLUMNS * (widest / 2 + 1), 4);
+    m->input.lanes = room_for(MAX_COLUMNS * (widest / 2 + 1), 4);
     m->input.scale = room_for(MAX_COLUMNS * (widest / 32 + 1), 4);
+    m->input.narrow = config->activations == 8;
     m->input.sum = room_for(MAX_COLUMNS * (widest / 32 + 1), 4);
     if (!m->layers || !m->hidden || !m->normed || !m->attended || !m->qkv || !m->ffn ||
-        !m->input.floats || !m->input.pairs || !m->input.scale || !m->input.sum) {
+        !m->input.floats || !m->input.lanes || !m->input.scale || !m->input.sum) {
         let_go(m);
         return NULL;
     }

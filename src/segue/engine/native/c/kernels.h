@@ -9,14 +9,15 @@
  * Columns lie in tiles of `kernels.tile`, the last one narrower; in a tile of R columns from c on,
  * entry i of column r is at c * entries + i * R + (r - c).
  *
- * floats: of matrices that are not packed.  pairs: two int16 each, in the order in which the packed
- * words yield columns (on NEON quads of bytes, product_neon.h); scale and sum: of each group, the value
- * of 1 and the sum of its int16. */
+ * floats: of matrices that are not packed.  lanes: two int16 or four bytes each, in the order in which
+ * the packed words yield columns (quantize.h); scale and sum: of each group, the value of 1 and the sum
+ * of its integers.  narrow: these are int8. */
 struct input {
     float *floats;
-    int32_t *pairs;
+    int32_t *lanes;
     float *scale;
     int32_t *sum;
+    int narrow;
 };
 
 struct kernels {

@@ -8,20 +8,9 @@
  * and begins anew in every block. */
 #define AHEAD 8192
 #define INLINE static inline __attribute__((always_inline))
+#define NARROW 16 /* beside the bits of a weight: activations are int8 */
 
-/* int16 is multiplied as such, two columns in a lane, or, where there is an instruction for unsigned
- * by signed bytes, as two planes of bytes, four columns in a lane: as many products, but weights of 4
- * and 8 bits take half as many instructions to unpack, or none. */
-#if defined(PACKED_PRODUCT)
-#define PLANES 2
-#elif defined(vi_dot_bytes)
-#define PLANES 2
-#define PRODUCT vi_dot_bytes
-#else
-#define PLANES 1
-#define PRODUCT vi_dot
-#endif
-#define MOST 32639.0f /* 127 * 256 + 127; on every path, so that all multiply the same integers */
+#include "quantize.h"
 
 /* Bytes of a scale, and of what stands beside it. */
 INLINE size_t scale_bytes(const struct matrix *m) { return m->head == HALF_BIAS ? 2 : 4; }
@@ -33,13 +22,15 @@ INLINE size_t head_bytes(const struct matrix *m) {
 #include PACKED_PRODUCT /* a packed_tile of the path's own */
 #else
 
-/* R columns by one block of rows, where R and BITS are constants. */
+/* R columns by one block of rows, where R and FORM are constants. */
 INLINE void packed_tile(const struct matrix *m, int block, const struct input *in, int c, int R,
-                        int BITS, float *out, size_t stride, int add) {
+                        int FORM, float *out, size_t stride, int add) {
+    const int BITS = FORM & ~NARROW, narrow = (FORM & NARROW) != 0;
+    const int bytes = IN_BYTES(BITS, narrow), planes = PLANES(BITS, narrow);
     const int groups = m->columns / m->group, words = m->group * BITS / 32;
-    const int take = PLANES == 2 ? 8 / BITS : 16 / BITS;
-    const size_t pairs_of_group = (size_t)m->group / 2 * R;
-    const int32_t *pair = in->pairs + (size_t)c * (m->columns / 2);
+    const int take = (bytes ? 8 : 16) / BITS;
+    const size_t lanes_of_group = lanes_for((size_t)m->group, BITS, narrow) * (size_t)R;
+    const int32_t *lane = in->lanes + (size_t)c * lanes_for((size_t)m->columns, BITS, narrow);
     const float *steps = in->scale + (size_t)c * groups;
     const int32_t *sums = in->sum + (size_t)c * groups;
     const size_t many = (size_t)groups * BLOCK;
@@ -48,41 +39,45 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
     const uint8_t *word = scales + (many * head_bytes(m) + 63) / 64 * 64;
     const uint8_t *ahead = scales + AHEAD;
     const size_t record = m->record / groups, line = record / (words + 2);
-    const vi mask = vi_set(((1 << BITS) - 1) * (PLANES == 2 ? 0x01010101 : 0x10001));
+    const vi mask = vi_set(((1 << BITS) - 1) * (bytes ? 0x01010101 : 0x10001));
     const int middle = 1 << (BITS - 1);
     /* One column alone has more sums, so that products need not wait for each other. */
     const int turns = R == 1 ? 2 : 1;
     vf total[PARTS][TILE];
     for (int h = 0; h < PARTS; h++)
         for (int r = 0; r < R; r++) total[h][r] = vf_set(0);
-    for (int g = 0; g < groups; g++, pair += pairs_of_group, word += 4 * BLOCK * words) {
+    for (int g = 0; g < groups; g++, lane += lanes_of_group, word += 4 * BLOCK * words) {
         __builtin_prefetch(ahead, 0, 2);
         __builtin_prefetch(ahead + line, 0, 2);
         for (int h = 0; h < PARTS; h++) {
-            const size_t lane = (size_t)g * BLOCK + h * LANES;
-            vi sum[TILE][2][PLANES];
+            const size_t row = (size_t)g * BLOCK + h * LANES;
+            vi sum[TILE][2][2];
             vf scale, bias;
             if (m->head == ZERO_POINT) {
-                vi zero = vi_load_bytes(biases + lane);
-                scale = vf_load((const float *)scales + lane);
+                vi zero = vi_load_bytes(biases + row);
+                scale = vf_load((const float *)scales + row);
                 bias = vf_set(0);
                 for (int r = 0; r < R; r++) sum[r][0][0] = vi_mul(zero, vi_set(-sums[g * R + r]));
             } else {
                 /* Centred, so that what cancels is not rounded. */
                 if (m->head == HALF_BIAS) {
-                    scale = vf_load_half((const uint16_t *)scales + lane);
-                    bias = vf_load_half((const uint16_t *)biases + lane);
+                    scale = vf_load_half((const uint16_t *)scales + row);
+                    bias = vf_load_half((const uint16_t *)biases + row);
                 } else {
-                    scale = vf_load((const float *)scales + lane);
-                    bias = vf_load((const float *)biases + lane);
+                    scale = vf_load((const float *)scales + row);
+                    bias = vf_load((const float *)biases + row);
                 }
                 bias = vf_fma(scale, vf_set((float)middle), bias);
                 for (int r = 0; r < R; r++) sum[r][0][0] = vi_set(-middle * sums[g * R + r]);
             }
             for (int r = 0; r < R; r++)
-                for (int n = 1; n < turns * PLANES; n++) sum[r][n / PLANES][n % PLANES] = vi_set(0);
-            const int32_t *x = pair;
-            for (int w = 0; w < words; w += 2)
+                for (int n = 1; n < turns * planes; n++) sum[r][n / planes][n % planes] = vi_set(0);
+            const int32_t *x = lane;
+            for (int w = 0; w < words; w += 2) {
+#ifdef vi_dot_few_bits
+                vi some[TILE]; /* of two words at most: sums of int16 */
+                for (int r = 0; bytes && r < R; r++) some[r] = vi_set(0);
+#endif
 #pragma GCC unroll 2
                 for (int j = w; j < w + 2; j++) {
                     if (!h) __builtin_prefetch(ahead + (j + 2) * line, 0, 2);
@@ -93,20 +88,35 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
                         if (take > 1) q = vi_and(q, mask);
                         const int turn = ((j - w) * take + k) % turns;
 #pragma GCC unroll 2
-                        for (int plane = 0; plane < PLANES; plane++)
+                        for (int plane = 0; plane < planes; plane++)
 #pragma GCC unroll 8
                             for (int r = 0; r < R; r++, x++) {
                                 vi *to = &sum[r][turn][plane];
-                                *to = PRODUCT(*to, q, vi_set(x[0]));
+#if defined(vi_dot_bytes)
+                                *to = vi_dot_bytes(*to, q, vi_set(x[0]));
+#elif defined(vi_dot_few_bits)
+                                if (bytes)
+                                    some[r] = vi_dot_few_bits(some[r], q, vi_set(x[0]));
+                                else
+                                    *to = vi_dot(*to, q, vi_set(x[0]));
+#else
+                                *to = vi_dot(*to, q, vi_set(x[0]));
+#endif
                             }
                     }
                 }
+#ifdef vi_dot_few_bits
+                for (int r = 0; bytes && r < R; r++)
+                    sum[r][0][0] = vi_add_halves(sum[r][0][0], some[r]);
+#endif
+            }
             for (int r = 0; r < R; r++) {
                 if (turns == 2)
-                    for (int plane = 0; plane < PLANES; plane++)
+                    for (int plane = 0; plane < planes; plane++)
                         sum[r][0][plane] = vi_add(sum[r][0][plane], sum[r][1][plane]);
-#if PLANES == 2
-                sum[r][0][0] = vi_add(sum[r][0][0], vi_shift_left(sum[r][0][1], 8));
+#ifdef vi_dot_bytes
+                if (planes == 2)
+                    sum[r][0][0] = vi_add(sum[r][0][0], vi_shift_left(sum[r][0][1], 8));
 #endif
                 const vf step = vf_set(steps[g * R + r]);
                 total[h][r] = vf_fma(vf_mul(scale, step), vi_to_float(sum[r][0][0]), total[h][r]);
@@ -124,6 +134,10 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
         }
 }
 
+#endif
+
+#ifdef vi_dot_few_bits
+#include "product_panel.h"
 #endif
 
 /* Likewise for floats of one KIND. */
@@ -170,12 +184,17 @@ INLINE void float_tile(const struct matrix *m, int block, const struct input *in
                 for (int block = strip; block < to && block < strip + STRIP; block++)             \
                     name##_tile(m, block, in, c, n - c, out, stride, add);                        \
     }
-#if TILE == 8
-#define MORE_TILES(name, CONSTANT)                                                       \
-    case 4: TILE_OF(name)(m, block, in, c, 4, CONSTANT, out, stride, add); break;        \
-    case 5: TILE_OF(name)(m, block, in, c, 5, CONSTANT, out, stride, add); break;        \
-    case 6: TILE_OF(name)(m, block, in, c, 6, CONSTANT, out, stride, add); break;        \
+#define MORE_TILES_6(name, CONSTANT)                                              \
+    case 4: TILE_OF(name)(m, block, in, c, 4, CONSTANT, out, stride, add); break; \
+    case 5: TILE_OF(name)(m, block, in, c, 5, CONSTANT, out, stride, add); break;
+#define MORE_TILES_8(name, CONSTANT)                                              \
+    MORE_TILES_6(name, CONSTANT)                                                  \
+    case 6: TILE_OF(name)(m, block, in, c, 6, CONSTANT, out, stride, add); break; \
     case 7: TILE_OF(name)(m, block, in, c, 7, CONSTANT, out, stride, add); break;
+#if TILE == 8
+#define MORE_TILES MORE_TILES_8
+#elif TILE == 6
+#define MORE_TILES MORE_TILES_6
 #else
 #define MORE_TILES(name, CONSTANT)
 #endif
@@ -184,6 +203,9 @@ INLINE void float_tile(const struct matrix *m, int block, const struct input *in
 TILES(packed2, 2)
 TILES(packed4, 4)
 TILES(packed8, 8)
+TILES(narrow2, NARROW | 2)
+TILES(narrow4, NARROW | 4)
+TILES(narrow8, NARROW | 8)
 #undef TILE_OF
 #define TILE_OF(name) float_tile
 TILES(floats32, FLOAT32)
@@ -199,88 +221,18 @@ static void product(const struct matrix *m, int from, int to, const struct input
         case BFLOAT16: bfloats16(m, from, to, in, n, out, stride, add); return;
         default: break;
     }
-    switch (m->bits) {
-        case 2: packed2(m, from, to, in, n, out, stride, add); return;
-        case 4: packed4(m, from, to, in, n, out, stride, add); return;
-        default: packed8(m, from, to, in, n, out, stride, add); return;
-    }
-}
-
-#ifdef SHUFFLES
-/* Where the bytes of 8 columns go; low bytes of columns are even, high ones odd. */
-static const uint8_t ORDER[2][16] = {
-#if PLANES == 2
-    {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15},  /* of 4 bits */
-    {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15}}; /* of 8 */
-#else
-    {0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15},
-    {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15}};
-#endif
-#endif
-
-/* What is multiplied with the columns of one lane, which lie `apart`. */
-INLINE int32_t lane_of(const int16_t *x, int apart, int plane) {
-#if PLANES == 2
-    uint32_t lane = 0;
-    for (int j = 0; j < 4; j++) {
-        const int value = x[j * apart], low = (int8_t)value;
-        lane |= (uint32_t)(uint8_t)(plane ? (value - low) >> 8 : low) << 8 * j;
-    }
-    return (int32_t)lane;
-#else
-    (void)plane;
-    return (int32_t)((uint16_t)x[0] | (uint32_t)(uint16_t)x[apart] << 16);
-#endif
-}
-
-/* Quantize the columns of a group into lanes; return their sum. */
-INLINE int32_t lanes_of(const float *x, int group, int bits, float inverse, int32_t *lanes) {
-    const int take = (PLANES == 2 ? 8 : 16) / bits;
-    const vf factor = vf_set(inverse);
-#ifdef SHUFFLES
-    if (bits > 2) {
-        vi sum = vi_set(0);
-        for (int j = 0; j < group; j += LANES)
-            sum = vi_add(sum, vf_store_lanes(lanes + j / 2, vf_mul(vf_load(x + j), factor),
-                                             ORDER[bits / 8]));
-        return vi_sum(sum);
-    }
-#endif
-    int16_t whole[128];
-    int32_t sum = 0;
-    for (int j = 0; j < group; j += LANES) vf_store_int16(whole + j, vf_mul(vf_load(x + j), factor));
-    for (int j = 0; j < group; j++) sum += whole[j];
-    for (int w = 0; w < group; w += 32 / bits)
-        for (int k = 0; k < take; k++)
-            for (int plane = 0; plane < PLANES; plane++) *lanes++ = lane_of(whole + w + k, take, plane);
-    return sum;
-}
-
-static void prepare(const struct matrix *m, const float *x, int r, int n, struct input *to) {
-    const int first = r / TILE * TILE, R = n - first < TILE ? n - first : TILE;
-    if (m->kind != PACKED) {
-        float *floats = to->floats + (size_t)first * m->columns + (r - first);
-        for (int j = 0; j < m->columns; j++) floats[(size_t)j * R] = x[j];
+#ifdef vi_dot_few_bits
+    if (n >= MANY) {
+        many_columns(m, from, to, in, n, out, stride, add);
         return;
     }
-    const int groups = m->columns / m->group, half = m->group / 2;
-    int32_t *pair = to->pairs + (size_t)first * (m->columns / 2) + (r - first);
-    for (int g = 0; g < groups; g++, x += m->group, pair += half * R) {
-        vf most = vf_set(0), finite = vf_set(0);
-        for (int j = 0; j < m->group; j += LANES) {
-            const vf value = vf_load(x + j);
-            most = vf_max(vf_abs(value), most);
-            finite = vf_fma(value, vf_set(0), finite); /* NaN of NaN and of infinity */
-        }
-        const float top = vf_top(most), wrong = vf_sum(finite);
-        /* Below, its inverse would be infinite. */
-        const float step = wrong != wrong ? wrong : top < 1e-30f ? 0 : top / MOST;
-        const float inverse = step > 0 ? 1.0f / step : 0;
-        int32_t lanes[64], *into = R == 1 ? pair : lanes;
-        const int32_t sum = m->bits == 4 ? lanes_of(x, m->group, 4, inverse, into)
-                                         : lanes_of(x, m->group, m->bits, inverse, into);
-        for (int n = 0; R > 1 && n < half; n++) pair[n * R] = lanes[n];
-        to->scale[(size_t)first * groups + (size_t)g * R + (r - first)] = step;
-        to->sum[(size_t)first * groups + (size_t)g * R + (r - first)] = sum;
+#endif
+    switch (m->bits | (in->narrow ? NARROW : 0)) {
+        case 2: packed2(m, from, to, in, n, out, stride, add); return;
+        case 4: packed4(m, from, to, in, n, out, stride, add); return;
+        case 8: packed8(m, from, to, in, n, out, stride, add); return;
+        case NARROW | 2: narrow2(m, from, to, in, n, out, stride, add); return;
+        case NARROW | 4: narrow4(m, from, to, in, n, out, stride, add); return;
+        default: narrow8(m, from, to, in, n, out, stride, add); return;
     }
 }

@@ -1,7 +1,7 @@
 /* The product of packed weights for NEON; included by product.h in place of its own.
  *
  * vdotq_s32 multiplies four signed bytes of each lane at once, so activations are two bytes each,
- * 256 * high + low, whose sums meet at a group's end.  What a sum is too large for comes back, as
+ * 256 * high + low (of int8 the low one alone), whose sums meet at a group's end.  What a sum is too large for comes back, as
  * all is computed modulo 2^32 and the whole fits.  Floats are rounded as by product.h. */
 
 /* The quads `eight` of a lane's columns; 8 bits less 128, which makes them signed. */
@@ -30,15 +30,17 @@ INLINE float32x4_t four_of(const uint8_t *numbers, int halves, size_t at) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)numbers + at)));
 }
 
-/* R columns by one block of rows, where R and BITS are constants. */
+/* R columns by one block of rows, where R and FORM are constants. */
 INLINE void packed_tile(const struct matrix *m, int block, const struct input *in, int c, int R,
-                        int BITS, float *out, size_t stride, int add) {
+                        int FORM, float *out, size_t stride, int add) {
     enum { FOURS = BLOCK / 4 };
+    const int BITS = FORM & ~NARROW, narrow = (FORM & NARROW) != 0;
+    const size_t of_eight = narrow ? 2 : 4; /* lanes of eight columns */
     const int groups = m->columns / m->group, eights = m->group / 8;
     const int middle = 1 << (BITS - 1), taken = BITS == 8 ? 128 : 0;
     /* As many sums as there are registers for. */
     const int together = R == 1 ? 4 : R <= 4 ? 2 : 1;
-    const int32_t *x = in->pairs + (size_t)c * (m->columns / 2);
+    const int32_t *x = in->lanes + (size_t)c * lanes_for((size_t)m->columns, BITS, narrow);
     const float *steps = in->scale + (size_t)c * groups;
     const int32_t *sums = in->sum + (size_t)c * groups;
     const size_t many = (size_t)groups * BLOCK;
@@ -48,7 +50,7 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
     float32x4_t total[FOURS][TILE];
     for (int f = 0; f < FOURS; f++)
         for (int r = 0; r < R; r++) total[f][r] = vdupq_n_f32(0);
-    for (int g = 0; g < groups; g++, group += (size_t)eights * BITS * BLOCK, x += (size_t)eights * 4 * R)
+    for (int g = 0; g < groups; g++, group += (size_t)eights * BITS * BLOCK, x += (size_t)eights * of_eight * R)
         for (int first = 0; first < FOURS; first += together) {
             const uint8_t *words = group + 16 * first;
             int32x4_t low[FOURS][TILE], high[FOURS][TILE];
@@ -56,10 +58,19 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
                 for (int r = 0; r < R; r++) low[f][r] = high[f][r] = vdupq_n_s32(0);
             for (int e = 0; e < eights; e++) {
                 if (!first) __builtin_prefetch(words + (size_t)e * BITS * BLOCK + AHEAD, 0, 2);
-                const int32_t *eight = x + (size_t)e * 4 * R;
+                const int32_t *eight = x + (size_t)e * of_eight * R;
                 int8x16x2_t q[FOURS];
 #pragma GCC unroll 4
                 for (int f = 0; f < together; f++) q[f] = quads(words + 16 * f, e, BITS);
+                if (R == 1 && narrow) {
+                    const int8x8_t by = vreinterpret_s8_s32(vld1_s32(eight));
+#pragma GCC unroll 4
+                    for (int f = 0; f < together; f++) {
+                        low[f][0] = vdotq_lane_s32(low[f][0], q[f].val[0], by, 0);
+                        low[f][0] = vdotq_lane_s32(low[f][0], q[f].val[1], by, 1);
+                    }
+                    continue;
+                }
                 if (R == 1) {
                     const int8x16_t by = vreinterpretq_s8_s32(vld1q_s32(eight));
 #pragma GCC unroll 4
@@ -75,14 +86,16 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
                 for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
                     for (int n = 0; n < 2; n++) {
-                        const int32_t *quad = eight + 2 * n * R + r;
+                        const int32_t *quad = eight + (narrow ? 1 : 2) * n * R + r;
                         const int8x16_t by_low = vreinterpretq_s8_s32(vld1q_dup_s32(quad));
+#pragma GCC unroll 4
+                        for (int f = 0; f < together; f++)
+                            low[f][r] = vdotq_s32(low[f][r], q[f].val[n], by_low);
+                        if (narrow) continue;
                         const int8x16_t by_high = vreinterpretq_s8_s32(vld1q_dup_s32(quad + R));
 #pragma GCC unroll 4
-                        for (int f = 0; f < together; f++) {
-                            low[f][r] = vdotq_s32(low[f][r], q[f].val[n], by_low);
+                        for (int f = 0; f < together; f++)
                             high[f][r] = vdotq_s32(high[f][r], q[f].val[n], by_high);
-                        }
                     }
             }
             for (int f = 0; f < together; f++) {

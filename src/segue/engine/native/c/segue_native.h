@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEGUE_VERSION 2 /* of these structures; Python refuses a library of another one */
+#define SEGUE_VERSION 3 /* of these structures; Python refuses a library of another one */
 #define BLOCK 16        /* output rows that lie interleaved in a matrix, positions in a block of keys */
 #define MAX_COLUMNS 256 /* columns of one call */
 #define MAX_THREADS 1024
@@ -51,6 +51,7 @@ struct layer {
 struct config {
     int32_t dim, heads, ffn, layers, logits; /* logits: of all codebooks */
     int32_t threads, cache_size, text; /* bytes of a key or value; whether layers attend to a text */
+    int32_t activations; /* bits of what packed weights are multiplied with: 8 or 16 */
 };
 
 /* Keys and values of consecutive positions, of all layers.

@@ -2,7 +2,11 @@
 #include <immintrin.h>
 
 #define LANES 8
+#ifdef __AVXVNNI__
 #define TILE 4
+#else
+#define TILE 6
+#endif
 typedef __m256 vf;
 typedef __m256i vi;
 
@@ -77,6 +81,18 @@ static inline void vf_store_int16(int16_t *p, vf x) {
 /* The four unsigned bytes of a by the signed ones of b, added to c. */
 #define vi_dot_bytes(c, a, b) _mm256_dpbusd_avx_epi32(c, a, b)
 static inline vi vi_shift_left(vi a, int bits) { return _mm256_slli_epi32(a, bits); }
+#else
+/* The unsigned bytes of a, of 4 bits at most, by the signed ones of b, |b| <= 127, two by two added to
+ * the int16 of c: 8 of them fit, as 8 * 2 * 15 * 127 < 2^15. */
+#define vi_dot_few_bits(c, a, b) _mm256_add_epi16(c, _mm256_maddubs_epi16(a, b))
+/* The two int16 of a added to c. */
+static inline vi vi_add_halves(vi c, vi a) {
+    return _mm256_add_epi32(c, _mm256_madd_epi16(a, _mm256_set1_epi16(1)));
+}
+/* Add x to a sum at once: compilers compute all products before any sum, for want of registers in memory. */
+#define ADD_HERE(sum, add, x) __asm__ volatile(add " %1, %0, %0" : "+x"(sum) : "x"(x))
+static inline vi vi_sub_int16(vi a, vi b) { return _mm256_sub_epi16(a, b); }
+static inline void vi_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
 #endif
 
 #define SHUFFLES
@@ -89,6 +105,15 @@ static inline vi vf_store_lanes(int32_t *to, vf x, const uint8_t *order) {
     v = _mm_blendv_epi8(up, v, _mm_set1_epi16(0xff));
 #endif
     _mm_storeu_si128((__m128i *)to, _mm_shuffle_epi8(v, _mm_loadu_si128((const __m128i *)order)));
+    return whole;
+}
+/* Round x, within int8, and put the bytes in an order of 8. */
+static inline vi vf_store_bytes(int32_t *to, vf x, const uint8_t *order) {
+    const vi whole = _mm256_cvtps_epi32(x);
+    __m128i v = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    v = _mm_packs_epi16(v, v);
+    v = _mm_shuffle_epi8(v, _mm_loadu_si128((const __m128i *)order));
+    _mm_storel_epi64((__m128i *)to, v);
     return whole;
 }
 static inline int32_t vi_sum(vi a) {

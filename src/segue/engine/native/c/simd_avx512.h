@@ -72,4 +72,11 @@ static inline vi vf_store_lanes(int32_t *to, vf x, const uint8_t *order) {
     _mm256_storeu_si256((__m256i *)to, v);
     return whole;
 }
+/* Round x, within int8, and put the bytes in an order of 16. */
+static inline vi vf_store_bytes(int32_t *to, vf x, const uint8_t *order) {
+    const vi whole = _mm512_cvtps_epi32(x);
+    const __m128i v = _mm512_cvtsepi32_epi8(whole);
+    _mm_storeu_si128((__m128i *)to, _mm_shuffle_epi8(v, _mm_loadu_si128((const __m128i *)order)));
+    return whole;
+}
 static inline int32_t vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }

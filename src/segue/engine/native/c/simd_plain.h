@@ -14,7 +14,13 @@ static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_sub(vf a, vf b) { return a - b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_div(vf a, vf b) { return a / b; }
-static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+static inline vf vf_fma(vf a, vf b, vf c) {
+#ifdef __FP_FAST_FMAF
+    return fmaf(a, b, c); /* rounded once, as on the other paths */
+#else
+    return a * b + c;
+#endif
+}
 /* As the instruction: b where either is NaN. */
 static inline vf vf_max(vf a, vf b) { return a > b ? a : b; }
 static inline vf vf_abs(vf a) { return fabsf(a); }

@@ -38,7 +38,7 @@ static struct input prepare(struct model *m, int thread, const struct matrix *by
     struct input in = m->input;
     if (alone) {
         in.floats += (size_t)thread * by->columns;
-        in.pairs += (size_t)thread * (by->columns / 2);
+        in.lanes += (size_t)thread * (by->columns / 2);
         in.scale += (size_t)thread * (by->columns / 32);
         in.sum += (size_t)thread * (by->columns / 32);
     }
