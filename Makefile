@@ -80,7 +80,7 @@ test-deploy: $(READY)  ## Check compose.yaml and deploy/ by their schemas (insta
 test-native: compiler  ## Compile the native engine for other systems, and emulate Arm where qemu-user is
 	$(BIN)/python -m pytest tests/engine/test_native_building.py
 
-soak-cluster: $(VENV)/.cluster  ## Try what a cluster bears: nodes killed, workers added, many clients
+soak-cluster: $(VENV)/.cluster  ## Try what a cluster bears: nodes killed and stopped, restarts, workers added, many clients
 	$(BIN)/python -m tests.service.cluster.soak
 
 lint: $(READY)  ## Check style and types

@@ -46,8 +46,8 @@ def restarts(folder: Path, quick: bool) -> Figures:
                         hit["machines"] += _stop_machine(cluster, busy, random_, first)
                     if way in ("the front", "both"):
                         hit["fronts"] += bool(server.get("/health").json()["playing"])
-                        since = len(server.lines())
-                        longest = max(longest, _restart(server))
+                        seconds, since = _restart(server)
+                        longest = max(longest, seconds)
             finally:
                 clients.stop()
             settle(server, clients, expected, 0, figures)
@@ -77,10 +77,11 @@ def _stop_machine(
     return bool(busy)
 
 
-def _restart(server: Server) -> float:
-    """Seconds until the next front is ready."""
+def _restart(server: Server) -> tuple[float, int]:
+    """Seconds until the next front is ready, and how many lines those before it have logged."""
     began = time.monotonic()
     assert server.stop() == 0, "the front did not stop in an orderly way"
+    before = len(server.lines())
     server.start()
     server.until(lambda: server.get("/ready").status_code == 200, "it is not ready")
-    return time.monotonic() - began
+    return time.monotonic() - began, before
