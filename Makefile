@@ -64,12 +64,12 @@ $(VENV)/.postgres: $(READY) requirements/postgres.lock
 test-postgres: $(VENV)/.postgres  ## Run the tests of several fronts (apt-get install postgresql)
 	$(BIN)/python -m pytest tests/service/postgres
 
-$(VENV)/.storage: $(READY) requirements/storage.lock
+$(VENV)/.storage: $(VENV)/.postgres requirements/storage.lock
 	$(PIP) --require-hashes -r requirements/storage.lock
 	$(BIN)/python -m pip check
 	touch $@
 
-test-storage: $(VENV)/.storage  ## Run the tests of shared storage against a local S3 (installs 0.3 GB)
+test-storage: $(VENV)/.storage  ## Run the tests of shared storage on a local S3 (0.3 GB; apt-get install postgresql)
 	$(BIN)/python -m pytest tests/storage
 
 test-deploy: $(READY)  ## Check compose.yaml and deploy/ by their schemas (installs 120 MB)

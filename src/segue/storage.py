@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -45,6 +46,10 @@ class StorageError(SegueError):
 
 class UnreachableStoreError(StorageError):
     """The store does not answer."""
+
+
+class NothingThereError(StorageError):
+    """There is no such folder or file."""
 
 
 # --- Addresses ------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ class Storage:
         """
         try:
             return not self._entries()
-        except _NothingThereError:
+        except NothingThereError:
             return True
 
     def folders(self) -> list[str]:
@@ -200,6 +205,17 @@ class Storage:
         with _explained(joined(self.address, name)):
             content: bytes = self._fs.cat_file(f"{self._path}/{name}")
         return content
+
+    def size(self, name: str) -> int:
+        """Return the size of a file, in bytes.
+
+        Raises:
+            NothingThereError: there is no such file.
+            StorageError: the store refuses, or does not answer.
+        """
+        with _explained(joined(self.address, name)):
+            self._fs.invalidate_cache()
+            return int(self._fs.info(f"{self._path}/{name}")["size"])
 
     def fetch(self, name: str, size: int, part: Path) -> Iterator[int]:
         """Append to `part` what it lacks of a file.
@@ -269,6 +285,33 @@ class Storage:
         with _explained(joined(self.address, name), writing=True), suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._path}/{name}")
 
+    def remove_folder(self, name: str) -> None:
+        """Remove a subfolder and all that is in it, if it is there.
+
+        Raises:
+            StorageError: the store refuses, or does not answer.
+        """
+        with _explained(joined(self.address, name), writing=True), suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
+            self._fs.rm(f"{self._path}/{name}", recursive=True)
+
+    def older_than(self, seconds: float) -> list[str]:
+        """List what was written longer ago, here and in all subfolders, by its path from here.
+
+        Raises:
+            StorageError: the store refuses, or does not answer.
+        """
+        with _explained(self.address), suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
+            before = datetime.now(UTC) - timedelta(seconds=seconds)
+            found: dict[str, Any] = self._fs.find(self._path, detail=True)
+            return [
+                path.removeprefix(self._path).strip("/")
+                for path, entry in found.items()
+                if _written(entry) < before
+            ]
+        return []
+
     def check(self) -> None:
         """Find out before a long computation that the store answers, and has the bucket.
 
@@ -285,10 +328,6 @@ class Storage:
                 self._fs.info(root)
 
 
-class _NothingThereError(StorageError):
-    """There is no such folder or file."""
-
-
 class _RefusedError(StorageError):
     """The store does not let us."""
 
@@ -302,7 +341,7 @@ def _explained(address: str, writing: bool = False) -> Iterator[None]:
         raise
     except FileNotFoundError:
         what = "no such bucket or folder" if writing else "nothing at this address"
-        raise _NothingThereError(f"{address}: there is {what}") from None
+        raise NothingThereError(f"{address}: there is {what}") from None
     except PermissionError as error:
         raise _RefusedError(
             f"{address}: the store refuses ({_first_line(error)}); look at the keys that are set "
@@ -345,6 +384,18 @@ def _stamp(entry: dict[str, Any]) -> str:
         if given := [f"{key}={entry[key]}" for key in keys if entry.get(key)]:
             return " ".join([str(entry["size"]), *given])
     return str(entry["size"])
+
+
+def _written(entry: dict[str, Any]) -> datetime:
+    """When a file was written; now, where the store does not say."""
+    found = next((entry[key] for key in _TIMES if entry.get(key)), None)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    if isinstance(found, int | float):
+        found = datetime.fromtimestamp(found, UTC)
+    if not isinstance(found, datetime):
+        return datetime.now(UTC)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _first_line(error: Exception) -> str:

@@ -40,7 +40,9 @@ class InProcess:
         settings = replace(settings, default_model="nobody/nothing", port=0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        app, self.service = make_app(settings, Store(settings.state), pool)
+        app, self.service = make_app(
+            settings, Store(settings.state, results=settings.results), pool
+        )
         self._server = make_server(app, self.service)
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tests.service.postgres.conftest import running_postgres, url
+
 from .s3 import Bucket
+
+__all__ = ["running_postgres", "url"]
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -19,19 +24,40 @@ KEYS = {
 }
 
 
+class Store:
+    """The server, which can be stopped, and has what it had when it is started again."""
+
+    def __init__(self) -> None:
+        self._server = pytest.importorskip("moto.server", reason="no moto here: make test-storage")
+        self.port = 0
+        self._running: Any = None
+        self.start()
+
+    def start(self) -> None:
+        self._running = self._server.ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
+        self._running.start()
+        _, self.port = self._running.get_host_and_port()
+
+    def stop(self) -> None:
+        self._running.stop()
+
+
 @pytest.fixture(scope="session")
-def endpoint() -> Iterator[str]:
-    """The server's address, in the environment of this process and of those that it starts."""
+def store() -> Iterator[Store]:
+    """The server."""
     pytest.importorskip("s3fs", reason="no s3fs here: make test-storage")
-    server = pytest.importorskip("moto.server", reason="no moto here: make test-storage")
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
+    running = Store()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def endpoint(store: Store) -> Iterator[str]:
+    """The server's address, in the environment of this process and of those that it starts."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store.port}"}.items():
             patch.setenv(name, value)
         yield os.environ["AWS_ENDPOINT_URL"]
-    running.stop()
 
 
 @pytest.fixture

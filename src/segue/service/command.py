@@ -143,6 +143,12 @@ def add_parser(commands: Any) -> None:
         help="with --database: after so long a silence of one, the others run its jobs",
     )
     parser.add_argument(
+        "--results",
+        metavar="ADDRESS",
+        help="an address such as s3://bucket/segue, where inputs and results are kept, too; with "
+        "--database, all that share it name the same, and each has a --state-dir of its own",
+    )
+    parser.add_argument(
         "--max-disk",
         metavar="GB",
         type=float,
@@ -184,6 +190,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
     demand(
         database is None or database.startswith(("postgresql://", "postgres://")),
         "--database must be a URL such as postgresql://USER@HOST/NAME",
+    )
+    demand(
+        options.results is None or isinstance(place(options.results), str),
+        "--results must be an address such as s3://bucket/segue; a folder that all mount is "
+        "--state-dir",
     )
     if options.threads is not None:
         demand(
@@ -256,6 +267,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         cluster=options.cluster,
         database=database,
         lease_seconds=options.lease,
+        results=options.results,
         limits=Limits(waiting=options.max_queue),
     )
     demand(
@@ -316,7 +328,12 @@ def run(options: argparse.Namespace) -> int:
             from .jobs.postgres_database import PostgresDatabase
 
             database = PostgresDatabase(settings.database)
-        store = Store(settings.state, database=database, lease_seconds=settings.lease_seconds)
+        store = Store(
+            settings.state,
+            database=database,
+            lease_seconds=settings.lease_seconds,
+            results=settings.results,
+        )
         app, service = make_app(settings, store)
         server = make_server(app, service)
         # uvicorn stops in an orderly way, and then raises the signal again for whoever had it.

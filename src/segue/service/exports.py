@@ -97,11 +97,10 @@ class Exports:
         stop = result["takes"][number - 1]["frames"]
         if start >= stop:
             raise RefusalError(422, "there is nothing in this part of the take")
+        sources = self._sources(job, number, format_, start, stop)
         task = {
             "kind": "export",
-            "stretches": [
-                each.to_json() for each in self._sources(job, number, format_, start, stop)
-            ],
+            "stretches": [each.to_json() for each in sources],
             "subtype": subtype,
             "tags": asdict(_tags(self._store, job, number, cut, stop - start)),
         }
@@ -109,6 +108,8 @@ class Exports:
         path = self._folder / f"{key}{suffix}"
         async with self._making.setdefault(key, asyncio.Lock()):
             if not await asyncio.to_thread(self._touched, path):
+                for each in sources:
+                    await asyncio.to_thread(self._store.present, each.path)
                 await asyncio.to_thread(self._make_room, 4 * 4 * (stop - start))
                 await self._make({**task, "to": str(path)})
         self._making.pop(key, None)

@@ -97,6 +97,8 @@ class Settings:
         worker_gpus: cards of the cluster that a worker needs.
         database: URL of the PostgreSQL database that several fronts share; None is one in `state`.
         lease_seconds: how long a front may be silent before others that share it run its jobs.
+        results: an address of shared storage for inputs and results, so that fronts need no folder
+            in common; None keeps them in `state` alone.
         limits: see `Limits`.
     """
 
@@ -123,6 +125,7 @@ class Settings:
     worker_gpus: int = 0
     database: str | None = field(default=None, repr=False)
     lease_seconds: float = 15.0
+    results: str | None = None
     limits: Limits = field(default_factory=Limits)
 
     @property

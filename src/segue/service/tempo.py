@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,6 +109,7 @@ class Tempo:
             "beats_per_bar": beats_per_bar,
             "bpm": bpm,
         }
+        await asyncio.to_thread(self._store.present, self._store.input_path(input_.id))
         found = await self._measured(task)
         while len(self._known) >= _REMEMBERED:
             del self._known[next(iter(self._known))]
@@ -158,10 +160,12 @@ class Tempo:
         Raises:
             RefusalError: there is no tracker.
         """
-        result = job.result or {}
+        result, path = job.result or {}, self._store.take_path(job, number)
+        if path is not None:
+            await asyncio.to_thread(self._store.present, path)
         task = {
             "kind": "beat_offsets",
-            "path": str(self._store.take_path(job, number)),
+            "path": str(path),
             "grid": result["grid"],
             "join": result["join"],
         }

@@ -19,6 +19,7 @@ from starlette.routing import Match
 from ...errors import SegueError
 from ..exceptions import BusyError, OverLimitError, RefusalError, TaskError, UnknownModelError
 from ..jobs.database import DatabaseError
+from ..jobs.results import ResultsGoneError
 
 log = logging.getLogger("segue.service")
 
@@ -101,6 +102,12 @@ def add_handlers(app: FastAPI) -> None:
         if _is_full(error):
             return refusal(507, "the disk of this computer is full; make room and try again")
         return refusal(500, "segue cannot use its folder on the disk; its log says more")
+
+    @app.exception_handler(ResultsGoneError)
+    def results(request: Request, error: ResultsGoneError) -> Response:
+        log.error("results", exc_info=error, extra={"path": request.url.path})
+        line = "segue cannot reach the store of its music; try again in a while"
+        return refusal(503, line, {"Retry-After": "5"})
 
     @app.exception_handler(DatabaseError)
     def database(request: Request, error: DatabaseError) -> Response:

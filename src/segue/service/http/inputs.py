@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from ..service import client_of, service_of
-from .job_state import described_input, input_of
+from .job_state import described_input, input_of, present
 from .schemas.native import NewInput
 from .schemas.responses import INPUT_LINKS, Beats, InputSaid, refusals
 from .uploads import documented
@@ -52,7 +52,7 @@ async def input_audio(request: Request, input_id: str) -> Response:
     """Its samples as they were decoded; parts of it, too, by `Range`."""
     service = service_of(request)
     input_ = input_of(request, input_id)
-    path = service.store.input_path(input_.id)
+    path = await present(request, service.store.input_path(input_.id))
     name = f"{(input_.name or 'input').rpartition('.')[0] or input_.name or 'input'}.wav"
     return FileResponse(path, media_type="audio/wav", filename=name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
@@ -240,9 +242,23 @@ def done_job(request: Request, name: str, number: int) -> Job:
     if job.state != COMPLETED:
         raise RefusalError(409, "this music is not done")
     path = service.store.take_path(job, number)
-    if path is None or not path.is_file() or service.store.kept.removed(job.id, number):
+    there = path is not None and (path.is_file() or service.store.results is not None)
+    if not there or service.store.kept.removed(job.id, number):
         raise RefusalError(404, f"there is no take {number}")
     return job
+
+
+async def present(request: Request, path: Path) -> Path:
+    """The file of an input or a take, once it is on this machine.
+
+    Raises:
+        RefusalError: it has been swept.
+        ResultsGoneError: it is in a store of results that does not answer.
+    """
+    await asyncio.to_thread(service_of(request).store.present, path)
+    if not path.is_file():
+        raise not_known()
+    return path
 
 
 def view_of(request: Request, name: str) -> View:

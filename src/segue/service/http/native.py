@@ -19,7 +19,7 @@ from ..jobs.play_on import place
 from ..jobs.rows import Input, Job, Parent
 from ..quantization import recipes_in
 from ..service import client_of, service_of
-from .job_state import done_job, input_of, job_of, not_known, state_of, view_of
+from .job_state import done_job, input_of, job_of, not_known, present, state_of, view_of
 from .prompts import prompts
 from .schemas.native import MOST_PARTS, KeptAudio, NativeAudio, NativeParameters, NativeText
 from .schemas.requests import LONGEST_PROMPT
@@ -143,6 +143,7 @@ async def take(request: Request, job_id: str, number: int) -> Response:
     service = service_of(request)
     path = service.store.take_path(done_job(request, job_id, number), number)
     assert path is not None  # noqa: S101 - there is such a take
+    await present(request, path)
     return FileResponse(path, media_type="audio/wav", filename=f"segue-{job_id[:8]}-{number}.wav")
 
 

@@ -117,6 +117,7 @@ async def poll_status(request: Request, session_id: str) -> Response:
     if view.job.state == COMPLETED:
         path = service.store.take_path(view.job, 1)
         assert path is not None  # noqa: S101 - a completed job has a take
+        await asyncio.to_thread(service.store.present, path)
         try:
             return Base64Response(answer, "audio_data", path)
         except OSError:  # swept between the two

@@ -65,6 +65,8 @@ class _Samples:
         job = view.job
         if job.state == COMPLETED and job.result is not None:
             path = self._service.store.take_path(job, take)
+            if path is not None:
+                self._service.store.present(path)
             before = LENGTH + int(job.result["join"]) * self.frame_bytes
         else:
             frames = view.progress.preview_frames if view.progress is not None else 0

@@ -57,6 +57,8 @@ async def _state(service: Service) -> dict[str, Any]:
         problems.append("the queue has stopped; start segue serve again")
     if service.jobs.database_gone:
         problems.append("the database cannot be reached; what plays goes on")
+    if service.store.results is not None and service.store.results.gone:
+        problems.append("the store of results cannot be reached; what plays goes on")
     if not await asyncio.to_thread(service.store.writable):
         problems.append(f"{service.store.folder} cannot be written to; look at the disk")
     if service.pool.cannot_start:

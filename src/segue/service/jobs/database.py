@@ -26,7 +26,13 @@ class DatabaseError(Exception):
 
 
 class UnreachableError(DatabaseError):
-    """The server cannot be reached now; the same may go well later."""
+    """The server cannot be reached now; the same may go well later.
+
+    Attributes:
+        what: is the matter, in a few words.
+    """
+
+    what = "the database cannot be reached"
 
 
 FAILURES = (OSError, sqlite3.Error, DatabaseError)
@@ -42,7 +48,7 @@ async def until_reached(write: Callable[..., T], *args: Any) -> T:
         try:
             return await run_to_end(write, *args)
         except UnreachableError as error:
-            log.warning("the database cannot be reached", extra={"reason": str(error)})
+            log.warning(error.what, extra={"reason": str(error)})
             await asyncio.sleep(seconds)
     raise AssertionError  # it is repeated for ever
 

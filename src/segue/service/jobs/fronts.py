@@ -49,37 +49,52 @@ class Fronts:
         database: that they share.
         folder: that they share, too.
         lease_seconds: see `LEASE_SECONDS`; the same for all.
+        results: an address of shared storage that they share in the folder's place.
 
     Attributes:
         id: of this front, new with every start.
         lease_seconds: as they were given.
 
     Raises:
-        SegueError: the folder is not the one that the other fronts of this database have.
+        SegueError: the folder, or the address, is not the one that the other fronts of this
+            database have.
     """
 
     def __init__(
-        self, database: Database, folder: Path, lease_seconds: float = LEASE_SECONDS
+        self,
+        database: Database,
+        folder: Path,
+        lease_seconds: float = LEASE_SECONDS,
+        results: str | None = None,
     ) -> None:
         self.id = str(uuid.uuid4())
         self.lease_seconds = lease_seconds
         self._database, self._folder = database, folder
         self._places = 1
         self._seen = self._watching_since = 0.0
-        self._same_folder()
+        self._same_place(results)
         self._join()
 
-    def _same_folder(self) -> None:
-        """Find out whether all fronts have one folder, by a file in it that the database knows."""
+    def _same_place(self, results: str | None) -> None:
+        """Find out whether all fronts have one place for results.
+
+        A folder is known by a file in it that the database knows, an address by itself.
+        """
         path = self._folder / _MARK
-        mark = path.read_text() if path.exists() else ""
+        mark = results or (path.read_text() if path.exists() else "")
         with self._database.transaction(serial=True) as db:
             found = db.execute("SELECT value FROM meta WHERE key = ?", (_MARK,)).fetchall()
             if not found:
                 mark = mark or str(uuid.uuid4())
-                path.write_text(mark)
+                if results is None:
+                    path.write_text(mark)
                 db.execute("INSERT INTO meta (key, value) VALUES (?, ?)", (_MARK, mark))
             elif found[0]["value"] != mark:
+                if results is not None or "://" in found[0]["value"]:
+                    raise SegueError(
+                        f"{results or self._folder} is not where other fronts keep the music of "
+                        "this database; name their place with --results, or another --database"
+                    )
                 raise SegueError(
                     f"{self._folder} is not the folder that other fronts keep the music of this "
                     "database in; name that one with --state-dir, or another --database"

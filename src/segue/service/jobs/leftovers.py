@@ -19,7 +19,11 @@ ID = re.compile(r"[0-9a-f-]{36}")
 
 
 def remove(
-    inputs: Path, jobs: Path, known: set[str], attempts: Mapping[str, int | None], shared: bool
+    inputs: Path,
+    jobs: Path,
+    known: set[str],
+    attempts: Mapping[str, int | None],
+    age_seconds: float | None,
 ) -> None:
     """Remove what no row names.
 
@@ -28,9 +32,10 @@ def remove(
         jobs: the folder of the results.
         known: the ids of the inputs that there are.
         attempts: the attempt that completed each job that there is; None where none has.
-        shared: whether other services use the folders, too.
+        age_seconds: how old it must be, where others, or this service, may be about to write its
+            row.
     """
-    before = time.time() - SHARED_SECONDS if shared else None
+    before = None if age_seconds is None else time.time() - age_seconds
     # What is not named as the store names things is somebody else's: Finder's, say.
     for path in filter(_is_ours, inputs.iterdir()):
         known_file = path.name.removesuffix(".wav") in known

@@ -55,12 +55,15 @@ def new_piece(store: Store, job: Job, parent: Parent) -> Input:
 
     Raises:
         OSError: the disk is full, or the job was removed meanwhile.
+        ResultsGoneError: the store of results does not answer.
     """
     result, folder = job.result, store.attempt_folder(job)
     assert result is not None  # noqa: S101 - `place` has looked
     before = store.input(job.input)
     stop = round(parent.seconds * result["sample_rate"])
     wanted = stretches(result, parent.take, folder, store.input_path(job.input), 0, stop)
+    for each in wanted:
+        store.present(each.path)
     name, path = store.new_input()
     frames, size = copy(wanted, path)
     file_name = "" if before is None else before.name

@@ -8,6 +8,7 @@ from pathlib import Path
 from .database import Database
 from .holds import Holds
 from .kept import GONE, MAY_GO, REMOVED, WHOLE_JOB, Kept
+from .results import Results
 from .rows import Job
 
 _UNUSED = (
@@ -33,13 +34,20 @@ class Room:
         inputs: the folder of the inputs.
         jobs: the folder of the results.
         holds: the inputs that are being made into jobs; those stay.
+        results: the same files in shared storage, if they are there, too.
     """
 
     def __init__(
-        self, database: Database, kept: Kept, inputs: Path, jobs: Path, holds: Holds
+        self,
+        database: Database,
+        kept: Kept,
+        inputs: Path,
+        jobs: Path,
+        holds: Holds,
+        results: Results | None = None,
     ) -> None:
         self._database, self._kept = database, kept
-        self._inputs, self._jobs, self._holds = inputs, jobs, holds
+        self._inputs, self._jobs, self._holds, self._results = inputs, jobs, holds, results
 
     def bytes(self) -> int:
         """Bytes of all inputs and results."""
@@ -99,6 +107,8 @@ class Room:
         self._remove_inputs("added = 0")
         for name in ids:
             shutil.rmtree(self._jobs / name, ignore_errors=True)
+            if self._results is not None:
+                self._results.remove(self._jobs / name)
 
     def _remove_inputs(self, where: str, most: int = -1) -> int:
         """Remove inputs that no job has, the oldest first; return how many."""
@@ -108,7 +118,7 @@ class Room:
             gone = gone if most < 0 else gone[:most]
             db.executemany("DELETE FROM inputs WHERE id = ?", [(name,) for name in gone])
         for name in gone:
-            (self._inputs / f"{name}.wav").unlink(missing_ok=True)
+            self._unlink(self._inputs / f"{name}.wav")
         return len(gone)
 
     def _remove_take(self, name: str, number: int) -> None:
@@ -122,4 +132,9 @@ class Room:
         with self._database.transaction() as db:
             db.execute("UPDATE jobs SET bytes = bytes - ? WHERE id = ?", (take["bytes"], name))
         for file in {take["file"], take.get("new", take["file"])}:
-            (self._jobs / name / str(job.attempts) / file).unlink(missing_ok=True)
+            self._unlink(self._jobs / name / str(job.attempts) / file)
+
+    def _unlink(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        if self._results is not None:
+            self._results.remove(path)

@@ -124,7 +124,7 @@ class Runner:
         """Let a worker run a job; the state that it ends in."""
         job = waiting.job
         try:
-            task = await asyncio.to_thread(self._task, waiting)
+            task = await until_reached(self._task, waiting)
             outcome = await self._pool.run(job.id, task, waiting.progress.update)
         except TaskCancelledError:
             return await self._end_attempt(job, CANCELLED, CANCELLED_LINE)
@@ -149,9 +149,14 @@ class Runner:
 
         Raises:
             RequestError: an adapter is not there any more.
+            ResultsGoneError: the store of results does not answer.
         """
         job, spec = waiting.job, waiting.job.spec
         input_ = self._store.input(job.input)
+        if input_ is not None and input_.frames:  # else it has no file
+            self._store.present(self._store.input_path(job.input))
+        if spec.melody is not None:
+            self._store.present(self._store.input_path(spec.melody))
         sound = None if input_ is None else [input_.sample_rate, input_.channels]
         adapters = located(spec.adapters, adapters_in(self._adapters)) if spec.adapters else ()
         return {

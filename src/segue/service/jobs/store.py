@@ -6,14 +6,15 @@
     jobs/ID/ATTEMPT/take-N.wav   results in 16 bits; every attempt has a folder of its own
     jobs/ID/ATTEMPT/new-N.wav    the continuation alone, in floats; see `take_files`
     uploads/                     audio files as they were sent; emptied at the start
+    (inputs and jobs are in shared storage, too, where `results` says so)
     fronts/ID/                   uploads and exports of a front, where several share the folder
 
 A file is on the disk before the row that names it, and a job is completed by one transaction: an
 attempt that was cut short leaves files that no row names, which the next start removes.
 
-Several fronts may share a database on a server and a folder.  Each write says what it expects: a
-job that is queued, or an attempt that is still the latest; so each job is run by one front at a
-time, and what comes late changes nothing.
+Several fronts may share a database on a server, and a folder or an address for results.  Each write
+says what it expects: a job that is queued, or an attempt that is still the latest; so each job is
+run by one front at a time, and what comes late changes nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from .database import Database, DatabaseError
 from .fronts import LEASE_SECONDS, Fronts
 from .holds import Holds
 from .kept import Kept
+from .results import Results
 from .room import Room
 from .rows import (
     COMPLETED,
@@ -56,6 +58,8 @@ from .sqlite_database import SqliteDatabase
 from .usage import Usage
 
 log = logging.getLogger("segue.service")
+
+_TIDY_SECONDS = 3600.0
 
 _INSERT_INPUT = (
     "INSERT INTO inputs (id, sample_rate, channels, frames, bytes, name, added, client) "
@@ -87,11 +91,14 @@ class Store:
         database: that several fronts share, as they share the folder; it is closed with the store.
             None is one in the folder, for this front alone.
         lease_seconds: see `Fronts`.
+        results: an address of shared storage for inputs and results, so that fronts which share the
+            database need no folder in common.
 
     Attributes:
         fronts: those that share the database; None where there is but one.
         front: the id of this one; empty where there is but one.
         kept, usage: see their modules.
+        results: inputs and results in shared storage; None where they are in the folder alone.
 
     Raises:
         SegueError: the folder cannot be used, or another service uses it.
@@ -103,18 +110,25 @@ class Store:
         clock: Callable[[], float] = time.time,
         database: Database | None = None,
         lease_seconds: float = LEASE_SECONDS,
+        results: str | None = None,
     ) -> None:
         self.folder, self.clock = folder, clock
         self.inputs, self.jobs = folder / "inputs", folder / "jobs"
         self.variants = folder / "variants"
         self.fronts: Fronts | None = None
+        self.results: Results | None = None
+        self._tidied = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)  # the music is nobody else's business
             self._lock = leftovers.lock(folder / "lock", shared=database is not None)
             self.database = database or SqliteDatabase(folder / "segue.db")
+            if results is not None:
+                self.results = Results(results, folder)
+                self.results.check(str(uuid.uuid4()))
             if database is not None:
-                self.fronts = Fronts(database, folder, lease_seconds)
+                place = None if self.results is None else self.results.address
+                self.fronts = Fronts(database, folder, lease_seconds, place)
             self.front = "" if self.fronts is None else self.fronts.id
             own = folder if self.fronts is None else self.fronts.folder_of(self.front)
             self.uploads, self.exports = own / "uploads", own / "exports"
@@ -123,7 +137,9 @@ class Store:
                 part.mkdir(parents=True, exist_ok=True)
             self.kept, self.usage = Kept(self.database, clock), Usage(self.database)
             self._holds = Holds(self.database, self.front)
-            self._room = Room(self.database, self.kept, self.inputs, self.jobs, self._holds)
+            self._room = Room(
+                *(self.database, self.kept, self.inputs, self.jobs, self._holds, self.results)
+            )
         except SegueError:
             self._close_given(database)
             raise
@@ -186,8 +202,24 @@ class Store:
             row["id"]: (row["attempts"] if row["state"] == COMPLETED else None)
             for row in self.database.rows("SELECT id, attempts, state FROM jobs")
         }
-        leftovers.remove(self.inputs, self.jobs, known, attempts, self.fronts is not None)
+        age = None if self.fronts is None else leftovers.SHARED_SECONDS
+        leftovers.remove(self.inputs, self.jobs, known, attempts, age)
         return self.waiting()
+
+    def _tidy(self) -> None:
+        """Remove what another front has removed, or what could not be removed, now and then."""
+        assert self.results is not None  # noqa: S101 - only then is there anything to do
+        if self.results.gone:
+            with suppress(SegueError):
+                self.results.check(str(uuid.uuid4()))
+        if self.clock() - self._tidied < _TIDY_SECONDS:
+            return
+        self._tidied = self.clock()
+        known = {row["id"] for row in self.database.rows("SELECT id FROM inputs")}
+        rows = self.database.rows("SELECT id, attempts FROM jobs")
+        attempts = {row["id"]: row["attempts"] for row in rows}
+        leftovers.remove(self.inputs, self.jobs, known, attempts, _TIDY_SECONDS)
+        self.results.remove_unnamed(known, set(attempts), leftovers.SHARED_SECONDS)
 
     def new_input(self) -> tuple[str, Path]:
         """Make an id for an input, and the path of its file, which must exist before `add`."""
@@ -205,13 +237,42 @@ class Store:
     def add_input(self, input_: Input) -> Input:
         """Keep an input whose file exists, for jobs to come."""
         kept = replace(input_, added=self.clock())
-        with self.database.transaction(serial=True) as db:
+        with self._storing(input_), self.database.transaction(serial=True) as db:
             db.execute(_INSERT_INPUT, astuple(kept))
         return kept
 
     def input_path(self, name: str) -> Path:
         """The file of an input."""
         return self.inputs / f"{name}.wav"
+
+    @contextmanager
+    def _storing(self, *inputs: Input) -> Iterator[None]:
+        """Have new inputs in shared storage before the block writes their rows."""
+        if self.results is None:
+            yield
+            return
+        new = [each.id for each in inputs if each.frames and self.input(each.id) is None]
+        paths = list(map(self.input_path, new))
+        try:
+            self.results.put(paths)
+            yield
+        except BaseException:
+            if not self.results.gone:
+                for path in paths:
+                    self.results.remove(path)
+            raise
+
+    def present(self, path: Path) -> Path:
+        """Return the path of an input or a result, which is fetched if another front has made it.
+
+        It may not be there nevertheless, where it has been swept.
+
+        Raises:
+            ResultsGoneError: the store of results does not answer.
+        """
+        if self.results is not None and not path.exists():
+            self.results.fetch(path)
+        return path
 
     def holding(self, *inputs: str) -> AbstractContextManager[None]:
         """Keep these inputs while a job is made of them; see `Holds`."""
@@ -238,11 +299,12 @@ class Store:
 
         Raises:
             QueueFullError: so many wait.
+            ResultsGoneError: the store of results does not answer.
             LimitReachedError: the client has as much as it may.
         """
         name, now = str(uuid.uuid4()), self.clock()
         inputs = [input_] if melody is None else [input_, melody]
-        with self.database.transaction(serial=True) as db:
+        with self._storing(*inputs), self.database.transaction(serial=True) as db:
             if most is not None:
                 query = "SELECT COUNT(*) AS n FROM jobs WHERE state = ?"
                 (row,) = db.execute(query, (QUEUED,)).fetchall()
@@ -280,8 +342,16 @@ class Store:
         return Job.of(rows[0]) if rows else None
 
     def complete(self, job: Job, result: dict[str, Any]) -> bool:
-        """Complete a job in one transaction; False if that was not its latest attempt."""
+        """Complete a job in one transaction; False if that was not its latest attempt.
+
+        Raises:
+            ResultsGoneError: the store of results does not answer.
+        """
         size = sum(take["bytes"] for take in result["takes"])
+        if self.results is not None:
+            folder, keys = self.attempt_folder(job), ("file", "new")
+            names = {take[key] for take in result["takes"] for key in keys if key in take}
+            self.results.put(folder / name for name in sorted(names))
         with self.database.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, finished = ?, result = ?, bytes = ? "
@@ -388,6 +458,8 @@ class Store:
 
     def sweep(self, keep_seconds: float, limit: int, undo_seconds: float = 0.0) -> int:
         """Remove what was kept long enough, and what must make room; see `Room.sweep`."""
+        if self.results is not None:
+            self._tidy()
         return self._room.sweep(self.clock(), keep_seconds, limit, undo_seconds)
 
     # --- Downloads and speeds -------------------------------------------------------------------
