@@ -22,10 +22,12 @@ def queries() -> list[dict[str, str]]:
 def measured() -> dict[str, set[str]]:
     """The series that a service has, and the labels of each."""
     metrics = Metrics()
-    metrics.submitted("native")
-    metrics.ended("completed", 1.0, 0)
+    metrics.submitted("native", "anna")
+    metrics.ended("completed", 1.0, 0, "anna")
     metrics.crashed(0, True)
-    metrics.generated(1.0, 1.0, 1.0, 0)
+    metrics.generated(1.0, 1.0, 1.0, 0, "anna")
+    metrics.refused("anna", "jobs_at_once")
+    metrics.waits({"anna": 1})
     metrics.answered("GET", "/", 200, 0.1)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics.text().decode()):

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +75,16 @@ def test_a_file_is_read_again_and_one_that_cannot_be_used_changes_nothing(path, 
     assert clients.of_token(A.encode()) == Client("carla")
     assert "weight must be" in caplog.records[-1].reason
     assert B not in caplog.text
+
+
+def test_the_page_on_clusters_shows_a_file_that_can_be_used(path):
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text("utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    path.write_text(example.replace('"…"', f'"{sha256(B)}"'))
+    assert [(client.name, client.admin) for client, _ in read(path)] == [
+        ("anna", False),
+        ("operator", True),
+    ]
 
 
 def one(table, name="anna"):

@@ -120,6 +120,21 @@ def test_a_client_lists_its_own_and_an_admin_all(anna, bert, operator, done):
     assert listed(anna, "?deleted=true") == set()
 
 
+def test_a_client_is_told_what_it_has(anna, operator, done):
+    told = anna.get("/api/service").json()["client"]
+    assert told.pop("seconds_today") >= 1.0
+    assert told == {
+        "name": "anna",
+        "admin": False,
+        "jobs_per_minute": None,
+        "jobs": 0,
+        "jobs_at_once": None,
+        "seconds_per_day": None,
+        "weight": 1.0,
+    }
+    assert operator.get("/api/service").json()["client"]["admin"] is True
+
+
 def test_metrics_are_an_admin_s_and_tell_clients_apart(shared, anna, operator, done):
     refused = anna.get("/metrics")
     assert refused.status_code == 403

@@ -172,7 +172,7 @@ async def stream(
 @router.get("/api/service", responses=refusals(), tags=["service"])
 async def service_state(request: Request) -> dict[str, Any]:
     """What the service runs, and what a request may name."""
-    service = service_of(request)
+    service, client = service_of(request), client_of(request)
     settings, limits = service.settings, service.settings.limits
     listed = await asyncio.to_thread(service.models.all)
     default = settings.quantization
@@ -210,6 +210,7 @@ async def service_state(request: Request) -> dict[str, Any]:
             "parts": MOST_PARTS,
             "disk_bytes": settings.max_disk_bytes,
         },
+        "client": None if service.clients is None else service.jobs.limits.of_client(client),
         "kept": {
             "bytes": service.store.bytes(),
             "starred_bytes": service.store.kept.starred_bytes(),

@@ -11,6 +11,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Any
 
 from ...errors import RequestError
 from ..clients import Client
@@ -55,7 +56,8 @@ class ClientLimits:
         """
         recent = self._recent(client)
         if client.jobs_at_once is not None:
-            jobs = self._waiting.of_client(client.name) + reserved
+            # Not their sum: one that is being queued is both.  The store counts once more.
+            jobs = max(self._store.usage.jobs(client.name), reserved)
             if jobs >= client.jobs_at_once:
                 raise self.reached(client, LimitReachedError("jobs_at_once", jobs))
         if client.seconds_per_day is not None:
@@ -88,6 +90,19 @@ class ClientLimits:
             )
         if (used := self._used(client)) + seconds > most:
             raise self.reached(client, LimitReachedError("seconds_per_day", used))
+
+    def of_client(self, client: Client) -> dict[str, Any]:
+        """What a client may have, None for any number, and what it has."""
+        return {
+            "name": client.name,
+            "admin": client.admin,
+            "jobs_per_minute": client.jobs_per_minute,
+            "jobs": self._store.usage.jobs(client.name),
+            "jobs_at_once": client.jobs_at_once,
+            "seconds_today": self._used(client),
+            "seconds_per_day": client.seconds_per_day,
+            "weight": client.weight,
+        }
 
     def queued(self) -> Counter[str]:
         """How many jobs wait, by their clients."""

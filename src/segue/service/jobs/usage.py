@@ -59,6 +59,15 @@ class Usage:
         (row,) = self._database.rows(_SECONDS, (client, since))
         return float(row["n"])
 
+    def jobs(self, client: str) -> int:
+        """How many jobs of a client wait or run.
+
+        Args:
+            client: its name.
+        """
+        (row,) = self._database.rows(_JOBS, (client, *WAITING))
+        return int(row["n"])
+
     def claim(self, db: Session, job: str, client: Client, spec: JobSpec, now: float) -> float:
         """Count a job that is about to be queued, by a serial transaction.
 

@@ -133,10 +133,6 @@ class WaitingJobs:
         """How many wait."""
         return sum(name not in self.running for name in self._jobs)
 
-    def of_client(self, client: str) -> int:
-        """How many of a client's jobs wait or run."""
-        return sum(waiting.job.client == client for waiting in self._jobs.values())
-
     def seconds_of_client(self, client: str) -> float:
         """Until the first of a client's jobs is done; 0 where it has none."""
         own = [waiting for waiting in self._jobs.values() if waiting.job.client == client]
