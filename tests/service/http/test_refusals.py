@@ -61,7 +61,7 @@ def test_a_refusal_arrives_though_four_megabytes_come_along(running, name, conne
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
 def test_a_full_disk_is_reported_though_the_body_was_not_read(running, monkeypatch, connection):
-    def full():
+    def full(client):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(running.service.jobs.admission, "reserve", full)
