@@ -121,7 +121,19 @@ class Server:
 
     def lines(self) -> list[dict[str, Any]]:
         """What it logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        foreign = self.foreign_lines()
+        return [json.loads(line) for line in self._written() if line not in foreign]
+
+    def foreign_lines(self) -> list[str]:
+        """What Ray's part in C++ writes to the stream that the log goes to."""
+        if "--cluster" not in self.options:
+            return []
+        return [line for line in self._written() if not line.startswith("{")]
+
+    def _written(self) -> list[str]:
+        """The lines that are whole."""
+        text = self.log.read_text()
+        return text[: text.rfind("\n") + 1].splitlines()
 
     # --- Requests -------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from ...soak.figures import Figures
 from ...soak.kills import Clients, references, settle
 from ..nodes import Nodes, nodes
 from .kills import playing_on
+from .say import say
 
 NODES = 3
 
@@ -54,6 +55,10 @@ def restarts(folder: Path, quick: bool) -> Figures:
             with sqlite3.connect(f"file:{server.state}/segue.db?mode=ro", uri=True) as db:
                 (repeated,) = db.execute("SELECT COUNT(*) FROM jobs WHERE attempts > 1").fetchone()
                 (crashes,) = db.execute("SELECT SUM(deaths) FROM jobs").fetchone()
+            foreign = server.foreign_lines()
+    if foreign:
+        say(*foreign, sep="\n")
+    assert not any("Traceback" in line for line in foreign), "something was not caught"
     assert crashes == 0, "an orderly stop was counted as a crash"
     assert min(hit[what] for what in ("machines", "fronts")), "nothing played where one was ended"
     figures.add("fronts restarted, of them while they played", f"{2 * rounds}, {hit['fronts']}")
