@@ -66,7 +66,8 @@ class WorkerDiedError(TaskError):
         begun: whether the worker had begun the task; if not, it may have been gone before.
         shared: whether it had other tasks at the same time, one of which may have ended it.
         first: whether this is the first of its tasks that is told.
-        lost: whether the machine that it ran on has vanished, which no task is to blame for.
+        lost: whether no task is to blame: the machine that it ran on has vanished, or somebody has
+            ended it in an orderly way.
     """
 
     def __init__(

@@ -218,6 +218,22 @@ def test_a_stop_waits_for_no_job_and_the_running_one_resumes_with_the_next_start
 
 
 @pytest.mark.slow
+def test_a_stop_of_all_processes_at_once_loses_no_job(fresh):
+    """As systemd stops a service, and a computer that shuts down."""
+    job = begin(fresh, 6)
+    playing(fresh, job)
+    for pid in fresh.workers():
+        os.kill(pid, signal.SIGTERM)
+    fresh.until(lambda: events(fresh, "job waits"), "it is not queued again")
+    assert fresh.stop() == 0
+    fresh.start()
+    assert fresh.finished(job)["status"] == "completed"
+    assert len(events(fresh, "job done")) == 1
+    with sqlite3.connect(fresh.state / "segue.db") as db:
+        assert db.execute("SELECT sum(deaths) FROM jobs").fetchall() == [(0,)]
+
+
+@pytest.mark.slow
 def test_restarts_one_after_the_other_lose_no_job_and_count_no_crash(fresh):
     jobs = [begin(fresh, 6) for _ in range(3)]
 

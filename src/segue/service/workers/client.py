@@ -152,8 +152,11 @@ class Worker:
             else:
                 # Where it was ended for another's sake, this one has not failed: it runs again.
                 begun = task.begun and died and not ended
-                line, first = _reason(process.returncode or 0), task is tasks[0]
-                task.fail(WorkerDiedError(line, begun, len(tasks) > 1, first))
+                code, first = process.returncode or 0, task is tasks[0]
+                # No task ends it by SIGTERM: a computer that shuts down does, or whoever stops all
+                # processes of the service at once.
+                lost = code == -signal.SIGTERM
+                task.fail(WorkerDiedError(_reason(code), begun, len(tasks) > 1, first, lost))
 
     def cancel(self, name: str) -> None:
         """Stop a task that runs; if it does not stop in time, end the process."""
