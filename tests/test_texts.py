@@ -1,6 +1,7 @@
 """Takes with texts of their own in one batch: each is what its text and its seed give alone."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import numpy as np
 import pytest
 
 import segue
-from segue import Request, RequestError
+from segue import Request, RequestError, Take
 from segue.audio import from_array
 from segue.checkpoints.opening import open_checkpoint
 from segue.cli import main
 from segue.continuation import Continuation, RequestOptions, continue_audio
 from segue.demo.toy import MELODY_CONFIG, write_checkpoint
-from segue.engine.base import Sampling, TakeGroup
+from segue.engine.base import Engine, Sampling, TakeGroup
 from segue.engine.mlx import MLXEngine
 from segue.engine.shared import SharedEngine
 from segue.errors import ModelOverflowError, OutputError
@@ -42,6 +43,17 @@ def request(seconds=0.4, **options):
     return Request(from_array(samples, RATE), seconds, **({"output_seconds": 1.2} | options))
 
 
+ALONE: dict[tuple[Engine, bytes], Take] = {}
+"""Takes that several tests compare with."""
+
+
+def take_alone(engine, one):
+    key = (engine, pickle.dumps(one))
+    if key not in ALONE:
+        (ALONE[key],) = continue_audio(engine, one).takes
+    return ALONE[key]
+
+
 def assert_each_alone(engine, together, alone_on=None, seeds=None):
     """Each take of a request has the codes that its text and seed have in a request of its own."""
     result = continue_audio(engine, together)
@@ -50,7 +62,7 @@ def assert_each_alone(engine, together, alone_on=None, seeds=None):
     assert [take.seed for take in result.takes] == [*range(5, 5 + len(texts))]
     for take in result.takes:
         one = replace(together, text=take.text, texts=(), variations=1, seed=take.seed)
-        (alone,) = continue_audio(alone_on or engine, one).takes
+        alone = take_alone(alone_on or engine, one)
         np.testing.assert_array_equal(take.codes, alone.codes, err_msg=f"{take.text!r}")
         np.testing.assert_allclose(take.audio.samples, alone.audio.samples, atol=1e-4)
     assert len({take.codes.tobytes() for take in result.takes}) == len(texts)
