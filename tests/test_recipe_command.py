@@ -12,13 +12,15 @@ from segue.cli import main
 from segue.quantization import making
 from segue.quantization.units import average_bits, units_of
 
+from .caches import use_cache
+
 
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
     """Fewer windows, and a cache of its own."""
     monkeypatch.setattr(making, "WINDOWS", 2)
     monkeypatch.setattr(making, "HELD_OUT_WINDOWS", 1)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    use_cache(tmp_path / "cache", monkeypatch)
 
 
 def made(toy, path, *options):

@@ -10,10 +10,13 @@ import pytest
 from segue import cli
 from segue.doctor import checks, self_test
 
+from ..caches import use_cache
+
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "HF_HOME"):
+    use_cache(tmp_path / "XDG_CACHE_HOME", monkeypatch)
+    for name in ("XDG_STATE_HOME", "HF_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
 
 

@@ -23,6 +23,8 @@ from segue.lab.quality.report import QualityReport
 from segue.lab.rows import DEFAULT, rows_of
 from segue.lab.variant import Variant
 
+from ..caches import use_cache
+
 REPOSITORY = Path(__file__).parents[2]
 SEGUE = (sys.executable, "-m", "segue")
 FEW = ("--prompt-seconds", "0.2", "--output-seconds", "0.4", "--runs", "0", "--engine", "mlx")
@@ -34,7 +36,7 @@ ROW = {"name", "variant", "status", "error", "bench", "quality", "audio"}
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    use_cache(tmp_path / "cache", monkeypatch)
 
 
 @pytest.fixture
