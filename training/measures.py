@@ -69,13 +69,32 @@ def best_lag(strength: Tensor) -> Tensor:
     return LAGS.start + autocorrelation(strength)[:, LAGS].argmax(1)
 
 
-def pulse_kept(lag: Tensor, strength: Tensor, within: float = 0.04) -> Tensor:
-    """The autocorrelation (B,) of onset strengths at its best within `within` of a lag (B,)."""
+def nearest_pulse(lag: Tensor, strength: Tensor, within: float = 0.04) -> tuple[Tensor, Tensor]:
+    """The autocorrelation's best (B,) within `within` of a lag (B,), and the lag (B,) it is at."""
     found = autocorrelation(strength)
     reach = (lag * within).round().clamp_min(1)
     at = torch.arange(found.shape[1], device=found.device)
     near = (at - lag[:, None]).abs() <= reach[:, None]
-    return found.masked_fill(~near, -1.0).amax(1)
+    best = found.masked_fill(~near, -1.0).max(1)
+    return best.values, best.indices
+
+
+def pulse_kept(lag: Tensor, strength: Tensor, within: float = 0.04) -> Tensor:
+    """The autocorrelation (B,) of onset strengths at its best within `within` of a lag (B,)."""
+    return nearest_pulse(lag, strength, within)[0]
+
+
+def pulse_by_time(lag: Tensor, strength: Tensor, enough: float) -> Tensor:
+    """What each moment adds to `pulse_kept`, (B, frames): in all, what that exceeds `enough` by.
+
+    What begins one lag after something of its kind adds to it; what begins alone takes away.
+    """
+    lag = nearest_pulse(lag, strength)[1][:, None]
+    strength = strength - strength.mean(1, keepdim=True)
+    at = torch.arange(strength.shape[1], device=strength.device) - lag
+    before = strength.gather(1, at.clamp_min(0)) * (at >= 0)
+    power = strength.square().sum(1, keepdim=True) + 1e-9
+    return strength * (before - enough * strength) / power
 
 
 def tempo(strength: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 Each round plays on some prompts several times, and plays several pieces to each tag alone; listens
 to all of them; and makes those that were rewarded better than their siblings likelier, the others
-less likely (REINFORCE, with the siblings' mean as the baseline). What the model was before holds it
-back, by the divergence from it in every frame. The state, the average of the weights of the
-last rounds, is kept whenever prompts that are never learned from are continued better than before.
+less likely (REINFORCE, with the siblings' mean as the baseline). The pulse is rewarded by time as
+well: a frame answers for what the seconds after it add to it, more than the same seconds of its
+siblings do. What the model was before holds it back, by the divergence from it in every frame. The
+state, the average of the weights of the last rounds, is kept whenever prompts that are never
+learned from are continued better than before, and better than by the state that it began with.
 
 Everything follows from the seed and the number of rounds, but for the device's rounding.
 """
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from training import rewards, state, text
+from training.advantages import better, better_by_time
 from training.clock import Clock, cosine
 from training.continuations import FRAMES, GUIDED_FRAMES, PROMPT_FRAMES, load_model
 from training.generate import Sampler
@@ -27,22 +30,20 @@ from training.pattern import SPECIAL, delayed
 from training.tokens import load_codec
 
 SCORED = {"pulse": 2.0, "pitch classes": 1.0, "key": 1.0, "tempo": 1.0, "loudness": 1.0}
+KEPT = ("layers", "rounds", "judged", "judged_on")  # facts of a state that a run goes on from
 
 
 @dataclass
 class Rows:
-    """Pieces (B, K, F) to learn from frame `first` on, their texts if any, and advantages (B,)."""
+    """Pieces (B, K, F) to learn from frame `first` on, their texts if any, and advantages.
+
+    These are (B, F - first), or (B, 1) where all frames of a piece share one.
+    """
 
     codes: Tensor
     first: int
     words: Tensor | None
     advantage: Tensor
-
-
-def better(reward: Tensor, siblings: int) -> Tensor:
-    """How much better than its siblings each piece (B,) is, in standard deviations of all."""
-    groups = reward.view(-1, siblings)
-    return ((groups - groups.mean(1, keepdim=True)) / (reward.std() + 1e-6)).flatten()
 
 
 def texts(tags: tuple[str, ...], pieces: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -74,13 +75,14 @@ class Reinforcer:
         self.words, self.tags = texts(self.asked.ear.tags, args.pieces, device)
         self.continuing = Sampler(self.model, args.prompts * args.siblings, args.frames)
         self.naming = Sampler(self.model, len(self.words), args.named_frames, self.words.shape[1])
-        self.judged = self.asked.prompts.at(torch.arange(args.judged, device=device))
-        self.judging = Sampler(self.model, args.judged, args.judged_frames)
+        judged = torch.arange(args.judged, device=device).repeat_interleave(args.draws)
+        self.judged = self.asked.prompts.at(judged)
+        self.judging = Sampler(self.model, len(judged), args.judged_frames)
 
     def drawn(self, number: int) -> Tensor:
-        """The prompts of a round: three of four without drums, none that judging plays on."""
-        drums = self.asked.prompts.drums.cpu()
-        chance = torch.where(drums, 0.25 / drums.sum(), 0.75 / (~drums).sum())
+        """The prompts of a round: most without drums, none that judging plays on."""
+        drums, share = self.asked.prompts.drums.cpu(), self.args.with_drums
+        chance = torch.where(drums, share / drums.sum(), (1 - share) / (~drums).sum())
         chance[: self.args.judged] = 0
         generator = torch.Generator().manual_seed(number)
         return torch.multinomial(chance, self.args.prompts, generator=generator).to(self.device)
@@ -97,10 +99,16 @@ class Reinforcer:
         reward, there = rewards.named(self.codec, called, self.asked.ear, self.tags)
         facts = {name: float(kept.float().mean()) for name, kept in heard.kept.items()}
         facts["pulse without drums"] = float(heard.kept["pulse"][~prompts.drums].float().mean())
+        advantage = better(heard.reward, siblings)[:, None]
+        if self.args.by_time:
+            kept, half_life = heard.value["pulse"], self.args.half_life * 50  # frames
+            later = better_by_time(heard.pulse, kept, siblings, half_life)
+            advantage = advantage + self.args.by_time * later
+            facts["pulse's mean"] = float(kept.mean())
         facts |= {"named": float(there.float().mean()), "reward": float(heard.reward.mean())}
         return [
-            Rows(continued, PROMPT_FRAMES, None, better(heard.reward, siblings)),
-            Rows(called, 0, self.words, better(reward, pieces)),
+            Rows(continued, PROMPT_FRAMES, None, advantage),
+            Rows(called, 0, self.words, better(reward, pieces)[:, None]),
         ], facts
 
     def logits(self, model: LanguageModel, rows: Rows, part: slice) -> Tensor:
@@ -129,7 +137,8 @@ class Reinforcer:
         taken = now.gather(-1, target.clamp_max(SPECIAL - 1)[..., None])[..., 0]
         apart = (now.exp() * (now - before)).sum(-1) * there
         frames = codes.shape[2] - rows.first
-        gain = ((taken * weights).sum((1, 2)) * rows.advantage[part]).sum() / frames
+        advantage = rows.advantage[part].expand(-1, frames)[:, frame.clamp(0, frames - 1)]
+        gain = (taken * weights * advantage).sum() / frames
         far = apart.sum() / frames
         (share * (self.hold * far - gain)).backward()
         return far.detach(), gain.detach()
@@ -191,19 +200,22 @@ def shown(facts: dict[str, float]) -> str:
 def reinforce(learner: Reinforcer, args: argparse.Namespace, facts: dict) -> None:
     """Rounds until the time or their number is up."""
     clock = Clock(args.seconds)
-    best, first, looked = -1.0, facts.get("rounds", 0), 0.0
+    best, first, looked = 0.0, facts.get("rounds", 0), 0.0
+    on = [args.judged, args.judged_frames, args.draws]
+    if facts.get("judged_on") == on:  # the state was chosen by it: another draw may say less
+        best = facts["judged"]["score"]
     number, done = 0, 0.0
     while True:
         if number == 0 or done >= 1 or clock.elapsed - looked > args.look_every:
             looked = clock.elapsed
             judged = learner.judge()
-            kept = judged["score"] >= best and number > 0
+            kept = judged["score"] > best and number > 0
             print(
                 f"judged {number} {clock.elapsed:.0f} s: {shown(judged)}{' *' * kept}", flush=True
             )
             best = max(best, judged["score"])
             if kept:
-                facts |= {"rounds": first + number, "judged": judged}
+                facts |= {"rounds": first + number, "judged": judged, "judged_on": on}
                 learner.average.swap()
                 state.save(args.state, "lm", learner.model.state_dict(), facts, torch.float16)
                 learner.average.swap()
@@ -265,6 +277,16 @@ def main() -> None:
     parser.add_argument("--named-frames", type=int, default=GUIDED_FRAMES)
     parser.add_argument("--judged", type=int, default=192, help="prompts that are only judged on")
     parser.add_argument("--judged-frames", type=int, default=FRAMES)
+    parser.add_argument("--draws", type=int, default=3, help="continuations of each judged prompt")
+    parser.add_argument(
+        "--with-drums", type=float, default=0.25, help="share of the prompts of a round"
+    )
+    parser.add_argument(
+        "--by-time", type=float, default=1.0, help="weight of the pulse by time; 0: only as a whole"
+    )
+    parser.add_argument(
+        "--half-life", type=float, default=3.0, help="seconds until a frame answers for half"
+    )
     parser.add_argument("--updates", type=int, default=2, help="of the weights, in a round")
     parser.add_argument("--micro", type=int, default=128, help="pieces that gradients are made of")
     parser.add_argument("--lr", type=float, default=1e-4)
@@ -287,7 +309,7 @@ def main() -> None:
         report(args, device)
         return
     _, facts = state.load(args.state, "lm")
-    facts = {name: facts[name] for name in ("layers", "rounds") if name in facts}
+    facts = {name: facts[name] for name in KEPT if name in facts}
     reinforce(Reinforcer(args, device), args, facts)
 
 

@@ -95,11 +95,15 @@ class Asked:
 
 @dataclass
 class Found:
-    """What was found in continuations, (B,) each; `kept` as the figures ask, `reward` for all."""
+    """What was found in continuations, (B,) each; `kept` as the figures ask, `reward` for all.
+
+    `pulse` (B, frames) is what each of the continuation's frames adds to the pulse.
+    """
 
     value: dict[str, Tensor]
     kept: dict[str, Tensor]
     reward: Tensor
+    pulse: Tensor
 
 
 @torch.no_grad()
@@ -126,7 +130,10 @@ def found(codec: Codec, codes: Tensor, prompts: Prompts) -> Found:
     score |= {"tempo": value["tempo"], "sound": value["sound"]}
     score["loudness"] = ((2.5 - value["loudness"]) / 0.3).sigmoid()
     reward = torch.stack([score[name] * count for name, count in COUNTS.items()]).sum(0)
-    return Found(value, kept, reward)
+    by_time = measures.pulse_by_time(prompts.lag, heard.strength, ASKED["pulse"][0])
+    # Two moments of the onset strength a frame; the one more after the last frame is left out.
+    pulse = by_time[:, : 2 * (codes.shape[2] - PROMPT_FRAMES)].unflatten(1, (-1, 2)).sum(2)
+    return Found(value, kept, reward, pulse)
 
 
 @torch.no_grad()
