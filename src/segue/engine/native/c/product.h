@@ -203,9 +203,18 @@ INLINE void float_tile(const struct matrix *m, int block, const struct input *in
 TILES(packed2, 2)
 TILES(packed4, 4)
 TILES(packed8, 8)
+#if IN_BYTES(4, 1)
 TILES(narrow2, NARROW | 2)
 TILES(narrow4, NARROW | 4)
+#else /* int8 lie as int16 do */
+#define narrow2 packed2
+#define narrow4 packed4
+#endif
+#if IN_BYTES(8, 1)
 TILES(narrow8, NARROW | 8)
+#else
+#define narrow8 packed8
+#endif
 #undef TILE_OF
 #define TILE_OF(name) float_tile
 TILES(floats32, FLOAT32)

@@ -76,11 +76,8 @@ INLINE void panel_tile(const struct matrix *m, const struct panel *panel, int fr
             for (int n = 0; n < each; n++, q += BLOCK, x += R) {
                 const vi q0 = vi_load(q), q1 = vi_load(q + LANES);
 #pragma GCC unroll 6
-                for (int r = 0; r < R; r++) {
-                    const vi by = vi_set(x[r]);
-                    ADD_HERE(sum[0][r], "vpaddd", _mm256_madd_epi16(q0, by));
-                    ADD_HERE(sum[1][r], "vpaddd", _mm256_madd_epi16(q1, by));
-                }
+                for (int r = 0; r < R; r++)
+                    DOTS_HERE(sum[0][r], sum[1][r], "vpmaddwd", "vpaddd", q0, q1, x[r]);
             }
         for (int n = 0; bytes && n < each; n += 8) {
             vi some[PARTS][TILE];
@@ -92,34 +89,36 @@ INLINE void panel_tile(const struct matrix *m, const struct panel *panel, int fr
             for (int k = 0; k < 8; k++, q += BLOCK, x += R) {
                 const vi q0 = vi_load(q), q1 = vi_load(q + LANES);
 #pragma GCC unroll 6
-                for (int r = 0; r < R; r++) {
-                    const vi by = vi_set(x[r]);
-                    ADD_HERE(some[0][r], "vpaddw", _mm256_maddubs_epi16(q0, by));
-                    ADD_HERE(some[1][r], "vpaddw", _mm256_maddubs_epi16(q1, by));
-                }
+                for (int r = 0; r < R; r++)
+                    DOTS_HERE(some[0][r], some[1][r], "vpmaddubsw", "vpaddw", q0, q1, x[r]);
             }
 #pragma GCC unroll 2
             for (int h = 0; h < PARTS; h++)
 #pragma GCC unroll 6
-                for (int r = 0; r < R; r++) sum[h][r] = vi_add_halves(sum[h][r], some[h][r]);
+                for (int r = 0; r < R; r++) {
+                    JOIN_HERE(some[h][r]);
+                    sum[h][r] = vi_add(sum[h][r], some[h][r]);
+                }
         }
-#pragma GCC unroll 2
-        for (int h = 0; h < PARTS; h++) {
-            const vf scale = vf_load(panel->scale + at + h * LANES);
 #pragma GCC unroll 6
-            for (int r = 0; r < R; r++) {
-                const vf step = vf_set(steps[g * R + r]);
+        for (int r = 0; r < R; r++) {
+            const vf step = vf_set(steps[g * R + r]);
+#pragma GCC unroll 2
+            for (int h = 0; h < PARTS; h++) {
                 float *all = total + (size_t)r * BLOCK + h * LANES;
-                vi whole = sum[h][r];
                 if (bytes) /* both within int16 */
-                    whole = vi_dot(whole, vi_load(panel->zero + at + h * LANES), vi_set(-sums[g * R + r]));
-                vf found = vf_fma(vf_mul(scale, step), vi_to_float(whole), vf_load(all));
-                if (m->head != ZERO_POINT)
-                    found = vf_fma(vf_load(panel->bias + at + h * LANES),
-                                   vf_mul(step, vf_set((float)sums[g * R + r])), found);
-                vf_store(all, found);
+                    sum[h][r] = vi_dot(sum[h][r], vi_load(panel->zero + at + h * LANES),
+                                       vi_set(-sums[g * R + r]));
+                vf_store(all, vf_fma(vf_mul(vf_load(panel->scale + at + h * LANES), step),
+                                     vi_to_float(sum[h][r]), vf_load(all)));
             }
         }
+        for (int r = 0; m->head != ZERO_POINT && r < R; r++)
+            for (int h = 0; h < PARTS; h++) {
+                float *all = total + (size_t)r * BLOCK + h * LANES;
+                const vf by = vf_set(steps[g * R + r] * (float)sums[g * R + r]);
+                vf_store(all, vf_fma(vf_load(panel->bias + at + h * LANES), by, vf_load(all)));
+            }
     }
 }
 

@@ -89,8 +89,19 @@ static inline vi vi_shift_left(vi a, int bits) { return _mm256_slli_epi32(a, bit
 static inline vi vi_add_halves(vi c, vi a) {
     return _mm256_add_epi32(c, _mm256_madd_epi16(a, _mm256_set1_epi16(1)));
 }
-/* Add x to a sum at once: compilers compute all products before any sum, for want of registers in memory. */
-#define ADD_HERE(sum, add, x) __asm__ volatile(add " %1, %0, %0" : "+x"(sum) : "x"(x))
+/* In assembly, since compilers compute all products before any sum, and keep what is constant in a
+ * register, where sums need all of them: add the products of two vectors with one value, given as four
+ * bytes, to a sum each; and add up the two int16 of each lane. */
+#define DOTS_HERE(first, second, dot, add, q0, q1, value)                                             \
+    do {                                                                                              \
+        vi by, found;                                                                                 \
+        __asm__ volatile("vpbroadcastd %6, %2\n\t" dot " %2, %4, %3\n\t" add " %3, %0, %0\n\t" dot    \
+                         " %2, %5, %2\n\t" add " %2, %1, %1"                                          \
+                         : "+x"(first), "+x"(second), "=&x"(by), "=&x"(found)                         \
+                         : "x"(q0), "x"(q1), "m"(value));                                             \
+    } while (0)
+#define JOIN_HERE(x) __asm__ volatile("vpmaddwd %1, %0, %0" : "+x"(x) : "m"(ONES))
+static const __v16hi ONES = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 static inline vi vi_sub_int16(vi a, vi b) { return _mm256_sub_epi16(a, b); }
 static inline void vi_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
 #endif
