@@ -135,8 +135,8 @@ def test_what_was_changed_is_fetched_again(cache):
 
 def test_an_interrupted_fetch_goes_on_where_it_was(cache, monkeypatch):
     address = put("faulty://bucket/model", {"config.json": b"{}", "model.safetensors": b"ab" * 50})
-    monkeypatch.setattr("segue.storage.RANGE_BYTES", 5)
-    monkeypatch.setattr("segue.storage.RANGES", 2)
+    monkeypatch.setattr("segue.storage.folder.RANGE_BYTES", 5)
+    monkeypatch.setattr("segue.storage.folder.RANGES", 2)
     times = iter(range(100))
 
     def fail(path):

@@ -54,7 +54,7 @@ async def download_size(
 async def downloads(request: Request) -> Response:
     """The downloads that run or are paused, then those that ended lately, newest first."""
     service = service_of(request)
-    listed = [download_state(service, each) for each in service.store.downloads()]
+    listed = [download_state(service, each) for each in service.store.downloads.all()]
     return JSONResponse({"success": True, "downloads": listed})
 
 
@@ -94,7 +94,7 @@ def download_of(service: Service, name: str) -> Download:
     Raises:
         RefusalError: there is none.
     """
-    download = service.store.download(name)
+    download = service.store.downloads.get(name)
     if download is None:
         raise RefusalError(404, "this download is not known any more")
     return download

@@ -106,8 +106,8 @@ class Downloads:
     async def ahead(self, model: ListedModel) -> Download:
         """Begin a download that is requested ahead of time."""
         if not model.missing:
-            return await asyncio.to_thread(self._store.add_download, model.path, COMPLETED)
-        download = await asyncio.to_thread(self._store.add_download, model.path)
+            return await asyncio.to_thread(self._store.downloads.add, model.path, COMPLETED)
+        download = await asyncio.to_thread(self._store.downloads.add, model.path)
         self.resume(download, model)
         return download
 
@@ -124,7 +124,7 @@ class Downloads:
         if fetch.task.cancelled():
             return  # by `cancel`, which writes that down, or because the service ends
         state = COMPLETED if fetch.error is None else FAILED
-        await asyncio.to_thread(self._store.end_download, download.id, state, fetch.error)
+        await asyncio.to_thread(self._store.downloads.end, download.id, state, fetch.error)
         self._ahead.pop(download.id, None)
 
     def progress_of(self, download: Download) -> DownloadProgress | None:
@@ -150,7 +150,7 @@ class Downloads:
         if fetch is None and download.state != PAUSED:
             return False
         await asyncio.to_thread(
-            self._store.end_download, download.id, CANCELLED, "the download was cancelled"
+            self._store.downloads.end, download.id, CANCELLED, "the download was cancelled"
         )
         if fetch is not None:
             self.release(fetch, download.id)
@@ -164,7 +164,7 @@ class Downloads:
         self._check_front(download)
         fetch = self._ahead.get(download.id)
         if fetch is None or not await asyncio.to_thread(
-            self._store.change_download, download.id, RUNNING, PAUSED
+            self._store.downloads.change, download.id, RUNNING, PAUSED
         ):
             return False
         self._ahead.pop(download.id, None)
@@ -173,12 +173,12 @@ class Downloads:
 
     async def go_on(self, download: Download, model: ListedModel) -> bool:
         """Go on with a download; False if it is not paused."""
-        if not await asyncio.to_thread(self._store.change_download, download.id, PAUSED, RUNNING):
+        if not await asyncio.to_thread(self._store.downloads.change, download.id, PAUSED, RUNNING):
             return False
         if model.missing:
             self.resume(download, model)
         else:  # it came with a job meanwhile
-            await asyncio.to_thread(self._store.end_download, download.id, COMPLETED)
+            await asyncio.to_thread(self._store.downloads.end, download.id, COMPLETED)
         return True
 
     async def size(self, model: ListedModel) -> dict[str, Any]:

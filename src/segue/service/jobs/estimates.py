@@ -49,7 +49,7 @@ class Estimates:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known = store.speeds()
+        self._known = store.speeds.all()
 
     def of(self, spec: JobSpec) -> Estimate:
         """Estimate a job."""
@@ -80,7 +80,7 @@ class Estimates:
         for name, seconds in measured.items():
             before, count = self._known.get(name, (seconds, 0))
             self._known[name] = (before + WEIGHT * (seconds - before), count + 1)
-        self._store.learn({name: self._known[name] for name in measured})
+        self._store.speeds.learn({name: self._known[name] for name in measured})
 
 
 def _key(spec: JobSpec) -> str:

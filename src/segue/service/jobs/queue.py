@@ -120,13 +120,13 @@ class Jobs:
         ]
 
     async def _resume_downloads(self) -> None:
-        for download in self._store.unfinished_downloads():
+        for download in self._store.downloads.unfinished():
             if self._downloads.progress_of(download) is not None:
                 continue
             try:
                 model = await asyncio.to_thread(self._models.find, download.model)
             except SegueError as error:
-                self._store.end_download(download.id, FAILED, str(error))
+                self._store.downloads.end(download.id, FAILED, str(error))
             else:
                 self._downloads.resume(download, model)
 

@@ -36,24 +36,15 @@ from ...errors import SegueError
 from ..clients import ANYONE, Client
 from . import leftovers
 from .database import Database, DatabaseError
+from .download_rows import DownloadRows
 from .fronts import LEASE_SECONDS, Fronts
 from .holds import Holds
 from .kept import Kept
 from .results import Results
 from .room import Room
-from .rows import (
-    COMPLETED,
-    PAUSED,
-    QUEUED,
-    RUNNING,
-    WAITING,
-    Download,
-    Input,
-    Job,
-    Parent,
-    QueueEntry,
-)
+from .rows import COMPLETED, QUEUED, RUNNING, WAITING, Input, Job, Parent, QueueEntry
 from .spec import JobSpec
+from .speeds import Speeds
 from .sqlite_database import SqliteDatabase
 from .usage import Usage
 
@@ -97,7 +88,7 @@ class Store:
     Attributes:
         fronts: those that share the database; None where there is but one.
         front: the id of this one; empty where there is but one.
-        kept, usage: see their modules.
+        kept, usage, downloads, speeds: see their modules.
         results: inputs and results in shared storage; None where they are in the folder alone.
 
     Raises:
@@ -136,6 +127,8 @@ class Store:
             for part in (self.inputs, self.jobs, self.uploads):
                 part.mkdir(parents=True, exist_ok=True)
             self.kept, self.usage = Kept(self.database, clock), Usage(self.database)
+            self.downloads = DownloadRows(self.database, clock, self.front)
+            self.speeds = Speeds(self.database)
             self._holds = Holds(self.database, self.front)
             self._room = Room(
                 *(self.database, self.kept, self.inputs, self.jobs, self._holds, self.results)
@@ -461,75 +454,3 @@ class Store:
         if self.results is not None:
             self._tidy()
         return self._room.sweep(self.clock(), keep_seconds, limit, undo_seconds)
-
-    # --- Downloads and speeds -------------------------------------------------------------------
-
-    def add_download(self, model: str, state: str = RUNNING) -> Download:
-        """Add a download that is requested ahead of time."""
-        name = str(uuid.uuid4())
-        now = self.clock()
-        with self.database.transaction() as db:
-            db.execute(
-                "INSERT INTO downloads (id, model, state, created, finished, front) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (name, model, state, now, None if state == RUNNING else now, self.front),
-            )
-        return Download(name, model, state, None, self.front)
-
-    def end_download(self, name: str, state: str, error: str | None = None) -> None:
-        """End a download that is complete, failed or was cancelled."""
-        with self.database.transaction() as db:
-            db.execute(
-                "UPDATE downloads SET state = ?, error = ?, finished = ? "
-                "WHERE id = ? AND state IN (?, ?)",
-                (state, error, self.clock(), name, RUNNING, PAUSED),
-            )
-
-    def change_download(self, name: str, before: str, after: str) -> bool:
-        """Pause or resume a download; False if it was not in the state `before`."""
-        with self.database.transaction() as db:
-            changed = db.execute(
-                "UPDATE downloads SET state = ?, front = ? WHERE id = ? AND state = ?",
-                (after, self.front, name, before),
-            ).rowcount
-        return bool(changed)
-
-    def downloads(self) -> list[Download]:
-        """All downloads that are known: those that are not over first, then newest first."""
-        rows = self.database.rows(
-            "SELECT id, model, state, error, front FROM downloads "
-            "ORDER BY finished IS NOT NULL, created DESC"
-        )
-        return [Download(**dict(row)) for row in rows]
-
-    def download(self, name: str) -> Download | None:
-        """The download of that id; None if there is none or it has been swept."""
-        if not leftovers.ID.fullmatch(name):
-            return None
-        rows = self.database.rows(
-            "SELECT id, model, state, error, front FROM downloads WHERE id = ?", (name,)
-        )
-        return Download(**dict(rows[0])) if rows else None
-
-    def unfinished_downloads(self) -> list[Download]:
-        """The downloads that ran when the service ended; of several fronts, this one's."""
-        rows = self.database.rows(
-            "SELECT id, model, state, error, front FROM downloads WHERE state = ? AND front = ?",
-            (RUNNING, self.front),
-        )
-        return [Download(**dict(row)) for row in rows]
-
-    def speeds(self) -> dict[str, tuple[float, int]]:
-        """Seconds that things take, by key, and from how many runs that is known."""
-        rows = self.database.rows("SELECT key, seconds, count FROM speeds")
-        return {row["key"]: (row["seconds"], row["count"]) for row in rows}
-
-    def learn(self, speeds: dict[str, tuple[float, int]]) -> None:
-        """Keep seconds and counts, by key."""
-        with self.database.transaction() as db:
-            db.executemany(
-                "INSERT INTO speeds (key, seconds, count) VALUES (?, ?, ?) "
-                "ON CONFLICT (key) DO UPDATE SET seconds = excluded.seconds, "
-                "count = excluded.count",
-                [(key, seconds, count) for key, (seconds, count) in speeds.items()],
-            )

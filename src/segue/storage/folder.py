@@ -1,33 +1,21 @@
-"""Shared storage by address: `s3://BUCKET/PATH`, `gs://…` and whatever else fsspec reads.
-
-This is the only module that knows fsspec (https://filesystem-spec.readthedocs.io), and the only one
-that talks to a store.  Keys come from where each store's own tools look for them (the environment,
-`~/.aws`, the machine's role) and are never part of an address.  What a store says becomes one line.
-
-`file://PATH` is a folder of this machine, and is read as one.
-"""
+"""A folder of shared storage, by fsspec (https://filesystem-spec.readthedocs.io)."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from .errors import SegueError
+from .addresses import joined, plain, scheme_of
+from .entries import StoredFile, name_of, stamp, written
+from .errors import NothingThereError, RefusedError, StorageError, explained, first_line
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _PASSWORD = re.compile(r"[^/]*://[^/@]*:[^/@]*@")
 
-_WEB = ("http", "https", "hf")
-"""Not storage: they have no folders to list, or are the hub under another name."""
-
-_LOCAL = ("file", "local")
 _WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory")
 """Object stores, in which an object is there whole or not at all, and needs no folder."""
 
@@ -35,84 +23,6 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 RANGE_BYTES, RANGES = 8 << 20, 8
 """Of an object, so much is read at a time, in so many requests side by side."""
-
-_STAMPS = ("ETag", "etag", "generation", "md5Hash", "checksum", "content_md5")
-_TIMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
-
-
-class StorageError(SegueError):
-    """An address that cannot be used, or what the store refuses."""
-
-
-class UnreachableStoreError(StorageError):
-    """The store does not answer."""
-
-
-class NothingThereError(StorageError):
-    """There is no such folder or file."""
-
-
-# --- Addresses ------------------------------------------------------------------------------------
-
-
-def is_address(name: str) -> bool:
-    """Tell whether `name` is an address of shared storage, and not of the web."""
-    match = _SCHEME.match(name)
-    return match is not None and match[1].lower() not in _WEB
-
-
-def plain(name: str) -> str:
-    """Return `name` as it is used: `file://` as a path, an address without slashes at its end."""
-    if not is_address(name):
-        return name
-    if _scheme(name) in _LOCAL:
-        parts = urlsplit(name)
-        return unquote(parts.netloc + parts.path) or "/"
-    return name.rstrip("/")
-
-
-def place(typed: str) -> Path | str:
-    """Return what a user typed as a path of this machine, or as an address (a `str`)."""
-    found = plain(typed)
-    return found if is_address(found) else Path(found)
-
-
-def base_name(address: str) -> str:
-    """Return the last part of an address."""
-    return plain(address).rpartition("/")[2]
-
-
-def joined(address: str, name: str) -> str:
-    """Return the address of what is called `name` in the folder `address`."""
-    return f"{plain(address)}/{name}"
-
-
-def parent(address: str) -> str:
-    """Return the address of the folder that `address` lies in.
-
-    Raises:
-        StorageError: the address is a bucket, or empty.
-    """
-    folder, _, name = plain(address).rpartition("/")
-    if not name or folder.endswith(("/", ":")):
-        raise StorageError(f"{address}: no file is named; write one behind a bucket or a folder")
-    return folder
-
-
-# --- Folders of a store ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of a store.
-
-    Attributes:
-        size: in bytes.
-        stamp: another one where the content is another: a hash of it, or when it was written.
-    """
-
-    size: int
-    stamp: str
 
 
 class Storage:
@@ -129,7 +39,7 @@ class Storage:
         import fsspec  # late: most commands need none
 
         self.address = plain(address)
-        scheme = _scheme(self.address)
+        scheme = scheme_of(self.address)
         if "::" in address:
             raise StorageError(f"{address}: a chain of addresses; name one")
         if any(part in (".", "..") for part in self.address.split("/")):
@@ -148,10 +58,10 @@ class Storage:
             ) from None
         except ImportError as error:
             extra = _EXTRAS.get(scheme)
-            needs = f'pip install "segue[{extra}]"' if extra else _first_line(error)
+            needs = f'pip install "segue[{extra}]"' if extra else first_line(error)
             raise StorageError(f"{address}: {scheme} needs a package; {needs}") from None
         self._without_folders = scheme in _WITHOUT_FOLDERS
-        with _explained(address):
+        with explained(address):
             self._fs, path = fsspec.core.url_to_fs(self.address, **_patience(scheme))
             self._path: str = path.rstrip("/")
 
@@ -163,11 +73,11 @@ class Storage:
         """
         found = {}
         for entry in self._entries():
-            name = _name(entry)
+            name = name_of(entry)
             if entry["type"] == "file" and name:
                 if entry["name"].strip("/") == self._path.strip("/"):
                     raise StorageError(f"{self.address}: a file; name the folder that it lies in")
-                found[name] = StoredFile(int(entry["size"] or 0), _stamp(entry))
+                found[name] = StoredFile(int(entry["size"] or 0), stamp(entry))
         return found
 
     def is_empty(self) -> bool:
@@ -187,10 +97,10 @@ class Storage:
         Raises:
             StorageError: see `files`.
         """
-        return sorted(filter(None, (_name(e) for e in self._entries() if e["type"] != "file")))
+        return sorted(filter(None, (name_of(e) for e in self._entries() if e["type"] != "file")))
 
     def _entries(self) -> list[dict[str, Any]]:
-        with _explained(self.address):
+        with explained(self.address):
             self._fs.invalidate_cache()
             entries: list[dict[str, Any]] = self._fs.ls(self._path, detail=True)
         own = self._path.strip("/")
@@ -202,7 +112,7 @@ class Storage:
         Raises:
             StorageError: there is no such file, or the store refuses.
         """
-        with _explained(joined(self.address, name)):
+        with explained(joined(self.address, name)):
             content: bytes = self._fs.cat_file(f"{self._path}/{name}")
         return content
 
@@ -213,7 +123,7 @@ class Storage:
             NothingThereError: there is no such file.
             StorageError: the store refuses, or does not answer.
         """
-        with _explained(joined(self.address, name)):
+        with explained(joined(self.address, name)):
             self._fs.invalidate_cache()
             return int(self._fs.info(f"{self._path}/{name}")["size"])
 
@@ -241,7 +151,7 @@ class Storage:
                     if done + n * RANGE_BYTES < size
                 ]
                 starts = [done, *ends[:-1]]
-                with _explained(joined(self.address, name)):
+                with explained(joined(self.address, name)):
                     chunks = self._fs.cat_ranges([path] * len(ends), starts, ends, on_error="raise")
                 if [len(chunk) for chunk in chunks] != [
                     end - start for start, end in zip(starts, ends, strict=True)
@@ -262,7 +172,7 @@ class Storage:
             StorageError: the store refuses, or does not answer.
         """
         final = f"{self._path}/{name}"
-        with _explained(joined(self.address, name), writing=True):
+        with explained(joined(self.address, name), writing=True):
             if self._without_folders:
                 self._fs.put_file(str(file), final)
                 return
@@ -282,7 +192,7 @@ class Storage:
         Raises:
             StorageError: the store refuses, or does not answer.
         """
-        with _explained(joined(self.address, name), writing=True), suppress(FileNotFoundError):
+        with explained(joined(self.address, name), writing=True), suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._path}/{name}")
 
     def remove_folder(self, name: str) -> None:
@@ -291,7 +201,7 @@ class Storage:
         Raises:
             StorageError: the store refuses, or does not answer.
         """
-        with _explained(joined(self.address, name), writing=True), suppress(FileNotFoundError):
+        with explained(joined(self.address, name), writing=True), suppress(FileNotFoundError):
             self._fs.invalidate_cache()
             self._fs.rm(f"{self._path}/{name}", recursive=True)
 
@@ -301,14 +211,14 @@ class Storage:
         Raises:
             StorageError: the store refuses, or does not answer.
         """
-        with _explained(self.address), suppress(FileNotFoundError):
+        with explained(self.address), suppress(FileNotFoundError):
             self._fs.invalidate_cache()
             before = datetime.now(UTC) - timedelta(seconds=seconds)
             found: dict[str, Any] = self._fs.find(self._path, detail=True)
             return [
                 path.removeprefix(self._path).strip("/")
                 for path, entry in found.items()
-                if _written(entry) < before
+                if written(entry) < before
             ]
         return []
 
@@ -322,40 +232,10 @@ class Storage:
             StorageError: it does not, or has not.
         """
         root = self._path.strip("/").partition("/")[0]
-        if self._without_folders and _scheme(self.address) != "memory":
-            with suppress(_RefusedError), _explained(self.address, writing=True):
+        if self._without_folders and scheme_of(self.address) != "memory":
+            with suppress(RefusedError), explained(self.address, writing=True):
                 self._fs.invalidate_cache()
                 self._fs.info(root)
-
-
-class _RefusedError(StorageError):
-    """The store does not let us."""
-
-
-@contextmanager
-def _explained(address: str, writing: bool = False) -> Iterator[None]:
-    """Turn whatever a store's package raises into one line that names the address."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except FileNotFoundError:
-        what = "no such bucket or folder" if writing else "nothing at this address"
-        raise NothingThereError(f"{address}: there is {what}") from None
-    except PermissionError as error:
-        raise _RefusedError(
-            f"{address}: the store refuses ({_first_line(error)}); look at the keys that are set "
-            "for it, and at what they may do"
-        ) from None
-    except Exception as error:  # each store has exceptions of its own
-        raise UnreachableStoreError(
-            f"{address}: the store does not answer as it should ({_first_line(error)})"
-        ) from error
-
-
-def _scheme(address: str) -> str:
-    match = _SCHEME.match(address)
-    return "" if match is None else match[1].lower()
 
 
 def _patience(scheme: str) -> dict[str, Any]:
@@ -371,32 +251,3 @@ def _patience(scheme: str) -> dict[str, Any]:
             "retries": {"max_attempts": 1},
         }
     }
-
-
-def _name(entry: dict[str, Any]) -> str:
-    name: str = entry["name"].rstrip("/").rpartition("/")[2]
-    return name
-
-
-def _stamp(entry: dict[str, Any]) -> str:
-    """A hash of the content where the store has one, else when it was written."""
-    for keys in (_STAMPS, _TIMES):
-        if given := [f"{key}={entry[key]}" for key in keys if entry.get(key)]:
-            return " ".join([str(entry["size"]), *given])
-    return str(entry["size"])
-
-
-def _written(entry: dict[str, Any]) -> datetime:
-    """When a file was written; now, where the store does not say."""
-    found = next((entry[key] for key in _TIMES if entry.get(key)), None)
-    if isinstance(found, str):
-        found = datetime.fromisoformat(found)
-    if isinstance(found, int | float):
-        found = datetime.fromtimestamp(found, UTC)
-    if not isinstance(found, datetime):
-        return datetime.now(UTC)
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
