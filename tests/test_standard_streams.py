@@ -20,6 +20,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it hides what is flushed at the end
     soundfile.write("song.wav", np.random.default_rng(0).normal(0, 0.1, 44_100), 44_100)
     return tmp_path
 

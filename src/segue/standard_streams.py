@@ -75,12 +75,22 @@ class _Stream:
     def _failures(self) -> AbstractContextManager[None]:
         raise NotImplementedError
 
+    def _drop(self) -> None:
+        """Send the rest to the null device: Python flushes it when it ends, and exits with 120."""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            self._stream.flush()
+
 
 class _Messages(_Stream):
     """Ignores failures."""
 
-    def _failures(self) -> AbstractContextManager[None]:
-        return suppress(OSError)
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._drop()
 
 
 class _Output(_Stream):
@@ -91,10 +101,7 @@ class _Output(_Stream):
         try:
             yield
         except OSError as error:
-            # Python would try to flush the rest when it ends, and print an error.
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-                self._stream.flush()
+            self._drop()
             if isinstance(error, BrokenPipeError):
                 raise
             reason = str(error.strerror or error)
