@@ -99,6 +99,7 @@ def test_what_cannot_be_stored_is_kept_and_said(toy, here, capsys):
     [
         ("memory://bucket/x.txt", "memory://bucket/x.txt: "),
         ("memory://x.wav", "no file is named"),
+        ("memory://", "no file is named"),
         ("nothing://bucket/x.wav", "no kind of storage"),
     ],
 )

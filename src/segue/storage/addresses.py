@@ -29,7 +29,8 @@ def plain(name: str) -> str:
     if scheme_of(name) in LOCAL:
         parts = urlsplit(name)
         return unquote(parts.netloc + parts.path) or "/"
-    return name.rstrip("/")
+    scheme, mark, rest = name.partition("://")
+    return scheme + mark + rest.rstrip("/")
 
 
 def place(typed: str) -> Path | str:

@@ -215,3 +215,10 @@ def test_the_routes_serve_what_is_not_here_and_say_when_the_store_is_down(tmp_pa
         assert polled["status"] == "completed"
         store.sweep(0.0, 1 << 40)
         assert httpx2.get(f"{url}/api/jobs/{job.id}/takes/1.wav").status_code == 404
+
+
+@pytest.mark.parametrize("address", ["nothing://bucket/x", "memory://bucket/../x"])
+def test_an_address_that_cannot_be_used_leaves_no_folder(address, tmp_path):
+    with pytest.raises(SegueError, match=r"no kind of storage|no \.\."):
+        Store(tmp_path / "state", results=address)
+    assert not list(tmp_path.iterdir())

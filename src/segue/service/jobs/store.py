@@ -110,12 +110,13 @@ class Store:
         self.results: Results | None = None
         self._tidied = 0.0
         try:
+            if results is not None:
+                self.results = Results(results, folder)
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)  # the music is nobody else's business
             self._lock = leftovers.lock(folder / "lock", shared=database is not None)
             self.database = database or SqliteDatabase(folder / "segue.db")
-            if results is not None:
-                self.results = Results(results, folder)
+            if self.results is not None:
                 self.results.check(str(uuid.uuid4()))
             if database is not None:
                 place = None if self.results is None else self.results.address
