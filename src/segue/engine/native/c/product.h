@@ -18,8 +18,11 @@ INLINE size_t head_bytes(const struct matrix *m) {
     return m->head == HALF_BIAS ? 4 : m->head == FLOAT_BIAS ? 8 : 5;
 }
 
-#ifdef PACKED_PRODUCT
+#if defined(PACKED_PRODUCT)
 #include PACKED_PRODUCT /* a packed_tile of the path's own */
+#elif defined(FEW_BITS)
+#include "product_few.h"
+#include "product_panel.h"
 #else
 
 /* R columns by one block of rows, where R and FORM are constants. */
@@ -74,10 +77,6 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
                 for (int n = 1; n < turns * planes; n++) sum[r][n / planes][n % planes] = vi_set(0);
             const int32_t *x = lane;
             for (int w = 0; w < words; w += 2) {
-#ifdef vi_dot_few_bits
-                vi some[TILE]; /* of two words at most: sums of int16 */
-                for (int r = 0; bytes && r < R; r++) some[r] = vi_set(0);
-#endif
 #pragma GCC unroll 2
                 for (int j = w; j < w + 2; j++) {
                     if (!h) __builtin_prefetch(ahead + (j + 2) * line, 0, 2);
@@ -94,21 +93,12 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
                                 vi *to = &sum[r][turn][plane];
 #if defined(vi_dot_bytes)
                                 *to = vi_dot_bytes(*to, q, vi_set(x[0]));
-#elif defined(vi_dot_few_bits)
-                                if (bytes)
-                                    some[r] = vi_dot_few_bits(some[r], q, vi_set(x[0]));
-                                else
-                                    *to = vi_dot(*to, q, vi_set(x[0]));
 #else
                                 *to = vi_dot(*to, q, vi_set(x[0]));
 #endif
                             }
                     }
                 }
-#ifdef vi_dot_few_bits
-                for (int r = 0; bytes && r < R; r++)
-                    sum[r][0][0] = vi_add_halves(sum[r][0][0], some[r]);
-#endif
             }
             for (int r = 0; r < R; r++) {
                 if (turns == 2)
@@ -134,10 +124,6 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
         }
 }
 
-#endif
-
-#ifdef vi_dot_few_bits
-#include "product_panel.h"
 #endif
 
 /* Likewise for floats of one KIND. */
@@ -230,7 +216,7 @@ static void product(const struct matrix *m, int from, int to, const struct input
         case BFLOAT16: bfloats16(m, from, to, in, n, out, stride, add); return;
         default: break;
     }
-#ifdef vi_dot_few_bits
+#ifdef FEW_BITS
     if (n >= MANY) {
         many_columns(m, from, to, in, n, out, stride, add);
         return;

@@ -4,7 +4,7 @@
  * tile of activations is multiplied with it: TILE columns by both halves of a block, so that neither
  * weights nor activations are loaded for one product alone.  Floats are rounded as by packed_tile. */
 
-#define MANY 12      /* columns from which on it is faster */
+#define MANY 18      /* columns from which on it is faster */
 #define PANEL 256    /* columns of a panel */
 #define SIDE_BY_SIDE 2 /* blocks with a panel each, so that a tile of activations is read once for them */
 
@@ -95,10 +95,7 @@ INLINE void panel_tile(const struct matrix *m, const struct panel *panel, int fr
 #pragma GCC unroll 2
             for (int h = 0; h < PARTS; h++)
 #pragma GCC unroll 6
-                for (int r = 0; r < R; r++) {
-                    JOIN_HERE(some[h][r]);
-                    sum[h][r] = vi_add(sum[h][r], some[h][r]);
-                }
+                for (int r = 0; r < R; r++) JOIN_HERE(some[h][r], sum[h][r]);
         }
 #pragma GCC unroll 6
         for (int r = 0; r < R; r++) {

@@ -6,7 +6,7 @@
  * AVX2's instruction saturates with weights of 8 bits, so those are multiplied as int16 there. */
 #if defined(PACKED_PRODUCT) || defined(vi_dot_bytes)
 #define IN_BYTES(bits, narrow) 1
-#elif defined(vi_dot_few_bits)
+#elif defined(FEW_BITS)
 #define IN_BYTES(bits, narrow) ((narrow) && (bits) <= 4)
 #else
 #define IN_BYTES(bits, narrow) 0

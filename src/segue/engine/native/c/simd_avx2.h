@@ -82,16 +82,12 @@ static inline void vf_store_int16(int16_t *p, vf x) {
 #define vi_dot_bytes(c, a, b) _mm256_dpbusd_avx_epi32(c, a, b)
 static inline vi vi_shift_left(vi a, int bits) { return _mm256_slli_epi32(a, bits); }
 #else
-/* The unsigned bytes of a, of 4 bits at most, by the signed ones of b, |b| <= 127, two by two added to
- * the int16 of c: 8 of them fit, as 8 * 2 * 15 * 127 < 2^15. */
-#define vi_dot_few_bits(c, a, b) _mm256_add_epi16(c, _mm256_maddubs_epi16(a, b))
-/* The two int16 of a added to c. */
-static inline vi vi_add_halves(vi c, vi a) {
-    return _mm256_add_epi32(c, _mm256_madd_epi16(a, _mm256_set1_epi16(1)));
-}
+/* Unsigned bytes by signed ones, |b| <= 127, are added two by two as int16: of weights of 4 bits at most
+ * 8 of those sums fit, as 8 * 2 * 15 * 127 < 2^15. */
+#define FEW_BITS
 /* In assembly, since compilers compute all products before any sum, and keep what is constant in a
  * register, where sums need all of them: add the products of two vectors with one value, given as four
- * bytes, to a sum each; and add up the two int16 of each lane. */
+ * bytes, to a sum each. */
 #define DOTS_HERE(first, second, dot, add, q0, q1, value)                                             \
     do {                                                                                              \
         vi by, found;                                                                                 \
@@ -100,8 +96,13 @@ static inline vi vi_add_halves(vi c, vi a) {
                          : "+x"(first), "+x"(second), "=&x"(by), "=&x"(found)                         \
                          : "x"(q0), "x"(q1), "m"(value));                                             \
     } while (0)
-#define JOIN_HERE(x) __asm__ volatile("vpmaddwd %1, %0, %0" : "+x"(x) : "m"(ONES))
+/* Add up the two int16 of each lane, and those to a sum in memory. */
+#define JOIN_HERE(x, sum)                                                                             \
+    __asm__ volatile("vpmaddwd %2, %0, %0\n\tvpaddd %1, %0, %0\n\tvmovdqu %0, %1"                    \
+                     : "+x"(x), "+m"(sum)                                                             \
+                     : "m"(ONES))
 static const __v16hi ONES = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+static inline vi vi_shift_int16(vi a, int bits) { return _mm256_srli_epi16(a, bits); }
 static inline vi vi_sub_int16(vi a, vi b) { return _mm256_sub_epi16(a, b); }
 static inline void vi_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
 #endif
