@@ -29,7 +29,7 @@ from training.lm_model import LanguageModel
 from training.pattern import SPECIAL, delayed
 from training.tokens import load_codec
 
-SCORED = {"pulse": 2.0, "pitch classes": 1.0, "key": 1.0, "tempo": 1.0, "loudness": 1.0}
+SCORED = {"pulse": 2.0, "pitch classes": 1.0, "key": 2.0, "tempo": 1.0, "loudness": 3.0}
 KEPT = ("layers", "rounds", "judged", "judged_on")  # facts of a state that a run goes on from
 
 
@@ -71,7 +71,6 @@ class Reinforcer:
         self.optimizer = torch.optim.AdamW(
             self.parameters, args.lr, (0.9, 0.98), weight_decay=0.0, fused=cuda
         )
-        self.hold, self.pace = args.hold, 1.0
         self.words, self.tags = texts(self.asked.ear.tags, args.pieces, device)
         self.continuing = Sampler(self.model, args.prompts * args.siblings, args.frames)
         self.naming = Sampler(self.model, len(self.words), args.named_frames, self.words.shape[1])
@@ -140,14 +139,14 @@ class Reinforcer:
         advantage = rows.advantage[part].expand(-1, frames)[:, frame.clamp(0, frames - 1)]
         gain = (taken * weights * advantage).sum() / frames
         far = apart.sum() / frames
-        (share * (self.hold * far - gain)).backward()
+        (share * (self.args.hold * far - gain)).backward()
         return far.detach(), gain.detach()
 
     def learn(self, played: list[Rows], rate: float, number: int) -> dict[str, float]:
         """The round's updates."""
         args, far = self.args, 0.0
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.pace
+            group["lr"] = rate
         generator = torch.Generator().manual_seed(number)
         norms, total = [], sum(len(rows.codes) for rows in played)
         orders = [
@@ -165,15 +164,7 @@ class Reinforcer:
             norms.append(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True))
             self.optimizer.step()
             self.average.follow()
-        apart = float(far) / total
-        # Noise and gain grow with the rate alike: how far the model may go is what sets it.
-        if apart > args.far:
-            self.pace, self.hold = max(0.05, self.pace * 0.7), self.hold * 1.3
-        elif apart < args.far / 2:
-            self.pace = min(args.pace, self.pace * 1.2)
-            self.hold = max(args.hold, self.hold / 1.3)
-        norm = float(torch.stack(norms).mean())
-        return {"apart": apart, "norm": norm, "pace": self.pace, "hold": self.hold}
+        return {"apart": float(far) / total, "norm": float(torch.stack(norms).mean())}
 
     def judge(self) -> dict[str, float]:
         """What the averaged weights keep of the prompts that are only judged on."""
@@ -270,7 +261,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100_000)
     parser.add_argument("--prompts", type=int, default=128, help="prompts of a round")
     parser.add_argument("--siblings", type=int, default=8, help="continuations of each prompt")
-    parser.add_argument("--pieces", type=int, default=16, help="pieces to each tag")
+    parser.add_argument("--pieces", type=int, default=6, help="pieces to each tag")
     parser.add_argument(
         "--frames", type=int, default=1200, help="of a continuation, with its prompt"
     )
@@ -279,22 +270,20 @@ def main() -> None:
     parser.add_argument("--judged-frames", type=int, default=FRAMES)
     parser.add_argument("--draws", type=int, default=3, help="continuations of each judged prompt")
     parser.add_argument(
-        "--with-drums", type=float, default=0.25, help="share of the prompts of a round"
+        "--with-drums", type=float, default=0.2, help="share of the prompts of a round"
     )
     parser.add_argument(
-        "--by-time", type=float, default=1.0, help="weight of the pulse by time; 0: only as a whole"
+        "--by-time", type=float, default=2.5, help="weight of the pulse by time; 0: only as a whole"
     )
     parser.add_argument(
         "--half-life", type=float, default=3.0, help="seconds until a frame answers for half"
     )
     parser.add_argument("--updates", type=int, default=2, help="of the weights, in a round")
     parser.add_argument("--micro", type=int, default=128, help="pieces that gradients are made of")
-    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--lr-end", type=float, default=0.0)
     parser.add_argument("--ramp", type=int, default=4, help="rounds before the rate is whole")
-    parser.add_argument("--hold", type=float, default=0.01, help="weight of the divergence")
-    parser.add_argument("--far", type=float, default=0.1, help="nats a frame: there it slows down")
-    parser.add_argument("--pace", type=float, default=4.0, help="times --lr, at most")
+    parser.add_argument("--hold", type=float, default=0.15, help="weight of the divergence")
     parser.add_argument("--forgets", type=float, default=0.05, help="of the average, an update")
     parser.add_argument("--look-every", type=float, default=90.0, help="seconds between judgements")
     parser.add_argument("--guidance", type=float, default=3.0, help="of the pieces in a report")

@@ -23,11 +23,11 @@ LEAD = 50  # frames before the join that are decoded too, so that the codec know
 # What is asked of a continuation (a value, and how soon it is enough), and how much each counts.
 ASKED = {"pulse": (0.3, 0.06), "pitch classes": (0.7, 0.08), "key": (0.7, 0.08)}
 COUNTS = {
-    "pulse": 2.0,
+    "pulse": 1.0,
     "pitch classes": 1.0,
-    "key": 1.0,
-    "tempo": 0.5,
-    "loudness": 0.5,
+    "key": 2.0,
+    "tempo": 1.0,
+    "loudness": 5.0,  # or a stronger pulse takes it away
     "sound": 0.5,
 }
 

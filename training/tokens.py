@@ -53,19 +53,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--splits", nargs="+", default=["heldout", "train"])
-    parser.add_argument("--batch", type=int, default=80)
+    parser.add_argument("--batch", type=int, help="clips at once, 0.3 GB each")
     parser.add_argument("--follow", type=float, default=0.0, help="seconds to wait for shards")
     parser.add_argument("--keep", type=int, default=None, help="train shards whose sound is kept")
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     codec = load_codec(args.state, device)
+    batch = args.batch or (80 if device.type == "cuda" else 4)
     begun, clips, spent = time.time(), 0, 0.0
     while True:
         found = [path for split in args.splits for path in dataset.shards(args.data, split)]
         fresh = [path for path in found if not path.with_suffix(".codes.npy").exists()]
         for path in fresh:
             started = time.time()
-            clips += write(codec, path, device, args.batch)
+            clips += write(codec, path, device, batch)
             spent += time.time() - started
             number = int(path.stem.split("_")[1])
             if args.keep is not None and path.stem.startswith("train") and number >= args.keep:
