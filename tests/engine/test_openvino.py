@@ -309,6 +309,8 @@ def test_noise_is_that_of_mlx():
     at = np.arange(4 * 2048).reshape(4, 2048)
     for seed, one in zip((5, 6), theirs, strict=True):
         np.testing.assert_allclose(gumbel(seed, 9, 4 * 2048, at), one, rtol=1e-5, atol=1e-6)
+    together = gumbel(np.array([5, 6], np.uint32)[:, None, None], 9, 4 * 2048, np.stack([at, at]))
+    np.testing.assert_array_equal(together, [gumbel(seed, 9, 4 * 2048, at) for seed in (5, 6)])
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])

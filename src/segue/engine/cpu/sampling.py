@@ -73,7 +73,7 @@ def sample(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Samp
     else:
         top = np.broadcast_to(np.arange(V), logits.shape)
     at = top + V * np.arange(K)[:, None]
-    noise = np.stack([gumbel(seed, step, K * V, a) for seed, a in zip(seeds, at, strict=True)])
+    noise = gumbel(np.array(seeds, np.uint32)[:, None, None], step, K * V, at)
     with np.errstate(over="ignore"):  # near 0 temperature makes infinities, the likeliest of all
         scaled = logits / np.float32(sampling.temperature)
         scores = scaled + noise
@@ -85,15 +85,18 @@ def sample(logits: np.ndarray, step: int, seeds: tuple[int, ...], sampling: Samp
     return np.take_along_axis(top, best, axis=-1)[..., 0].astype(np.int32)
 
 
-def gumbel(seed: int, step: int, size: int, at: np.ndarray) -> np.ndarray:
-    """The entries `at` of the `size` numbers of Gumbel noise that belong to (seed, step)."""
+def gumbel(seed: int | np.ndarray, step: int, size: int, at: np.ndarray) -> np.ndarray:
+    """The entries `at` of the `size` numbers of Gumbel noise that belong to (seed, step).
+
+    Seeds may be several, uint32 of a shape that `at` is broadcast with: one call for all takes.
+    """
     uniform = random_words(seed, step, size, at).astype(np.float32) / np.float32(2**32)
     with np.errstate(divide="ignore"):
         noise: np.ndarray = -np.log(-np.log(np.minimum(uniform, BELOW_ONE)))
     return noise
 
 
-def random_words(seed: int, step: int, size: int, at: np.ndarray) -> np.ndarray:
+def random_words(seed: int | np.ndarray, step: int, size: int, at: np.ndarray) -> np.ndarray:
     """The entries `at` of MLX's `size` random words uint32 for the key (seed, step).
 
     MLX hashes the counters i and i + size / 2 together, and keeps the first of the two words for
@@ -107,10 +110,10 @@ def random_words(seed: int, step: int, size: int, at: np.ndarray) -> np.ndarray:
 
 
 def threefry(
-    key0: int, key1: int, count0: np.ndarray, count1: np.ndarray
+    key0: int | np.ndarray, key1: int, count0: np.ndarray, count1: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Threefry-2x32 with 20 rounds of the counters (count0, count1)."""
-    keys = [np.uint32(key) for key in (key0, key1, key0 ^ key1 ^ 0x1BD11BDA)]
+    keys = [np.asarray(key, np.uint32) for key in (key0, key1, key0 ^ key1 ^ 0x1BD11BDA)]
     x, y = count0 + keys[0], count1 + keys[1]
     for n in range(5):
         for rotation in ROTATIONS[n % 2]:

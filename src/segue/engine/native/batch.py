@@ -83,9 +83,9 @@ class NativeBatch(CPUBatch[tuple[Stream, ...], TextCache, Prefix]):
     def _run_step(self) -> np.ndarray:
         rows = []
         for member in self._members:
-            embedded = [self._lm.embed(row[None], member.position) for row in member.tokens]
+            embedded = self._lm.embed(member.tokens, member.position, abreast=True)
             rows += [
-                Rows(stream.cache, embedded[n % len(embedded)], stream.text)
+                Rows(stream.cache, embedded[[n % len(embedded)]], stream.text)
                 for n, stream in enumerate(member.state)
             ]
         return self._lm.run(rows)

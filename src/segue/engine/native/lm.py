@@ -230,10 +230,10 @@ class NativeLM:
 
     # --- Columns ----------------------------------------------------------------------------------
 
-    def embed(self, tokens: np.ndarray, position: int) -> np.ndarray:
-        """Hidden states `(S, dim)` of `tokens` `(S, K)` that start at `position`."""
+    def embed(self, tokens: np.ndarray, position: int, abreast: bool = False) -> np.ndarray:
+        """Hidden states `(S, dim)` of `tokens` `(S, K)`, from `position` on or `abreast` at it."""
         embedded: np.ndarray = self._table.rows(tokens + self._offsets).sum(axis=1)
-        embedded += positions(position, len(tokens), self.config.dim)
+        embedded += positions(position, 1 if abreast else len(tokens), self.config.dim)
         return embedded
 
     def run(self, rows: Sequence[Rows]) -> np.ndarray:

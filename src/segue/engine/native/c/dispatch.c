@@ -115,7 +115,7 @@ struct model *segue_new(const struct config *config, const struct layer *layers,
     m->logits_stride = rounded((size_t)config->logits);
     m->layers = calloc((size_t)config->layers + 1, sizeof *layers);
     m->hidden = room_for(MAX_COLUMNS * m->hidden_stride, 4);
-    m->normed = room_for(MAX_COLUMNS * m->hidden_stride, 4);
+    m->normed = room_for((size_t)config->threads * m->hidden_stride, 4);
     m->attended = room_for(MAX_COLUMNS * m->hidden_stride, 4);
     m->qkv = room_for(MAX_COLUMNS * m->qkv_stride, 4);
     m->ffn = room_for(MAX_COLUMNS * m->ffn_stride, 4);

@@ -23,8 +23,10 @@ struct input {
 struct kernels {
     const char *name;
     int tile;
-    /* Make column r of n in `to` from x [columns of the matrix]. */
-    void (*prepare)(const struct matrix *, const float *x, int r, int n, struct input *to);
+    /* Make the entries from..end-1 of column r of n in `to` from x [columns of the matrix]; of packed
+     * matrices, whole groups. */
+    void (*prepare)(const struct matrix *, const float *x, int r, int n, int from, int end,
+                    struct input *to);
     /* out [n][stride]: set, or add, the rows of the blocks from..to-1 of the product. */
     void (*product)(const struct matrix *, int from, int to, const struct input *, int n,
                     float *out, size_t stride, int add);

@@ -76,12 +76,15 @@ INLINE int32_t lanes_of(const float *x, int group, int bits, int narrow, float i
     return sum;
 }
 
+/* The groups from..end-1 of column r, of a tile of R that begins with `first`. */
 INLINE void prepare_as(const struct matrix *m, const float *x, int bits, int narrow, int r, int first,
-                       int R, struct input *to) {
+                       int R, int from, int end, struct input *to) {
     const int groups = m->columns / m->group;
     const size_t each = lanes_for((size_t)m->group, bits, narrow);
-    int32_t *into = to->lanes + (size_t)first * lanes_for((size_t)m->columns, bits, narrow) + (r - first);
-    for (int g = 0; g < groups; g++, x += m->group, into += each * (size_t)R) {
+    int32_t *into = to->lanes + (size_t)first * lanes_for((size_t)m->columns, bits, narrow) +
+                    (size_t)from * each * (size_t)R + (r - first);
+    x += (size_t)from * m->group;
+    for (int g = from; g < end; g++, x += m->group, into += each * (size_t)R) {
         vf most = vf_set(0), finite = vf_set(0);
         for (int j = 0; j < m->group; j += LANES) {
             const vf value = vf_load(x + j);
@@ -100,17 +103,19 @@ INLINE void prepare_as(const struct matrix *m, const float *x, int bits, int nar
     }
 }
 
-static void prepare(const struct matrix *m, const float *x, int r, int n, struct input *to) {
+static void prepare(const struct matrix *m, const float *x, int r, int n, int from, int end,
+                    struct input *to) {
     const int first = r / TILE * TILE, R = n - first < TILE ? n - first : TILE;
     if (m->kind != PACKED) {
         float *floats = to->floats + (size_t)first * m->columns + (r - first);
-        for (int j = 0; j < m->columns; j++) floats[(size_t)j * R] = x[j];
+        for (int j = from; j < end; j++) floats[(size_t)j * R] = x[j];
         return;
     }
+    from /= m->group, end /= m->group;
     if (m->bits == 4 && to->narrow)
-        prepare_as(m, x, 4, 1, r, first, R, to);
+        prepare_as(m, x, 4, 1, r, first, R, from, end, to);
     else if (m->bits == 4)
-        prepare_as(m, x, 4, 0, r, first, R, to);
+        prepare_as(m, x, 4, 0, r, first, R, from, end, to);
     else
-        prepare_as(m, x, m->bits, to->narrow, r, first, R, to);
+        prepare_as(m, x, m->bits, to->narrow, r, first, R, from, end, to);
 }

@@ -30,25 +30,39 @@ static void ask_for(const struct matrix *by, int block) {
     for (size_t n = first; n < all && n < first + ASKED; n += 64) __builtin_prefetch(by->data + n);
 }
 
-/* Quantize n rows of x, each normed first where there is a norm.  One row is quantized by each thread
- * for itself, which takes less time than waiting for another. */
+/* Quantize some entries of row r of n, normed first where there is a norm. */
+static void prepare_row(struct model *m, int thread, const struct matrix *by, const float *row,
+                        const float *norm, int r, int n, int from, int end, struct input *in) {
+    float *normed = m->normed + (size_t)thread * m->hidden_stride;
+    if (norm) m->kernels->norm(row, norm, m->config.dim, normed);
+    m->kernels->prepare(by, norm ? normed : row, r, n, from, end, in);
+}
+
+/* Quantize n rows of x.  One row is quantized by each thread for itself, which takes less time than
+ * waiting for another.  Of more, one thread at a time has a tile, since its rows lie in the same lines of
+ * the cache; of few tiles, some groups of one. */
 static struct input prepare(struct model *m, int thread, const struct matrix *by, const float *x,
                             size_t stride, const float *norm, const int *rows, int n) {
-    const int alone = n == 1 && m->team.size <= MAX_COLUMNS;
+    const int threads = m->team.size, tile = m->kernels->tile, tiles = (n + tile - 1) / tile;
+    const int whole = by->kind == PACKED ? by->group : by->columns, groups = by->columns / whole;
+    const int most = groups < threads ? groups : threads, parts = tiles < 2 * threads ? most : 1;
     struct input in = m->input;
-    if (alone) {
+    if (n == 1 && threads <= MAX_COLUMNS) {
         in.floats += (size_t)thread * by->columns;
         in.lanes += (size_t)thread * (by->columns / 2);
         in.scale += (size_t)thread * (by->columns / 32);
         in.sum += (size_t)thread * (by->columns / 32);
+        prepare_row(m, thread, by, x + stride * (size_t)(rows ? rows[0] : 0), norm, 0, 1, 0,
+                    by->columns, &in);
+        return in;
     }
-    for (int r = 0; (r = alone ? r : team_claim(&m->team)) < n; r++) {
-        const float *row = x + stride * (size_t)(rows ? rows[r] : r);
-        float *normed = m->normed + (size_t)(alone ? thread : r) * m->hidden_stride;
-        if (norm) m->kernels->norm(row, norm, m->config.dim, normed);
-        m->kernels->prepare(by, norm ? normed : row, r, n, &in);
+    for (int claimed; (claimed = team_claim(&m->team)) < tiles * parts;) {
+        const int first = claimed / parts * tile, part = claimed % parts;
+        for (int r = first; r < n && r < first + tile; r++)
+            prepare_row(m, thread, by, x + stride * (size_t)(rows ? rows[r] : r), norm, r, n,
+                        groups * part / parts * whole, groups * (part + 1) / parts * whole, &in);
     }
-    if (!alone) meet(m, thread);
+    meet(m, thread);
     return in;
 }
 
