@@ -25,7 +25,7 @@ pytest.importorskip("openvino")
 from segue.engine.mlx import MLXEngine  # noqa: E402
 from segue.engine.native import library, packing, structures  # noqa: E402
 from segue.engine.native.engine import NativeEngine  # noqa: E402
-from segue.engine.native.lm import Cache, NativeLM, Rows  # noqa: E402
+from segue.engine.native.lm import Cache, NativeLM, Rows, TextCache  # noqa: E402
 from segue.engine.native.measured_products import Products  # noqa: E402
 from segue.engine.openvino.packed import Packed  # noqa: E402
 from segue.engine.openvino.weights import Weights  # noqa: E402
@@ -334,6 +334,25 @@ def test_more_columns_than_one_call_takes(pair):
     whole = lm.run([Rows(one, hidden, last=3)])
     lm.run([Rows(two, hidden[:-2])])
     np.testing.assert_array_equal(whole[1:], lm.run([Rows(two, hidden[-2:], last=2)]))
+
+
+@pytest.mark.parametrize("last", [0, 1, 5])
+def test_wanting_fewer_logits_changes_none(pair, last):
+    make, mlx = pair
+    lm = make(threads=2)
+    hidden = lm.embed(sequence_of(mlx.config.lm, 20).T, 0)
+    shape = (2, 1, lm.config.num_heads, 5, lm.config.head_dim)
+    keys, values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    text = TextCache(lm, [(keys, values)] * lm.config.num_layers)
+    for texts in ((None,), (text,), (text, None)):
+
+        def logits(last, texts=texts):
+            rows = [Rows(Cache(lm, len(hidden)), hidden, t, last) for t in texts]
+            return lm.run(rows)
+
+        found, whole = logits(last), logits(len(hidden)).reshape(len(texts), len(hidden), -1)
+        wanted = whole[:, len(hidden) - last :]
+        np.testing.assert_array_equal(found, wanted.reshape(found.shape))
 
 
 # --- Shapes, values, and what is refused ----------------------------------------------------------

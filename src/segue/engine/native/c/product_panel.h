@@ -1,12 +1,11 @@
 /* Products with many columns, as of a prompt, for AVX2; included by product.h.
  *
- * Some columns of a block of rows are unpacked once, into a panel that stays in the first cache, and every
+ * Some columns of a block of rows are unpacked once, into a panel that stays in the second cache, and every
  * tile of activations is multiplied with it: TILE columns by both halves of a block, so that neither
  * weights nor activations are loaded for one product alone.  Floats are rounded as by packed_tile. */
 
-#define MANY 18      /* columns from which on it is faster */
-#define PANEL 256    /* columns of a panel */
-#define SIDE_BY_SIDE 2 /* blocks with a panel each, so that a tile of activations is read once for them */
+#define MANY 18    /* columns from which on it is faster */
+#define PANEL 1024 /* columns of a panel */
 
 struct panel {
     int32_t lanes[PANEL / 2 * BLOCK] __attribute__((aligned(64))); /* [group][lane][BLOCK] */
@@ -136,33 +135,30 @@ PANEL_TILES(panel_of_bytes, 1)
 
 static void many_columns(const struct matrix *m, int from, int to, const struct input *in, int n,
                          float *out, size_t stride, int add) {
-    struct panel panels[SIDE_BY_SIDE];
-    float totals[SIDE_BY_SIDE][MAX_COLUMNS * BLOCK];
+    struct panel panel;
+    float totals[MAX_COLUMNS * BLOCK];
     const int groups = m->columns / m->group, each = PANEL / m->group;
     const int bytes = IN_BYTES(m->bits, in->narrow);
-    for (int strip = from; strip < to; strip += SIDE_BY_SIDE) {
-        const int blocks = to - strip < SIDE_BY_SIDE ? to - strip : SIDE_BY_SIDE;
-        for (int b = 0; b < blocks; b++) memset(totals[b], 0, (size_t)n * BLOCK * sizeof(float));
+    for (int block = from; block < to; block++) {
+        memset(totals, 0, (size_t)n * BLOCK * sizeof(float));
         for (int first = 0; first < groups; first += each) {
             const int last = first + each < groups ? first + each : groups;
-            for (int b = 0; b < blocks; b++) switch (m->bits | (bytes ? NARROW : 0)) {
-                    case 2: unpack(m, strip + b, first, last, 2, 0, panels + b); break;
-                    case 4: unpack(m, strip + b, first, last, 4, 0, panels + b); break;
-                    case 8: unpack(m, strip + b, first, last, 8, 0, panels + b); break;
-                    case NARROW | 2: unpack(m, strip + b, first, last, 2, 1, panels + b); break;
-                    default: unpack(m, strip + b, first, last, 4, 1, panels + b);
-                }
+            switch (m->bits | (bytes ? NARROW : 0)) {
+                case 2: unpack(m, block, first, last, 2, 0, &panel); break;
+                case 4: unpack(m, block, first, last, 4, 0, &panel); break;
+                case 8: unpack(m, block, first, last, 8, 0, &panel); break;
+                case NARROW | 2: unpack(m, block, first, last, 2, 1, &panel); break;
+                default: unpack(m, block, first, last, 4, 1, &panel);
+            }
             for (int c = 0; c < n; c += TILE)
-                for (int b = 0; b < blocks; b++)
-                    (bytes ? panel_of_bytes : panel_of_int16)(m, panels + b, first, last, in, c, n - c,
-                                                              totals[b] + (size_t)c * BLOCK);
+                (bytes ? panel_of_bytes : panel_of_int16)(m, &panel, first, last, in, c, n - c,
+                                                          totals + (size_t)c * BLOCK);
         }
-        for (int b = 0; b < blocks; b++)
-            for (int c = 0; c < n; c++)
-                for (int h = 0; h < PARTS; h++) {
-                    float *to = out + (size_t)c * stride + (size_t)(strip + b) * BLOCK + h * LANES;
-                    const vf found = vf_load(totals[b] + (size_t)c * BLOCK + h * LANES);
-                    vf_store(to, add ? vf_add(vf_load(to), found) : found);
-                }
+        for (int c = 0; c < n; c++)
+            for (int h = 0; h < PARTS; h++) {
+                float *into = out + (size_t)c * stride + (size_t)block * BLOCK + h * LANES;
+                const vf found = vf_load(totals + (size_t)c * BLOCK + h * LANES);
+                vf_store(into, add ? vf_add(vf_load(into), found) : found);
+            }
     }
 }

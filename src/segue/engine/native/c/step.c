@@ -110,12 +110,29 @@ static void attend(struct model *m, int layer, int thread, int text) {
     meet(m, thread);
 }
 
+/* Go on with those columns alone whose logits are wanted; return how many. */
+static int keep_wanted(struct model *m, int thread) {
+    const size_t dim = m->hidden_stride;
+    for (int n = 0; !thread && n < m->wanted; n++) {
+        const size_t from = (size_t)m->rows[n] * dim, to = (size_t)n * dim;
+        memmove(m->hidden + to, m->hidden + from, dim * sizeof(float));
+        memmove(m->attended + to, m->attended + from, dim * sizeof(float));
+        m->rows[n] = n;
+    }
+    meet(m, thread);
+    return m->wanted;
+}
+
 static void run_layer(struct model *m, int n, int thread) {
     const struct layer *layer = m->layers + n;
     const size_t dim = m->hidden_stride, qkv = m->qkv_stride, ffn = m->ffn_stride;
-    const int count = m->count;
+    /* Beyond the last layer's keys and values, nothing comes of the others. */
+    const int fewer = n + 1 == m->config.layers && m->wanted < m->count;
+    int count = m->count;
     multiply(m, thread, &layer->qkv, m->hidden, dim, layer->self_norm, NULL, count, m->qkv, qkv, 0, 0);
     attend(m, n, thread, 0);
+    if (fewer && !m->text_count) count = keep_wanted(m, thread);
+    if (!count) return;
     multiply(m, thread, &layer->self_out, m->attended, dim, NULL, NULL, count, m->hidden, dim, 1, 0);
     if (m->text_count) {
         multiply(m, thread, &layer->cross_q, m->hidden, dim, layer->cross_norm, NULL, count, m->qkv,
@@ -125,6 +142,8 @@ static void run_layer(struct model *m, int n, int thread) {
         attend(m, n, thread, 1);
         multiply(m, thread, &layer->cross_out, m->attended, dim, NULL, NULL, count, m->hidden, dim, 1,
                  0);
+        if (fewer) count = keep_wanted(m, thread);
+        if (!count) return;
     }
     multiply(m, thread, &layer->fc1, m->hidden, dim, layer->ffn_norm, NULL, count, m->ffn, ffn, 0, 1);
     multiply(m, thread, &layer->fc2, m->ffn, ffn, NULL, NULL, count, m->hidden, dim, 1, 0);
