@@ -192,6 +192,16 @@ def test_a_header_with_an_impossible_rate_is_refused(tmp_path, rate):
         audio.read(path)
 
 
+@pytest.mark.parametrize(("suffix", "channels"), [("wav", 1), ("wav", 3), ("aiff", 2)])
+def test_a_file_of_floats_does_not_say_when_it_was_written(tmp_path, suffix, channels):
+    path = tmp_path / f"take.{suffix}"
+    audio.write(path, Audio(tones(channels=channels), 44_100, "FLOAT"))
+    written = path.read_bytes()
+    at = written.index(b"PEAK")
+    assert written[at + 12 : at + 16] == bytes(4)
+    assert np.array_equal(audio.read(path).samples, tones(channels=channels))
+
+
 # --- Arrays ---------------------------------------------------------------------------------------
 
 

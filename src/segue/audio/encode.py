@@ -35,6 +35,8 @@ second file, none with sample rates of its own."""
 # Encodings that are preserved.  A WAV can also hold MP3 and ADPCM, which nobody means by `.wav`.
 _PRESERVED_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "OPUS")
 
+_FLOATS = ("FLOAT", "DOUBLE")
+
 _INTEGER_ENCODINGS = (
     "PCM_",
     "ULAW",
@@ -112,6 +114,8 @@ def encode(
         ) from None
     if layout is not None and format_ in ("WAV", "RF64"):
         _set_mask(encoded, layout)
+    if chosen in _FLOATS and format_ in ("WAV", "AIFF"):
+        _clear_time(encoded)
     if beyond and chosen.startswith("PCM_"):
         notes.append(f"{path}: {limited(beyond, samples.size)}")
     return encoded, notes
@@ -179,9 +183,11 @@ def new_wav(
             yield file
     except soundfile.LibsndfileError as error:
         raise OSError(error.error_string.rstrip(".").lower()) from None
-    if layout is not None:
-        with path.open("r+b") as written:
+    with path.open("r+b") as written:
+        if layout is not None:
             _set_mask(written, layout)
+        if subtype in _FLOATS:
+            _clear_time(written)
 
 
 def _set_mask(file: BinaryIO, layout: int) -> None:
@@ -192,6 +198,18 @@ def _set_mask(file: BinaryIO, layout: int) -> None:
     if at >= 8 and struct.unpack_from("<H", head, at)[0] == _EXTENSIBLE:
         file.seek(at + 20)
         file.write(struct.pack("<I", layout))
+
+
+def _clear_time(file: BinaryIO) -> None:
+    """Set the time at which a file of floats was written to 0, so that one result is one file.
+
+    libsndfile puts it into the chunk PEAK of a WAV or an AIFF, behind its size and version.
+    """
+    file.seek(0)
+    at = file.read(256).find(b"PEAK")
+    if at >= 0:
+        file.seek(at + 12)
+        file.write(bytes(4))
 
 
 def count_beyond(samples: np.ndarray) -> int:
