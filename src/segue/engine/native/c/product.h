@@ -18,6 +18,18 @@ INLINE size_t head_bytes(const struct matrix *m) {
     return m->head == HALF_BIAS ? 4 : m->head == FLOAT_BIAS ? 8 : 5;
 }
 
+/* A block: scales, what stands beside them, and from the next line of the cache on the words. */
+struct block_parts {
+    const uint8_t *scales, *biases, *words;
+};
+
+INLINE struct block_parts parts_of(const struct matrix *m, int block) {
+    const size_t many = (size_t)(m->columns / m->group) * BLOCK;
+    const uint8_t *scales = m->data + (size_t)block * m->record;
+    return (struct block_parts){scales, scales + many * scale_bytes(m),
+                                scales + (many * head_bytes(m) + 63) / 64 * 64};
+}
+
 #if defined(PACKED_PRODUCT)
 #include PACKED_PRODUCT /* a packed_tile of the path's own */
 #elif defined(FEW_BITS)
@@ -36,10 +48,8 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
     const int32_t *lane = in->lanes + (size_t)c * lanes_for((size_t)m->columns, BITS, narrow);
     const float *steps = in->scale + (size_t)c * groups;
     const int32_t *sums = in->sum + (size_t)c * groups;
-    const size_t many = (size_t)groups * BLOCK;
-    const uint8_t *scales = m->data + (size_t)block * m->record;
-    const uint8_t *biases = scales + many * scale_bytes(m);
-    const uint8_t *word = scales + (many * head_bytes(m) + 63) / 64 * 64;
+    const struct block_parts parts = parts_of(m, block);
+    const uint8_t *scales = parts.scales, *biases = parts.biases, *word = parts.words;
     const uint8_t *ahead = scales + AHEAD;
     const size_t record = m->record / groups, line = record / (words + 2);
     const vi mask = vi_set(((1 << BITS) - 1) * (bytes ? 0x01010101 : 0x10001));

@@ -23,10 +23,8 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
     const int32_t *x = in->lanes + (size_t)c * (size_t)(m->columns / (bytes ? 4 : 2));
     const float *steps = in->scale + (size_t)c * groups;
     const int32_t *sums = in->sum + (size_t)c * groups;
-    const size_t many = (size_t)groups * BLOCK;
-    const uint8_t *scales = m->data + (size_t)block * m->record;
-    const uint8_t *biases = scales + many * scale_bytes(m);
-    const uint8_t *word = scales + (many * head_bytes(m) + 63) / 64 * 64;
+    const struct block_parts parts = parts_of(m, block);
+    const uint8_t *scales = parts.scales, *biases = parts.biases, *word = parts.words;
     const uint8_t *ahead = scales + AHEAD;
     const size_t record = m->record / groups, line = record / (words + 2);
     const int middle = 1 << (BITS - 1);

@@ -43,10 +43,8 @@ INLINE void packed_tile(const struct matrix *m, int block, const struct input *i
     const int32_t *x = in->lanes + (size_t)c * lanes_for((size_t)m->columns, BITS, narrow);
     const float *steps = in->scale + (size_t)c * groups;
     const int32_t *sums = in->sum + (size_t)c * groups;
-    const size_t many = (size_t)groups * BLOCK;
-    const uint8_t *scales = m->data + (size_t)block * m->record;
-    const uint8_t *biases = scales + many * scale_bytes(m);
-    const uint8_t *group = scales + (many * head_bytes(m) + 63) / 64 * 64;
+    const struct block_parts parts = parts_of(m, block);
+    const uint8_t *scales = parts.scales, *biases = parts.biases, *group = parts.words;
     float32x4_t total[FOURS][TILE];
     for (int f = 0; f < FOURS; f++)
         for (int r = 0; r < R; r++) total[f][r] = vdupq_n_f32(0);

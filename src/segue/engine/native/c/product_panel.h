@@ -16,11 +16,10 @@ struct panel {
 /* Of int16 the zero point is taken off here, once; of bytes, which stay unsigned, from each sum. */
 INLINE void unpack(const struct matrix *m, int block, int from, int to, int BITS, int bytes,
                    struct panel *panel) {
-    const size_t many = (size_t)(m->columns / m->group) * BLOCK;
     const int words = m->group * BITS / 32, take = (bytes ? 8 : 16) / BITS;
-    const uint8_t *scales = m->data + (size_t)block * m->record;
-    const uint8_t *biases = scales + many * scale_bytes(m);
-    const uint8_t *word = scales + (many * head_bytes(m) + 63) / 64 * 64 + (size_t)from * 4 * BLOCK * words;
+    const struct block_parts parts = parts_of(m, block);
+    const uint8_t *scales = parts.scales, *biases = parts.biases;
+    const uint8_t *word = parts.words + (size_t)from * 4 * BLOCK * words;
     const vi mask = vi_set(((1 << BITS) - 1) * (bytes ? 0x01010101 : 0x10001));
     const int middle = 1 << (BITS - 1);
     int32_t *lanes = panel->lanes;
